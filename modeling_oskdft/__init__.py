@@ -1,0 +1,44 @@
+"""OS-KDFT: a large speech encoder distilled and fine-tuned into a small speaker verifier, in one run.
+
+Importing the package registers the model with transformers' auto classes; everything else is imported when first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from transformers import AutoConfig, AutoModel, AutoModelForAudioXVector
+
+from ._version import __version__
+from .configuration_oskdft import OSKDFTConfig
+from .modeling_oskdft import OSKDFTForXVector, OSKDFTModel, OSKDFTPreTrainedModel
+
+if TYPE_CHECKING:
+    from .conversion import ConvertedCheckpoint, convert_original_state_dict
+    from .evaluation.metrics import EqualErrorRate, equal_error_rate, min_detection_cost
+    from .training.arguments import OSKDFTTrainingArguments
+    from .training.initialization import init_student_from_teacher
+    from .training.trainer import OSKDFTTrainer
+
+_LAZY = {
+    "ConvertedCheckpoint": "conversion",
+    "convert_original_state_dict": "conversion",
+    "EqualErrorRate": "evaluation.metrics",
+    "equal_error_rate": "evaluation.metrics",
+    "min_detection_cost": "evaluation.metrics",
+    "OSKDFTTrainingArguments": "training.arguments",
+    "init_student_from_teacher": "training.initialization",
+    "OSKDFTTrainer": "training.trainer",
+}
+
+__all__ = ["OSKDFTConfig", "OSKDFTForXVector", "OSKDFTModel", "OSKDFTPreTrainedModel", "__version__", *_LAZY]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  (any public object)
+    if name not in _LAZY:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+
+
+AutoConfig.register("oskdft", OSKDFTConfig)
+AutoModel.register(OSKDFTConfig, OSKDFTForXVector)
+AutoModelForAudioXVector.register(OSKDFTConfig, OSKDFTForXVector)

@@ -1,0 +1,1 @@
+"""Data: manifests, crops, augmentation and synthetic voices."""

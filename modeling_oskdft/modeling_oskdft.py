@@ -1,0 +1,572 @@
+"""The two-path student: one stack of transformer layers, read with and without its adapters.
+
+    waveform ── convolutions ── projection ── positional convolution ── layer 1 … n ─────────── kd path
+                                                                            └ + adapter each ── ft path ── head
+
+Both paths are the same numbers up to the first adapter and are computed once up to there. Layers, attention and the
+convolutional front end are transformers' own; this file adds the adapter, the second path, and exact padding.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_outputs import XVectorOutput
+from transformers.models.hubert import modeling_hubert as hubert
+from transformers.models.wav2vec2 import modeling_wav2vec2 as wav2vec2
+from transformers.models.wavlm import modeling_wavlm as wavlm
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_oskdft import OSKDFTConfig
+from .heads_oskdft import LayerMixture, build_head
+
+Path = Literal["kd", "ft", "both"]
+PATHS = ("kd", "ft", "both")
+
+
+@dataclass
+class OSKDFTModelOutput(ModelOutput):
+    """Hidden states of the asked path; those of the kd path beside them when both were asked.
+
+    Every hidden state is (batch, frames, hidden). Of `hidden_states`, index 0 is the input of the first layer and the
+    last one is `last_hidden_state`, for both norm orders.
+    """
+
+    last_hidden_state: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    kd_last_hidden_state: Tensor | None = None
+    kd_hidden_states: tuple[Tensor, ...] | None = None
+
+
+class AdapterDown(nn.Linear):
+    """A class of its own, because `_init_weights` sees leaves only."""
+
+
+class AdapterUp(nn.Linear):
+    """A class of its own, because it may start at zero."""
+
+
+class ParallelAdapter(nn.Module):
+    """The bottleneck beside a feed-forward block: `scale * up(act(down(norm(x))))` (Heo et al., 2023, section 3.2)."""
+
+    def __init__(self, config: OSKDFTConfig) -> None:
+        super().__init__()
+        width = config.encoder_config.hidden_size
+        self.norm = nn.LayerNorm(width, eps=config.encoder_config.layer_norm_eps) if config.adapter_norm else None
+        self.down = AdapterDown(width, config.adapter_size)
+        name = config.adapter_activation
+        self.activation = nn.ELU() if name == "elu" else ACT2FN[name]  # transformers' table lacks ELU
+        self.up = AdapterUp(config.adapter_size, width)
+        self.scale = config.adapter_scale
+        self.residual = config.adapter_residual
+        self.noise = config.adapter_noise
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """hidden_states: (batch, frames, hidden). Returns what the ft path adds, of the same shape."""
+        inner = hidden_states if self.norm is None else self.norm(hidden_states)
+        inner = self.activation(self.down(inner))
+        if self.noise is not None and self.training:
+            low, high = self.noise
+            factor = torch.empty((), device=inner.device).uniform_(low, high)
+            inner = inner + torch.randn_like(inner) * (factor * inner.detach().abs().mean())
+        update = self.scale * self.up(inner)
+        return update + hidden_states if self.residual else update
+
+
+class LayerOutput(NamedTuple):
+    """One stream while both paths are equal, then (kd, ft); and WavLM's position bias, for the next layer."""
+
+    streams: tuple[Tensor, ...]
+    position_bias: Tensor | None = None
+
+
+class TwoPathLayer(nn.Module):
+    """What is common to the six layers below: a transformers layer with an adapter that one path passes."""
+
+    attention: nn.Module
+    dropout: nn.Module
+    layer_norm: nn.Module
+    feed_forward: nn.Module
+    final_layer_norm: nn.Module
+
+    def __init__(self, encoder_config: PreTrainedConfig, adapter: ParallelAdapter | None, **kwargs: Any) -> None:
+        super().__init__(encoder_config, **kwargs)
+        self.adapter = adapter
+
+    def attend(self, hidden_states: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        """Attention output (batch, frames, hidden), and the position bias where the family has one."""
+        output, _, *position_bias = self.attention(hidden_states, **kwargs)
+        return self.dropout(output), position_bias[0] if position_bias else None
+
+    def part(self, base: Tensor, adapter_input: Tensor, path: Path) -> tuple[Tensor, ...]:
+        """The streams that leave the feed-forward block: with the adapter's update, without it, or both."""
+        if self.adapter is None or path == "kd":
+            return (base,)
+        adapted = base + self.adapter(adapter_input)
+        return (adapted,) if path == "ft" else (base, adapted)
+
+
+class PostNormPaths(TwoPathLayer):
+    """`h = LN(x + Attn(x)); y = LN(h + FF(h) [+ A(h)])`: base models."""
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, path: Path = "ft", **kwargs: Any
+    ) -> LayerOutput:
+        """hidden_states: (batch, frames, hidden)."""
+        attended, position_bias = self.attend(hidden_states, attention_mask=attention_mask, **kwargs)
+        hidden_states = self.layer_norm(hidden_states + attended)
+        streams = self.part(hidden_states + self.feed_forward(hidden_states), hidden_states, path)
+        return LayerOutput(tuple(self.final_layer_norm(stream) for stream in streams), position_bias)
+
+
+class PreNormPaths(TwoPathLayer):
+    """`h = x + Attn(LN(x)); y = h + FF(LN(h)) [+ A(h)]`: large models. The adapter reads `h`, not `LN(h)`."""
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, path: Path = "ft", **kwargs: Any
+    ) -> LayerOutput:
+        """hidden_states: (batch, frames, hidden)."""
+        attended, position_bias = self.attend(self.layer_norm(hidden_states), attention_mask=attention_mask, **kwargs)
+        hidden_states = hidden_states + attended
+        base = hidden_states + self.feed_forward(self.final_layer_norm(hidden_states))
+        return LayerOutput(self.part(base, hidden_states, path), position_bias)
+
+
+class HubertPostNormLayer(PostNormPaths, hubert.HubertEncoderLayer):
+    """HuBERT-base."""
+
+
+class HubertPreNormLayer(PreNormPaths, hubert.HubertEncoderLayerStableLayerNorm):
+    """HuBERT-large and -xlarge."""
+
+
+class Wav2Vec2PostNormLayer(PostNormPaths, wav2vec2.Wav2Vec2EncoderLayer):
+    """wav2vec 2.0 base."""
+
+
+class Wav2Vec2PreNormLayer(PreNormPaths, wav2vec2.Wav2Vec2EncoderLayerStableLayerNorm):
+    """wav2vec 2.0 large, XLSR-53, XLS-R."""
+
+
+class WavLMPostNormLayer(PostNormPaths, wavlm.WavLMEncoderLayer):
+    """WavLM-base and -base-plus."""
+
+
+class WavLMPreNormLayer(PreNormPaths, wavlm.WavLMEncoderLayerStableLayerNorm):
+    """WavLM-large."""
+
+
+class Family(NamedTuple):
+    """The transformers classes of one family of encoders; pairs are (post-norm, pre-norm)."""
+
+    model: type[PreTrainedModel]
+    feature_encoder: type[nn.Module]
+    feature_projection: type[nn.Module]
+    encoders: tuple[type[nn.Module], type[nn.Module]]
+    layers: tuple[type[TwoPathLayer], type[TwoPathLayer]]
+
+
+FAMILIES = {
+    "hubert": Family(
+        hubert.HubertModel,
+        hubert.HubertFeatureEncoder,
+        hubert.HubertFeatureProjection,
+        (hubert.HubertEncoder, hubert.HubertEncoderStableLayerNorm),
+        (HubertPostNormLayer, HubertPreNormLayer),
+    ),
+    "wav2vec2": Family(
+        wav2vec2.Wav2Vec2Model,
+        wav2vec2.Wav2Vec2FeatureEncoder,
+        wav2vec2.Wav2Vec2FeatureProjection,
+        (wav2vec2.Wav2Vec2Encoder, wav2vec2.Wav2Vec2EncoderStableLayerNorm),
+        (Wav2Vec2PostNormLayer, Wav2Vec2PreNormLayer),
+    ),
+    "wavlm": Family(
+        wavlm.WavLMModel,
+        wavlm.WavLMFeatureEncoder,
+        wavlm.WavLMFeatureProjection,
+        (wavlm.WavLMEncoder, wavlm.WavLMEncoderStableLayerNorm),
+        (WavLMPostNormLayer, WavLMPreNormLayer),
+    ),
+}
+
+
+def feature_lengths(config: OSKDFTConfig, lengths: Any) -> Any:  # noqa: ANN401  (ints and tensors alike)
+    """Frames that the encoder makes of a number of samples (int or integer tensor).
+
+    A frame exists where its whole receptive field is real audio: each convolution leaves (n - kernel) // stride + 1.
+    """
+    encoder = config.encoder_config
+    for kernel, stride in zip(encoder.conv_kernel, encoder.conv_stride, strict=True):
+        lengths = (lengths - kernel) // stride + 1
+    return lengths // config.time_reduction
+
+
+def shortest_input(config: OSKDFTConfig) -> int:
+    """Samples needed for one frame: the receptive field of the front end (400 for the published models)."""
+    length = config.time_reduction
+    encoder = config.encoder_config
+    for kernel, stride in reversed(list(zip(encoder.conv_kernel, encoder.conv_stride, strict=True))):
+        length = (length - 1) * stride + kernel
+    return length
+
+
+def masked_group_norm(norm: nn.GroupNorm, values: Tensor, lengths: Tensor) -> Tensor:
+    """GroupNorm with one group a channel whose statistics run over valid frames.
+
+    values: (batch, channels, frames); lengths: (batch,) valid frames. Plain GroupNorm lets padding into every frame:
+    the reason why transformers' own HuBERT-base gives another answer in a padded batch than alone.
+    """
+    valid = torch.arange(values.shape[-1], device=values.device) < lengths[:, None, None]
+    inputs = values.float()
+    mean = (inputs * valid).sum(-1, keepdim=True) / lengths[:, None, None]
+    centred = (inputs - mean) * valid
+    variance = centred.square().sum(-1, keepdim=True) / lengths[:, None, None]
+    normalised = centred * (variance + norm.eps).rsqrt()
+    return (normalised * norm.weight[:, None] + norm.bias[:, None]).to(values.dtype)
+
+
+class OSKDFTPreTrainedModel(PreTrainedModel):
+    """Loading, saving and initialisation, shared by the encoder and the verifier."""
+
+    config_class = OSKDFTConfig
+    base_model_prefix = "oskdft"
+    main_input_name = "input_values"
+    input_modalities = "audio"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _no_split_modules: ClassVar[list[str]] = [layer.__name__ for family in FAMILIES.values() for layer in family.layers]
+    auto_map: ClassVar[dict[str, str]] = {"AutoConfig": "configuration_oskdft.OSKDFTConfig"}
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        std = self.config.encoder_config.initializer_range
+        zero_start = self.config.adapter_initialization == "zero"
+        if isinstance(module, AdapterUp) and zero_start:
+            init.zeros_(module.weight)
+        elif isinstance(module, nn.Linear):
+            init.normal_(module.weight, mean=0.0, std=std)
+        elif isinstance(module, nn.Conv1d):
+            init.kaiming_normal_(module.weight)
+        elif isinstance(module, OSKDFTModel) and hasattr(module, "masked_spec_embed"):
+            init.uniform_(module.masked_spec_embed)
+        elif isinstance(module, wavlm.WavLMAttention):
+            init.ones_(module.gru_rel_pos_const)
+        elif isinstance(module, LayerMixture) and hasattr(module, "layer_weights"):
+            init.constant_(module.layer_weights, 1.0 / len(module.layer_weights))
+
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:  # noqa: ANN401  (path-like)
+        """As in transformers, with the code files and the `auto_map` that let others load it without this package."""
+        self.config.auto_map = dict(self.auto_map)
+        super().save_pretrained(save_directory, **kwargs)
+
+
+class OSKDFTModel(OSKDFTPreTrainedModel):
+    """The student's encoder: raw waveform to hidden states, on the kd path, the ft path, or both.
+
+    Example:
+        >>> encoder = OSKDFTModel(OSKDFTConfig())
+        >>> encoder(torch.randn(1, 16000), path="both").kd_last_hidden_state.shape
+        torch.Size([1, 49, 768])
+    """
+
+    def __init__(self, config: OSKDFTConfig) -> None:
+        super().__init__(config)
+        encoder_config = config.encoder_config
+        # WavLM's attention is eager only; the others follow what was asked of the whole model.
+        asked = encoder_config._attn_implementation or config._attn_implementation
+        encoder_config._attn_implementation = "eager" if encoder_config.model_type == "wavlm" else asked
+        family = FAMILIES[encoder_config.model_type]
+        pre_norm = bool(encoder_config.do_stable_layer_norm)
+        self.feature_extractor = family.feature_encoder(encoder_config)
+        if config.time_reduction > 1:
+            width, stride = encoder_config.conv_dim[-1], config.time_reduction
+            self.time_reduction = nn.Conv1d(width, width, kernel_size=stride, stride=stride, bias=False)
+        self.feature_projection = family.feature_projection(encoder_config)
+        if encoder_config.mask_time_prob > 0.0 or encoder_config.mask_feature_prob > 0.0:
+            self.masked_spec_embed = nn.Parameter(torch.empty(encoder_config.hidden_size).uniform_())
+        self.encoder = family.encoders[pre_norm](encoder_config)
+        self.encoder.layers = nn.ModuleList(
+            family.layers[pre_norm](encoder_config, self._adapter(index), **self._layer_arguments(index))
+            for index in range(encoder_config.num_hidden_layers)
+        )
+        self.pre_norm = pre_norm
+        self.post_init()
+
+    def _adapter(self, index: int) -> ParallelAdapter | None:
+        return ParallelAdapter(self.config) if index in self.config.adapted_layers else None
+
+    def _layer_arguments(self, index: int) -> dict[str, bool]:
+        if self.config.encoder_config.model_type != "wavlm":
+            return {}
+        return {"has_relative_position_bias": index == 0}
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        path: Path = "ft",
+        output_hidden_states: bool | None = None,
+    ) -> OSKDFTModelOutput:
+        """Hidden states of the asked path.
+
+        input_values: (batch, samples), 16 kHz, normalised as the feature extractor does it.
+        attention_mask: (batch, samples), 1 where audio is real, padding on the right; None when nothing is padded.
+        With a mask every row equals its own unpadded run. Raises `ValueError` for input that is not such audio.
+        """
+        self._check_input(input_values, attention_mask, path)
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        frame_mask = self.frame_mask(attention_mask)
+        streams = self._encode(self._project(input_values, attention_mask), frame_mask, path)
+        ft, kd = streams[-1], streams[0]
+        states = bool(output_hidden_states)
+        return OSKDFTModelOutput(
+            last_hidden_state=ft[-1],
+            hidden_states=tuple(ft) if states else None,
+            kd_last_hidden_state=kd[-1] if path == "both" else None,
+            kd_hidden_states=tuple(kd) if states and path == "both" else None,
+        )
+
+    def frame_mask(self, attention_mask: Tensor | None) -> Tensor | None:
+        """(batch, samples) to (batch, frames): True for the frames that a row's own samples make."""
+        if attention_mask is None:
+            return None
+        lengths = feature_lengths(self.config, attention_mask.sum(-1).long())
+        frames = feature_lengths(self.config, attention_mask.shape[-1])
+        return torch.arange(frames, device=attention_mask.device) < lengths[:, None]
+
+    def _project(self, input_values: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """Waveform to the input of the encoder: convolutions, time reduction, projection, SpecAugment where asked."""
+        features = self._convolve(input_values, attention_mask)
+        if self.config.time_reduction > 1:
+            features = self.time_reduction(features)
+        projected = self.feature_projection(features.transpose(1, 2))
+        hidden_states = projected[0] if isinstance(projected, tuple) else projected
+        if self.training and hasattr(self, "masked_spec_embed"):
+            hidden_states = self._augment(hidden_states, self.frame_mask(attention_mask))
+        return hidden_states
+
+    def _convolve(self, input_values: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """(batch, samples) to (batch, channels, frames). Only GroupNorm looks beyond its frame, so only it is masked."""
+        hidden_states = input_values[:, None]
+        for index, layer in enumerate(self.feature_extractor.conv_layers):
+            if index == 0 and attention_mask is not None and isinstance(layer.layer_norm, nn.GroupNorm):
+                kernel, stride = layer.conv.kernel_size[0], layer.conv.stride[0]
+                lengths = (attention_mask.sum(-1).long() - kernel) // stride + 1
+                hidden_states = layer.activation(masked_group_norm(layer.layer_norm, layer.conv(hidden_states), lengths))
+            else:
+                hidden_states = layer(hidden_states)
+        return hidden_states
+
+    def _augment(self, hidden_states: Tensor, frame_mask: Tensor | None) -> Tensor:
+        """SpecAugment as transformers' own encoders do it, before the paths part, so that they share one mask."""
+        config = self.config.encoder_config
+        batch, frames, width = hidden_states.shape
+        if config.apply_spec_augment and config.mask_time_prob > 0 and frames >= config.mask_time_length:
+            spans = hubert._compute_mask_indices(
+                (batch, frames),
+                config.mask_time_prob,
+                config.mask_time_length,
+                None if frame_mask is None else frame_mask.long(),
+                config.mask_time_min_masks,
+            )
+            masked = torch.as_tensor(spans, device=hidden_states.device)[..., None]
+            hidden_states = torch.where(masked, self.masked_spec_embed.to(hidden_states.dtype), hidden_states)
+        if config.apply_spec_augment and config.mask_feature_prob > 0:
+            spans = hubert._compute_mask_indices(
+                (batch, width),
+                config.mask_feature_prob,
+                config.mask_feature_length,
+                min_masks=config.mask_feature_min_masks,
+            )
+            hidden_states = hidden_states.masked_fill(torch.as_tensor(spans, device=hidden_states.device)[:, None], 0.0)
+        return hidden_states
+
+    def _encode(self, hidden_states: Tensor, frame_mask: Tensor | None, path: Path) -> tuple[list[Tensor], ...]:
+        """The encoder's own order of work, with two streams from the first adapter on.
+
+        Returns the n + 1 hidden states of the asked path, or those of the kd path and of the ft path.
+        """
+        encoder = self.encoder
+        if frame_mask is not None:
+            hidden_states = hidden_states.masked_fill(~frame_mask[..., None], 0.0)
+        attention_mask = self._attention_mask(hidden_states, frame_mask)
+        hidden_states = hidden_states + encoder.pos_conv_embed(hidden_states)
+        hidden_states = encoder.dropout(hidden_states if self.pre_norm else encoder.layer_norm(hidden_states))
+        streams: tuple[Tensor, ...] = (hidden_states,)
+        history = [streams]
+        shared: dict[str, Any] = {"attention_mask": attention_mask}
+        for index, layer in enumerate(encoder.layers):
+            if not self._drops(index):
+                streams, position_bias = self._step(layer, streams, path, shared)
+                if position_bias is not None:
+                    shared["position_bias"] = position_bias
+            history.append(streams)
+        if self.pre_norm:
+            history[-1] = tuple(encoder.layer_norm(stream) for stream in streams)
+        if path != "both":
+            return ([states[0] for states in history],)
+        return [states[0] for states in history], [states[-1] for states in history]
+
+    @staticmethod
+    def _step(layer: nn.Module, streams: tuple[Tensor, ...], path: Path, shared: dict[str, Any]) -> LayerOutput:
+        """One layer: once while the streams are one, else once a stream."""
+        if len(streams) == 1:
+            return LayerOutput(*layer(streams[0], path=path, **shared))
+        kd, ft = (LayerOutput(*layer(stream, path=own, **shared)) for stream, own in zip(streams, ("kd", "ft"), strict=True))
+        return LayerOutput(kd.streams + ft.streams, kd.position_bias)
+
+    def _drops(self, index: int) -> bool:
+        """LayerDrop, off in students unless asked for; one decision for both paths, never WavLM's first layer."""
+        probability = self.config.encoder_config.layerdrop
+        if not self.training or probability == 0.0:
+            return False
+        owns_position_bias = index == 0 and self.config.encoder_config.model_type == "wavlm"
+        return not owns_position_bias and bool(torch.rand(()) < probability)
+
+    def _attention_mask(self, hidden_states: Tensor, frame_mask: Tensor | None) -> Tensor | None:
+        config = self.config.encoder_config
+        if config.model_type == "wavlm":
+            return frame_mask
+        return create_bidirectional_mask(config=config, inputs_embeds=hidden_states, attention_mask=frame_mask)
+
+    def _check_input(self, input_values: Tensor, attention_mask: Tensor | None, path: str) -> None:
+        if path not in PATHS:
+            raise ValueError(f"path is '{path}': use one of {', '.join(PATHS)}.")
+        if input_values.dim() != 2:
+            raise ValueError(
+                f"input_values has shape {tuple(input_values.shape)}: (batch, samples) of mono audio is needed; "
+                "mix the channels first."
+            )
+        if not input_values.is_floating_point():
+            raise ValueError(
+                f"input_values are {input_values.dtype}: floating-point samples in [-1, 1] are needed; divide integer "
+                "samples by their full scale."
+            )
+        shortest = shortest_input(self.config)
+        if input_values.shape[1] < shortest:
+            raise ValueError(
+                f"input_values has {input_values.shape[1]} samples: one frame needs {shortest} "
+                f"({1000 * shortest / 16000:.0f} ms at 16 kHz); give a longer recording."
+            )
+        if attention_mask is not None and attention_mask.shape != input_values.shape:
+            raise ValueError(
+                f"attention_mask has shape {tuple(attention_mask.shape)}: it must be that of input_values, "
+                f"{tuple(input_values.shape)}."
+            )
+        # Looking at the values would break the graph, and in training the data side has looked already.
+        if not (self.training or torch.compiler.is_compiling() or torch.jit.is_tracing()):
+            self._check_values(input_values, attention_mask, shortest)
+
+    @staticmethod
+    def _check_values(input_values: Tensor, attention_mask: Tensor | None, shortest: int) -> None:
+        if not bool(torch.isfinite(input_values).all()):
+            raise ValueError("input_values has NaN or infinite samples: finite audio is needed; check the recording.")
+        if attention_mask is None:
+            return
+        if int(attention_mask.sum(-1).min()) < shortest:
+            raise ValueError(
+                f"attention_mask leaves {int(attention_mask.sum(-1).min())} samples of one row: one frame needs "
+                f"{shortest}; leave that recording out."
+            )
+        if bool((attention_mask[:, 1:] > attention_mask[:, :-1]).any()):
+            raise ValueError("attention_mask has a 1 after a 0: pad on the right only.")
+
+
+class OSKDFTForXVector(OSKDFTPreTrainedModel):
+    """The verifier: the ft path and a speaker head; one embedding an utterance.
+
+    Example:
+        >>> verifier = OSKDFTForXVector(OSKDFTConfig(head_type="statistics_pooling"))
+        >>> verifier(torch.randn(2, 16000)).embeddings.shape
+        torch.Size([2, 192])
+    """
+
+    auto_map: ClassVar[dict[str, str]] = {
+        **OSKDFTPreTrainedModel.auto_map,
+        "AutoModel": "modeling_oskdft.OSKDFTForXVector",
+        "AutoModelForAudioXVector": "modeling_oskdft.OSKDFTForXVector",
+    }
+
+    def __init__(self, config: OSKDFTConfig) -> None:
+        super().__init__(config)
+        self.oskdft = OSKDFTModel(config)
+        self.head = build_head(config)
+        self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """As in transformers; `AutoModel` refuses a folder that holds an encoder without a head.
+
+        Raises `ValueError` there, because the head would be random; `OSKDFTForXVector.from_pretrained` gives one on
+        purpose, with transformers' warning.
+        """
+        config = kwargs.get("config")
+        if kwargs.get("_from_auto") and getattr(config, "architectures", None) == ["OSKDFTModel"]:
+            raise ValueError(
+                f"'{name_or_path}' holds an OSKDFTModel without a speaker head: open it with "
+                "OSKDFTModel.from_pretrained, or give AutoModel a saved OSKDFTForXVector."
+            )
+        return super().from_pretrained(name_or_path, *args, **kwargs)
+
+    @can_return_tuple
+    def forward(
+        self, input_values: Tensor, attention_mask: Tensor | None = None, output_hidden_states: bool | None = None
+    ) -> XVectorOutput:
+        """Speaker embeddings, always from the ft path.
+
+        input_values: (batch, samples); attention_mask: (batch, samples) or None, as in `OSKDFTModel`.
+        Returns `embeddings` (batch, embedding_size), float32, not normalised; `logits` is the same tensor.
+        """
+        outputs = self.oskdft(input_values, attention_mask, path="ft", output_hidden_states=True, return_dict=True)
+        embeddings = self.head(outputs.hidden_states, self.oskdft.frame_mask(attention_mask))
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        return XVectorOutput(
+            logits=embeddings,
+            embeddings=embeddings,
+            hidden_states=outputs.hidden_states if output_hidden_states else None,
+        )
+
+    def freeze_feature_encoder(self) -> None:
+        """Stop the gradients of the convolutional front end, as transformers' own heads name it."""
+        self.oskdft.feature_extractor.requires_grad_(False)
+
+    def export_kd_path(self) -> PreTrainedModel:
+        """The distilled encoder as a plain `HubertModel`, `Wav2Vec2Model` or `WavLMModel`, for any other task.
+
+        Raises `ValueError` with `time_reduction` above 1, which those classes cannot hold.
+        """
+        if self.config.time_reduction > 1:
+            raise ValueError(
+                f"time_reduction is {self.config.time_reduction}: the plain encoder classes have no such convolution; "
+                "use OSKDFTModel with path='kd'."
+            )
+        encoder_config = self.config.encoder_config
+        plain = FAMILIES[encoder_config.model_type].model(type(encoder_config).from_dict(encoder_config.to_dict()))
+        state = {name: value for name, value in self.oskdft.state_dict().items() if ".adapter." not in name}
+        plain.load_state_dict(state)
+        return plain.to(self.dtype).eval()
+
+
+def adapter_parameters(model: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
+    """The named parameters that only the ft path reads."""
+    return ((name, parameter) for name, parameter in model.named_parameters() if ".adapter." in name)
+
+
+# The auto classes of an installed package. A copy that travels with a model has another config class, and transformers
+# opens it by its auto_map.
+OSKDFTConfig.register_for_auto_class()
+OSKDFTForXVector.register_for_auto_class("AutoModelForAudioXVector")

@@ -1,0 +1,1 @@
+"""Training: objectives, schedules, the joint step and the Trainer."""
