@@ -1,0 +1,73 @@
+"""How things are measured: on what, with which versions, how large, how fast."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..audio import SAMPLING_RATE
+
+
+def machine() -> dict[str, Any]:
+    """The processor and how much of it there is."""
+    names = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    found: dict[str, Any] = {"cpu": names[0] if names else platform.processor() or platform.machine()}
+    found |= {"cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Of everything that can move a number."""
+    names = ("torch", "transformers", "numpy", "soundfile", "modeling-oskdft")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).is_file() else []
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Numbers that the model holds, trainable or not."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def file_bytes(folder: str | Path) -> int:
+    """Size of the weights that `save_pretrained` wrote."""
+    return sum(file.stat().st_size for file in Path(folder).glob("*.safetensors") if file.name != "objectives.safetensors")
+
+
+def alternating_medians(functions: Mapping[str, Callable[[], object]], rounds: int = 7) -> dict[str, float]:
+    """Median seconds of each function, called in turn A B A B so that drift of the machine meets all of them.
+
+    One call of each is not counted.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for round_number in range(rounds + 1):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            if round_number:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def encoder_seconds(encoders: Mapping[str, nn.Module], audio_seconds: float = 3.0, rounds: int = 9) -> dict[str, float]:
+    """Median time of each encoder for one recording, on one thread, alternating."""
+    waveform = torch.randn(1, round(audio_seconds * SAMPLING_RATE), generator=torch.Generator().manual_seed(0))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            calls = {name: (lambda encoder=encoder.eval(): encoder(waveform)) for name, encoder in encoders.items()}
+            return alternating_medians(calls, rounds)
+    finally:
+        torch.set_num_threads(threads)

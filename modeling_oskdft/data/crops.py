@@ -1,0 +1,128 @@
+"""Training crops: what an epoch shows of each utterance is a function of (seed, epoch, utterance), and of nothing else.
+
+That is what makes a resumed run equal to an uninterrupted one, with any number of workers.
+"""
+
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from ..audio import SAMPLING_RATE, Waveform, read_crop
+from .manifest import Manifest
+
+Augmentation = Callable[[Waveform, np.random.Generator], Waveform]
+
+
+class Crop(TypedDict):
+    """One training example: what the student hears, what the teacher hears (the same object when it is the same)."""
+
+    waveform: Waveform
+    clean: Waveform
+    label: int
+
+
+def crop_generator(seed: int, epoch: int, utterance_id: str) -> np.random.Generator:
+    """The randomness of one utterance in one epoch."""
+    return np.random.default_rng([seed, epoch, zlib.crc32(utterance_id.encode())])
+
+
+class CropDataset(Dataset[Crop]):
+    """Crops of a manifest, indexed by (epoch, row).
+
+    A file that cannot be read is reported, and the next readable row stands in for it; the run stops with a
+    `ValueError` when more than `max_damaged` different files were met.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        crop_seconds: float,
+        seed: int,
+        augmentation: Augmentation | None = None,
+        max_damaged: int = 100,
+    ) -> None:
+        self.manifest = manifest
+        self.num_samples = round(crop_seconds * SAMPLING_RATE)
+        self.seed = seed
+        self.augmentation = augmentation
+        self.max_damaged = max_damaged
+        self.utterance_ids = manifest.table.column("utterance_id")
+        label_of = {speaker: label for label, speaker in enumerate(manifest.speakers)}
+        self.labels = np.asarray([label_of[speaker] for speaker in manifest.column("speaker_id")])
+        # Shared with the workers, so that the limit counts files, not files a worker.
+        self.damaged = torch.zeros(len(manifest), dtype=torch.bool).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def __getitem__(self, item: tuple[int, int]) -> Crop:
+        epoch, row = item
+        for offset in range(len(self)):
+            candidate = (row + offset) % len(self)
+            try:
+                return self._crop(epoch, candidate)
+            except (ValueError, OSError) as error:
+                self._report(candidate, error)
+        raise ValueError("No file of the training set can be read: check the data.")
+
+    def _crop(self, epoch: int, row: int) -> Crop:
+        generator = crop_generator(self.seed, epoch, self.utterance_ids[row].as_py())
+        clean = read_crop(self.manifest.audio(row), self.num_samples, generator.random())
+        waveform = clean if self.augmentation is None else self.augmentation(clean, generator)
+        return Crop(waveform=waveform, clean=clean, label=int(self.labels[row]))
+
+    def _report(self, row: int, error: Exception) -> None:
+        if not self.damaged[row]:
+            self.damaged[row] = True
+            warnings.warn(f"Skipped in training: {error}", stacklevel=2)
+        if int(self.damaged.sum()) > self.max_damaged:
+            raise ValueError(
+                f"More than {self.max_damaged} files of the training set are damaged ({error}): check the data, or "
+                "raise max_damaged_files."
+            ) from error
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """(epoch, row) of every row once, in an order that is a function of (seed, epoch)."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        self.length, self.seed, self.epoch = length, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        return ((self.epoch, int(row)) for row in order)
+
+
+class CropCollator:
+    """Crops to a batch of tensors, each normalised as the teacher's feature extractor does it, after augmentation."""
+
+    def __init__(self, feature_extractor: Any) -> None:  # noqa: ANN401  (transformers has no types here)
+        self.feature_extractor = feature_extractor
+
+    def __call__(self, crops: list[Crop]) -> dict[str, torch.Tensor]:
+        """Returns `input_values` (batch, samples), `labels` (batch,), and `teacher_input_values` when it differs."""
+        batch = {
+            "input_values": self._normalise([crop["waveform"] for crop in crops]),
+            "labels": torch.tensor([crop["label"] for crop in crops]),
+        }
+        if any(crop["waveform"] is not crop["clean"] for crop in crops):
+            batch["teacher_input_values"] = self._normalise([crop["clean"] for crop in crops])
+        return batch
+
+    def _normalise(self, waveforms: list[Waveform]) -> torch.Tensor:
+        inputs = self.feature_extractor(
+            waveforms, sampling_rate=SAMPLING_RATE, return_attention_mask=False, return_tensors="pt"
+        )
+        return inputs["input_values"]

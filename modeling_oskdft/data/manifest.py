@@ -1,0 +1,278 @@
+"""Which recordings there are: one Arrow table an utterance a row, from a folder, a file, or a `datasets` dataset."""
+
+import csv
+import os
+import random
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..audio import AudioSource, count_samples
+
+AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg")
+COLUMNS = ("utterance_id", "speaker_id", "session_id", "path", "num_samples")
+OPTIONAL_COLUMNS = ("language", "gender", "corpus", "split")
+_ROOT_KEY = b"oskdft_data_root"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The utterances of a data set.
+
+    table: `utterance_id, speaker_id, session_id, path, num_samples` (at 16 kHz) and optional columns; `path` is relative
+    to `root`, or, with `recordings`, the number of the row there that holds the audio.
+    """
+
+    table: pa.Table
+    root: Path
+    recordings: Any = None
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def column(self, name: str) -> list[Any]:
+        """A column as a list."""
+        return self.table.column(name).to_pylist()
+
+    @property
+    def speakers(self) -> list[str]:
+        """Every speaker once, sorted: the order of the classes."""
+        return sorted(pc.unique(self.table.column("speaker_id")).to_pylist())
+
+    def audio(self, index: int) -> AudioSource:
+        """What `audio.load_audio` and `audio.read_crop` read for a row."""
+        path = self.table.column("path")[index].as_py()
+        return str(self.root / path) if self.recordings is None else self.recordings[int(path)]["audio"]
+
+    def where(self, column: str, values: Sequence[str]) -> "Manifest":
+        """The rows whose `column` is one of `values`. Raises `ValueError` when the column does not exist."""
+        if column not in self.table.column_names:
+            raise ValueError(
+                f"The manifest has no column '{column}': it has {', '.join(self.table.column_names)}."
+            )
+        chosen = pc.is_in(self.table.column(column), value_set=pa.array(list(values), pa.string()))
+        return replace(self, table=self.table.filter(chosen))
+
+    def by_speaker(self) -> dict[str, list[str]]:
+        """The utterance ids of each speaker."""
+        groups: dict[str, list[str]] = {}
+        for speaker, utterance in zip(self.column("speaker_id"), self.column("utterance_id"), strict=True):
+            groups.setdefault(speaker, []).append(utterance)
+        return groups
+
+    def save(self, path: str | Path) -> None:
+        """Write Parquet with the root in its metadata, complete or not at all."""
+        table = self.table.replace_schema_metadata({_ROOT_KEY: str(self.root.resolve()).encode()})
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".partial", delete=False) as partial:
+            pq.write_table(table, partial)
+        os.replace(partial.name, target)
+
+
+def load_manifest(
+    source: str | Path, split: str | None = None, data_root: str | Path | None = None, max_damaged: int = 100
+) -> Manifest:
+    """The utterances of any data set that this package reads.
+
+    source: a folder `speaker/session/utterance.{wav,flac,ogg}`; a `.parquet` manifest; a `.csv` with the columns `path,
+    speaker, session`; a folder written by `datasets`; or the name of a dataset on the Hub with an audio column.
+    split: keeps the rows whose `split` is this one; of a dataset on the Hub, the split to load.
+    data_root: replaces the root that a manifest was written with.
+    Raises `FileNotFoundError`, or `ValueError` for data without utterances or with more than `max_damaged` damaged files.
+    """
+    path = Path(source)
+    if path.suffix == ".csv":
+        manifest = _from_csv(path, Path(data_root) if data_root else path.parent)
+    elif path.suffix == ".parquet":
+        manifest = _from_parquet(path, data_root)
+    elif path.is_dir() and not (path / "state.json").is_file() and not (path / "dataset_dict.json").is_file():
+        return _checked(_from_folder(path, max_damaged), source)
+    else:
+        return _checked(_from_datasets(str(source), split, is_folder=path.is_dir()), source)
+    return _checked(manifest.where("split", [split]) if split is not None else manifest, source)
+
+
+def split_by_speaker(manifest: Manifest, fraction: float, seed: int) -> tuple[Manifest, Manifest]:
+    """(the rest, `fraction` of the speakers), without a speaker in common.
+
+    Raises `ValueError` when either side would be left without two speakers.
+    """
+    speakers = manifest.speakers
+    count = round(fraction * len(speakers))
+    if not 2 <= count <= len(speakers) - 2:
+        raise ValueError(
+            f"{fraction:g} of {len(speakers)} speakers is {count}: both sides of a split need at least 2; give more "
+            "speakers or another fraction."
+        )
+    chosen = set(random.Random(seed).sample(speakers, count))
+    return (
+        manifest.where("speaker_id", [speaker for speaker in speakers if speaker not in chosen]),
+        manifest.where("speaker_id", sorted(chosen)),
+    )
+
+
+def refuse_common_speakers(train: Manifest, evaluation: Manifest) -> None:
+    """Raise `ValueError` naming speakers that are in both: an error rate on them would not be one."""
+    common = sorted(set(train.speakers) & set(evaluation.speakers))
+    if common:
+        raise ValueError(
+            f"{len(common)} speakers are in both the training and the evaluation data ({', '.join(common[:5])}): take "
+            "them out of the training data."
+        )
+
+
+def _checked(manifest: Manifest, source: str | Path) -> Manifest:
+    if len(manifest) == 0:
+        raise ValueError(f"'{source}' has no utterances: speaker/session/utterance.wav (or flac, ogg) files are needed.")
+    counts = manifest.table.column("utterance_id").value_counts()
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(repeated):
+        raise ValueError(
+            f"'{source}' names {len(repeated)} utterances more than once, '{repeated[0]['values']}' first: utterance ids "
+            "must be unique."
+        )
+    return manifest
+
+
+def warn_about_single_utterances(manifest: Manifest) -> None:
+    """Say once which speakers have one utterance only: they train, but no target trial can be made of them."""
+    single = [speaker for speaker, utterances in manifest.by_speaker().items() if len(utterances) == 1]
+    if single:
+        warnings.warn(
+            f"{len(single)} speakers have one utterance only ('{single[0]}' first): they are trained on, but give no "
+            "same-speaker trial; record more of them or leave them out.",
+            stacklevel=2,
+        )
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Audio files below `root`, sorted, so that nothing depends on the order of the disk."""
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders.sort()
+        for name in sorted(files):
+            if name.lower().endswith(AUDIO_EXTENSIONS):
+                yield Path(folder, name)
+
+
+def _from_folder(root: Path, max_damaged: int) -> Manifest:
+    rows: list[tuple[str, str, str, str, int]] = []
+    damaged: list[str] = []
+    for file in _walk(root):
+        relative = file.relative_to(root)
+        if len(relative.parts) < 3:
+            raise ValueError(f"'{file}' lies too high: speaker/session/utterance below '{root}' is needed.")
+        try:
+            samples = count_samples(str(file))
+        except (ValueError, OSError) as error:
+            damaged.append(str(error))
+            warnings.warn(f"Skipped: {error}", stacklevel=2)
+            if len(damaged) > max_damaged:
+                raise ValueError(
+                    f"More than {max_damaged} files below '{root}' are damaged, '{relative}' last: check the data."
+                ) from None
+            continue
+        rows.append((relative.with_suffix("").as_posix(), *relative.parts[-3:-1], relative.as_posix(), samples))
+    return Manifest(_table(rows), root)
+
+
+def _table(rows: Sequence[tuple[Any, ...]]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) if rows else [[] for _ in COLUMNS]
+    types = [pa.string()] * 4 + [pa.int64()]
+    arrays = [pa.array(values, kind) for values, kind in zip(columns, types, strict=True)]
+    return pa.Table.from_arrays(arrays, names=list(COLUMNS))
+
+
+def _from_csv(path: Path, root: Path) -> Manifest:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no manifest at '{path}': give an existing .csv or .parquet file.")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    needed = {"path", "speaker", "session"}
+    if rows and not needed <= set(rows[0]):
+        raise ValueError(f"'{path}' has the columns {', '.join(rows[0])}: path, speaker and session are needed.")
+    table = _table(
+        [
+            (
+                Path(row["path"]).with_suffix("").as_posix(),
+                row["speaker"],
+                row["session"],
+                row["path"],
+                int(row.get("num_samples") or count_samples(str(root / row["path"]))),
+            )
+            for row in rows
+        ]
+    )
+    for name in OPTIONAL_COLUMNS:
+        if rows and name in rows[0]:
+            table = table.append_column(name, pa.array([row[name] for row in rows], pa.string()))
+    return Manifest(table, root)
+
+
+def _from_parquet(path: Path, data_root: str | Path | None) -> Manifest:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no manifest at '{path}': give an existing .csv or .parquet file.")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"'{path}' cannot be read as Parquet ({error}): write the manifest again.") from None
+    missing = [name for name in COLUMNS if name not in table.column_names]
+    if missing:
+        raise ValueError(f"'{path}' lacks the columns {', '.join(missing)}: a manifest has {', '.join(COLUMNS)}.")
+    recorded = (table.schema.metadata or {}).get(_ROOT_KEY)
+    root = Path(data_root) if data_root else Path(recorded.decode()) if recorded else path.parent
+    manifest = Manifest(table, root)
+    if len(manifest) and not Path(str(manifest.audio(0))).exists():
+        raise FileNotFoundError(
+            f"The first file of '{path}' is not at '{manifest.audio(0)}': give the folder that the data moved to as "
+            "data_root."
+        )
+    return manifest
+
+
+def _from_datasets(name: str, split: str | None, is_folder: bool) -> Manifest:
+    import datasets
+
+    try:
+        loaded = datasets.load_from_disk(name) if is_folder else datasets.load_dataset(name, split=split or "train")
+    except (FileNotFoundError, ConnectionError) as error:
+        raise FileNotFoundError(
+            f"'{name}' is neither a folder, a manifest, nor a dataset that can be reached ({type(error).__name__}): "
+            "check the name."
+        ) from None
+    if isinstance(loaded, datasets.DatasetDict):
+        if (split or "train") not in loaded:
+            raise ValueError(f"'{name}' has no split '{split or 'train'}': it has {', '.join(loaded)}.")
+        loaded = loaded[split or "train"]
+    return manifest_from_dataset(loaded)
+
+
+def manifest_from_dataset(dataset: Any) -> Manifest:  # noqa: ANN401  (datasets has no types)
+    """The utterances of a `datasets.Dataset` with the columns `audio` and `speaker_id`.
+
+    `session_id`, `utterance_id` and `num_samples` are taken where they exist; else the session is unknown, the utterance
+    is the row, and the length comes from the header. Decoding stays with soundfile: no torchcodec is needed.
+    """
+    import datasets
+
+    missing = [name for name in ("audio", "speaker_id") if name not in dataset.column_names]
+    if missing:
+        raise ValueError(
+            f"The dataset lacks the columns {', '.join(missing)} and has {', '.join(dataset.column_names)}: rename its "
+            "columns with rename_column."
+        )
+    recordings = dataset.cast_column("audio", datasets.Audio(decode=False))
+    rows = []
+    for row, values in enumerate(recordings):
+        speaker, session = str(values["speaker_id"]), str(values.get("session_id", "unknown"))
+        utterance = str(values.get("utterance_id", f"{speaker}/{session}/{row:08d}"))
+        samples = values.get("num_samples")
+        rows.append((utterance, speaker, session, str(row), samples or count_samples(values["audio"])))
+    return Manifest(_table(rows), Path(), recordings.select_columns(["audio"]))

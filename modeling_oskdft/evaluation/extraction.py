@@ -1,0 +1,64 @@
+"""Embeddings of a manifest: every utterance once, whole, in padded batches of about equal lengths."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..audio import SAMPLING_RATE, Waveform, load_audio
+from ..data.manifest import Manifest
+from ..modeling_oskdft import OSKDFTForXVector
+
+
+@torch.inference_mode()
+def embed_batch(verifier: OSKDFTForXVector, feature_extractor: Any, waveforms: Sequence[Waveform]) -> torch.Tensor:  # noqa: ANN401
+    """Embeddings (batch, embedding_size) of 16 kHz waveforms; a row does not depend on its neighbours."""
+    inputs = feature_extractor(
+        list(waveforms), sampling_rate=SAMPLING_RATE, padding=True, return_attention_mask=True, return_tensors="pt"
+    ).to(verifier.device)
+    return verifier(inputs["input_values"].to(verifier.dtype), inputs["attention_mask"]).embeddings
+
+
+def extract_embeddings(
+    verifier: OSKDFTForXVector,
+    feature_extractor: Any,  # noqa: ANN401  (transformers has no types here)
+    manifest: Manifest,
+    batch_seconds: float = 60.0,
+    progress: bool = False,
+) -> dict[str, NDArray[np.float32]]:
+    """Utterance id to embedding (embedding_size,), not normalised.
+
+    batch_seconds: padded audio in a batch. The verifier is put into eval mode and back. Raises `ValueError` naming a
+    file that cannot be read: an evaluation without it would be another evaluation.
+    """
+    from tqdm.auto import tqdm
+
+    was_training = verifier.training
+    verifier.eval()
+    ids = manifest.column("utterance_id")
+    embeddings: dict[str, NDArray[np.float32]] = {}
+    bar = tqdm(total=len(manifest), desc="embeddings", unit="utt", disable=None if progress else True)
+    for rows in _batches(manifest, batch_seconds):
+        batch = embed_batch(verifier, feature_extractor, [load_audio(manifest.audio(row)) for row in rows])
+        for row, embedding in zip(rows, batch.float().cpu().numpy(), strict=True):
+            embeddings[ids[row]] = embedding
+        bar.update(len(rows))
+    bar.close()
+    verifier.train(was_training)
+    return embeddings
+
+
+def _batches(manifest: Manifest, batch_seconds: float) -> Iterator[list[int]]:
+    """Rows from long to short, so that memory is highest at the start and padding is least."""
+    lengths = np.asarray(manifest.column("num_samples"))
+    budget = batch_seconds * SAMPLING_RATE
+    batch: list[int] = []
+    for row in np.argsort(-lengths, kind="stable"):
+        if batch and lengths[batch[0]] * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(int(row))
+    if batch:
+        yield batch

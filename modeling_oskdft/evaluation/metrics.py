@@ -1,0 +1,146 @@
+"""Error rates of a verifier from its scores, with intervals. NumPy alone.
+
+Scores: (trials,), larger for more alike. Labels: (trials,), 1 for a target trial (the same speaker), 0 for a non-target
+trial. A verifier decides "same" where score >= threshold. All rates are fractions.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+class EqualErrorRate(NamedTuple):
+    """The rate at which false accepts and false rejects are equally frequent, and the threshold that gives it."""
+
+    value: float
+    threshold: float
+
+
+class ErrorRates(NamedTuple):
+    """Both error rates at every threshold that matters, from "accept nothing" to "accept everything"."""
+
+    thresholds: Floats
+    false_accepts: Floats
+    false_rejects: Floats
+
+
+def error_rates(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None) -> ErrorRates:
+    """The operating points of a set of trials, one for each distinct score.
+
+    weights: (trials,) non-negative, 1 where None. Raises `ValueError` for unequal lengths, a NaN, a label that is not 0
+    or 1, or a class without weight.
+    """
+    values, targets = _checked(scores, labels)
+    counts = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
+    order = np.argsort(-values, kind="stable")
+    return _rates_of_sorted(values[order], targets[order], counts[order])
+
+
+def equal_error_rate(scores: ArrayLike, labels: ArrayLike) -> EqualErrorRate:
+    """Equal error rate by straight lines between the points of the ROC, as scikit-learn's roc_curve and a root give it.
+
+    Raises `ValueError` as `error_rates` does.
+    """
+    return _equal_error_rate(error_rates(scores, labels))
+
+
+def min_detection_cost(
+    scores: ArrayLike, labels: ArrayLike, p_target: float = 0.01, c_miss: float = 1.0, c_fa: float = 1.0
+) -> float:
+    """The smallest detection cost over all thresholds, divided by that of the better of the two blind decisions.
+
+    NIST SRE's cost: p_target * c_miss * P(miss) + (1 - p_target) * c_fa * P(false accept). 0 to 1.
+    Raises `ValueError` as `error_rates` does, or for a p_target outside (0, 1).
+    """
+    return _min_detection_cost(error_rates(scores, labels), p_target, c_miss, c_fa)
+
+
+class Interval(NamedTuple):
+    """A 95 % interval."""
+
+    low: float
+    high: float
+
+
+def bootstrap_intervals(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    speakers: Sequence[tuple[str, str]],
+    draws: int = 1000,
+    seed: int = 0,
+    p_target: float = 0.01,
+) -> tuple[Interval, Interval]:
+    """95 % intervals of EER and minDCF by bootstrap over speakers.
+
+    speakers: (trials,) pairs, the speaker of the enrolment and of the test recording. Each draw takes as many speakers
+    as there are, with replacement; a non-target trial weighs count(a) * count(b), a target trial count(a). Trials share
+    speakers, so drawing trials would give an interval that is too narrow.
+    """
+    values, targets = _checked(scores, labels)
+    names, inverse = np.unique(np.asarray(speakers, dtype=object).astype(str), return_inverse=True)
+    first, second = inverse.reshape(-1, 2).T
+    order = np.argsort(-values, kind="stable")
+    values, targets, first, second = values[order], targets[order], first[order], second[order]
+    generator = np.random.default_rng(seed)
+    results = []
+    for _ in range(draws):
+        count = np.bincount(generator.integers(len(names), size=len(names)), minlength=len(names))
+        weights = np.where(targets == 1, count[first], count[first] * count[second]).astype(np.float64)
+        if weights[targets == 1].sum() > 0 and weights[targets == 0].sum() > 0:
+            rates = _rates_of_sorted(values, targets, weights)
+            results.append((_equal_error_rate(rates).value, _min_detection_cost(rates, p_target, 1.0, 1.0)))
+    if not results:
+        raise ValueError("No draw held both classes: give trials of more speakers.")
+    low, high = np.quantile(np.asarray(results), [0.025, 0.975], axis=0)
+    return Interval(float(low[0]), float(high[0])), Interval(float(low[1]), float(high[1]))
+
+
+def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArray[np.int64]]:
+    values = np.asarray(scores, dtype=np.float64).reshape(-1)
+    targets = np.asarray(labels).reshape(-1)
+    if len(values) != len(targets):
+        raise ValueError(f"{len(values)} scores were given with {len(targets)} labels: give one label a score.")
+    if np.isnan(values).any():
+        raise ValueError("The scores have a NaN: every trial needs a number.")
+    if not np.isin(targets, (0, 1)).all():
+        stranger = targets[~np.isin(targets, (0, 1))][0]
+        raise ValueError(f"The labels have {stranger}: use 1 for a target trial and 0 for a non-target trial.")
+    targets = targets.astype(np.int64)
+    if targets.min(initial=1) == targets.max(initial=0):
+        raise ValueError(f"All {len(targets)} trials are of one class: target and non-target trials are both needed.")
+    return values, targets
+
+
+def _rates_of_sorted(values: Floats, targets: NDArray[np.int64], weights: Floats) -> ErrorRates:
+    """values: descending. Ties are one operating point."""
+    last_of_tie = np.flatnonzero(np.append(np.diff(values) != 0, True))
+    accepted_targets = np.cumsum(weights * targets)[last_of_tie]
+    accepted_others = np.cumsum(weights * (1 - targets))[last_of_tie]
+    return ErrorRates(
+        np.concatenate([[np.inf], values[last_of_tie]]),
+        np.concatenate([[0.0], accepted_others / accepted_others[-1]]),
+        np.concatenate([[1.0], 1.0 - accepted_targets / accepted_targets[-1]]),
+    )
+
+
+def _equal_error_rate(rates: ErrorRates) -> EqualErrorRate:
+    thresholds, accepts, rejects = rates
+    gap = accepts - rejects  # rises from -1 to 1
+    right = int(np.argmax(gap >= 0))
+    left = right - 1
+    part = -gap[left] / (gap[right] - gap[left])
+    value = accepts[left] + part * (accepts[right] - accepts[left])
+    if not np.isfinite(thresholds[left]):
+        return EqualErrorRate(float(value), float(thresholds[right]))
+    return EqualErrorRate(float(value), float(thresholds[left] + part * (thresholds[right] - thresholds[left])))
+
+
+def _min_detection_cost(rates: ErrorRates, p_target: float, c_miss: float, c_fa: float) -> float:
+    if not 0 < p_target < 1:
+        raise ValueError(f"p_target is {p_target}: a probability between 0 and 1 is needed; 0.01 is usual.")
+    costs = p_target * c_miss * rates.false_rejects + (1 - p_target) * c_fa * rates.false_accepts
+    return float(costs.min() / min(p_target * c_miss, (1 - p_target) * c_fa))

@@ -1,0 +1,140 @@
+"""Trials and their scores: reading a trial list, cosine of embeddings, of segments, and score normalisation."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+class Trials(NamedTuple):
+    """A trial list: labels (1 same, 0 different), enrolment and test utterance of each, as utterance ids."""
+
+    labels: NDArray[np.int64]
+    enrolments: list[str]
+    tests: list[str]
+
+    def utterances(self) -> list[str]:
+        """Every utterance of the list, once, in the order of first appearance."""
+        return list(dict.fromkeys([*self.enrolments, *self.tests]))
+
+
+def utterance_id(path: str) -> str:
+    """A path of a trial list as an utterance id: POSIX, without extension."""
+    return str(PurePosixPath(path.replace("\\", "/")).with_suffix(""))
+
+
+def read_trials(path: str | Path) -> Trials:
+    """Read `label enrol test` lines, VoxCeleb's format.
+
+    Raises `FileNotFoundError`, or `ValueError` naming the line that is not such a trial.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no trial list at '{path}': give a text file of 'label enrol test' lines.")
+    labels, enrolments, tests = [], [], []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        words = line.split()
+        if not words:
+            continue
+        if len(words) != 3 or words[0] not in ("0", "1"):
+            raise ValueError(
+                f"Line {number} of '{path}' is '{line.strip()[:80]}': 'label enrol test' with label 0 or 1 is needed."
+            )
+        labels.append(int(words[0]))
+        enrolments.append(utterance_id(words[1]))
+        tests.append(utterance_id(words[2]))
+    if not labels:
+        raise ValueError(f"The trial list '{path}' is empty: 'label enrol test' lines are needed.")
+    return Trials(np.asarray(labels), enrolments, tests)
+
+
+def write_trials(trials: Trials, path: str | Path) -> None:
+    """Write a list that `read_trials` reads."""
+    rows = zip(trials.labels, trials.enrolments, trials.tests, strict=True)
+    Path(path).write_text("".join(f"{label} {first} {second}\n" for label, first, second in rows), encoding="utf-8")
+
+
+def make_trials(utterances: Mapping[str, Iterable[str]], seed: int = 0, most: int = 20000) -> Trials:
+    """Every same-speaker pair and as many different-speaker pairs, drawn; at most `most` of each.
+
+    utterances: the utterance ids of each speaker. Raises `ValueError` when there is no pair of one of the kinds.
+    """
+    generator = np.random.default_rng(seed)
+    by_speaker = {speaker: sorted(ids) for speaker, ids in sorted(utterances.items())}
+    same = [
+        (ids[i], ids[j]) for ids in by_speaker.values() for i in range(len(ids)) for j in range(i + 1, len(ids))
+    ]
+    if not same or len(by_speaker) < 2:
+        raise ValueError(
+            f"No trials can be made of {len(by_speaker)} speakers: at least two, one of them with two utterances."
+        )
+    if len(same) > most:
+        same = [same[i] for i in sorted(generator.choice(len(same), most, replace=False))]
+    owner = [(speaker, one) for speaker, ids in by_speaker.items() for one in ids]
+    different: dict[tuple[str, str], None] = {}
+    possible = (len(owner) ** 2 - sum(len(ids) ** 2 for ids in by_speaker.values())) // 2
+    while len(different) < min(len(same), possible):
+        first, second = (owner[i] for i in generator.integers(len(owner), size=2))
+        if first[0] != second[0] and (second[1], first[1]) not in different:
+            different[first[1], second[1]] = None
+    pairs = same + list(different)
+    labels = np.asarray([1] * len(same) + [0] * len(different))
+    return Trials(labels, [first for first, _ in pairs], [second for _, second in pairs])
+
+
+def cosine_scores(enrolments: Floats, tests: Floats) -> Floats:
+    """Cosine of each pair of rows. Both: (trials, embedding_size); returns (trials,) in [-1, 1]."""
+    return np.einsum("ij,ij->i", unit_length(enrolments), unit_length(tests))
+
+
+def segment_scores(enrolments: Floats, tests: Floats) -> Floats:
+    """Mean cosine over all pairs of segments (25 of 5 and 5 in the paper).
+
+    Both: (trials, segments, embedding_size). The mean over pairs is the product of the means of the unit vectors.
+    """
+    return np.einsum("ij,ij->i", unit_length(enrolments).mean(1), unit_length(tests).mean(1))
+
+
+def unit_length(embeddings: Floats) -> Floats:
+    """Divide by the norm along the last axis. Raises `ValueError` for a zero or non-finite embedding."""
+    norms = np.linalg.norm(embeddings, axis=-1, keepdims=True)
+    if not np.isfinite(norms).all() or (norms == 0).any():
+        raise ValueError("An embedding is zero or not finite, so it has no direction: look at its recording.")
+    return embeddings / norms
+
+
+def score_trials(trials: Trials, embeddings: Mapping[str, Floats]) -> Floats:
+    """Cosine score of every trial. embeddings: utterance id to (embedding_size,).
+
+    Raises `ValueError` naming an utterance that has no embedding.
+    """
+    missing = [one for one in trials.utterances() if one not in embeddings]
+    if missing:
+        raise ValueError(
+            f"The trials name {len(missing)} utterances that the data do not have, '{missing[0]}' first: give the data "
+            "folder that belongs to the list."
+        )
+    names = trials.utterances()
+    row = {name: index for index, name in enumerate(names)}
+    matrix = np.stack([embeddings[name] for name in names])
+    enrolments = matrix[[row[name] for name in trials.enrolments]]
+    return cosine_scores(enrolments, matrix[[row[name] for name in trials.tests]])
+
+
+def adaptive_s_norm(scores: Floats, enrolment_cohort: Floats, test_cohort: Floats, top_n: int = 300) -> Floats:
+    """Adaptive symmetric score normalisation (Matejka et al., 2017), each side over its own nearest cohort.
+
+    scores: (trials,). enrolment_cohort, test_cohort: (trials, cohort) scores of each side against the cohort, whose
+    rows are distinct utterances (the authors' code repeats a row once per trial of its key). Deviations are unbiased.
+    """
+    if not 2 <= top_n <= enrolment_cohort.shape[1]:
+        raise ValueError(f"top_n is {top_n} of a cohort of {enrolment_cohort.shape[1]}: use 2 up to that many.")
+    result = np.zeros_like(scores)
+    for cohort in (enrolment_cohort, test_cohort):
+        nearest = np.partition(cohort, -top_n, axis=1)[:, -top_n:]
+        result = result + 0.5 * (scores - nearest.mean(1)) / nearest.std(1, ddof=1)
+    return result

@@ -1,0 +1,226 @@
+"""What a recipe can say: four dataclasses, one name each, and the reading of recipes and overrides.
+
+A recipe is flat YAML. `base: ../base.yaml` is read first, then the file, then `--field value` of the command line; every
+value passes the parser of its type, so `1e-3` is a number wherever it stands.
+"""
+
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import Field, dataclass, field, fields, make_dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import HfArgumentParser, TrainingArguments
+
+from ..configuration_oskdft import OSKDFTConfig, nearest_name
+from .joint_model import FREEZABLE
+from .schedules import KD_SCHEDULES
+
+KD_OBJECTIVES = ("last_layer_mse", "layerwise_heads", "layerwise_projection")
+SPEAKER_OBJECTIVES = ("aam_softmax", "linear_softmax")
+
+
+def _with_lists(annotation: Any) -> Any:  # noqa: ANN401  (a type)
+    """The same type with lists for tuples, which the argument parser does not know."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is tuple:
+        return list[inner[0]]  # type: ignore[valid-type]
+    if origin is types.UnionType and tuple in map(typing.get_origin, inner):
+        return _with_lists(inner[0]) | None
+    return annotation
+
+
+def _student_fields() -> list[tuple[str, Any, Any]]:
+    """The student's fields are those of `OSKDFTConfig`, but for what the teacher decides."""
+    result: list[tuple[str, Any, Any]] = []
+    decided = ("encoder_config", "teacher_name_or_path", "teacher_layers")
+    for name, parameter in inspect.signature(OSKDFTConfig.__init__).parameters.items():
+        if name in ("self", "kwargs", *decided):
+            continue
+        default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+        metadata = {"help": "see OSKDFTConfig"}
+        value: Field[Any] = (
+            field(default_factory=lambda default=default: list(default), metadata=metadata)  # type: ignore[misc]
+            if isinstance(default, list)
+            else field(default=default, metadata=metadata)
+        )
+        result.append((name, _with_lists(parameter.annotation), value))
+    return result
+
+
+@dataclass
+class TeacherArguments:
+    """The teacher, and which of its layers the student keeps."""
+
+    teacher: str = field(default="", metadata={"help": "folder or repository of the teacher's encoder"})
+    layers: list[int] | None = field(
+        default=None, metadata={"help": "teacher layers of the student, from 0 (default: 0 1)"}
+    )
+    evenly_spaced_layers: int | None = field(
+        default=None, metadata={"help": "instead of layers: this many, from the first to the last"}
+    )
+
+
+StudentArguments = make_dataclass("StudentArguments", _student_fields(), bases=(TeacherArguments,))
+StudentArguments.__doc__ = "The student: its teacher and the fields of OSKDFTConfig."
+
+
+@dataclass
+class ObjectiveArguments:
+    """Both losses of the one step."""
+
+    kd_objective: str = field(default="last_layer_mse", metadata={"help": "one of: " + ", ".join(KD_OBJECTIVES)})
+    kd_target_layers: list[int] | None = field(
+        default=None, metadata={"help": "teacher hidden states, 0 the input of layer 0 (default: thirds, e.g. 4 8 12)"}
+    )
+    kd_weight: float = field(default=1.0, metadata={"help": "factor on kd_loss before its schedule; 0: no kd path"})
+    kd_schedule: str = field(default="linear", metadata={"help": "one of: " + ", ".join(KD_SCHEDULES)})
+    mse_scale: float = field(default=100.0, metadata={"help": "factor inside last_layer_mse (the paper's 100)"})
+    cos_lambda: float = field(default=1.0, metadata={"help": "weight of the cosine term of layerwise_heads"})
+    kd_reduction: str = field(default="mean", metadata={"help": "cosine term over frames: mean, or the authors' sum"})
+    hint_lambda: float = field(default=0.1, metadata={"help": "weight of all but the last layer_projection"})
+    speaker_objective: str = field(default="aam_softmax", metadata={"help": "one of: " + ", ".join(SPEAKER_OBJECTIVES)})
+    margin: float = field(default=0.2, metadata={"help": "angular margin of aam_softmax (the paper's 0.2)"})
+    scale: float = field(default=30.0, metadata={"help": "scale of aam_softmax (the paper's 30)"})
+    class_weight_cap: float = field(default=10.0, metadata={"help": "largest weight of a rare speaker; 0: no weights"})
+    penalty_top_k: int = field(default=0, metadata={"help": "how many impostors aam_softmax penalises"})
+    penalty_margin: float = field(default=0.1, metadata={"help": "angle of that penalty"})
+
+
+@dataclass
+class DataArguments:
+    """What is trained on, what selects, and what the table is made of."""
+
+    train_data: str = field(default="", metadata={"help": "folder, manifest, or dataset with an audio column"})
+    train_split: str | None = field(default=None, metadata={"help": "rows whose split is this one"})
+    validation_fraction: float = field(
+        default=0.1, metadata={"help": "train speakers set aside; their trials choose the best checkpoint"}
+    )
+    test_data: str | None = field(default=None, metadata={"help": "data of test_trials (default: train_data)"})
+    test_split: str | None = field(default=None, metadata={"help": "rows of test_data whose split is this one"})
+    test_trials: str | None = field(default=None, metadata={"help": "trial list, read once, after training"})
+    data_root: str | None = field(default=None, metadata={"help": "replaces the root that a manifest was made with"})
+    crop_seconds: float = field(default=3.0, metadata={"help": "length of a training crop"})
+    noise_root: str | None = field(default=None, metadata={"help": "folder laid out like MUSAN"})
+    rir_root: str | None = field(default=None, metadata={"help": "folder of room impulse responses"})
+    augment_probability: float = field(default=0.6, metadata={"help": "share of crops with a room or a noise"})
+    max_damaged_files: int = field(default=100, metadata={"help": "unreadable files until the run stops"})
+
+
+@dataclass
+class OSKDFTTrainingArguments(TrainingArguments):
+    """transformers' TrainingArguments with the method's schedules; `learning_rate` is the head's.
+
+    Defaults are the paper's where the paper has them. The optimiser is Adam with L2 `weight_decay`, as in both
+    generations of the authors' code, and lives through the whole run.
+    """
+
+    learning_rate: float = field(default=1e-4, metadata={"help": "head: start of its cosine"})
+    min_learning_rate: float = field(default=1e-6, metadata={"help": "head: end of its cosine"})
+    adapter_lr_multiplier: float = field(default=10.0, metadata={"help": "adapters: times the head's rate"})
+    backbone_lr_multiplier: float = field(default=1.0, metadata={"help": "shared layers: times their schedule"})
+    backbone_warmup_epochs: float = field(default=10.0, metadata={"help": "shared layers: epochs up to the head's rate"})
+    backbone_schedule: str = field(default="decay", metadata={"help": "shared layers: decay, or cosine as the head's"})
+    backbone_decay: float = field(default=0.93, metadata={"help": "shared layers: factor an epoch after the warm-up"})
+    schedule_unit: str = field(default="step", metadata={"help": "step, or epoch as the authors do"})
+    freeze: str = field(default="none", metadata={"help": "one of: " + ", ".join(FREEZABLE)})
+    num_train_epochs: float = field(default=100.0, metadata={"help": "epochs"})
+    per_device_train_batch_size: int = field(default=128, metadata={"help": "crops a process and step"})
+    eval_strategy: str = field(default="epoch", metadata={"help": "no, steps or epoch"})
+    save_strategy: str = field(default="epoch", metadata={"help": "no, steps, epoch or best"})
+    save_total_limit: int | None = field(default=2, metadata={"help": "checkpoints kept beside the best"})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "end with the best checkpoint"})
+    metric_for_best_model: str | None = field(default="eer", metadata={"help": "what selects"})
+    greater_is_better: bool | None = field(default=False, metadata={"help": "whether larger is better"})
+    dataloader_drop_last: bool = field(default=True, metadata={"help": "batch norm needs full batches"})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "fixed: crops have no columns"})
+    logging_steps: float = field(default=50, metadata={"help": "steps between two log lines"})
+
+    def __post_init__(self) -> None:
+        if self.schedule_unit not in ("step", "epoch"):
+            raise ValueError(f"schedule_unit is '{self.schedule_unit}': use step or epoch.")
+        if self.backbone_schedule not in ("decay", "cosine"):
+            raise ValueError(f"backbone_schedule is '{self.backbone_schedule}': use decay or cosine.")
+        if self.freeze not in FREEZABLE:
+            raise ValueError(f"freeze is '{self.freeze}': use one of {', '.join(FREEZABLE)}.")
+        if self.eval_strategy == "no":
+            self.load_best_model_at_end = False
+        if not sys.stderr.isatty():
+            self.disable_tqdm = True
+        super().__post_init__()
+
+
+@dataclass
+class Recipe:
+    """A recipe, read."""
+
+    student: Any
+    objectives: ObjectiveArguments
+    data: DataArguments
+    training: OSKDFTTrainingArguments
+
+    def student_config_fields(self) -> dict[str, Any]:
+        """The fields that `OSKDFTConfig.from_teacher` takes."""
+        own = {one.name for one in fields(TeacherArguments)}
+        return {one.name: getattr(self.student, one.name) for one in fields(self.student) if one.name not in own}
+
+
+_GROUPS = (StudentArguments, ObjectiveArguments, DataArguments, OSKDFTTrainingArguments)
+
+
+def recipe_parser() -> HfArgumentParser:
+    """The parser of every name that a recipe or the command line can give; abbreviations are errors."""
+    return HfArgumentParser(_GROUPS, allow_abbrev=False, prog="train_oskdft.py RECIPE.yaml")
+
+
+def read_recipe(arguments: Sequence[str]) -> Recipe:
+    """RECIPE.yaml and `--field value` pairs to the four groups.
+
+    Raises `FileNotFoundError` for a recipe that is not there and `ValueError` for a name that does not exist, naming the
+    nearest one, or a file that is not flat YAML. A value of the wrong type ends the program as argparse does.
+    """
+    recipe = [word for word in arguments[:1] if not word.startswith("--")]
+    overrides = list(arguments[len(recipe) :])
+    known = {one.name for group in _GROUPS for one in fields(group)}
+    words: list[str] = []
+    for path in recipe:
+        for name, value in _read_yaml(Path(path)).items():
+            if name not in known:
+                raise ValueError(f"'{path}' has no field '{name}' to set: {nearest_name(name, known)}")
+            words += _as_words(name, value)
+    for word in overrides:
+        name = word.removeprefix("--").split("=")[0]
+        if word.startswith("--") and name not in (*known, "help", *(f"no_{one}" for one in known)):
+            raise ValueError(f"There is no option '--{name}': {nearest_name(name, known)}")
+    student, objectives, data, training = recipe_parser().parse_args_into_dataclasses(words + overrides)
+    return Recipe(student, objectives, data, training)
+
+
+def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    import yaml
+
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no recipe at '{path}': give a YAML file, such as examples/recipes/*.yaml.")
+    if path.resolve() in seen:
+        raise ValueError(f"'{path}' is its own base: take the base line out.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"'{path}' is not YAML ({str(error).splitlines()[0]}): write 'field: value' lines.") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"'{path}' holds a {type(values).__name__}: a recipe is 'field: value' lines.")
+    base = values.pop("base", None)
+    inherited = _read_yaml(path.parent / base, (*seen, path.resolve())) if base else {}
+    return inherited | values
+
+
+def _as_words(name: str, value: Any) -> list[str]:  # noqa: ANN401  (any YAML value)
+    if isinstance(value, dict):
+        raise ValueError(f"{name} is a mapping: recipes are flat, one value or list a field.")
+    if value is None:  # an empty value takes back what a base has set
+        return []
+    values = value if isinstance(value, list) else [value]
+    return [f"--{name}", *(str(one).lower() if isinstance(one, bool) else str(one) for one in values)]

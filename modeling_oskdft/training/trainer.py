@@ -1,0 +1,366 @@
+"""The Trainer: transformers' own, with the joint step, the three learning rates, and trials for selection."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel, Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+
+from ..data.crops import Augmentation, CropCollator, CropDataset, EpochSampler
+from ..data.manifest import Manifest
+from ..evaluation.extraction import extract_embeddings
+from ..evaluation.metrics import equal_error_rate, min_detection_cost
+from ..evaluation.scoring import Trials, score_trials
+from ..modeling_oskdft import OSKDFTForXVector
+from .arguments import ObjectiveArguments, OSKDFTTrainingArguments
+from .initialization import thirds
+from .joint_model import JointModel, JointOutput, Teacher
+from .objectives import (
+    AAMSoftmax,
+    KDObjective,
+    LastLayerMSE,
+    LayerwiseHeads,
+    LayerwiseProjection,
+    LinearSoftmax,
+    Objectives,
+    SpeakerObjective,
+    class_weights,
+)
+from .schedules import KD_SCHEDULES, Clock, cosine, warmup_then_decay
+
+OBJECTIVES_NAME = "objectives.safetensors"
+INCOMPLETE = ".incomplete"
+
+
+def build_objectives(
+    arguments: ObjectiveArguments, student: OSKDFTForXVector, train: Manifest, teacher_config: Any
+) -> Objectives:
+    """The objectives that a recipe asks for. teacher_config: of the encoder, or None when `kd_weight` is 0."""
+    kd = _kd_objective(arguments, student, teacher_config) if arguments.kd_weight else None
+    return Objectives(_speaker_objective(arguments, student.config.embedding_size, train), kd)
+
+
+def _speaker_objective(arguments: ObjectiveArguments, embedding_size: int, train: Manifest) -> SpeakerObjective:
+    counts = [len(train.by_speaker()[speaker]) for speaker in train.speakers]
+    weights = class_weights(counts, arguments.class_weight_cap) if arguments.class_weight_cap else None
+    if arguments.speaker_objective == "linear_softmax":
+        return LinearSoftmax(embedding_size, len(counts), weights)
+    if arguments.speaker_objective != "aam_softmax":
+        raise ValueError(f"speaker_objective is '{arguments.speaker_objective}': use aam_softmax or linear_softmax.")
+    return AAMSoftmax(
+        embedding_size,
+        len(counts),
+        arguments.margin,
+        arguments.scale,
+        weights,
+        arguments.penalty_top_k,
+        arguments.penalty_margin,
+    )
+
+
+def _kd_objective(arguments: ObjectiveArguments, student: OSKDFTForXVector, teacher_config: Any) -> KDObjective:
+    if teacher_config is None:
+        raise ValueError(f"kd_weight is {arguments.kd_weight} without a teacher: name one, or set kd_weight to 0.")
+    config = student.config.encoder_config
+    depth, widths = teacher_config.num_hidden_layers, (config.hidden_size, teacher_config.hidden_size)
+    reduction = student.config.time_reduction
+    targets = arguments.kd_target_layers or thirds(depth)
+    if arguments.kd_objective == "last_layer_mse":
+        return LastLayerMSE(depth, arguments.mse_scale)
+    if arguments.kd_objective == "layerwise_heads":
+        return LayerwiseHeads(*widths, targets, arguments.cos_lambda, arguments.kd_reduction, reduction)
+    if arguments.kd_objective == "layerwise_projection":
+        targets = arguments.kd_target_layers or list(range(1, config.num_hidden_layers + 1))
+        return LayerwiseProjection(*widths, targets, arguments.hint_lambda, reduction)
+    raise ValueError(
+        f"kd_objective is '{arguments.kd_objective}': use last_layer_mse, layerwise_heads or layerwise_projection."
+    )
+
+
+class OSKDFTTrainer(Trainer):
+    """Distils and fine-tunes a student in one run.
+
+    student: as `init_student_from_teacher` gives it. args: see `OSKDFTTrainingArguments`. train: the training manifest;
+    its sorted speakers are the classes. feature_extractor: the teacher's. objective_arguments: which losses.
+    teacher: the frozen encoder, None when `kd_weight` is 0. validation, trials: what the EER that selects the best
+    checkpoint is measured on; without them nothing is evaluated. augmentation: on the student's input only; the teacher
+    hears the clean crop. data: crop length and the limit on damaged files.
+
+    Logged: `loss`, `kd_loss` (before its weight), `ft_loss`, `kd_weight`, the three learning rates; `eval_eer` and
+    `eval_min_dcf`. A checkpoint holds the student as `save_pretrained` writes it, the objectives, the optimiser, the
+    schedules and the random state, never the teacher; it appears under its name when it is complete.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        student: OSKDFTForXVector,
+        args: OSKDFTTrainingArguments,
+        train: Manifest,
+        feature_extractor: Any,  # noqa: ANN401  (transformers has no types here)
+        objective_arguments: ObjectiveArguments,
+        teacher: PreTrainedModel | None = None,
+        validation: Manifest | None = None,
+        trials: Trials | None = None,
+        augmentation: Augmentation | None = None,
+        crop_seconds: float = 3.0,
+        max_damaged: int = 100,
+        **kwargs: Any,
+    ) -> None:
+        objectives = build_objectives(objective_arguments, student, train, teacher and teacher.config)
+        joint = JointModel(student, objectives, args.freeze)
+        dataset = CropDataset(train, crop_seconds, args.seed, augmentation, max_damaged)
+        batch = args.per_device_train_batch_size * args.world_size
+        if len(dataset) < batch:
+            raise ValueError(
+                f"The training set has {len(dataset)} utterances and a batch takes {batch}: lower "
+                "per_device_train_batch_size."
+            )
+        if objective_arguments.kd_schedule not in KD_SCHEDULES:
+            raise ValueError(
+                f"kd_schedule is '{objective_arguments.kd_schedule}': use one of {', '.join(KD_SCHEDULES)}."
+            )
+        self.teacher = None
+        if objectives.kd is not None and teacher is not None:
+            self.teacher = Teacher(teacher, objectives.kd.target_layers).to(args.device)
+        self.objective_arguments = objective_arguments
+        self.validation, self.trials = validation, trials
+        self._sums: dict[str, Tensor] = {}
+        super().__init__(
+            model=joint,
+            args=args,
+            data_collator=CropCollator(feature_extractor),
+            train_dataset=dataset,
+            eval_dataset=validation,  # type: ignore[arg-type]  # read by our own evaluate
+            processing_class=feature_extractor,
+            **kwargs,
+        )
+        # Both losses are divided by the weight of the whole batch here: transformers must not divide again.
+        self.model_accepts_loss_kwargs = True
+
+    @property
+    def student(self) -> OSKDFTForXVector:
+        """The student, out of any wrapper."""
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False).student
+
+    # ---- the step -------------------------------------------------------------------------------------------------
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Any:  # noqa: ANN401  (transformers' own return)
+        """kd_weight(t) * kd_loss + ft_loss, each a mean over the whole batch of all processes and accumulation steps."""
+        heard_by_teacher = inputs.pop("teacher_input_values", inputs["input_values"])
+        states = None if self.teacher is None else self.teacher(heard_by_teacher)
+        output: JointOutput = model(inputs["input_values"], inputs["labels"], states)
+        totals = self._batch_totals([inputs]) if num_items_in_batch is None else num_items_in_batch
+        # DDP averages gradients over processes; the weights are already those of all of them.
+        share = self.args.world_size / totals
+        ft_loss = output.ft.total * share[1]
+        loss, kd_loss = ft_loss, None
+        if output.kd is not None:
+            kd_loss = output.kd.total * share[0]
+            loss = loss + self.kd_weight() * kd_loss
+        self._remember(ft_loss=ft_loss, kd_loss=kd_loss)
+        return (loss, output) if return_outputs else loss
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Tensor | None:
+        """(crops, sum of class weights) of an optimiser step over all processes: what the two losses are divided by."""
+        if not batch_samples:
+            return None
+        totals = self._batch_totals(batch_samples).to(device)
+        return self.accelerator.reduce(totals, "sum") if self.args.world_size > 1 else totals
+
+    def _batch_totals(self, batches: list[dict[str, Tensor]]) -> Tensor:
+        labels = torch.cat([batch["labels"] for batch in batches])
+        weights = self.joint.objectives.speaker.class_weights
+        total = labels.new_tensor(len(labels), dtype=torch.float32)
+        return torch.stack([total, total if weights is None else weights.to(labels.device)[labels].sum()])
+
+    @property
+    def joint(self) -> JointModel:
+        """The joint model, out of any wrapper."""
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+
+    def kd_weight(self) -> float:
+        """The weight of the distillation loss in the step that comes next."""
+        schedule = KD_SCHEDULES[self.objective_arguments.kd_schedule]
+        clock = self._clock
+        return self.objective_arguments.kd_weight * schedule(clock.epoch(self.state.global_step), clock.num_epochs)
+
+    # ---- learning rates -------------------------------------------------------------------------------------------
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Adam over head, adapters and backbone; every group's rate is its schedule's value itself."""
+        if self.optimizer is None:
+            groups = self.joint.parameter_groups()
+            args = self.args
+            self.optimizer = torch.optim.Adam(
+                [{"params": parameters, "name": name} for name, parameters in groups.items() if parameters],
+                lr=1.0,
+                betas=(args.adam_beta1, args.adam_beta2),
+                eps=args.adam_epsilon,
+                weight_decay=args.weight_decay,
+            )
+        return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """One schedule a group, read from the clock."""
+        if self.lr_scheduler is None:
+            self._start_clock(num_training_steps)
+            chosen = optimizer or self.optimizer
+            rates = [self._rate(group["name"]) for group in chosen.param_groups]
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(chosen, rates)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def _start_clock(self, num_training_steps: int) -> None:
+        args = self.args
+        batches = len(self.train_dataset) // (args.per_device_train_batch_size * args.world_size)
+        steps = max(-(-batches // args.gradient_accumulation_steps), 1)
+        self._clock = Clock(steps, max(num_training_steps / steps, 1e-9), args.schedule_unit)
+
+    def _rate(self, group: str) -> Any:  # noqa: ANN401  (a function of the finished steps)
+        args, clock = self.args, self._clock
+
+        def head(epoch: float) -> float:
+            return cosine(epoch, clock.num_epochs, args.learning_rate, args.min_learning_rate, clock.length)
+
+        def backbone(epoch: float) -> float:
+            if args.backbone_schedule == "cosine":
+                warmth = min(epoch / args.backbone_warmup_epochs, 1.0) if args.backbone_warmup_epochs else 1.0
+                return args.backbone_lr_multiplier * warmth * head(epoch)
+            shape = warmup_then_decay(epoch, head, args.backbone_warmup_epochs, args.backbone_decay)
+            return args.backbone_lr_multiplier * shape
+
+        def adapters(epoch: float) -> float:
+            return args.adapter_lr_multiplier * head(epoch)
+
+        rate = {"head": head, "adapters": adapters, "backbone": backbone}[group]
+        return lambda finished_steps: rate(clock.epoch(finished_steps))
+
+    # ---- logging --------------------------------------------------------------------------------------------------
+
+    def _remember(self, **losses: Tensor | None) -> None:
+        for name, value in losses.items():
+            if value is not None:
+                self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value.detach()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds both losses, the weight of the first and the learning rates to every log line of the training loop."""
+        if "loss" in logs and self._sums:
+            steps = max(self.state.global_step - getattr(self, "_logged_step", 0), 1)
+            self._logged_step = self.state.global_step
+            for name, value in self._sums.items():
+                mean = self.accelerator.reduce(value, "mean") if self.args.world_size > 1 else value
+                logs[name] = mean.item() / steps
+            self._sums = {}
+            if self.joint.objectives.kd is not None:
+                logs["kd_weight"] = self.kd_weight()
+            for group in self.optimizer.param_groups:
+                logs[f"learning_rate_{group['name']}"] = group["lr"]
+        super().log(logs, start_time)
+
+    # ---- data and evaluation --------------------------------------------------------------------------------------
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:  # noqa: ANN401  (transformers' own)
+        return EpochSampler(len(self.train_dataset), self.args.seed)
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"  # noqa: ANN401
+    ) -> dict[str, float]:
+        """EER and minDCF (p_target 0.01) of the ft path on the validation trials, as fractions."""
+        if self.validation is None or self.trials is None:
+            raise ValueError("evaluate was called without validation data: give the Trainer validation and trials.")
+        embeddings = extract_embeddings(
+            self.student, self.processing_class, self.validation, progress=not self.args.disable_tqdm
+        )
+        scores = score_trials(self.trials, embeddings)
+        metrics = {
+            f"{metric_key_prefix}_eer": equal_error_rate(scores, self.trials.labels).value,
+            f"{metric_key_prefix}_min_dcf": min_detection_cost(scores, self.trials.labels),
+        }
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    # ---- checkpoints ----------------------------------------------------------------------------------------------
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        folder = output_dir or self.args.output_dir
+        os.makedirs(folder, exist_ok=True)
+        self.student.save_pretrained(folder)
+        self.processing_class.save_pretrained(folder)
+        if Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR):
+            objectives = {name: value.contiguous() for name, value in self.joint.objectives.state_dict().items()}
+            save_file(objectives, os.path.join(folder, OBJECTIVES_NAME))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Read through `from_pretrained`, because key names on disk depend on where a model was first loaded from."""
+        student = OSKDFTForXVector.from_pretrained(resume_from_checkpoint, dtype=torch.float32)
+        self.student.load_state_dict(student.state_dict())
+        self.joint.objectives.load_state_dict(load_file(os.path.join(resume_from_checkpoint, OBJECTIVES_NAME)))
+
+    def _load_best_model(self) -> None:
+        self._load_from_checkpoint(self.state.best_model_checkpoint)
+
+    def _get_output_dir(self, trial: Any) -> str:  # noqa: ANN401  (transformers' own)
+        folder = super()._get_output_dir(trial)
+        return os.path.join(folder, INCOMPLETE) if getattr(self, "_is_saving", False) else folder
+
+    @contextlib.contextmanager
+    def _saving_aside(self) -> Iterator[None]:
+        self._is_saving = True
+        try:
+            yield
+        finally:
+            self._is_saving = False
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:  # noqa: ANN401  (transformers' own)
+        """Write beside, then rename: a checkpoint under its own name is whole, however the run dies."""
+        with self._saving_aside():
+            staging = Path(self._get_output_dir(trial))
+            if self.args.should_save:
+                shutil.rmtree(staging, ignore_errors=True)
+            self.accelerator.wait_for_everyone()
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()  # every process has written its random state
+        if not self.args.should_save:
+            return
+        run = staging.parent
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.state.best_global_step:
+            self.state.best_model_checkpoint = str(run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}")
+        self.state.save_to_json(str(staging / name / "trainer_state.json"))
+        shutil.rmtree(run / name, ignore_errors=True)
+        os.replace(staging / name, run / name)
+        staging.rmdir()
+        rotate_checkpoints(
+            output_dir=str(run),
+            save_total_limit=self.args.save_total_limit,
+            best_model_checkpoint=self.state.best_model_checkpoint,
+        )
+
+
+def describe_history(history: list[dict[str, float]]) -> dict[str, list[tuple[float, float]]]:
+    """Curves of a run: name to (epoch, value) pairs, from the Trainer's log history."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for entry in history:
+        for name, value in entry.items():
+            if name not in ("epoch", "step") and np.isfinite(value):
+                curves.setdefault(name, []).append((entry["epoch"], value))
+    return curves

@@ -1,0 +1,169 @@
+"""Distil and fine-tune a speech encoder into a speaker verifier, in one run.
+
+    accelerate launch train_oskdft.py RECIPE.yaml [--field value ...]
+
+The recipe names a teacher, its layers that the student keeps, both losses, the data and the schedules; see
+examples/recipes. The run ends with the best checkpoint in `output_dir`, loadable by `AutoModel.from_pretrained`, and
+`results.json` beside it. `--resume_from_checkpoint last` goes on after an interruption, with the same bits.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PreTrainedModel, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from modeling_oskdft import OSKDFTConfig, OSKDFTForXVector, OSKDFTTrainer, init_student_from_teacher
+from modeling_oskdft.benchmark.measure import machine, versions
+from modeling_oskdft.cli import one_sentence_errors
+from modeling_oskdft.data.augmentation import RoomsAndNoise
+from modeling_oskdft.data.manifest import (
+    Manifest,
+    load_manifest,
+    refuse_common_speakers,
+    split_by_speaker,
+    warn_about_single_utterances,
+)
+from modeling_oskdft.evaluation.report import report_trials
+from modeling_oskdft.evaluation.scoring import make_trials, read_trials
+from modeling_oskdft.training.arguments import Recipe, read_recipe, recipe_parser
+from modeling_oskdft.training.initialization import evenly_spaced_layers
+
+
+def train(recipe: Recipe) -> dict[str, Any]:
+    """Run a recipe; returns what `results.json` says."""
+    args, data = recipe.training, recipe.data
+    checkpoint = checkpoint_to_resume(args.output_dir, args.resume_from_checkpoint)
+    set_seed(args.seed)
+
+    # The teacher, and the student cut out of it.
+    teacher, feature_extractor = load_teacher(recipe.student.teacher)
+    student = init_student_from_teacher(teacher, student_config(recipe, teacher))
+
+    # Speakers to learn from, and speakers set aside to choose the best checkpoint with.
+    manifest = load_manifest(data.train_data, data.train_split, data.data_root, data.max_damaged_files)
+    train_manifest, validation = split_by_speaker(manifest, data.validation_fraction, args.data_seed or args.seed)
+    warn_about_single_utterances(train_manifest)
+    test = load_test(recipe, manifest) if data.test_trials else None
+
+    # One run: kd_weight(t) * kd_loss on one path, ft_loss on the other.
+    trainer = OSKDFTTrainer(
+        student=student,
+        args=args,
+        train=train_manifest,
+        feature_extractor=feature_extractor,
+        objective_arguments=recipe.objectives,
+        teacher=teacher if recipe.objectives.kd_weight else None,
+        validation=validation,
+        trials=make_trials(validation.by_speaker()),
+        augmentation=augmentation(recipe),
+        crop_seconds=data.crop_seconds,
+        max_damaged=data.max_damaged_files,
+    )
+    start = time.perf_counter()
+    trainer.train(resume_from_checkpoint=checkpoint)
+    seconds = time.perf_counter() - start
+
+    # The table: trials that chose nothing, read once.
+    results: dict[str, Any] = {
+        "seed": args.seed,
+        "steps": trainer.state.global_step,
+        "seconds": round(seconds, 1),
+        "selected_step": trainer.state.best_global_step,
+        "selection_eer": trainer.state.best_metric,
+        "history": trainer.state.log_history,
+        "machine": machine(),
+        "versions": versions(),
+    }
+    if args.should_save:
+        trainer.save_model()
+    if test is not None:
+        results["test"] = report_trials(student, feature_extractor, test, read_trials(data.test_trials or "")).as_dict()
+    if args.should_save:
+        write_json(results, Path(args.output_dir, "results.json"))
+    return results
+
+
+def load_teacher(name: str) -> tuple[PreTrainedModel, Any]:
+    """The teacher's encoder in float32 and its feature extractor, which must hand on a mask."""
+    if not name:
+        raise ValueError("The recipe names no teacher: set teacher to a folder or a repository, e.g. facebook/hubert-base-ls960.")
+    try:
+        OSKDFTConfig.from_teacher(AutoConfig.from_pretrained(name), [0])  # an unsupported family ends here
+        model = AutoModel.from_pretrained(name, dtype="float32")
+        feature_extractor = AutoFeatureExtractor.from_pretrained(name)
+    except OSError as error:
+        raise FileNotFoundError(f"There is no teacher at '{name}' ({str(error).splitlines()[0]}): check the name.") from None
+    feature_extractor.return_attention_mask = True
+    return model, feature_extractor
+
+
+def student_config(recipe: Recipe, teacher: PreTrainedModel) -> OSKDFTConfig:
+    """The student's configuration, from the teacher's and the recipe's fields."""
+    layers = recipe.student.layers or [0, 1]
+    if recipe.student.evenly_spaced_layers is not None:
+        layers = evenly_spaced_layers(teacher.config.num_hidden_layers, recipe.student.evenly_spaced_layers)
+    return OSKDFTConfig.from_teacher(teacher.config, layers, **recipe.student_config_fields())
+
+
+def load_test(recipe: Recipe, train_manifest: Manifest) -> Manifest:
+    """The data of the final table; refused when it shares a speaker with the training data."""
+    data = recipe.data
+    test = load_manifest(data.test_data or data.train_data, data.test_split, data.data_root, data.max_damaged_files)
+    trials = set(read_trials(data.test_trials or "").utterances())
+    test = test.where("utterance_id", [one for one in test.column("utterance_id") if one in trials])
+    refuse_common_speakers(train_manifest, test)
+    return test
+
+
+def augmentation(recipe: Recipe) -> RoomsAndNoise | None:
+    """Rooms and noise where the recipe names folders of them."""
+    data = recipe.data
+    if data.noise_root is None and data.rir_root is None:
+        return None
+    return RoomsAndNoise(data.noise_root, data.rir_root, data.augment_probability)
+
+
+def checkpoint_to_resume(output_dir: str, asked: str | None) -> str | None:
+    """The checkpoint to go on from. Refuses to start anew in a folder that already holds a run."""
+    last = get_last_checkpoint(output_dir) if Path(output_dir).is_dir() else None
+    if asked is None and last is not None:
+        raise ValueError(
+            f"'{output_dir}' already holds '{Path(last).name}': go on with --resume_from_checkpoint last, or give another "
+            "output_dir."
+        )
+    if asked != "last" and asked is not None and not Path(asked).is_dir():
+        raise FileNotFoundError(f"There is no checkpoint at '{asked}': give its folder, or last.")
+    return last if asked == "last" else asked
+
+
+def write_json(values: dict[str, Any], path: Path) -> None:
+    """Write the whole file or nothing."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+@one_sentence_errors
+def main(arguments: list[str] | None = None) -> int:
+    """Read the recipe, run it, say what came of it."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] in ("-h", "--help"):
+        print(__doc__)
+        recipe_parser().print_help()
+        return 0
+    recipe = read_recipe(words)
+    results = train(recipe)
+    if recipe.training.should_save:
+        summary = {name: value for name, value in results.items() if name != "history"}
+        print(json.dumps(summary, indent=1))
+        print(f"The student is in '{recipe.training.output_dir}'.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
