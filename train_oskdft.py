@@ -17,7 +17,7 @@ from typing import Any
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PreTrainedModel, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from modeling_oskdft import OSKDFTConfig, OSKDFTForXVector, OSKDFTTrainer, init_student_from_teacher
+from modeling_oskdft import OSKDFTConfig, OSKDFTTrainer, init_student_from_teacher
 from modeling_oskdft.benchmark.measure import machine, versions
 from modeling_oskdft.cli import one_sentence_errors
 from modeling_oskdft.data.augmentation import RoomsAndNoise
@@ -82,7 +82,9 @@ def train(recipe: Recipe) -> dict[str, Any]:
     if args.should_save:
         trainer.save_model()
     if test is not None:
-        results["test"] = report_trials(student, feature_extractor, test, read_trials(data.test_trials or "")).as_dict()
+        results["test"] = report_trials(
+            student, feature_extractor, test, read_trials(data.test_trials or "")
+        ).as_dict()
     if args.should_save:
         write_json(results, Path(args.output_dir, "results.json"))
     return results
@@ -91,13 +93,17 @@ def train(recipe: Recipe) -> dict[str, Any]:
 def load_teacher(name: str) -> tuple[PreTrainedModel, Any]:
     """The teacher's encoder in float32 and its feature extractor, which must hand on a mask."""
     if not name:
-        raise ValueError("The recipe names no teacher: set teacher to a folder or a repository, e.g. facebook/hubert-base-ls960.")
+        raise ValueError(
+            "The recipe names no teacher: set teacher to a folder or a repository, e.g. facebook/hubert-base-ls960."
+        )
     try:
         OSKDFTConfig.from_teacher(AutoConfig.from_pretrained(name), [0])  # an unsupported family ends here
         model = AutoModel.from_pretrained(name, dtype="float32")
         feature_extractor = AutoFeatureExtractor.from_pretrained(name)
     except OSError as error:
-        raise FileNotFoundError(f"There is no teacher at '{name}' ({str(error).splitlines()[0]}): check the name.") from None
+        raise FileNotFoundError(
+            f"There is no teacher at '{name}' ({str(error).splitlines()[0]}): check the name."
+        ) from None
     feature_extractor.return_attention_mask = True
     return model, feature_extractor
 
@@ -133,8 +139,8 @@ def checkpoint_to_resume(output_dir: str, asked: str | None) -> str | None:
     last = get_last_checkpoint(output_dir) if Path(output_dir).is_dir() else None
     if asked is None and last is not None:
         raise ValueError(
-            f"'{output_dir}' already holds '{Path(last).name}': go on with --resume_from_checkpoint last, or give another "
-            "output_dir."
+            f"'{output_dir}' already holds '{Path(last).name}': go on with --resume_from_checkpoint last, or give "
+            "another output_dir."
         )
     if asked != "last" and asked is not None and not Path(asked).is_dir():
         raise FileNotFoundError(f"There is no checkpoint at '{asked}': give its folder, or last.")

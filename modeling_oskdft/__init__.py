@@ -30,7 +30,21 @@ _LAZY = {
     "OSKDFTTrainer": "training.trainer",
 }
 
-__all__ = ["OSKDFTConfig", "OSKDFTForXVector", "OSKDFTModel", "OSKDFTPreTrainedModel", "__version__", *_LAZY]
+__all__ = [
+    "ConvertedCheckpoint",
+    "EqualErrorRate",
+    "OSKDFTConfig",
+    "OSKDFTForXVector",
+    "OSKDFTModel",
+    "OSKDFTPreTrainedModel",
+    "OSKDFTTrainer",
+    "OSKDFTTrainingArguments",
+    "__version__",
+    "convert_original_state_dict",
+    "equal_error_rate",
+    "init_student_from_teacher",
+    "min_detection_cost",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  (any public object)

@@ -94,8 +94,8 @@ def _open(source: Any) -> Any:  # noqa: ANN401  (soundfile has no types)
         return soundfile.SoundFile(handle)
     except soundfile.LibsndfileError as error:
         raise ValueError(
-            f"{_name(source)} cannot be read ({str(error).rstrip('.')}): give wav, flac, ogg or mp3, and check that the "
-            "file is complete."
+            f"{_name(source)} cannot be read ({str(error).rstrip('.')}): give wav, flac, ogg or mp3, and check that "
+            "the file is complete."
         ) from None
 
 
@@ -119,8 +119,8 @@ def _checked_array(array: np.ndarray) -> Waveform:
     array = np.asarray(array)
     if not np.issubdtype(array.dtype, np.floating):
         raise ValueError(
-            f"An array of {array.dtype} was given: floating-point samples in [-1, 1] are needed; divide integers by their "
-            "full scale (32768 for int16)."
+            f"An array of {array.dtype} was given: floating-point samples in [-1, 1] are needed; divide integers by "
+            "their full scale (32768 for int16)."
         )
     if array.ndim not in (1, 2):
         raise ValueError(f"An array of shape {array.shape} was given: (samples,) or (samples, channels) is needed.")

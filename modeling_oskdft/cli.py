@@ -1,21 +1,26 @@
-"""`oskdft COMMAND …`: thin, one function a command, no logic."""
+"""`oskdft COMMAND …`: thin, one function a command, no logic.
+
+Exit codes: 0 fine, 2 an error, said in one sentence on stderr (`--debug` shows where it arose).
+"""
 
 import argparse
 import functools
+import json
 import sys
 from collections.abc import Callable
 
 
-def one_sentence_errors(function: Callable[[list[str] | None], int]) -> Callable[[list[str] | None], int]:
+def one_sentence_errors(function: Callable[[list[str] | None], int]) -> Callable[..., int]:
     """Ends with 2 and one sentence on stderr where the user's input was wrong; `--debug` shows where."""
 
     @functools.wraps(function)
     def guarded(arguments: list[str] | None = None) -> int:
         words = sys.argv[1:] if arguments is None else list(arguments)
         debug = "--debug" in words
+        _no_bars_in_files()
         try:
             return function([word for word in words if word != "--debug"])
-        except (ValueError, OSError, TypeError) as error:
+        except (ValueError, OSError) as error:
             if debug:
                 raise
             print(f"oskdft: {error}", file=sys.stderr)
@@ -25,3 +30,140 @@ def one_sentence_errors(function: Callable[[list[str] | None], int]) -> Callable
             return 130
 
     return guarded
+
+
+def _no_bars_in_files() -> None:
+    """Progress bars are for people: transformers' own stay away when stderr is not a terminal."""
+    if not sys.stderr.isatty():
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+
+
+def quickstart(options: argparse.Namespace) -> int:
+    """Voices, a teacher, its student and a table, without a download."""
+    from .quickstart import run
+
+    run(options.out, options.seed)
+    return 0
+
+
+def train(options: argparse.Namespace) -> int:
+    """Run a recipe on this process alone; `accelerate launch train_oskdft.py` for several."""
+    from train_oskdft import main as train_main
+
+    return train_main(options.words)
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """EER and minDCF of a saved verifier on a trial list."""
+    from transformers import AutoFeatureExtractor
+
+    from .data.manifest import load_manifest
+    from .evaluation.report import report_trials
+    from .evaluation.scoring import read_trials
+    from .modeling_oskdft import OSKDFTForXVector
+
+    trials = read_trials(options.trials)
+    manifest = load_manifest(options.data, options.split, options.data_root)
+    verifier = OSKDFTForXVector.from_pretrained(options.model, dtype="float32").eval()
+    feature_extractor = AutoFeatureExtractor.from_pretrained(options.model)
+    report = report_trials(verifier, feature_extractor, manifest, trials, progress=True)
+    if options.json:
+        print(json.dumps(report.as_dict()))
+        return 0
+    print(f"EER     {100 * report.eer:.2f} %  (95 %: {100 * report.eer_low:.2f} to {100 * report.eer_high:.2f})")
+    print(
+        f"minDCF  {report.min_dcf:.4f}  (95 %: {report.min_dcf_low:.4f} to {report.min_dcf_high:.4f}), p_target 0.01"
+    )
+    print(f"{report.trials:,} trials of {report.speakers} speakers; threshold at the EER {report.threshold:.4f}")
+    return 0
+
+
+def convert(options: argparse.Namespace) -> int:
+    """A checkpoint of the authors' code as a folder that `from_pretrained` opens."""
+    from pathlib import Path
+
+    from .conversion import convert_original_state_dict, read_original_checkpoint
+    from .modeling_oskdft import OSKDFTForXVector, OSKDFTModel
+
+    if not Path(options.config).is_file():
+        raise FileNotFoundError(
+            f"There is no description at '{options.config}': give the config.json of the checkpoint."
+        )
+    config = json.loads(Path(options.config).read_text(encoding="utf-8"))
+    converted = convert_original_state_dict(read_original_checkpoint(options.checkpoint), config)
+    if not converted.encoder:
+        raise ValueError(f"'{options.checkpoint}' holds no encoder: a head or a loss alone makes no model.")
+    if converted.head:
+        verifier = OSKDFTForXVector(converted.config)
+        verifier.oskdft.load_state_dict(converted.encoder)
+        verifier.head.load_state_dict(converted.head)
+        verifier.save_pretrained(options.out)
+    else:
+        encoder = OSKDFTModel(converted.config)
+        encoder.load_state_dict(converted.encoder)
+        encoder.save_pretrained(options.out)
+    print(f"The {'verifier' if converted.head else 'encoder, which had no head,'} is in '{options.out}'.")
+    return 0
+
+
+def benchmark(options: argparse.Namespace) -> int:
+    """A benchmark: a table of ratios measured in one run."""
+    from .benchmark.__main__ import main as benchmark_main
+
+    return benchmark_main([options.name, *(["--json"] if options.json else [])])
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and its options."""
+    top = argparse.ArgumentParser(
+        prog="oskdft", description="From a large speech encoder to a small speaker verifier."
+    )
+    top.add_argument("--debug", action="store_true", help="show where an error arose")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(function: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        text = (function.__doc__ or "").strip().splitlines()[0]
+        one = commands.add_parser(function.__name__, help=text, description=text)
+        one.set_defaults(function=function)
+        return one
+
+    one = command(quickstart)
+    one.add_argument(
+        "--out", default="quickstart", help="folder for voices, teacher and student (default: quickstart)"
+    )
+    one.add_argument("--seed", type=int, default=0, help="of everything (default: 0)")
+    one = command(train)
+    one.add_argument(
+        "words", nargs=argparse.REMAINDER, metavar="RECIPE.yaml [--field value ...]", help="see --help of it"
+    )
+    one = command(evaluate)
+    one.add_argument("model", help="folder or repository of a verifier")
+    one.add_argument("--data", required=True, help="folder, manifest or dataset of the recordings")
+    one.add_argument("--trials", required=True, help="trial list: 'label enrol test' lines")
+    one.add_argument("--split", help="rows of the data whose split is this one")
+    one.add_argument("--data_root", help="replaces the root that a manifest was made with")
+    one.add_argument("--json", action="store_true", help="print one JSON object")
+    one = command(convert)
+    one.add_argument("checkpoint", help=".safetensors or .pt file of the authors' code")
+    one.add_argument("config", help="its config.json: family, encoder_config, adapter")
+    one.add_argument("--out", required=True, help="folder to write")
+    one = command(benchmark)
+    one.add_argument("name", help="a benchmark's name, or all")
+    one.add_argument("--json", action="store_true", help="print one JSON object")
+    return top
+
+
+@one_sentence_errors
+def main(arguments: list[str] | None = None) -> int:
+    """The `oskdft` command."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["train"]:  # the recipe's own parser knows its options
+        return train(argparse.Namespace(words=list(words[1:])))
+    options = parser().parse_args(words)
+    return int(options.function(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

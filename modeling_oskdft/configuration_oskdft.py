@@ -55,12 +55,12 @@ class OSKDFTConfig(PreTrainedConfig):
         use_weighted_layer_sum: the head reads a freely weighted sum of all hidden states; False: the last one.
         teacher_name_or_path, teacher_layers: where the student came from, for the model card.
 
-    Raises `ValueError` for an unknown field (naming the nearest one), an unsupported encoder family, or a value outside
-    its range.
+    Raises `ValueError` for an unknown field (naming the nearest one), an unsupported encoder family, or a value
+    outside its range.
     """
 
     model_type = "oskdft"
-    sub_configs = {"encoder_config": AutoConfig}  # type: ignore[assignment]  # a class property in transformers
+    sub_configs = {"encoder_config": AutoConfig}
 
     def __init__(
         self,
@@ -154,7 +154,9 @@ class OSKDFTConfig(PreTrainedConfig):
         """As in transformers, but a field that a newer version has written only warns."""
         unknown = cls._unknown(config_dict)
         if unknown:
-            logger.warning(f"config.json has fields that this version does not know and ignores: {', '.join(unknown)}.")
+            logger.warning(
+                f"config.json has fields that this version does not know and ignores: {', '.join(unknown)}."
+            )
         known = {name: value for name, value in config_dict.items() if name not in unknown}
         return super().from_dict(known, **kwargs)
 

@@ -97,7 +97,9 @@ def convert_original_state_dict(state_dict: Mapping[str, Tensor], config: Mappin
         elif renamed := _rename(re.sub(r"^(backend|head)\.", "", name), head_names):
             head[_count_blocks_from_zero(renamed)] = _as_float32(tensor)
         else:
-            raise ValueError(f"The state dict has '{name}', which no module of the authors' code has: remove it first.")
+            raise ValueError(
+                f"The state dict has '{name}', which no module of the authors' code has: remove it first."
+            )
     if "speaker.classifier.weight" in objectives and "speaker.classifier.bias" not in objectives:
         objectives["speaker.weight"] = objectives.pop("speaker.classifier.weight")
     if "layer_weights" in head:
@@ -133,7 +135,7 @@ def _convert_config(
 def _encoder_config(
     config: Mapping[str, Any], encoder: Mapping[str, Tensor], head: Mapping[str, Tensor]
 ) -> PreTrainedConfig:
-    """The student's encoder as described, or the smallest one that has the width and depth that a head alone implies."""
+    """The student's encoder as described, or the smallest one of the width and depth that a head implies."""
     described = config.get("encoder_config")
     if described is not None:
         family = CONFIG_MAPPING[described["model_type"]]
@@ -161,7 +163,7 @@ def _head_width(head: Mapping[str, Tensor]) -> int:
 
 
 def _adapter_fields(config: Mapping[str, Any], encoder: Mapping[str, Tensor], family: str) -> dict[str, Any]:
-    """The newer code's adapter is bare; the paper's has a norm, a scale and a residual of its own (method: adapters)."""
+    """The newer code's adapter is bare; the paper's has a norm, a scale and a residual of its own."""
     down = {name: tensor for name, tensor in encoder.items() if name.endswith("adapter.down.weight")}
     if not down:
         return {"adapter_size": 0}

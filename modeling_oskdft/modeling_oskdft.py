@@ -244,7 +244,9 @@ class OSKDFTPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
-    _no_split_modules: ClassVar[list[str]] = [layer.__name__ for family in FAMILIES.values() for layer in family.layers]
+    _no_split_modules: ClassVar[list[str]] = [
+        layer.__name__ for family in FAMILIES.values() for layer in family.layers
+    ]
     auto_map: ClassVar[dict[str, str]] = {"AutoConfig": "configuration_oskdft.OSKDFTConfig"}
 
     @torch.no_grad()
@@ -279,6 +281,11 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
         >>> encoder(torch.randn(1, 16000), path="both").kd_last_hidden_state.shape
         torch.Size([1, 49, 768])
     """
+
+    # transformers' own modules, which have no types
+    feature_extractor: Any
+    feature_projection: Any
+    encoder: Any
 
     def __init__(self, config: OSKDFTConfig) -> None:
         super().__init__(config)
@@ -359,13 +366,15 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
         return hidden_states
 
     def _convolve(self, input_values: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """(batch, samples) to (batch, channels, frames). Only GroupNorm looks beyond its frame, so only it is masked."""
+        """(batch, samples) to (batch, channels, frames); only GroupNorm looks beyond its frame and needs the mask."""
         hidden_states = input_values[:, None]
         for index, layer in enumerate(self.feature_extractor.conv_layers):
             if index == 0 and attention_mask is not None and isinstance(layer.layer_norm, nn.GroupNorm):
                 kernel, stride = layer.conv.kernel_size[0], layer.conv.stride[0]
                 lengths = (attention_mask.sum(-1).long() - kernel) // stride + 1
-                hidden_states = layer.activation(masked_group_norm(layer.layer_norm, layer.conv(hidden_states), lengths))
+                hidden_states = layer.activation(
+                    masked_group_norm(layer.layer_norm, layer.conv(hidden_states), lengths)
+                )
             else:
                 hidden_states = layer(hidden_states)
         return hidden_states
@@ -391,7 +400,9 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
                 config.mask_feature_length,
                 min_masks=config.mask_feature_min_masks,
             )
-            hidden_states = hidden_states.masked_fill(torch.as_tensor(spans, device=hidden_states.device)[:, None], 0.0)
+            hidden_states = hidden_states.masked_fill(
+                torch.as_tensor(spans, device=hidden_states.device)[:, None], 0.0
+            )
         return hidden_states
 
     def _encode(self, hidden_states: Tensor, frame_mask: Tensor | None, path: Path) -> tuple[list[Tensor], ...]:
@@ -425,7 +436,9 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
         """One layer: once while the streams are one, else once a stream."""
         if len(streams) == 1:
             return LayerOutput(*layer(streams[0], path=path, **shared))
-        kd, ft = (LayerOutput(*layer(stream, path=own, **shared)) for stream, own in zip(streams, ("kd", "ft"), strict=True))
+        kd, ft = (
+            LayerOutput(*layer(stream, path=own, **shared)) for stream, own in zip(streams, ("kd", "ft"), strict=True)
+        )
         return LayerOutput(kd.streams + ft.streams, kd.position_bias)
 
     def _drops(self, index: int) -> bool:

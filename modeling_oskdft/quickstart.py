@@ -1,7 +1,8 @@
 """The embedded default: voices, a teacher, a student and a table in a few minutes, without a download.
 
 Makes synthetic voices, trains a small HuBERT-shaped teacher for verification on some of them, compresses it with
-OS-KDFT, evaluates both on speakers that neither has heard, saves the student, loads it back and verifies two recordings.
+OS-KDFT, evaluates both on speakers that neither has heard, saves the student, loads it back and verifies two
+recordings.
 """
 
 import json
@@ -17,6 +18,7 @@ from transformers import (
     AutoModel,
     HubertConfig,
     PreTrainedModel,
+    SequenceFeatureExtractor,
     Wav2Vec2FeatureExtractor,
     set_seed,
 )
@@ -159,7 +161,11 @@ def _arguments(folder: Path, seed: int, epochs: float, **fields: Any) -> OSKDFTT
 
 
 def _teacher(
-    train: Manifest, feature_extractor: Any, folder: Path, seed: int, epochs: float  # noqa: ANN401
+    train: Manifest,
+    feature_extractor: SequenceFeatureExtractor,
+    folder: Path,
+    seed: int,
+    epochs: float,  # noqa: ANN401
 ) -> OSKDFTForXVector:
     """An encoder without adapters and a head, from random weights, on the speaker loss alone."""
     set_seed(seed)
@@ -171,7 +177,12 @@ def _teacher(
 
 
 def _student(
-    teacher: PreTrainedModel, train: Manifest, feature_extractor: Any, folder: Path, seed: int, epochs: float  # noqa: ANN401
+    teacher: PreTrainedModel,
+    train: Manifest,
+    feature_extractor: SequenceFeatureExtractor,
+    folder: Path,
+    seed: int,
+    epochs: float,  # noqa: ANN401
 ) -> None:
     """The one step: last-layer distillation, fading, beside the speaker loss."""
     set_seed(seed)
@@ -185,7 +196,7 @@ def _student(
 def _fit(
     model: OSKDFTForXVector,
     train: Manifest,
-    feature_extractor: Any,  # noqa: ANN401
+    feature_extractor: SequenceFeatureExtractor,
     arguments: OSKDFTTrainingArguments,
     objectives: ObjectiveArguments,
     teacher: PreTrainedModel | None = None,
@@ -199,7 +210,7 @@ def _measure(
     verifier: OSKDFTForXVector,
     folder: Path,
     milliseconds: float,
-    feature_extractor: Any,  # noqa: ANN401
+    feature_extractor: SequenceFeatureExtractor,
     test: Manifest,
     trials: Trials,
 ) -> System:
@@ -227,7 +238,11 @@ def energy_baseline(test: Manifest, trials: Trials) -> TrialReport:
 
 
 def _verify(
-    student: Any, feature_extractor: Any, test: Manifest, trials: Trials, threshold: float  # noqa: ANN401
+    student: OSKDFTForXVector,
+    feature_extractor: SequenceFeatureExtractor,
+    test: Manifest,
+    trials: Trials,
+    threshold: float,  # noqa: ANN401
 ) -> list[dict[str, Any]]:
     """The first recordings of two speakers, in other sessions than each other where the speaker is the same."""
     row_of = {name: row for row, name in enumerate(test.column("utterance_id"))}
@@ -264,8 +279,8 @@ def table(results: dict[str, Any]) -> str:
     energy, trials = results["energy_only"], teacher["report"]
     lines += [
         "",
-        f"EER on {trials['trials']:,} trials of {trials['speakers']} speakers held out of training, with 95 % intervals. "
-        f"Level and duration alone: {100 * energy['eer']:.1f} %. Chance: 50 %.",
+        f"EER on {trials['trials']:,} trials of {trials['speakers']} speakers held out of training, with 95 % "
+        f"intervals. Level and duration alone: {100 * energy['eer']:.1f} %. Chance: 50 %.",
         f"{results['minutes']} minutes on {results['machine']['cores']} cores, seed {results['seed']}.",
     ]
     return "\n".join(lines)
@@ -273,6 +288,7 @@ def table(results: dict[str, Any]) -> str:
 
 def _error_row(teacher: dict[str, Any], student: dict[str, Any]) -> str:
     cells = [
-        f"{100 * one['eer']:.1f} ({100 * one['eer_low']:.1f}–{100 * one['eer_high']:.1f})" for one in (teacher, student)
+        f"{100 * one['eer']:.1f} ({100 * one['eer_low']:.1f}–{100 * one['eer_high']:.1f})"
+        for one in (teacher, student)
     ]
     return f"| EER, % | {cells[0]} | {cells[1]} | {100 * (student['eer'] - teacher['eer']):+.1f} points |"

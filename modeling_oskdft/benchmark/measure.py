@@ -5,6 +5,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,9 @@ def count_parameters(model: nn.Module) -> int:
 
 def file_bytes(folder: str | Path) -> int:
     """Size of the weights that `save_pretrained` wrote."""
-    return sum(file.stat().st_size for file in Path(folder).glob("*.safetensors") if file.name != "objectives.safetensors")
+    return sum(
+        file.stat().st_size for file in Path(folder).glob("*.safetensors") if file.name != "objectives.safetensors"
+    )
 
 
 def alternating_medians(functions: Mapping[str, Callable[[], object]], rounds: int = 7) -> dict[str, float]:
@@ -60,14 +63,16 @@ def alternating_medians(functions: Mapping[str, Callable[[], object]], rounds: i
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def encoder_seconds(encoders: Mapping[str, nn.Module], audio_seconds: float = 3.0, rounds: int = 9) -> dict[str, float]:
+def encoder_seconds(
+    encoders: Mapping[str, nn.Module], audio_seconds: float = 3.0, rounds: int = 9
+) -> dict[str, float]:
     """Median time of each encoder for one recording, on one thread, alternating."""
     waveform = torch.randn(1, round(audio_seconds * SAMPLING_RATE), generator=torch.Generator().manual_seed(0))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
-            calls = {name: (lambda encoder=encoder.eval(): encoder(waveform)) for name, encoder in encoders.items()}
+            calls = {name: partial(encoder.eval(), waveform) for name, encoder in encoders.items()}
             return alternating_medians(calls, rounds)
     finally:
         torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""Training crops: what an epoch shows of each utterance is a function of (seed, epoch, utterance), and of nothing else.
+"""Training crops: what an epoch shows of an utterance is a function of (seed, epoch, utterance) alone.
 
 That is what makes a resumed run equal to an uninterrupted one, with any number of workers.
 """
@@ -6,11 +6,12 @@ That is what makes a resumed run equal to an uninterrupted one, with any number 
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
+from transformers import SequenceFeatureExtractor
 
 from ..audio import SAMPLING_RATE, Waveform, read_crop
 from .manifest import Manifest
@@ -108,7 +109,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 class CropCollator:
     """Crops to a batch of tensors, each normalised as the teacher's feature extractor does it, after augmentation."""
 
-    def __init__(self, feature_extractor: Any) -> None:  # noqa: ANN401  (transformers has no types here)
+    def __init__(self, feature_extractor: SequenceFeatureExtractor) -> None:  # noqa: ANN401  (transformers has no types here)
         self.feature_extractor = feature_extractor
 
     def __call__(self, crops: list[Crop]) -> dict[str, torch.Tensor]:

@@ -26,8 +26,8 @@ _ROOT_KEY = b"oskdft_data_root"
 class Manifest:
     """The utterances of a data set.
 
-    table: `utterance_id, speaker_id, session_id, path, num_samples` (at 16 kHz) and optional columns; `path` is relative
-    to `root`, or, with `recordings`, the number of the row there that holds the audio.
+    table: `utterance_id, speaker_id, session_id, path, num_samples` (at 16 kHz) and optional columns; `path` is
+    relative to `root`, or, with `recordings`, the number of the row there that holds the audio.
     """
 
     table: pa.Table
@@ -54,9 +54,7 @@ class Manifest:
     def where(self, column: str, values: Sequence[str]) -> "Manifest":
         """The rows whose `column` is one of `values`. Raises `ValueError` when the column does not exist."""
         if column not in self.table.column_names:
-            raise ValueError(
-                f"The manifest has no column '{column}': it has {', '.join(self.table.column_names)}."
-            )
+            raise ValueError(f"The manifest has no column '{column}': it has {', '.join(self.table.column_names)}.")
         chosen = pc.is_in(self.table.column(column), value_set=pa.array(list(values), pa.string()))
         return replace(self, table=self.table.filter(chosen))
 
@@ -82,11 +80,13 @@ def load_manifest(
 ) -> Manifest:
     """The utterances of any data set that this package reads.
 
-    source: a folder `speaker/session/utterance.{wav,flac,ogg}`; a `.parquet` manifest; a `.csv` with the columns `path,
-    speaker, session`; a folder written by `datasets`; or the name of a dataset on the Hub with an audio column.
+    source: a folder `speaker/session/utterance.{wav,flac,ogg}`; a `.parquet` manifest; a `.csv` with the
+    columns `path, speaker, session`; a folder written by `datasets`; or the name of a dataset on the Hub.
+    Datasets need an audio column.
     split: keeps the rows whose `split` is this one; of a dataset on the Hub, the split to load.
     data_root: replaces the root that a manifest was written with.
-    Raises `FileNotFoundError`, or `ValueError` for data without utterances or with more than `max_damaged` damaged files.
+    Raises `FileNotFoundError`, or `ValueError` for data without utterances or with more than `max_damaged` damaged
+    files.
     """
     path = Path(source)
     if path.suffix == ".csv":
@@ -131,13 +131,15 @@ def refuse_common_speakers(train: Manifest, evaluation: Manifest) -> None:
 
 def _checked(manifest: Manifest, source: str | Path) -> Manifest:
     if len(manifest) == 0:
-        raise ValueError(f"'{source}' has no utterances: speaker/session/utterance.wav (or flac, ogg) files are needed.")
+        raise ValueError(
+            f"'{source}' has no utterances: speaker/session/utterance.wav (or flac, ogg) files are needed."
+        )
     counts = manifest.table.column("utterance_id").value_counts()
     repeated = counts.filter(pc.greater(counts.field("counts"), 1))
     if len(repeated):
         raise ValueError(
-            f"'{source}' names {len(repeated)} utterances more than once, '{repeated[0]['values']}' first: utterance ids "
-            "must be unique."
+            f"'{source}' names {len(repeated)} utterances more than once, '{repeated[0]['values']}' first: utterance "
+            "ids must be unique."
         )
     return manifest
 
@@ -179,12 +181,13 @@ def _from_folder(root: Path, max_damaged: int) -> Manifest:
                     f"More than {max_damaged} files below '{root}' are damaged, '{relative}' last: check the data."
                 ) from None
             continue
-        rows.append((relative.with_suffix("").as_posix(), *relative.parts[-3:-1], relative.as_posix(), samples))
+        speaker, session = relative.parts[-3:-1]
+        rows.append((relative.with_suffix("").as_posix(), speaker, session, relative.as_posix(), samples))
     return Manifest(_table(rows), root)
 
 
 def _table(rows: Sequence[tuple[Any, ...]]) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) if rows else [[] for _ in COLUMNS]
+    columns: list[Any] = list(zip(*rows, strict=True)) if rows else [[] for _ in COLUMNS]
     types = [pa.string()] * 4 + [pa.int64()]
     arrays = [pa.array(values, kind) for values, kind in zip(columns, types, strict=True)]
     return pa.Table.from_arrays(arrays, names=list(COLUMNS))
@@ -229,10 +232,10 @@ def _from_parquet(path: Path, data_root: str | Path | None) -> Manifest:
     recorded = (table.schema.metadata or {}).get(_ROOT_KEY)
     root = Path(data_root) if data_root else Path(recorded.decode()) if recorded else path.parent
     manifest = Manifest(table, root)
-    if len(manifest) and not Path(str(manifest.audio(0))).exists():
+    first = root / manifest.table.column("path")[0].as_py() if len(manifest) else root
+    if not first.exists():
         raise FileNotFoundError(
-            f"The first file of '{path}' is not at '{manifest.audio(0)}': give the folder that the data moved to as "
-            "data_root."
+            f"The first file of '{path}' is not at '{first}': give the folder that the data moved to as data_root."
         )
     return manifest
 
@@ -257,16 +260,16 @@ def _from_datasets(name: str, split: str | None, is_folder: bool) -> Manifest:
 def manifest_from_dataset(dataset: Any) -> Manifest:  # noqa: ANN401  (datasets has no types)
     """The utterances of a `datasets.Dataset` with the columns `audio` and `speaker_id`.
 
-    `session_id`, `utterance_id` and `num_samples` are taken where they exist; else the session is unknown, the utterance
-    is the row, and the length comes from the header. Decoding stays with soundfile: no torchcodec is needed.
+    `session_id`, `utterance_id` and `num_samples` are taken where they exist; else the session is unknown, the
+    utterance is the row, and the length comes from the header. Decoding stays with soundfile: no torchcodec is needed.
     """
     import datasets
 
     missing = [name for name in ("audio", "speaker_id") if name not in dataset.column_names]
     if missing:
         raise ValueError(
-            f"The dataset lacks the columns {', '.join(missing)} and has {', '.join(dataset.column_names)}: rename its "
-            "columns with rename_column."
+            f"The dataset lacks the columns {', '.join(missing)} and has {', '.join(dataset.column_names)}: rename "
+            "its columns with rename_column."
         )
     recordings = dataset.cast_column("audio", datasets.Audio(decode=False))
     rows = []

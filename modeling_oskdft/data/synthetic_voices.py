@@ -1,11 +1,12 @@
 """Synthetic voices, so that everything can be tried without a download: a source-filter model of speech.
 
 A speaker is an anatomy (larynx, vocal tract, breathiness, habits of intonation), a session is a channel, a noise and a
-level, an utterance is a random string of syllables. Identity is in the anatomy only: level, duration, text, channel and
-noise are drawn alike for everybody, so none of them tells speakers apart. Everything is a function of the seed.
+level, an utterance is a random string of syllables. Identity is in the anatomy only: level, duration, text, channel
+and noise are drawn alike for everybody, so none of them tells speakers apart. Everything is a function of the seed.
 
-Source: a Rosenberg (1971) glottal pulse with jitter, shimmer and aspiration noise. Filter: five formants (vowel targets
-after Peterson and Barney, 1952, scaled by the length of the tract), applied as a smooth envelope frame by frame.
+Source: a Rosenberg (1971) glottal pulse with jitter, shimmer and aspiration noise. Filter: five formants (vowel
+targets after Peterson and Barney, 1952, scaled by the length of the tract), applied as a smooth envelope frame by
+frame.
 """
 
 import os

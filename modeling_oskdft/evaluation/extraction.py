@@ -1,11 +1,11 @@
 """Embeddings of a manifest: every utterance once, whole, in padded batches of about equal lengths."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import SequenceFeatureExtractor
 
 from ..audio import SAMPLING_RATE, Waveform, load_audio
 from ..data.manifest import Manifest
@@ -13,7 +13,9 @@ from ..modeling_oskdft import OSKDFTForXVector
 
 
 @torch.inference_mode()
-def embed_batch(verifier: OSKDFTForXVector, feature_extractor: Any, waveforms: Sequence[Waveform]) -> torch.Tensor:  # noqa: ANN401
+def embed_batch(
+    verifier: OSKDFTForXVector, feature_extractor: SequenceFeatureExtractor, waveforms: Sequence[Waveform]
+) -> torch.Tensor:  # noqa: ANN401
     """Embeddings (batch, embedding_size) of 16 kHz waveforms; a row does not depend on its neighbours."""
     inputs = feature_extractor(
         list(waveforms), sampling_rate=SAMPLING_RATE, padding=True, return_attention_mask=True, return_tensors="pt"
@@ -23,7 +25,7 @@ def embed_batch(verifier: OSKDFTForXVector, feature_extractor: Any, waveforms: S
 
 def extract_embeddings(
     verifier: OSKDFTForXVector,
-    feature_extractor: Any,  # noqa: ANN401  (transformers has no types here)
+    feature_extractor: SequenceFeatureExtractor,
     manifest: Manifest,
     batch_seconds: float = 60.0,
     progress: bool = False,

@@ -1,7 +1,7 @@
 """Error rates of a verifier from its scores, with intervals. NumPy alone.
 
-Scores: (trials,), larger for more alike. Labels: (trials,), 1 for a target trial (the same speaker), 0 for a non-target
-trial. A verifier decides "same" where score >= threshold. All rates are fractions.
+Scores: (trials,), larger for more alike. Labels: (trials,), 1 for a target trial (the same speaker), 0 for a
+non-target trial. A verifier decides "same" where score >= threshold. All rates are fractions.
 """
 
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ class ErrorRates(NamedTuple):
 def error_rates(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None) -> ErrorRates:
     """The operating points of a set of trials, one for each distinct score.
 
-    weights: (trials,) non-negative, 1 where None. Raises `ValueError` for unequal lengths, a NaN, a label that is not 0
-    or 1, or a class without weight.
+    weights: (trials,) non-negative, 1 where None. Raises `ValueError` for unequal lengths, a NaN, a label that is not
+    0 or 1, or a class without weight.
     """
     values, targets = _checked(scores, labels)
     counts = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -41,7 +41,7 @@ def error_rates(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None 
 
 
 def equal_error_rate(scores: ArrayLike, labels: ArrayLike) -> EqualErrorRate:
-    """Equal error rate by straight lines between the points of the ROC, as scikit-learn's roc_curve and a root give it.
+    """Equal error rate, by straight lines between the points of the ROC curve.
 
     Raises `ValueError` as `error_rates` does.
     """
@@ -77,8 +77,8 @@ def bootstrap_intervals(
     """95 % intervals of EER and minDCF by bootstrap over speakers.
 
     speakers: (trials,) pairs, the speaker of the enrolment and of the test recording. Each draw takes as many speakers
-    as there are, with replacement; a non-target trial weighs count(a) * count(b), a target trial count(a). Trials share
-    speakers, so drawing trials would give an interval that is too narrow.
+    as there are, with replacement; a non-target trial weighs count(a) * count(b), a target trial count(a). Trials
+    share speakers, so drawing trials would give an interval that is too narrow.
     """
     values, targets = _checked(scores, labels)
     names, inverse = np.unique(np.asarray(speakers, dtype=object).astype(str), return_inverse=True)

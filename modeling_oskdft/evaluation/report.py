@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from transformers import SequenceFeatureExtractor
+
 from ..data.manifest import Manifest
 from ..modeling_oskdft import OSKDFTForXVector
 from .extraction import extract_embeddings
@@ -31,7 +33,7 @@ class TrialReport:
 
 def report_trials(
     verifier: OSKDFTForXVector,
-    feature_extractor: Any,  # noqa: ANN401  (transformers has no types here)
+    feature_extractor: SequenceFeatureExtractor,
     manifest: Manifest,
     trials: Trials,
     progress: bool = False,

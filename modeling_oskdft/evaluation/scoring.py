@@ -65,9 +65,7 @@ def make_trials(utterances: Mapping[str, Iterable[str]], seed: int = 0, most: in
     """
     generator = np.random.default_rng(seed)
     by_speaker = {speaker: sorted(ids) for speaker, ids in sorted(utterances.items())}
-    same = [
-        (ids[i], ids[j]) for ids in by_speaker.values() for i in range(len(ids)) for j in range(i + 1, len(ids))
-    ]
+    same = [(ids[i], ids[j]) for ids in by_speaker.values() for i in range(len(ids)) for j in range(i + 1, len(ids))]
     if not same or len(by_speaker) < 2:
         raise ValueError(
             f"No trials can be made of {len(by_speaker)} speakers: at least two, one of them with two utterances."
@@ -115,8 +113,8 @@ def score_trials(trials: Trials, embeddings: Mapping[str, Floats]) -> Floats:
     missing = [one for one in trials.utterances() if one not in embeddings]
     if missing:
         raise ValueError(
-            f"The trials name {len(missing)} utterances that the data do not have, '{missing[0]}' first: give the data "
-            "folder that belongs to the list."
+            f"The trials name {len(missing)} utterances that the data do not have, '{missing[0]}' first: give the "
+            "data folder that belongs to the list."
         )
     names = trials.utterances()
     row = {name: index for index, name in enumerate(names)}

@@ -1,7 +1,7 @@
 """What a recipe can say: four dataclasses, one name each, and the reading of recipes and overrides.
 
-A recipe is flat YAML. `base: ../base.yaml` is read first, then the file, then `--field value` of the command line; every
-value passes the parser of its type, so `1e-3` is a number wherever it stands.
+A recipe is flat YAML. `base: ../base.yaml` is read first, then the file, then `--field value` of the command line;
+every value passes the parser of its type, so `1e-3` is a number wherever it stands.
 """
 
 import inspect
@@ -9,7 +9,8 @@ import sys
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import Field, dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,10 @@ SPEAKER_OBJECTIVES = ("aam_softmax", "linear_softmax")
 
 def _with_lists(annotation: Any) -> Any:  # noqa: ANN401  (a type)
     """The same type with lists for tuples, which the argument parser does not know."""
-    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is tuple:
+    inner = typing.get_args(annotation)
+    if typing.get_origin(annotation) is tuple:
         return list[inner[0]]  # type: ignore[valid-type]
-    if origin is types.UnionType and tuple in map(typing.get_origin, inner):
+    if isinstance(annotation, types.UnionType) and typing.get_origin(inner[0]) is tuple:
         return _with_lists(inner[0]) | None
     return annotation
 
@@ -40,13 +41,10 @@ def _student_fields() -> list[tuple[str, Any, Any]]:
     for name, parameter in inspect.signature(OSKDFTConfig.__init__).parameters.items():
         if name in ("self", "kwargs", *decided):
             continue
-        default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
-        metadata = {"help": "see OSKDFTConfig"}
-        value: Field[Any] = (
-            field(default_factory=lambda default=default: list(default), metadata=metadata)  # type: ignore[misc]
-            if isinstance(default, list)
-            else field(default=default, metadata=metadata)
-        )
+        default, metadata = parameter.default, {"help": "see OSKDFTConfig"}
+        value: Any = field(default=default, metadata=metadata)
+        if isinstance(default, tuple):
+            value = field(default_factory=partial(list, default), metadata=metadata)
         result.append((name, _with_lists(parameter.annotation), value))
     return result
 
@@ -82,7 +80,9 @@ class ObjectiveArguments:
     cos_lambda: float = field(default=1.0, metadata={"help": "weight of the cosine term of layerwise_heads"})
     kd_reduction: str = field(default="mean", metadata={"help": "cosine term over frames: mean, or the authors' sum"})
     hint_lambda: float = field(default=0.1, metadata={"help": "weight of all but the last layer_projection"})
-    speaker_objective: str = field(default="aam_softmax", metadata={"help": "one of: " + ", ".join(SPEAKER_OBJECTIVES)})
+    speaker_objective: str = field(
+        default="aam_softmax", metadata={"help": "one of: " + ", ".join(SPEAKER_OBJECTIVES)}
+    )
     margin: float = field(default=0.2, metadata={"help": "angular margin of aam_softmax (the paper's 0.2)"})
     scale: float = field(default=30.0, metadata={"help": "scale of aam_softmax (the paper's 30)"})
     class_weight_cap: float = field(default=10.0, metadata={"help": "largest weight of a rare speaker; 0: no weights"})
@@ -122,7 +122,9 @@ class OSKDFTTrainingArguments(TrainingArguments):
     min_learning_rate: float = field(default=1e-6, metadata={"help": "head: end of its cosine"})
     adapter_lr_multiplier: float = field(default=10.0, metadata={"help": "adapters: times the head's rate"})
     backbone_lr_multiplier: float = field(default=1.0, metadata={"help": "shared layers: times their schedule"})
-    backbone_warmup_epochs: float = field(default=10.0, metadata={"help": "shared layers: epochs up to the head's rate"})
+    backbone_warmup_epochs: float = field(
+        default=10.0, metadata={"help": "shared layers: epochs up to the head's rate"}
+    )
     backbone_schedule: str = field(default="decay", metadata={"help": "shared layers: decay, or cosine as the head's"})
     backbone_decay: float = field(default=0.93, metadata={"help": "shared layers: factor an epoch after the warm-up"})
     schedule_unit: str = field(default="step", metadata={"help": "step, or epoch as the authors do"})
@@ -179,8 +181,8 @@ def recipe_parser() -> HfArgumentParser:
 def read_recipe(arguments: Sequence[str]) -> Recipe:
     """RECIPE.yaml and `--field value` pairs to the four groups.
 
-    Raises `FileNotFoundError` for a recipe that is not there and `ValueError` for a name that does not exist, naming the
-    nearest one, or a file that is not flat YAML. A value of the wrong type ends the program as argparse does.
+    Raises `FileNotFoundError` for a recipe that is not there and `ValueError` for a name that does not exist, naming
+    the nearest one, or a file that is not flat YAML. A value of the wrong type ends the program as argparse does.
     """
     recipe = [word for word in arguments[:1] if not word.startswith("--")]
     overrides = list(arguments[len(recipe) :])

@@ -13,7 +13,9 @@ def evenly_spaced_layers(teacher_layers: int, student_layers: int) -> list[int]:
     Raises `ValueError` when the teacher has fewer.
     """
     if not 1 <= student_layers <= teacher_layers:
-        raise ValueError(f"{student_layers} layers were asked of a teacher of {teacher_layers}: ask for 1 to that many.")
+        raise ValueError(
+            f"{student_layers} layers were asked of a teacher of {teacher_layers}: ask for 1 to that many."
+        )
     if student_layers == 1:
         return [0]
     return [round(index * (teacher_layers - 1) / (student_layers - 1)) for index in range(student_layers)]
@@ -27,17 +29,18 @@ def thirds(teacher_layers: int) -> list[int]:
 def init_student_from_teacher(teacher: PreTrainedModel, config: OSKDFTConfig) -> OSKDFTForXVector:
     """A student whose kd path is the teacher cut to `config.teacher_layers`, bit for bit.
 
-    Convolutions, projection, positional convolution, the encoder's LayerNorm, the chosen layers and, where SpecAugment is
-    on, the mask embedding are copied (the authors' code leaves the positional convolution and the LayerNorm random). Of
-    WavLM, the relative-position embedding of teacher layer 0 goes into student layer 0, whichever layers were chosen.
-    Adapters and head start as the config says. Raises `ValueError` for a teacher of another family or shape.
+    Convolutions, projection, positional convolution, the encoder's LayerNorm, the chosen layers and, where SpecAugment
+    is on, the mask embedding are copied (the authors' code leaves the positional convolution and the LayerNorm
+    random). Of WavLM, the relative-position embedding of teacher layer 0 goes into student layer 0, whichever layers
+    were chosen. Adapters and head start as the config says. Raises `ValueError` for a teacher of another family or
+    shape.
     """
     student = OSKDFTForXVector(config)
     encoder = student.oskdft
     if teacher.config.model_type != config.encoder_config.model_type:
         raise ValueError(
-            f"The teacher is a {teacher.config.model_type} and the student a {config.encoder_config.model_type}: build "
-            "the student's config with OSKDFTConfig.from_teacher."
+            f"The teacher is a {teacher.config.model_type} and the student a {config.encoder_config.model_type}: "
+            "build the student's config with OSKDFTConfig.from_teacher."
         )
     layers = config.teacher_layers
     if layers is None or len(layers) != len(encoder.encoder.layers):
@@ -68,7 +71,9 @@ def _copy(source: nn.Module, target: nn.Module) -> None:
         missing, unexpected = target.load_state_dict(source.state_dict(), strict=False)
     except RuntimeError as error:
         detail = str(error).splitlines()[-1].strip()
-        raise ValueError(f"The student's shape is not the teacher's ({detail}): use OSKDFTConfig.from_teacher.") from None
+        raise ValueError(
+            f"The student's shape is not the teacher's ({detail}): use OSKDFTConfig.from_teacher."
+        ) from None
     stray = [name for name in (*missing, *unexpected) if "adapter." not in name and "rel_attn_embed" not in name]
     if stray:
         raise ValueError(f"Student and teacher differ in {', '.join(stray)}: use OSKDFTConfig.from_teacher.")

@@ -34,7 +34,9 @@ class JointModel(nn.Module):
         if freeze not in FREEZABLE:
             raise ValueError(f"freeze is '{freeze}': use one of {', '.join(FREEZABLE)}.")
         if freeze == "encoder" and objectives.kd is not None:
-            raise ValueError("freeze is 'encoder' with a distillation objective: nothing would learn; set kd_weight to 0.")
+            raise ValueError(
+                "freeze is 'encoder' with a distillation objective: nothing would learn; set kd_weight to 0."
+            )
         self.student = student
         self.objectives = objectives
         self.frozen_encoder = freeze == "encoder"

@@ -45,7 +45,9 @@ class SpeakerObjective(nn.Module):
     def __init__(self, num_speakers: int, weights: Tensor | None) -> None:
         super().__init__()
         if weights is not None and len(weights) != num_speakers:
-            raise ValueError(f"{len(weights)} class weights were given for {num_speakers} speakers: give one a speaker.")
+            raise ValueError(
+                f"{len(weights)} class weights were given for {num_speakers} speakers: give one a speaker."
+            )
         self.num_speakers = num_speakers
         self.register_buffer("class_weights", weights)
 
@@ -69,8 +71,8 @@ class SpeakerObjective(nn.Module):
 class AAMSoftmax(SpeakerObjective):
     """Additive angular margin softmax (ArcFace, Deng et al., 2019), optionally with a penalty on the top k impostors.
 
-    The target's logit is `scale * cos(theta + margin)`, and beyond theta + margin = pi its linear continuation, so that
-    it keeps falling (the authors' newer code lost this). The `penalty_top_k` largest other cosines are read as
+    The target's logit is `scale * cos(theta + margin)`, and beyond theta + margin = pi its linear continuation, so
+    that it keeps falling (the authors' newer code lost this). The `penalty_top_k` largest other cosines are read as
     `cos(theta - penalty_margin)`. Margin 0.2 and scale 30 are the paper's.
 
     embeddings (batch, embedding_size) and labels (batch,) in; `WeightedLoss` out. State: `weight`, the class vectors,
@@ -185,8 +187,8 @@ class FrameUpsampling(nn.Module):
         reached = hidden_states.shape[1] * self.stride
         if not 0 <= frames - reached < self.stride:
             raise ValueError(
-                f"{hidden_states.shape[1]} student frames times {self.stride} do not reach the teacher's {frames}: give "
-                "the student a time_reduction that divides the teacher's frame rate."
+                f"{hidden_states.shape[1]} student frames times {self.stride} do not reach the teacher's {frames}: "
+                "give the student a time_reduction that divides the teacher's frame rate."
             )
         size = [frames]
         return self.convolution(hidden_states.transpose(1, 2), output_size=size).transpose(1, 2)

@@ -1,8 +1,8 @@
 """Learning rates and the distillation weight as functions of time.
 
 Time is counted in epochs from 1, as the authors count: `epoch` is the time at the end of the current unit, and `unit`
-is how long that unit lasts, 1 where a value holds for an epoch (faithful to the authors) or 1 / steps_per_epoch where it
-changes every step. Values at whole epochs are those of the authors' code: see tests/test_reference.py.
+is how long that unit lasts, 1 where a value holds for an epoch (faithful to the authors) or 1 / steps_per_epoch where
+it changes every step. Values at whole epochs are those of the authors' code: see tests/test_reference.py.
 """
 
 import math

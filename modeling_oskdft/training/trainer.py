@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedConfig, PreTrainedModel, SequenceFeatureExtractor, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from ..data.crops import Augmentation, CropCollator, CropDataset, EpochSampler
@@ -41,7 +41,7 @@ INCOMPLETE = ".incomplete"
 
 
 def build_objectives(
-    arguments: ObjectiveArguments, student: OSKDFTForXVector, train: Manifest, teacher_config: Any
+    arguments: ObjectiveArguments, student: OSKDFTForXVector, train: Manifest, teacher_config: PreTrainedConfig | None
 ) -> Objectives:
     """The objectives that a recipe asks for. teacher_config: of the encoder, or None when `kd_weight` is 0."""
     kd = _kd_objective(arguments, student, teacher_config) if arguments.kd_weight else None
@@ -66,7 +66,9 @@ def _speaker_objective(arguments: ObjectiveArguments, embedding_size: int, train
     )
 
 
-def _kd_objective(arguments: ObjectiveArguments, student: OSKDFTForXVector, teacher_config: Any) -> KDObjective:
+def _kd_objective(
+    arguments: ObjectiveArguments, student: OSKDFTForXVector, teacher_config: PreTrainedConfig | None
+) -> KDObjective:
     if teacher_config is None:
         raise ValueError(f"kd_weight is {arguments.kd_weight} without a teacher: name one, or set kd_weight to 0.")
     config = student.config.encoder_config
@@ -88,11 +90,11 @@ def _kd_objective(arguments: ObjectiveArguments, student: OSKDFTForXVector, teac
 class OSKDFTTrainer(Trainer):
     """Distils and fine-tunes a student in one run.
 
-    student: as `init_student_from_teacher` gives it. args: see `OSKDFTTrainingArguments`. train: the training manifest;
-    its sorted speakers are the classes. feature_extractor: the teacher's. objective_arguments: which losses.
+    student: as `init_student_from_teacher` gives it. args: see `OSKDFTTrainingArguments`. train: the training
+    manifest; its sorted speakers are the classes. feature_extractor: the teacher's. objective_arguments: which losses.
     teacher: the frozen encoder, None when `kd_weight` is 0. validation, trials: what the EER that selects the best
-    checkpoint is measured on; without them nothing is evaluated. augmentation: on the student's input only; the teacher
-    hears the clean crop. data: crop length and the limit on damaged files.
+    checkpoint is measured on; without them nothing is evaluated. augmentation: on the student's input only; the
+    teacher hears the clean crop. data: crop length and the limit on damaged files.
 
     Logged: `loss`, `kd_loss` (before its weight), `ft_loss`, `kd_weight`, the three learning rates; `eval_eer` and
     `eval_min_dcf`. A checkpoint holds the student as `save_pretrained` writes it, the objectives, the optimiser, the
@@ -100,13 +102,16 @@ class OSKDFTTrainer(Trainer):
     """
 
     loss_is_scaled_for_ga = True
+    optimizer: Any
+    lr_scheduler: Any
+    control: Any
 
     def __init__(
         self,
         student: OSKDFTForXVector,
         args: OSKDFTTrainingArguments,
         train: Manifest,
-        feature_extractor: Any,  # noqa: ANN401  (transformers has no types here)
+        feature_extractor: SequenceFeatureExtractor,
         objective_arguments: ObjectiveArguments,
         teacher: PreTrainedModel | None = None,
         validation: Manifest | None = None,
@@ -140,7 +145,7 @@ class OSKDFTTrainer(Trainer):
             args=args,
             data_collator=CropCollator(feature_extractor),
             train_dataset=dataset,
-            eval_dataset=validation,  # type: ignore[arg-type]  # read by our own evaluate
+            eval_dataset=validation,  # read by our own evaluate
             processing_class=feature_extractor,
             **kwargs,
         )
@@ -161,7 +166,7 @@ class OSKDFTTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Any:  # noqa: ANN401  (transformers' own return)
-        """kd_weight(t) * kd_loss + ft_loss, each a mean over the whole batch of all processes and accumulation steps."""
+        """kd_weight(t) * kd_loss + ft_loss, each a mean over all processes and accumulation steps."""
         heard_by_teacher = inputs.pop("teacher_input_values", inputs["input_values"])
         states = None if self.teacher is None else self.teacher(heard_by_teacher)
         output: JointOutput = model(inputs["input_values"], inputs["labels"], states)
@@ -177,7 +182,7 @@ class OSKDFTTrainer(Trainer):
         return (loss, output) if return_outputs else loss
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Tensor | None:
-        """(crops, sum of class weights) of an optimiser step over all processes: what the two losses are divided by."""
+        """What the losses of an optimiser step are divided by: crops and class weights of all processes."""
         if not batch_samples:
             return None
         totals = self._batch_totals(batch_samples).to(device)
@@ -281,7 +286,10 @@ class OSKDFTTrainer(Trainer):
         return EpochSampler(len(self.train_dataset), self.args.seed)
 
     def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"  # noqa: ANN401
+        self,
+        eval_dataset: Any = None,  # noqa: ANN401  (transformers' own)
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """EER and minDCF (p_target 0.01) of the ft path on the validation trials, as fractions."""
         if self.validation is None or self.trials is None:

@@ -1,0 +1,41 @@
+# Two commands for a bare machine with Python 3.11 or later: `make quickstart` and `make test`.
+# PYTHON, VENV, TORCH and TORCH_ARGS can be given, e.g. make test TORCH_ARGS="--index-url URL-OF-A-CPU-INDEX".
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
+TORCH_ARGS ?=
+RUN := $(VENV)/bin
+# glibc hands freed tensors back to the system and pays page faults for the next ones; this saves a third of a CPU step.
+export MALLOC_TRIM_THRESHOLD_ ?= -1
+export MALLOC_MMAP_MAX_ ?= 0
+
+.PHONY: help quickstart test lint benchmark clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+quickstart: $(VENV)/.ready  ## voices, a teacher, its student and a table, in about five minutes
+	$(RUN)/oskdft quickstart
+
+test: $(VENV)/.ready lint  ## style, types and the whole test suite
+	$(RUN)/python -m pytest
+
+lint: $(VENV)/.ready  ## ruff and mypy
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+
+benchmark: $(VENV)/.ready  ## every benchmark, each a ratio measured in one run
+	$(RUN)/python -m modeling_oskdft.benchmark all
+
+# torch first and alone: a range met in passing would take a build of several gigabytes.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || (echo "Python 3.11 or later is needed: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2)
+	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
+	$(RUN)/python -c "import torch" 2>/dev/null || $(RUN)/python -m pip install --quiet $(TORCH) $(TORCH_ARGS)
+	$(RUN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:  ## remove the environment and what the quickstart wrote
+	rm -rf $(VENV) quickstart

@@ -1,0 +1,58 @@
+"""`python -m modeling_oskdft.benchmark NAME [--json]`: run a benchmark and print its table, or one JSON object."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from .measure import machine, versions
+
+NAMES = {
+    "training-step": "the joint step against two separate passes of the same student",
+    "crop-reading": "a crop read by seeking against decoding its whole file",
+}
+
+
+def run(name: str) -> dict[str, Any]:
+    """The result of one benchmark: name, machine, versions, rows and ratios."""
+    module = import_module(f".{name.replace('-', '_')}", __package__)
+    measure: Callable[[], tuple[list[dict[str, Any]], dict[str, float]]] = module.measure
+    rows, ratios = measure()
+    return {"name": name, "machine": machine(), "versions": versions(), "rows": rows, "ratios": ratios}
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result for people, in Markdown."""
+    columns = list(result["rows"][0])
+    lines = [f"### {result['name']}: {NAMES[result['name']]}", ""]
+    lines += ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
+    lines += ["| " + " | ".join(_cell(row[column]) for column in columns) + " |" for row in result["rows"]]
+    lines += ["", *(f"{label}: **{ratio:.2f}**" for label, ratio in result["ratios"].items())]
+    lines += [
+        "",
+        f"{result['machine']['cpu']}, {result['machine']['cores']} cores, torch {result['versions']['torch']}.",
+    ]
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(prog="python -m modeling_oskdft.benchmark", description=__doc__)
+    listing = "; ".join(f"{name}: {what}" for name, what in NAMES.items())
+    parser.add_argument("name", choices=[*NAMES, "all"], help=listing)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    chosen = parser.parse_args(arguments)
+    for name in NAMES if chosen.name == "all" else [chosen.name]:
+        result = run(name)
+        print(json.dumps(result) if chosen.json else table(result) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

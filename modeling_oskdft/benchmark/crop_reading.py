@@ -1,0 +1,40 @@
+"""A 3 s crop read by seeking against decoding its whole file, a 20 s FLAC and WAV."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from ..audio import SAMPLING_RATE, load_audio, read_crop
+from ..data.synthetic_voices import draw_session, draw_voice, synthesise
+from .measure import alternating_medians
+
+SECONDS, CROP_SECONDS, CALLS, ROUNDS = 20, 3, 20, 15
+
+
+def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Rows and ratios."""
+    generator = np.random.default_rng(0)
+    speech = synthesise(draw_voice(generator), draw_session(generator), SECONDS, generator)
+    rows, ratios = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        for extension in ("flac", "wav"):
+            file = str(Path(folder, f"speech.{extension}"))
+            soundfile.write(file, speech, SAMPLING_RATE)
+            positions = generator.random(CALLS)
+
+            def crop(file: str = file, positions: np.ndarray = positions) -> None:
+                for position in positions:
+                    read_crop(file, CROP_SECONDS * SAMPLING_RATE, float(position))
+
+            def whole(file: str = file) -> None:
+                for _ in range(CALLS):
+                    load_audio(file)
+
+            seconds = alternating_medians({"whole": whole, "crop": crop}, ROUNDS)
+            milliseconds = {name: 1000 * value / CALLS for name, value in seconds.items()}
+            rows.append({"file": f"{SECONDS} s {extension}"} | {f"{name}, ms": v for name, v in milliseconds.items()})
+            ratios[f"{extension}: crop / whole (flac at most 0.33)"] = seconds["crop"] / seconds["whole"]
+    return rows, ratios
