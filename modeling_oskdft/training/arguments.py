@@ -139,6 +139,7 @@ class OSKDFTTrainingArguments(TrainingArguments):
     greater_is_better: bool | None = field(default=False, metadata={"help": "whether larger is better"})
     dataloader_drop_last: bool = field(default=True, metadata={"help": "batch norm needs full batches"})
     remove_unused_columns: bool = field(default=False, metadata={"help": "fixed: crops have no columns"})
+    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "every parameter is used"})
     logging_steps: float = field(default=50, metadata={"help": "steps between two log lines"})
 
     def __post_init__(self) -> None:
@@ -194,7 +195,7 @@ def read_recipe(arguments: Sequence[str]) -> Recipe:
                 raise ValueError(f"'{path}' has no field '{name}' to set: {nearest_name(name, known)}")
             words += _as_words(name, value)
     for word in overrides:
-        name = word.removeprefix("--").split("=")[0]
+        name = word.removeprefix("--").split("=")[0].replace("-", "_")
         if word.startswith("--") and name not in (*known, "help", *(f"no_{one}" for one in known)):
             raise ValueError(f"There is no option '--{name}': {nearest_name(name, known)}")
     student, objectives, data, training = recipe_parser().parse_args_into_dataclasses(words + overrides)

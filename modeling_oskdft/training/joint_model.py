@@ -63,9 +63,12 @@ class JointModel(nn.Module):
         kd = None if kd_objective is None else kd_objective(outputs.kd_hidden_states, teacher_states)
         return JointOutput(self.objectives.speaker(embeddings, labels), kd)
 
-    def gradient_checkpointing_enable(self, **kwargs: object) -> None:
-        """What the Trainer calls on its model: passed on to the student."""
-        self.student.gradient_checkpointing_enable(**kwargs)
+    def activation_checkpointing_enable(self, **kwargs: object) -> None:
+        """What the Trainer calls on its model, by the name of its version: passed on to the student."""
+        old_name = self.student.gradient_checkpointing_enable
+        getattr(self.student, "activation_checkpointing_enable", old_name)(**kwargs)
+
+    gradient_checkpointing_enable = activation_checkpointing_enable
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Trainable parameters by schedule: adapters, the shared backbone, and the head with both objectives."""
