@@ -53,6 +53,19 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401  (any public object)
     return getattr(import_module(f".{_LAZY[name]}", __name__), name)
 
 
+class _EncoderAlone(OSKDFTPreTrainedModel):
+    """What `AutoModel` finds for a folder that holds an `OSKDFTModel`: an error instead of a random head."""
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  (as transformers)
+        raise ValueError(
+            f"'{name_or_path}' holds an OSKDFTModel without a speaker head: open it with OSKDFTModel.from_pretrained, or "
+            "give AutoModel a saved OSKDFTForXVector."
+        )
+
+
+# Of several classes for one configuration, transformers takes the one that the folder's `architectures` names.
+_EncoderAlone.__name__ = OSKDFTModel.__name__
 AutoConfig.register("oskdft", OSKDFTConfig)
-AutoModel.register(OSKDFTConfig, OSKDFTForXVector)
+AutoModel.register(OSKDFTConfig, (OSKDFTForXVector, _EncoderAlone))
 AutoModelForAudioXVector.register(OSKDFTConfig, OSKDFTForXVector)

@@ -519,21 +519,6 @@ class OSKDFTForXVector(OSKDFTPreTrainedModel):
         self.head = build_head(config)
         self.post_init()
 
-    @classmethod
-    def from_pretrained(cls, name_or_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        """As in transformers; `AutoModel` refuses a folder that holds an encoder without a head.
-
-        Raises `ValueError` there, because the head would be random; `OSKDFTForXVector.from_pretrained` gives one on
-        purpose, with transformers' warning.
-        """
-        config = kwargs.get("config")
-        if kwargs.get("_from_auto") and getattr(config, "architectures", None) == ["OSKDFTModel"]:
-            raise ValueError(
-                f"'{name_or_path}' holds an OSKDFTModel without a speaker head: open it with "
-                "OSKDFTModel.from_pretrained, or give AutoModel a saved OSKDFTForXVector."
-            )
-        return super().from_pretrained(name_or_path, *args, **kwargs)
-
     @can_return_tuple
     def forward(
         self, input_values: Tensor, attention_mask: Tensor | None = None, output_hidden_states: bool | None = None

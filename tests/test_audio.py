@@ -1,0 +1,151 @@
+import io
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from modeling_oskdft.audio import count_samples, load_audio, read_crop
+
+
+def tone(seconds=1.0, rate=16000, frequency=440.0):
+    return (0.5 * np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+@pytest.fixture
+def file(tmp_path):
+    soundfile.write(tmp_path / "a.flac", tone(2.0), 16000)
+    return tmp_path / "a.flac"
+
+
+def test_every_kind_of_source_is_the_same_recording(file):
+    expected = load_audio(file)
+    assert expected.dtype == np.float32 and expected.shape == (32000,)
+    content = file.read_bytes()
+    sources = [
+        str(file),
+        content,
+        io.BytesIO(content),
+        expected,
+        (expected, 16000),
+        {"bytes": content, "path": "x.flac"},
+        {"bytes": None, "path": str(file)},
+        {"array": expected, "sampling_rate": 16000},
+    ]
+    for source in sources:
+        np.testing.assert_array_equal(load_audio(source), expected)
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
+def test_other_rates_are_resampled(tmp_path, rate):
+    soundfile.write(tmp_path / "a.wav", tone(1.0, rate), rate)
+    loaded = load_audio(tmp_path / "a.wav")
+    assert abs(len(loaded) - 16000) <= 1
+    assert np.corrcoef(loaded[2000:14000], tone()[2000:14000])[0, 1] > 0.999
+
+
+def test_channels_are_mixed(tmp_path):
+    left, right = tone(), tone(frequency=880)
+    soundfile.write(tmp_path / "a.wav", np.stack([left, right], axis=1), 16000, subtype="FLOAT")
+    np.testing.assert_allclose(load_audio(tmp_path / "a.wav"), (left + right) / 2, atol=1e-6)
+    np.testing.assert_allclose(load_audio((np.stack([left, right]), 16000)), (left + right) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("extension", ["flac", "wav"])
+def test_a_crop_is_a_part_of_the_whole(tmp_path, extension):
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 40000).astype(np.float32)
+    file = tmp_path / f"a.{extension}"
+    soundfile.write(file, noise, 16000)
+    whole = load_audio(file)
+    for position, start in ((0.0, 0), (0.999999, 8000), (0.5, 4000)):
+        np.testing.assert_array_equal(read_crop(file, 32000, position), whole[start : start + 32000])
+    # The last start is as likely as any other: the authors' newer code never reaches the last 20 ms.
+    assert int(0.999999 * 8001) == 8000
+
+
+def test_a_short_recording_is_repeated_from_its_start(file):
+    whole = load_audio(file)
+    crop = read_crop(file, 80000, 0.7)
+    np.testing.assert_array_equal(crop, whole[np.arange(80000) % 32000])
+
+
+def test_a_crop_of_another_rate_and_several_channels(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.stack([tone(3.0, 48000)] * 2, axis=1), 48000)
+    crop = read_crop(tmp_path / "a.wav", 16000, 0.3)
+    assert crop.shape == (16000,) and np.abs(crop).max() == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_crop_never_decodes_the_whole_file(file, monkeypatch):
+    read = []
+    original = soundfile.SoundFile.read
+    monkeypatch.setattr(soundfile.SoundFile, "read", lambda self, n, **k: read.append(n) or original(self, n, **k))
+    read_crop(file, 8000, 0.4)
+    assert read == [8000]
+
+
+def test_length_from_the_header(tmp_path, file):
+    assert count_samples(file) == 32000
+    soundfile.write(tmp_path / "b.wav", tone(1.0, 8000), 8000)
+    assert count_samples(tmp_path / "b.wav") == 16000
+
+
+def truncated(tmp_path: Path) -> Path:
+    soundfile.write(tmp_path / "t.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 80000), 16000)
+    content = (tmp_path / "t.flac").read_bytes()
+    (tmp_path / "t.flac").write_bytes(content[: len(content) // 2])
+    return tmp_path / "t.flac"
+
+
+def empty(tmp_path: Path) -> Path:
+    with wave.open(str(tmp_path / "e.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+    return tmp_path / "e.wav"
+
+
+def not_audio(tmp_path: Path) -> Path:
+    (tmp_path / "n.wav").write_text("this is a letter")
+    return tmp_path / "n.wav"
+
+
+def zero_bytes(tmp_path: Path) -> Path:
+    (tmp_path / "z.wav").touch()
+    return tmp_path / "z.wav"
+
+
+def not_finite(tmp_path: Path) -> Path:
+    soundfile.write(tmp_path / "i.wav", np.full(16000, np.inf), 16000, subtype="FLOAT")
+    return tmp_path / "i.wav"
+
+
+@pytest.mark.parametrize("make", [truncated, empty, not_audio, zero_bytes, not_finite])
+@pytest.mark.parametrize("read", [load_audio, lambda file: read_crop(file, 80000, 0.9)])
+def test_a_bad_file_gets_one_sentence_with_its_name(tmp_path, make, read):
+    file = make(tmp_path)
+    with pytest.raises(ValueError, match=file.name) as error:
+        read(file)
+    assert "\n" not in str(error.value) and str(error.value).endswith(".")
+
+
+def test_a_missing_file_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no recording at .*nowhere.wav"):
+        load_audio(tmp_path / "nowhere.wav")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (np.zeros((2, 16000), np.float32), "bare array of shape.*give \\(array, rate\\)"),
+        ((np.zeros(16000, np.int16), 16000), "array of int16.*full scale"),
+        ((np.zeros((1, 2, 3)), 16000), "shape \\(1, 2, 3\\)"),
+        ((np.zeros(0), 16000), "no samples"),
+        ((np.full(100, np.nan), 16000), "NaN or infinite"),
+        ((np.zeros(100), 0), "rate of 0 Hz"),
+        ({"sampling_rate": 3}, "audio dict"),
+    ],
+)
+def test_a_bad_array_gets_one_sentence(source, message):
+    with pytest.raises(ValueError, match=message):
+        load_audio(source)

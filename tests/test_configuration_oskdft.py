@@ -1,0 +1,86 @@
+import json
+
+import pytest
+from transformers import BertConfig, HubertConfig, Wav2Vec2Config, WavLMConfig
+
+from modeling_oskdft import OSKDFTConfig
+from tests.tiny import encoder_config, tiny_config
+
+
+def test_the_default_is_hubert_base_with_two_layers():
+    config = OSKDFTConfig()
+    assert config.encoder_config.model_type == "hubert"
+    assert (config.encoder_config.hidden_size, config.encoder_config.num_hidden_layers) == (768, 2)
+    assert (config.adapter_size, config.adapter_scale, config.head_type) == (64, 0.1, "ecapa_tdnn")
+
+
+@pytest.mark.parametrize("teacher", [HubertConfig(), Wav2Vec2Config(), WavLMConfig()])
+def test_from_teacher_keeps_the_shape_and_drops_what_would_drop_layers(teacher):
+    config = OSKDFTConfig.from_teacher(teacher, layers=[0, 5, 11], adapter_size=16)
+    encoder = config.encoder_config
+    assert type(encoder) is type(teacher) and encoder.num_hidden_layers == 3
+    assert (encoder.layerdrop, encoder.mask_time_prob, encoder.mask_feature_prob) == (0.0, 0.0, 0.0)
+    assert config.teacher_layers == [0, 5, 11] and config.adapter_size == 16
+    assert teacher.num_hidden_layers == 12, "the teacher's own config was changed"
+
+
+def test_from_teacher_reads_a_folder_and_remembers_it(tmp_path):
+    encoder_config(layers=4).save_pretrained(tmp_path)
+    config = OSKDFTConfig.from_teacher(str(tmp_path), layers=[1])
+    assert config.teacher_name_or_path == str(tmp_path)
+    assert config.encoder_config.num_hidden_layers == 1
+
+
+def test_round_trip(tmp_path):
+    config = tiny_config(adapter_layers=[1], adapter_noise=(0.1, 0.5), ecapa_dilations=(2, 3))
+    config.save_pretrained(tmp_path)
+    again = OSKDFTConfig.from_pretrained(tmp_path)
+    assert again.to_dict() == config.to_dict()
+    assert again.encoder_config.to_dict() == config.encoder_config.to_dict()
+
+
+def test_a_field_of_a_newer_version_warns_and_is_ignored(tmp_path, caplog):
+    tiny_config().save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"adapter_shape": "round"}))
+    import logging
+
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.enable_propagation()
+    with caplog.at_level(logging.WARNING):
+        config = OSKDFTConfig.from_pretrained(tmp_path)
+    transformers_logging.disable_propagation()
+    assert "adapter_shape" in caplog.text
+    assert not hasattr(config, "adapter_shape")
+
+
+def test_transformers_own_fields_pass():
+    config = OSKDFTConfig(dtype="float32", architectures=["X"], auto_map={"AutoConfig": "a.B"}, _anything=1)
+    assert config.auto_map == {"AutoConfig": "a.B"}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: OSKDFTConfig(adaptr_size=3), "no field 'adaptr_size': did you mean 'adapter_size'"),
+        (lambda: OSKDFTConfig.from_teacher(HubertConfig(), hed_type="x"), "did you mean 'head_type'"),
+        (lambda: OSKDFTConfig(BertConfig()), "family 'bert' is not supported: use one of hubert, wav2vec2, wavlm"),
+        (lambda: OSKDFTConfig.from_teacher(BertConfig()), "family 'bert' is not supported"),
+        (lambda: OSKDFTConfig.from_teacher(HubertConfig(), [0, 12]), "layer 12 does not exist: .* 0 to 11"),
+        (lambda: OSKDFTConfig.from_teacher(HubertConfig(), [-1]), "layer -1 does not exist"),
+        (lambda: OSKDFTConfig.from_teacher(HubertConfig(), []), "no layers"),
+        (lambda: OSKDFTConfig(adapter_layers=[2]), "layer 2: the student has layers 0 to 1"),
+        (lambda: OSKDFTConfig(head_type="x"), "head_type is 'x': use one of ecapa_tdnn"),
+        (lambda: OSKDFTConfig(adapter_activation="relo"), "adapter_activation is 'relo'"),
+        (lambda: OSKDFTConfig(adapter_initialization="one"), "adapter_initialization is 'one'"),
+        (lambda: OSKDFTConfig(adapter_size=-1), "adapter_size is -1: it must be at least 0"),
+        (lambda: OSKDFTConfig(time_reduction=0), "time_reduction is 0"),
+        (lambda: OSKDFTConfig(ecapa_channels=30), "multiple of ecapa_res2net_scale"),
+        (lambda: OSKDFTConfig(adapter_noise=(0.5, 0.1)), "adapter_noise"),
+        (lambda: OSKDFTConfig(Wav2Vec2Config(add_adapter=True)), "add_adapter is True"),
+    ],
+)
+def test_bad_values_get_one_sentence(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
