@@ -20,11 +20,9 @@ FILES = [*(ROOT / "modeling_oskdft").rglob("*.py"), ROOT / "train_oskdft.py"]
 
 
 def own_part(file: Path) -> str:
-    return (
-        file.relative_to(ROOT / "modeling_oskdft").parts[0].removesuffix(".py")
-        if "modeling_oskdft" in file.relative_to(ROOT).parts[0]
-        else file.stem
-    )  # noqa: E501
+    """The module or subpackage of the house that a file belongs to."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return parts[1] if parts[0] == "modeling_oskdft" else parts[0]
 
 
 def imported_parts(file: Path):

@@ -59,6 +59,7 @@ def tiny_config(family="hubert", pre_norm=False, conv_norm="group", layers=2, en
 
 
 def tiny_teacher(family="hubert", pre_norm=False, conv_norm="group", layers=4, **fields):
+    torch.manual_seed(0)  # the same teacher at every call
     return randomise(MODELS[family](encoder_config(family, pre_norm, conv_norm, layers, **fields))).eval()
 
 

@@ -1,0 +1,284 @@
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModel, TrainerCallback
+
+from modeling_oskdft import OSKDFTConfig, OSKDFTTrainer, OSKDFTTrainingArguments, init_student_from_teacher
+from modeling_oskdft.data.manifest import split_by_speaker
+from modeling_oskdft.evaluation.scoring import make_trials
+from modeling_oskdft.training.arguments import ObjectiveArguments
+from modeling_oskdft.training.objectives import AAMSoftmax
+from modeling_oskdft.training.trainer import describe_history
+from tests.tiny import tiny_teacher
+
+
+def make_trainer(folder, manifest, feature_extractor, objectives=None, validate=True, callbacks=None, **arguments):
+    torch.manual_seed(0)
+    teacher = tiny_teacher("hubert", True, "group", hidden_dropout=0.1, attention_dropout=0.1)
+    config = OSKDFTConfig.from_teacher(teacher.config, [0, 1], adapter_size=8, head_type="statistics_pooling")
+    train, validation = split_by_speaker(manifest, 0.3, 0)
+    training = OSKDFTTrainingArguments(
+        output_dir=str(folder),
+        **{
+            "num_train_epochs": 2,
+            "per_device_train_batch_size": 4,
+            "learning_rate": 1e-2,
+            "logging_steps": 1,
+            "report_to": "none",
+            "use_cpu": True,
+            "dataloader_num_workers": 0,
+            "eval_strategy": "epoch" if validate else "no",
+            "save_strategy": "epoch" if validate else "no",
+        }
+        | arguments,
+    )
+    return OSKDFTTrainer(
+        student=init_student_from_teacher(teacher, config),
+        args=training,
+        train=train,
+        feature_extractor=feature_extractor,
+        objective_arguments=ObjectiveArguments(**({"kd_objective": "layerwise_heads"} | (objectives or {}))),
+        teacher=teacher,
+        validation=validation if validate else None,
+        trials=make_trials(validation.by_speaker()) if validate else None,
+        crop_seconds=0.5,
+        callbacks=callbacks,
+    )
+
+
+def parameters(trainer):
+    return {name: value.clone() for name, value in trainer.joint.state_dict().items()}
+
+
+def assert_same(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert torch.equal(value, theirs[name]), name
+
+
+class StopAt(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            control.should_save = control.should_training_stop = True
+
+
+@pytest.mark.parametrize("stop", [3, 7, 10])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path, manifest, feature_extractor, stop, workers):
+    if workers and stop != 3:
+        pytest.skip("one stop is enough with workers")
+    settings = {"load_best_model_at_end": False, "save_strategy": "no", "dataloader_num_workers": workers}
+    whole = make_trainer(tmp_path / "whole", manifest, feature_extractor, **settings)
+    whole.train()
+    assert whole.state.global_step == 14
+    make_trainer(tmp_path / "cut", manifest, feature_extractor, callbacks=[StopAt(stop)], **settings).train()
+    torch.manual_seed(99)  # a new process would not stand where the old one did
+    resumed = make_trainer(tmp_path / "cut", manifest, feature_extractor, **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / f"checkpoint-{stop}"))
+    assert resumed.state.global_step == 14
+    assert_same(parameters(resumed), parameters(whole))
+
+
+def test_a_run_logs_selects_saves_and_opens(tmp_path, manifest, feature_extractor):
+    trainer = make_trainer(tmp_path, manifest, feature_extractor, num_train_epochs=3)
+    before = parameters(trainer)
+    trainer.train()
+    first = next(entry for entry in trainer.state.log_history if "loss" in entry)
+    rates = {f"learning_rate_{group}" for group in ("head", "adapters", "backbone")}
+    assert rates | {"loss", "kd_loss", "ft_loss", "kd_weight", "grad_norm"} <= set(first)
+    assert first["loss"] == pytest.approx(first["ft_loss"] + first["kd_loss"] * (1 - 1 / 21), rel=0.02)
+    eers = [entry["eval_eer"] for entry in trainer.state.log_history if "eval_eer" in entry]
+    assert len(eers) == 3 and trainer.state.best_metric == min(eers)
+    assert trainer.state.log_history[-1]["epoch"] == 3
+    moved = [name for name, value in parameters(trainer).items() if not torch.equal(value, before[name])]
+    assert any("adapter" in name for name in moved) and any("feature_extractor" in name for name in moved)
+
+    checkpoint = sorted(tmp_path.glob("checkpoint-*"))[-1]
+    names = {file.name for file in checkpoint.iterdir()}
+    assert {
+        "model.safetensors",
+        "objectives.safetensors",
+        "optimizer.pt",
+        "scheduler.pt",
+        "trainer_state.json",
+    } <= names
+    assert not any(name.startswith(("training_args", "teacher")) for name in names)
+    assert set(load_file(checkpoint / "objectives.safetensors")) == set(trainer.joint.objectives.state_dict())
+    student = sum(value.numel() for value in load_file(checkpoint / "model.safetensors").values())
+    assert student == sum(value.numel() for value in trainer.student.state_dict().values()), "the teacher was saved"
+    assert not (tmp_path / ".incomplete").exists()
+
+    trainer.save_model()
+    opened = AutoModel.from_pretrained(tmp_path)
+    for name, value in opened.state_dict().items():
+        assert torch.equal(value, trainer.student.state_dict()[name]), name
+    assert not (tmp_path / "objectives.safetensors").exists(), "speaker centroids were published"
+
+
+def test_the_best_checkpoint_is_loaded_at_the_end(tmp_path, manifest, feature_extractor):
+    trainer = make_trainer(tmp_path, manifest, feature_extractor, num_train_epochs=3, save_total_limit=None)
+    scores = iter([0.3, 0.1, 0.2])
+    trainer.evaluate = lambda **_: {"eval_eer": next(scores)}
+    trainer.train()
+    best = load_file(tmp_path / "checkpoint-14" / "model.safetensors")
+    last = load_file(tmp_path / "checkpoint-21" / "model.safetensors")
+    head = trainer.student.state_dict()["head.projection.weight"]
+    assert torch.equal(head, best["head.projection.weight"]) and not torch.equal(head, last["head.projection.weight"])
+    state = json.loads((tmp_path / "checkpoint-21" / "trainer_state.json").read_text())
+    assert state["best_model_checkpoint"] == str(tmp_path / "checkpoint-14")
+
+
+def test_old_checkpoints_go_and_the_best_stays(tmp_path, manifest, feature_extractor):
+    trainer = make_trainer(tmp_path, manifest, feature_extractor, num_train_epochs=4, save_total_limit=2)
+    scores = iter([0.1, 0.2, 0.3, 0.4])
+    trainer.evaluate = lambda **_: {"eval_eer": next(scores)}
+    trainer.train()
+    assert {folder.name for folder in tmp_path.glob("checkpoint-*")} == {"checkpoint-7", "checkpoint-28"}
+
+
+def test_a_crash_while_saving_leaves_the_last_checkpoint_whole(tmp_path, manifest, feature_extractor):
+    trainer = make_trainer(tmp_path, manifest, feature_extractor)
+    original = trainer._save_optimizer_and_scheduler
+
+    def full_disk(folder):
+        if trainer.state.global_step > 7:
+            raise OSError("No space left on device")
+        original(folder)
+
+    trainer._save_optimizer_and_scheduler = full_disk
+    with pytest.raises(OSError, match="No space"):
+        trainer.train()
+    assert {folder.name for folder in tmp_path.glob("checkpoint-*")} == {"checkpoint-7"}
+    resumed = make_trainer(tmp_path, manifest, feature_extractor)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 14
+
+
+class KeepGradients(TrainerCallback):
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        self.gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_accumulated_batches_are_the_large_batch(tmp_path, manifest, feature_extractor):
+    """With batch-norm statistics frozen and no dropout: batch norm alone sees how a batch was cut."""
+    results = []
+    for batch, steps in ((12, 1), (4, 3)):
+        keep = KeepGradients()
+        trainer = make_trainer(
+            tmp_path / str(batch),
+            manifest,
+            feature_extractor,
+            validate=False,
+            callbacks=[keep],
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=steps,
+            max_steps=1,
+        )
+        model = trainer.joint
+        model.eval()
+        model.train = lambda mode=True, model=model: model  # and it stays there
+        trainer.kd_weight = lambda: 0.5
+        # Unequal weights: a mean of the micro-batches' means would be another number.
+        model.objectives.speaker.class_weights = torch.linspace(0.2, 4.0, model.objectives.speaker.num_speakers)
+        trainer.train()
+        results.append((keep.gradients, next(entry for entry in trainer.state.log_history if "loss" in entry)))
+    (large, large_log), (parts, parts_log) = results
+    for name, gradient in large.items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(parts[name], gradient, atol=1e-4 * scale, rtol=0, msg=name)
+    for name in ("loss", "kd_loss", "ft_loss", "grad_norm"):
+        assert parts_log[name] == pytest.approx(large_log[name], rel=1e-4), name
+
+
+def test_adam_lives_through_the_run_and_rates_follow_their_schedules(tmp_path, manifest, feature_extractor):
+    trainer = make_trainer(tmp_path, manifest, feature_extractor, validate=False, num_train_epochs=3)
+    optimizers = set()
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, args, state, control, optimizer=None, **kwargs):
+            optimizers.add(id(optimizer))
+
+    trainer.add_callback(Watch())
+    trainer.train()
+    assert len(optimizers) == 1
+    inner = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
+    assert type(inner) is torch.optim.Adam
+    assert all(int(state["step"]) == 21 for state in inner.state.values())
+    log = [entry for entry in trainer.state.log_history if "learning_rate_head" in entry]
+    for entry in log[:-1]:
+        assert entry["learning_rate_adapters"] == pytest.approx(10 * entry["learning_rate_head"])
+    heads = [entry["learning_rate_head"] for entry in log]
+    backbone = [entry["learning_rate_backbone"] for entry in log]
+    assert heads == sorted(heads, reverse=True) and backbone[0] < backbone[10]
+    assert log[-1]["kd_weight"] == 0.0
+
+
+def test_constantly_no_distillation_has_no_prediction_heads(tmp_path, manifest, feature_extractor):
+    trainer = make_trainer(tmp_path, manifest, feature_extractor, {"kd_weight": 0.0}, validate=False, max_steps=1)
+    assert trainer.joint.objectives.kd is None and trainer.teacher is None
+    trainer.train()
+    entry = next(entry for entry in trainer.state.log_history if "loss" in entry)
+    assert "kd_loss" not in entry and "kd_weight" not in entry
+
+
+def test_the_teacher_hears_the_clean_crop_and_the_student_the_augmented(tmp_path, manifest, feature_extractor):
+    trainer = make_trainer(tmp_path, manifest, feature_extractor, validate=False, max_steps=1)
+    dataset = trainer.train_dataset
+    dataset.augmentation = lambda waveform, generator: (
+        waveform + generator.normal(size=len(waveform)).astype("float32")
+    )
+    heard = []
+    teacher = trainer.teacher
+    trainer.teacher = lambda values: heard.append(values.clone()) or teacher(values)
+    forward = trainer.joint.forward
+    trainer.joint.forward = lambda values, *rest: heard.append(values.clone()) or forward(values, *rest)
+    trainer.train()
+    clean, augmented = heard
+    assert not torch.allclose(clean, augmented, atol=0.1)
+    dataset.augmentation = None
+    rows = [dataset[item]["clean"] for item in list(trainer._get_train_sampler())[:4]]
+    torch.testing.assert_close(clean, trainer.data_collator._normalise(rows))
+
+
+@pytest.mark.parametrize("arguments", [{"bf16": True}, {"gradient_checkpointing": True}, {"schedule_unit": "epoch"}])
+def test_other_ways_to_run(tmp_path, manifest, feature_extractor, arguments):
+    trainer = make_trainer(tmp_path, manifest, feature_extractor, validate=False, max_steps=2, **arguments)
+    assert trainer.train().training_loss > 0
+    assert trainer.student.dtype == torch.float32
+
+
+@pytest.mark.parametrize("objective", ["last_layer_mse", "layerwise_heads", "layerwise_projection"])
+@pytest.mark.parametrize("speaker", ["aam_softmax", "linear_softmax"])
+def test_every_objective_trains(tmp_path, manifest, feature_extractor, objective, speaker):
+    objectives = {"kd_objective": objective, "speaker_objective": speaker}
+    trainer = make_trainer(tmp_path, manifest, feature_extractor, objectives, validate=False, max_steps=2)
+    trainer.train()
+    assert isinstance(trainer.joint.objectives.speaker, AAMSoftmax) == (speaker == "aam_softmax")
+    assert all(bool(torch.isfinite(value).all()) for value in parameters(trainer).values())
+
+
+def test_bad_settings_are_named(tmp_path, manifest, feature_extractor):
+    for objectives, message in (
+        ({"kd_objective": "magic"}, "kd_objective is 'magic'"),
+        ({"speaker_objective": "magic"}, "speaker_objective is 'magic'"),
+        ({"kd_schedule": "magic"}, "kd_schedule is 'magic'"),
+        ({"kd_target_layers": [9]}, "hidden state 9"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_trainer(tmp_path, manifest, feature_extractor, objectives)
+    with pytest.raises(ValueError, match="28 utterances and a batch takes 64"):
+        make_trainer(tmp_path, manifest, feature_extractor, per_device_train_batch_size=64)
+    with pytest.raises(ValueError, match="without validation data"):
+        make_trainer(tmp_path, manifest, feature_extractor, validate=False).evaluate()
+    shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def test_curves_of_a_history():
+    curves = describe_history([{"loss": 2.0, "epoch": 0.5, "step": 1}, {"eval_eer": 0.1, "epoch": 1.0, "step": 2}])
+    assert curves == {"loss": [(0.5, 2.0)], "eval_eer": [(1.0, 0.1)]}
