@@ -32,7 +32,7 @@ def load_audio(source: AudioSource) -> Waveform:
     if isinstance(source, tuple):
         return _as_16k_mono(_checked_array(source[0]), int(source[1]), "The array")
     with _open(source) as file:
-        frames = _read(file, file.frames, _name(source))
+        frames = _read(file, 0, file.frames, _name(source))
         return _as_16k_mono(frames, file.samplerate, _name(source))
 
 
@@ -50,9 +50,7 @@ def read_crop(source: AudioSource, num_samples: int, position: float) -> Wavefor
     with _open(source) as file:
         wanted = -(-num_samples * file.samplerate // SAMPLING_RATE)
         latest = max(file.frames - wanted, 0)
-        if latest:
-            file.seek(int(position * (latest + 1)))
-        frames = _read(file, min(wanted, file.frames), _name(source))
+        frames = _read(file, int(position * (latest + 1)), min(wanted, file.frames), _name(source))
         return np.resize(_as_16k_mono(frames, file.samplerate, _name(source)), num_samples)
 
 
@@ -99,13 +97,15 @@ def _open(source: Any) -> Any:  # noqa: ANN401  (soundfile has no types)
         ) from None
 
 
-def _read(file: Any, frames: int, name: str) -> Waveform:  # noqa: ANN401  (soundfile has no types)
-    """(frames, channels), exactly as many as asked for."""
+def _read(file: Any, start: int, frames: int, name: str) -> Waveform:  # noqa: ANN401  (soundfile has no types)
+    """(frames, channels) from `start`, exactly as many as asked for."""
     import soundfile
 
     if file.frames <= 0:
         raise ValueError(f"{name} has no samples: give a recording with speech in it.")
     try:
+        if start:
+            file.seek(start)
         block = file.read(frames, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise ValueError(f"{name} is damaged ({str(error).rstrip('.')}): restore it or leave it out.") from None

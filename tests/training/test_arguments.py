@@ -11,7 +11,10 @@ def recipe(tmp_path, text, name="r.yaml"):
 
 
 def test_values_pass_the_parser_s_types(tmp_path):
-    path = recipe(tmp_path, "teacher: t\nlearning_rate: 1e-3\nlayers: [0, 5]\nadapter_noise: [0.1, 0.5]\nbf16: true\nuse_cpu: true\n")
+    path = recipe(
+        tmp_path,
+        "teacher: t\nlearning_rate: 1e-3\nlayers: [0, 5]\nadapter_noise: [0.1, 0.5]\nbf16: true\nuse_cpu: true\n",
+    )
     read = read_recipe([path, "--margin", "0.3", "--adapter-size", "16", "--use_weighted_layer_sum=false"])
     assert read.training.learning_rate == 1e-3 and read.training.bf16 is True
     assert read.student.layers == [0, 5] and read.student.adapter_noise == [0.1, 0.5]

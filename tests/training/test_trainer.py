@@ -190,8 +190,9 @@ def test_accumulated_batches_are_the_large_batch(tmp_path, manifest, feature_ext
         results.append((keep.gradients, next(entry for entry in trainer.state.log_history if "loss" in entry)))
     (large, large_log), (parts, parts_log) = results
     for name, gradient in large.items():
-        scale = float(gradient.abs().max())
-        torch.testing.assert_close(parts[name], gradient, atol=1e-4 * scale, rtol=0, msg=name)
+        # Keys' biases have no gradient but rounding: softmax does not see them.
+        tolerance = 1e-4 * float(gradient.abs().max()) + 1e-6
+        torch.testing.assert_close(parts[name], gradient, atol=tolerance, rtol=0, msg=name)
     for name in ("loss", "kd_loss", "ft_loss", "grad_norm"):
         assert parts_log[name] == pytest.approx(large_log[name], rel=1e-4), name
 

@@ -1,0 +1,169 @@
+import io
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+
+from modeling_oskdft.audio import load_audio
+from modeling_oskdft.data.manifest import (
+    COLUMNS,
+    load_manifest,
+    manifest_from_dataset,
+    refuse_common_speakers,
+    split_by_speaker,
+    warn_about_single_utterances,
+)
+
+
+def test_a_folder_is_read_in_a_fixed_order(voices):
+    manifest = load_manifest(voices)
+    assert len(manifest) == 40 and tuple(manifest.table.column_names) == COLUMNS
+    ids = manifest.column("utterance_id")
+    assert ids == sorted(ids) and ids[0] == "voice000/session0/00"
+    assert manifest.column("speaker_id")[0] == "voice000" and manifest.column("session_id")[0] == "session0"
+    assert manifest.column("num_samples")[3] == len(load_audio(manifest.audio(3)))
+
+
+def test_what_stands_above_the_speaker_is_a_prefix(tmp_path, voices):
+    shutil.copytree(voices / "voice001", tmp_path / "corpus" / "part" / "voice001")
+    manifest = load_manifest(tmp_path)
+    assert manifest.column("utterance_id")[0] == "corpus/part/voice001/session0/00"
+    assert set(manifest.column("speaker_id")) == {"voice001"}
+
+
+@pytest.mark.parametrize("extension", ["wav", "flac", "ogg"])
+def test_every_format(tmp_path, extension):
+    file = tmp_path / "s" / "a" / f"u.{extension}"
+    file.parent.mkdir(parents=True)
+    soundfile.write(file, np.random.default_rng(0).uniform(-0.5, 0.5, 16000), 16000)
+    manifest = load_manifest(tmp_path)
+    assert manifest.column("num_samples") == [16000] and len(load_audio(manifest.audio(0))) == 16000
+
+
+def test_parquet_round_trip_and_a_moved_root(tmp_path, voices):
+    manifest = load_manifest(voices)
+    manifest.save(tmp_path / "deep" / "m.parquet")
+    assert not list(tmp_path.rglob("*.partial"))
+    again = load_manifest(tmp_path / "deep" / "m.parquet")
+    assert again.table.equals(manifest.table.cast(again.table.schema)) and again.audio(0) == manifest.audio(0)
+    shutil.copytree(voices, tmp_path / "moved")
+    moved = load_manifest(tmp_path / "deep" / "m.parquet", data_root=tmp_path / "moved")
+    assert str(moved.audio(5)).startswith(str(tmp_path / "moved"))
+    with pytest.raises(FileNotFoundError, match="as data_root"):
+        load_manifest(tmp_path / "deep" / "m.parquet", data_root=tmp_path / "nowhere")
+
+
+def test_csv_with_splits(tmp_path, voices):
+    rows = ["path,speaker,session,split,gender"]
+    for speaker, split in (("voice000", "train"), ("voice001", "validation")):
+        rows += [f"{speaker}/session0/0{n}.flac,{speaker},session0,{split},f" for n in range(2)]
+    (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
+    train = load_manifest(tmp_path / "m.csv", split="train", data_root=voices)
+    assert train.speakers == ["voice000"] and len(train) == 2 and train.column("gender") == ["f", "f"]
+    assert len(load_manifest(tmp_path / "m.csv", data_root=voices)) == 4
+
+
+def as_dataset(voices):
+    import datasets
+
+    rows = {"audio": [], "speaker_id": []}
+    for file in sorted(voices.rglob("*.flac"))[:6]:
+        rows["audio"].append({"bytes": file.read_bytes(), "path": file.name})
+        rows["speaker_id"].append(file.parts[-3])
+    dataset = datasets.Dataset.from_dict(rows)
+    return dataset.cast_column("audio", datasets.Audio(sampling_rate=16000))  # decode=True, as others store it
+
+
+def test_a_dataset_with_an_audio_column(tmp_path, voices):
+    dataset = as_dataset(voices)
+    dataset.save_to_disk(tmp_path / "saved")
+    for manifest in (manifest_from_dataset(dataset), load_manifest(tmp_path / "saved")):
+        assert len(manifest) == 6 and manifest.speakers == ["voice000", "voice001"]
+        first = sorted(voices.rglob("*.flac"))[0]
+        np.testing.assert_array_equal(load_audio(manifest.audio(0)), load_audio(first))
+        assert manifest.column("num_samples")[0] == len(load_audio(first))
+        second = manifest.where("speaker_id", ["voice001"])
+        np.testing.assert_array_equal(load_audio(second.audio(0)), load_audio(manifest.audio(4)))
+
+
+def test_a_dataset_dict_has_splits(tmp_path, voices):
+    import datasets
+
+    datasets.DatasetDict({"train": as_dataset(voices)}).save_to_disk(tmp_path / "saved")
+    assert len(load_manifest(tmp_path / "saved")) == 6
+    with pytest.raises(ValueError, match="no split 'test': it has train"):
+        load_manifest(tmp_path / "saved", split="test")
+
+
+def test_a_dataset_without_the_columns_is_told_which(voices):
+    with pytest.raises(ValueError, match="lacks the columns speaker_id"):
+        manifest_from_dataset(as_dataset(voices).rename_column("speaker_id", "who"))
+
+
+def test_a_split_has_no_speaker_in_common(manifest):
+    rest, chosen = split_by_speaker(manifest, 0.3, seed=1)
+    assert len(chosen.speakers) == 3 and not set(rest.speakers) & set(chosen.speakers)
+    assert len(rest) + len(chosen) == len(manifest)
+    assert split_by_speaker(manifest, 0.3, seed=1)[1].speakers == chosen.speakers
+    assert split_by_speaker(manifest, 0.3, seed=2)[1].speakers != chosen.speakers
+    refuse_common_speakers(rest, chosen)
+    with pytest.raises(ValueError, match="3 speakers are in both .*voice"):
+        refuse_common_speakers(manifest, chosen)
+    for fraction in (0.0, 0.1, 0.95):
+        with pytest.raises(ValueError, match="both sides of a split need at least 2"):
+            split_by_speaker(manifest, fraction, seed=1)
+
+
+def test_a_damaged_file_is_named_and_skipped_up_to_a_limit(tmp_path, voices):
+    shutil.copytree(voices, tmp_path / "v")
+    for name in ("voice000/session0/00.flac", "voice001/session0/00.flac"):
+        (tmp_path / "v" / name).write_bytes(b"")
+    with pytest.warns(UserWarning, match="Skipped: .*voice001/session0/00.flac"):
+        assert len(load_manifest(tmp_path / "v")) == 38
+    with pytest.raises(ValueError, match="More than 1 files"), pytest.warns(UserWarning):
+        load_manifest(tmp_path / "v", max_damaged=1)
+
+
+def test_a_speaker_with_one_utterance_is_named(manifest):
+    few = manifest.where("utterance_id", ["voice000/session0/00", "voice001/session0/00", "voice001/session0/01"])
+    with pytest.warns(UserWarning, match="1 speakers have one utterance only \\('voice000' first\\)"):
+        warn_about_single_utterances(few)
+
+
+def test_bad_data_get_one_sentence(tmp_path, voices):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="has no utterances"):
+        load_manifest(tmp_path / "empty")
+    (tmp_path / "flat").mkdir()
+    shutil.copy(next(voices.rglob("*.flac")), tmp_path / "flat" / "a.flac")
+    with pytest.raises(ValueError, match="lies too high: speaker/session/utterance"):
+        load_manifest(tmp_path / "flat")
+    (tmp_path / "broken.parquet").write_text("no")
+    with pytest.raises(ValueError, match="cannot be read as Parquet"):
+        load_manifest(tmp_path / "broken.parquet")
+    for name in ("gone.parquet", "gone.csv"):
+        with pytest.raises(FileNotFoundError, match="no manifest at"):
+            load_manifest(tmp_path / name)
+    (tmp_path / "bare.csv").write_text("path,who\na.wav,b\n")
+    with pytest.raises(ValueError, match="has the columns path, who: path, speaker and session"):
+        load_manifest(tmp_path / "bare.csv")
+    table = load_manifest(voices).table
+    pq.write_table(table.drop_columns(["speaker_id"]), tmp_path / "lacking.parquet")
+    with pytest.raises(ValueError, match="lacks the columns speaker_id"):
+        load_manifest(tmp_path / "lacking.parquet")
+    shutil.copytree(voices, tmp_path / "twice")
+    first = tmp_path / "twice" / "voice000" / "session0" / "00.flac"
+    soundfile.write(first.with_suffix(".wav"), load_audio(first), 16000)
+    with pytest.raises(ValueError, match="more than once, 'voice000/session0/00'"):
+        load_manifest(tmp_path / "twice")
+    with pytest.raises(ValueError, match="no column 'split'"):
+        load_manifest(voices).where("split", ["train"])
+    with pytest.raises(FileNotFoundError, match="neither a folder, a manifest, nor a dataset"):
+        load_manifest("nobody/nothing")
+
+
+def test_bytes_are_read_as_files_are(voices):
+    file = next(voices.rglob("*.flac"))
+    np.testing.assert_array_equal(load_audio(io.BytesIO(file.read_bytes())), load_audio(file))
