@@ -104,3 +104,31 @@ def test_ecapa_has_the_published_size():
 
     parameters = sum(p.numel() for p in build_head(OSKDFTConfig(use_weighted_layer_sum=False)).parameters())
     assert 7_500_000 < parameters < 9_000_000  # "33 MB with ECAPA at width 768"
+
+
+def _one_of_two(rank, folder):
+    import torch.distributed as distributed
+
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    assert distributed.get_world_size() == 2 and distributed.get_backend() == "gloo"
+    values, mask = frames(9, 6, 4, 2, width=5)
+    own = values[2 * rank : 2 * rank + 2].transpose(1, 2).clone().requires_grad_()
+    norm = randomise(MaskedBatchNorm1d(5)).train()
+    out = norm(own, mask[2 * rank : 2 * rank + 2])
+    (out.square() * torch.arange(9)).sum().backward()
+    torch.save((out.detach(), own.grad, norm.running_var), f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_two_processes_are_the_doubled_batch(tmp_path):
+    torch.multiprocessing.spawn(_one_of_two, args=(str(tmp_path),), nprocs=2)
+    halves = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    values, mask = frames(9, 6, 4, 2, width=5)
+    whole = values.transpose(1, 2).clone().requires_grad_()
+    norm = randomise(MaskedBatchNorm1d(5)).train()
+    out = norm(whole, mask)
+    (out.square() * torch.arange(9)).sum().backward()
+    torch.testing.assert_close(torch.cat([half[0] for half in halves]), out)
+    torch.testing.assert_close(torch.cat([half[1] for half in halves]), whole.grad)
+    torch.testing.assert_close(halves[0][2], norm.running_var)
+    torch.testing.assert_close(halves[1][2], norm.running_var)

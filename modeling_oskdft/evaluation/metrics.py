@@ -110,7 +110,7 @@ def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArray[np.i
         stranger = targets[~np.isin(targets, (0, 1))][0]
         raise ValueError(f"The labels have {stranger}: use 1 for a target trial and 0 for a non-target trial.")
     targets = targets.astype(np.int64)
-    if targets.min(initial=1) == targets.max(initial=0):
+    if targets.size == 0 or targets.min() == targets.max():
         raise ValueError(f"All {len(targets)} trials are of one class: target and non-target trials are both needed.")
     return values, targets
 

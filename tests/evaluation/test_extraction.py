@@ -1,0 +1,37 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from modeling_oskdft.audio import load_audio
+from modeling_oskdft.data.manifest import load_manifest
+from modeling_oskdft.evaluation.extraction import embed_batch, extract_embeddings
+from tests.tiny import SHAPES, tiny_verifier
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_embedding_is_the_same_alone_and_in_a_batch(manifest, feature_extractor, shape):
+    verifier = tiny_verifier(*shape)
+    few = manifest.where("speaker_id", ["voice000", "voice001"])
+    batched = extract_embeddings(verifier, feature_extractor, few, batch_seconds=30)
+    assert set(batched) == set(few.column("utterance_id"))
+    for row, name in enumerate(few.column("utterance_id")):
+        alone = embed_batch(verifier, feature_extractor, [load_audio(few.audio(row))]).numpy()[0]
+        np.testing.assert_allclose(batched[name], alone, atol=1e-4)
+
+
+def test_the_mode_of_the_verifier_comes_back(manifest, feature_extractor):
+    verifier = tiny_verifier().train()
+    few = manifest.where("speaker_id", ["voice000"])
+    first = extract_embeddings(verifier, feature_extractor, few)
+    assert verifier.training
+    second = extract_embeddings(verifier, feature_extractor, few)
+    assert all(np.array_equal(first[name], second[name]) for name in first), "dropout was on"
+
+
+def test_a_damaged_file_is_fatal_here_and_named(tmp_path, voices, feature_extractor):
+    shutil.copytree(voices / "voice000", tmp_path / "voice000")
+    manifest = load_manifest(tmp_path)
+    (tmp_path / "voice000/session1/01.flac").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="session1/01.flac"):
+        extract_embeddings(tiny_verifier(), feature_extractor, manifest)

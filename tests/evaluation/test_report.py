@@ -1,0 +1,23 @@
+import json
+
+import pytest
+
+from modeling_oskdft.evaluation.report import report_trials
+from modeling_oskdft.evaluation.scoring import Trials, make_trials
+from tests.tiny import tiny_verifier
+
+
+def test_a_report_says_what_was_measured_on_what(manifest, feature_extractor):
+    trials = make_trials(manifest.by_speaker())
+    report = report_trials(tiny_verifier(), feature_extractor, manifest, trials)
+    assert report.trials == len(trials.labels) == 120 and report.speakers == 10
+    assert 0 <= report.eer_low <= report.eer <= report.eer_high <= 1
+    assert 0 <= report.min_dcf <= 1
+    assert json.loads(json.dumps(report.as_dict()))["eer"] == report.eer
+
+
+def test_a_trial_that_names_a_missing_utterance_is_named(manifest, feature_extractor):
+    trials = make_trials(manifest.by_speaker())
+    strange = Trials(trials.labels, trials.enrolments, [*trials.tests[:-1], "voice099/session0/00"])
+    with pytest.raises(ValueError, match="do not have, 'voice099/session0/00' first"):
+        report_trials(tiny_verifier(), feature_extractor, manifest, strange)

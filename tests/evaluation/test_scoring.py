@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+
+from modeling_oskdft.evaluation.scoring import (
+    adaptive_s_norm,
+    cosine_scores,
+    make_trials,
+    read_trials,
+    score_trials,
+    segment_scores,
+    utterance_id,
+    write_trials,
+)
+
+
+def embeddings(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def test_a_list_in_the_format_of_voxceleb(tmp_path):
+    (tmp_path / "t.txt").write_text("1 id1/a/1.wav id1/b/2.wav\n\n0 id1/a/1.wav id2/c/3.m4a\n")
+    trials = read_trials(tmp_path / "t.txt")
+    assert trials.labels.tolist() == [1, 0]
+    assert trials.utterances() == ["id1/a/1", "id1/b/2", "id2/c/3"]
+    write_trials(trials, tmp_path / "again.txt")
+    again = read_trials(tmp_path / "again.txt")
+    assert again.enrolments == trials.enrolments and again.labels.tolist() == [1, 0]
+
+
+def test_the_published_lists_have_their_counts(shared):
+    for name, count in (("veri_test.txt", 37720), ("veri_test2.txt", 37611)):
+        trials = read_trials(shared / "data" / "voxceleb_trials" / name)
+        assert len(trials.labels) == count
+        assert len({one.split("/")[0] for one in trials.utterances()}) == 40
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("1 a\n", "Line 1 of .*is '1 a'"), ("0 a b\n2 a b\n", "Line 2"), ("yes a b\n", "label 0 or 1"), ("", "is empty")],
+)
+def test_a_bad_list_names_its_line(tmp_path, text, message):
+    (tmp_path / "t.txt").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_trials(tmp_path / "t.txt")
+    with pytest.raises(FileNotFoundError, match="no trial list at"):
+        read_trials(tmp_path / "nowhere.txt")
+
+
+def test_ids_have_no_extension_and_forward_slashes():
+    assert utterance_id("a/b/c.d.wav") == "a/b/c.d" and utterance_id("a\\b\\c.flac") == "a/b/c"
+
+
+def test_cosine_by_hand_and_symmetric():
+    left, right = np.array([[3.0, 4.0], [1.0, 0.0]]), np.array([[4.0, 3.0], [0.0, 2.0]])
+    np.testing.assert_allclose(cosine_scores(left, right), [24 / 25, 0.0])
+    np.testing.assert_allclose(cosine_scores(left, right), cosine_scores(right * 7, left))
+
+
+def test_segments_are_the_mean_over_all_pairs():
+    left, right = embeddings(6, 5, 8), embeddings(6, 4, 8, seed=1)
+    expected = [
+        np.mean([cosine_scores(a[None], b[None])[0] for a in left[trial] for b in right[trial]]) for trial in range(6)
+    ]
+    np.testing.assert_allclose(segment_scores(left, right), expected, atol=1e-6)
+
+
+def test_trials_are_scored_by_name():
+    vectors = dict(zip("abc", embeddings(3, 4), strict=True))
+    trials = make_trials({"x": ["a", "b"], "y": ["c"]})
+    scores = score_trials(trials, vectors)
+    for score, first, second in zip(scores, trials.enrolments, trials.tests, strict=True):
+        assert score == pytest.approx(cosine_scores(vectors[first][None], vectors[second][None])[0])
+    del vectors["c"]
+    with pytest.raises(ValueError, match="1 utterances that the data do not have, 'c' first"):
+        score_trials(trials, vectors)
+
+
+@pytest.mark.parametrize("vector", [np.zeros(4), np.full(4, np.nan)])
+def test_an_embedding_without_a_direction_is_refused(vector):
+    with pytest.raises(ValueError, match="has no direction"):
+        cosine_scores(vector[None], embeddings(1, 4))
+
+
+def test_made_trials_are_all_same_pairs_and_as_many_others():
+    utterances = {f"s{n}": [f"s{n}/{m}" for m in range(4)] for n in range(5)}
+    trials = make_trials(utterances, seed=1)
+    assert trials.labels.sum() == 5 * 6 and len(trials.labels) == 60
+    pairs = [frozenset(pair) for pair in zip(trials.enrolments, trials.tests, strict=True)]
+    assert len(set(pairs)) == 60
+    for label, first, second in zip(trials.labels, trials.enrolments, trials.tests, strict=True):
+        assert label == (first.split("/")[0] == second.split("/")[0])
+    assert make_trials(utterances, seed=1).tests == trials.tests
+    assert make_trials(utterances, seed=2).tests != trials.tests
+    assert make_trials(utterances, most=7).labels.tolist() == [1] * 7 + [0] * 7
+
+
+@pytest.mark.parametrize("utterances", [{}, {"a": ["1", "2"]}, {"a": ["1"], "b": ["2"]}])
+def test_trials_need_pairs(utterances):
+    with pytest.raises(ValueError, match="No trials can be made"):
+        make_trials(utterances)
+
+
+def test_s_norm_by_hand():
+    scores, cohort = np.array([1.0]), np.array([[0.0, 0.5, 0.7]])
+    mean, deviation = 0.6, np.std([0.5, 0.7], ddof=1)
+    np.testing.assert_allclose(adaptive_s_norm(scores, cohort, cohort, top_n=2), [(1 - mean) / deviation])
+    with pytest.raises(ValueError, match="top_n is 4 of a cohort of 3"):
+        adaptive_s_norm(scores, cohort, cohort, top_n=4)

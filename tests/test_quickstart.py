@@ -1,0 +1,21 @@
+import json
+
+from transformers import AutoModel
+
+from modeling_oskdft.quickstart import run, table
+
+
+def test_the_whole_line_on_a_few_voices(tmp_path, capsys):
+    results = run(tmp_path, teacher_epochs=1, student_epochs=1, train_speakers=6, test_speakers=4)
+    assert json.loads((tmp_path / "results.json").read_text()) == results
+    teacher, student = results["systems"]["teacher"], results["systems"]["student"]
+    assert student["parameters"] < teacher["parameters"] and student["megabytes"] < teacher["megabytes"]
+    assert 0.25 < results["energy_only"]["eer"] < 0.6
+    assert student["report"]["speakers"] == 4, "speakers held out of training"
+    assert [verdict["verdict"] in ("same speaker", "different speakers") for verdict in results["verdicts"]] == [
+        True
+    ] * 2
+    printed = capsys.readouterr().out
+    assert table(results) in printed and "| EER, % |" in printed and "Level and duration alone" in printed
+    opened = AutoModel.from_pretrained(tmp_path / "student")
+    assert opened.config.encoder_config.num_hidden_layers == 2

@@ -1,0 +1,124 @@
+"""The training script on made-up voices and a random teacher of a real class: from a recipe to results.json."""
+
+import json
+
+import pytest
+from transformers import AutoModel
+
+from modeling_oskdft.data.synthetic_voices import write_voices
+from modeling_oskdft.evaluation.scoring import make_trials, write_trials
+from tests.tiny import SHAPES, tiny_teacher
+from train_oskdft import main
+
+
+@pytest.fixture
+def setting(tmp_path, voices, manifest, feature_extractor):
+    """A teacher, a test set of other speakers, and the words of a short run."""
+    tiny_teacher("hubert", True, "group").save_pretrained(tmp_path / "teacher")
+    feature_extractor.save_pretrained(tmp_path / "teacher")
+    others = write_voices(tmp_path / "others", 3, 2, 2, seed=8)
+    for speaker in sorted(others.iterdir()):
+        speaker.rename(speaker.with_name("other" + speaker.name))
+    from modeling_oskdft.data.manifest import load_manifest
+
+    write_trials(make_trials(load_manifest(others).by_speaker()), tmp_path / "trials.txt")
+    recipe = {
+        "output_dir": tmp_path / "run",
+        "teacher": tmp_path / "teacher",
+        "train_data": voices,
+        "test_data": others,
+        "test_trials": tmp_path / "trials.txt",
+        "validation_fraction": 0.3,
+        "head_type": "statistics_pooling",
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 4,
+        "crop_seconds": 0.5,
+        "use_cpu": "true",
+        "report_to": "none",
+    }
+    (tmp_path / "recipe.yaml").write_text("".join(f"{name}: {value}\n" for name, value in recipe.items()))
+    return tmp_path
+
+
+def test_from_a_recipe_to_results(setting, capsys):
+    assert main([str(setting / "recipe.yaml"), "--adapter_size", "4"]) == 0
+    results = json.loads((setting / "run" / "results.json").read_text())
+    assert results["steps"] == 14 and results["selected_step"] in (7, 14)
+    assert results["test"]["speakers"] == 3 and results["test"]["trials"] == 36
+    assert {"seed", "versions", "machine", "history"} <= set(results)
+    student = AutoModel.from_pretrained(setting / "run")
+    assert student.config.adapter_size == 4 and student.config.teacher_layers == [0, 1]
+    assert (setting / "run" / "preprocessor_config.json").is_file()
+    assert "The student is in" in capsys.readouterr().out
+
+
+def test_a_folder_with_a_run_is_not_overwritten_but_gone_on_with(setting, capsys):
+    recipe = str(setting / "recipe.yaml")
+    assert main([recipe, "--max_steps", "7"]) == 0
+    assert main([recipe]) == 2
+    assert "already holds 'checkpoint-7': go on with --resume_from_checkpoint last" in capsys.readouterr().err
+    assert main([recipe, "--resume_from_checkpoint", "last"]) == 0
+    assert json.loads((setting / "run" / "results.json").read_text())["steps"] == 14
+    assert main([recipe, "--resume_from_checkpoint", str(setting / "nowhere")]) == 2
+    assert "no checkpoint at" in capsys.readouterr().err
+
+
+def test_the_plain_teacher_with_a_head(setting):
+    words = ["--evenly_spaced_layers", "4", "--adapter_size", "0", "--kd_weight", "0", "--freeze", "encoder"]
+    assert main([str(setting / "recipe.yaml"), "--max_steps", "2", *words]) == 0
+    student = AutoModel.from_pretrained(setting / "run")
+    assert student.config.encoder_config.num_hidden_layers == 4
+    teacher = AutoModel.from_pretrained(setting / "teacher")
+    ours = student.oskdft.encoder.layers[3].attention.q_proj.weight
+    assert bool((ours == teacher.encoder.layers[3].attention.q_proj.weight).all())
+
+
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[4], SHAPES[5]])
+def test_every_family(setting, feature_extractor, shape):
+    tiny_teacher(*shape).save_pretrained(setting / "other_teacher")
+    feature_extractor.save_pretrained(setting / "other_teacher")
+    words = ["--teacher", str(setting / "other_teacher"), "--max_steps", "2", "--kd_objective", "layerwise_heads"]
+    assert main([str(setting / "recipe.yaml"), *words]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--teacher", "nobody/nothing"], "no teacher at 'nobody/nothing'"),
+        (["--teacher", ""], "names no teacher"),
+        (["--layers", "0", "4"], "layer 4 does not exist"),
+        (["--evenly_spaced_layers", "5"], "5 layers were asked of a teacher of 4"),
+        (["--train_data", "nowhere"], "neither a folder"),
+        (["--noise_root", "nowhere"], "none of the folders"),
+        (["--validation_fraction", "0.01"], "both sides of a split"),
+        (["--test_trials", "nowhere.txt"], "no trial list"),
+        (["--kd_schedule", "never"], "kd_schedule is 'never'"),
+    ],
+)
+def test_bad_recipes_end_in_one_sentence(setting, capsys, words, message):
+    assert main([str(setting / "recipe.yaml"), *words]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in error and error.startswith("oskdft: ")
+    assert not (setting / "run" / "model.safetensors").exists()
+
+
+def test_training_on_test_speakers_is_refused(setting, voices, manifest, capsys):
+    write_trials(make_trials(manifest.by_speaker()), setting / "own.txt")
+    words = ["--test_data", str(voices), "--test_trials", str(setting / "own.txt")]
+    assert main([str(setting / "recipe.yaml"), *words]) == 2
+    assert "10 speakers are in both the training and the evaluation data" in capsys.readouterr().err
+
+
+def test_a_teacher_of_another_family_is_refused(setting, capsys):
+    from transformers import BertConfig
+
+    BertConfig().save_pretrained(setting / "bert")
+    assert main([str(setting / "recipe.yaml"), "--teacher", str(setting / "bert")]) == 2
+    assert "family 'bert' is not supported" in capsys.readouterr().err
+
+
+def test_help_names_every_field(capsys):
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("--teacher", "--kd_objective", "--adapter_size", "--train_data", "--backbone_decay"):
+        assert name in printed
