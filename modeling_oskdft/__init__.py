@@ -59,8 +59,8 @@ class _EncoderAlone(OSKDFTPreTrainedModel):
     @classmethod
     def from_pretrained(cls, name_or_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  (as transformers)
         raise ValueError(
-            f"'{name_or_path}' holds an OSKDFTModel without a speaker head: open it with OSKDFTModel.from_pretrained, or "
-            "give AutoModel a saved OSKDFTForXVector."
+            f"'{name_or_path}' holds an OSKDFTModel without a speaker head: open it with OSKDFTModel.from_pretrained, "
+            "or give AutoModel a saved OSKDFTForXVector."
         )
 
 

@@ -233,8 +233,8 @@ def test_aam_softmax(case, weights, penalty, sign):
     value = loss(embeddings, t["aam_labels"].long()).mean()
     value.backward()
     name = f"aam_{weights}_{penalty}_{sign}"
-    # Two defects of the original are not copied: no correction beyond theta + m = pi, and a target that falls among its
-    # own top impostors. Items without either agree to the last one.
+    # Two defects of the original are not copied: no correction beyond theta + m = pi, and a target that falls among
+    # its own top impostors. Items without either agree to the last one.
     target = t["aam_cosine_mixed" if sign == "mixed" else "aam_cosine_positive"].gather(
         1, t["aam_labels"].long()[:, None]
     )

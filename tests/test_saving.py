@@ -1,4 +1,4 @@
-"""What a folder promises: all auto classes, both directions between encoder and verifier, with and without the package."""
+"""What a folder promises: all auto classes, encoder and verifier, with and without the package."""
 
 import json
 import subprocess

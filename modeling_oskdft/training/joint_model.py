@@ -4,7 +4,7 @@ DDP, compilation and accumulation see this one module. The frozen teacher is not
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -65,8 +65,9 @@ class JointModel(nn.Module):
 
     def activation_checkpointing_enable(self, **kwargs: object) -> None:
         """What the Trainer calls on its model, by the name of its version: passed on to the student."""
-        old_name = self.student.gradient_checkpointing_enable
-        getattr(self.student, "activation_checkpointing_enable", old_name)(**kwargs)
+        student: Any = self.student
+        old_name = student.gradient_checkpointing_enable
+        getattr(student, "activation_checkpointing_enable", old_name)(**kwargs)
 
     gradient_checkpointing_enable = activation_checkpointing_enable
 

@@ -11,7 +11,14 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel, SequenceFeatureExtractor, Trainer
+from transformers import (
+    PreTrainedConfig,
+    PreTrainedModel,
+    PrinterCallback,
+    ProgressCallback,
+    SequenceFeatureExtractor,
+    Trainer,
+)
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from ..data.crops import Augmentation, CropCollator, CropDataset, EpochSampler
@@ -34,6 +41,7 @@ from .objectives import (
     SpeakerObjective,
     class_weights,
 )
+from .progress import LogLines, ProgressBarWithLogLines
 from .schedules import KD_SCHEDULES, Clock, cosine, warmup_then_decay
 
 OBJECTIVES_NAME = "objectives.safetensors"
@@ -149,6 +157,9 @@ class OSKDFTTrainer(Trainer):
             processing_class=feature_extractor,
             **kwargs,
         )
+        for callback in (PrinterCallback, ProgressCallback):
+            self.remove_callback(callback)
+        self.add_callback(LogLines() if args.disable_tqdm else ProgressBarWithLogLines())
         # Both losses are divided by the weight of the whole batch here: transformers must not divide again.
         self.model_accepts_loss_kwargs = True
 

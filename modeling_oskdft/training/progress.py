@@ -1,0 +1,58 @@
+"""What a person sees of a run: a progress bar on a terminal, and one line a log entry, on stderr."""
+
+import sys
+from typing import Any
+
+from transformers import ProgressCallback, TrainerCallback
+from transformers.trainer_callback import TrainerControl, TrainerState
+from transformers.training_args import TrainingArguments
+
+
+def log_line(logs: dict[str, float]) -> str:
+    """One log entry of the Trainer as a line; empty for an entry that says nothing new."""
+    start = f"epoch {logs.get('epoch', 0.0):7.2f}"
+    if "loss" in logs:
+        parts = f"  loss {logs['loss']:8.3f} = ft {logs.get('ft_loss', logs['loss']):.3f}"
+        if "kd_loss" in logs:
+            parts += f" + {logs['kd_weight']:.2f} x kd {logs['kd_loss']:.3f}"
+        rates = [name for name in logs if name.startswith("learning_rate_")]
+        return start + parts + "".join(f"  {name.removeprefix('learning_rate_')} {logs[name]:.1e}" for name in rates)
+    for name in logs:
+        if name.endswith("_eer"):
+            prefix = name.removesuffix("_eer")
+            return f"{start}  {prefix}: EER {100 * logs[name]:.2f} %  minDCF {logs[f'{prefix}_min_dcf']:.3f}"
+    if "train_runtime" in logs:
+        return f"{start}  trained for {logs['train_runtime']:.0f} s, {logs['train_steps_per_second']:.2f} steps/s"
+    return ""
+
+
+class LogLines(TrainerCallback):
+    """Log entries as lines, where stderr is not a terminal."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write one line on the main process."""
+        if state.is_world_process_zero and logs and (line := log_line(logs)):
+            print(line, file=sys.stderr, flush=True)
+
+
+class ProgressBarWithLogLines(ProgressCallback):
+    """transformers' progress bar, with log entries as lines above it."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write one line above the bar."""
+        if state.is_world_process_zero and self.training_bar is not None and logs and (line := log_line(logs)):
+            self.training_bar.write(line, file=sys.stderr)
