@@ -10,7 +10,7 @@ RUN := $(VENV)/bin
 export MALLOC_TRIM_THRESHOLD_ ?= -1
 export MALLOC_MMAP_MAX_ ?= 0
 
-.PHONY: help quickstart test lint benchmark clean
+.PHONY: help quickstart test lint benchmark measure clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -36,6 +36,12 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(RUN)/python -c "import torch" 2>/dev/null || $(RUN)/python -m pip install --quiet $(TORCH) $(TORCH_ARGS)
 	$(RUN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
+
+measure: $(VENV)/.ready  ## run what the README's tables are made of, and render them (speech: examples/small_speech.py)
+	$(RUN)/oskdft quickstart
+	cp quickstart/results.json docs/results/quickstart.json
+	$(RUN)/python -m modeling_oskdft.benchmark all --json > docs/results/benchmarks.jsonl
+	$(RUN)/python docs/render_readme.py
 
 clean:  ## remove the environment and what the quickstart wrote
 	rm -rf $(VENV) quickstart

@@ -140,9 +140,9 @@ def page(results: dict[str, Any]) -> str:
 Seed {run["seed"]}; {versions_line}; {results["machine"]["cpu"]}, {results["machine"]["cores"]} cores.
 
 Teacher: an 8-layer, 192-wide HuBERT pre-trained for an hour on real speech. Data: 240 train speakers of six free
-corpora, 2,708 utterances; a tenth of these speakers is set aside and chooses the checkpoint. Test: {test["trials"]:,} trials of
-{test["speakers"]} other speakers within one corpus, gender and age group, which chose nothing and were read once, at
-the end. Intervals are 95 %, by bootstrap over speakers.
+corpora, 2,708 utterances; a tenth of these speakers is set aside and chooses the checkpoint. Test:
+{test["trials"]:,} trials of {test["speakers"]} other speakers, each within one corpus, gender and age group; they
+chose nothing and were read once, at the end. Intervals are 95 %, by bootstrap over speakers.
 
 | system | EER, % | minDCF (p = 0.01) | parameters | of them encoder | file, MB | encoder, 3 s on one thread, ms |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |

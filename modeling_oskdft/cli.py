@@ -7,6 +7,7 @@ import argparse
 import functools
 import json
 import sys
+import warnings
 from collections.abc import Callable
 
 
@@ -18,6 +19,7 @@ def one_sentence_errors(function: Callable[[list[str] | None], int]) -> Callable
         words = sys.argv[1:] if arguments is None else list(arguments)
         debug = "--debug" in words
         _no_bars_in_files()
+        warnings.formatwarning = lambda message, *_: f"oskdft: warning: {message}\n"
         try:
             return function([word for word in words if word != "--debug"])
         except (ValueError, OSError) as error:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..configuration_oskdft import OSKDFTConfig, nearest_name
@@ -151,6 +152,8 @@ class OSKDFTTrainingArguments(TrainingArguments):
             raise ValueError(f"freeze is '{self.freeze}': use one of {', '.join(FREEZABLE)}.")
         if self.eval_strategy == "no":
             self.load_best_model_at_end = False
+        if not torch.cuda.is_available():
+            self.dataloader_pin_memory = False
         if not sys.stderr.isatty():
             self.disable_tqdm = True
         super().__post_init__()

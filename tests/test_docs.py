@@ -1,0 +1,85 @@
+"""Documents keep their word: tables come from results, links lead somewhere, code runs, names exist."""
+
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from modeling_oskdft.data.synthetic_voices import write_voices
+from tests.tiny import tiny_verifier
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tables_of_the_readme_are_those_of_the_results():
+    text = (ROOT / "README.md").read_text()
+    assert load(ROOT / "docs" / "render_readme.py").render(text) == text
+
+
+def test_the_page_of_real_speech_is_rendered_from_its_results():
+    import json
+
+    module = load(ROOT / "examples" / "small_speech.py")
+    results = json.loads((ROOT / "docs/results/small_speech.json").read_text())
+    assert module.page(results) == (ROOT / "docs/results/small_speech.md").read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)|src(?:set)?=\"([^\"]+)\"", text):
+        link = next(part for part in target if part)
+        if not link.startswith("http"):
+            assert (page.parent / link).exists(), link
+
+
+def test_every_test_that_the_deviations_name_exists():
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/deviations.md").read_text()))
+    tests = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    missing = {name for name in named if f"def {name}(" not in tests}
+    assert named and not missing
+
+
+def test_the_readme_s_code_runs(tmp_path, monkeypatch, feature_extractor):
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert len(code) == 2
+    tiny_verifier().save_pretrained(tmp_path / "quickstart/student")
+    feature_extractor.save_pretrained(tmp_path / "quickstart/student")
+    voices = sorted(write_voices(tmp_path / "v", 1, 1, 2).rglob("*.flac"))
+    for voice, name in zip(voices, ("a.flac", "b.flac"), strict=True):
+        shutil.copy(voice, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    exec(code[0], {})
+    from transformers import HubertModel
+
+    from tests.tiny import tiny_teacher
+
+    monkeypatch.setattr(HubertModel, "from_pretrained", classmethod(lambda cls, name: tiny_teacher()))
+    exec(code[1], {})
+
+
+def test_every_field_of_the_training_page_exists():
+    from modeling_oskdft.training.arguments import recipe_parser
+
+    known = {option.removeprefix("--") for action in recipe_parser()._actions for option in action.option_strings}
+    table = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", (ROOT / "docs/training.md").read_text(), flags=re.MULTILINE)
+    names = {name for row in table for name in re.findall(r"`(\w+)`", row)}
+    assert len(names) > 8 and names <= known, names - known
+
+
+def test_every_public_name_is_in_a_document():
+    import modeling_oskdft
+
+    text = "".join(page.read_text() for page in PAGES)
+    public = [name for name in modeling_oskdft.__all__ if not name.startswith("__")]
+    assert not [name for name in public if name not in text]
