@@ -8,7 +8,6 @@ examples/recipes. The run ends with the best checkpoint in `output_dir`, loadabl
 """
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PreTrained
 from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_oskdft import OSKDFTConfig, OSKDFTTrainer, init_student_from_teacher
-from modeling_oskdft.benchmark.measure import machine, versions
+from modeling_oskdft.benchmark.measure import machine, versions, write_json
 from modeling_oskdft.cli import one_sentence_errors
 from modeling_oskdft.data.augmentation import RoomsAndNoise
 from modeling_oskdft.data.manifest import (
@@ -145,13 +144,6 @@ def checkpoint_to_resume(output_dir: str, asked: str | None) -> str | None:
     if asked != "last" and asked is not None and not Path(asked).is_dir():
         raise FileNotFoundError(f"There is no checkpoint at '{asked}': give its folder, or last.")
     return last if asked == "last" else asked
-
-
-def write_json(values: dict[str, Any], path: Path) -> None:
-    """Write the whole file or nothing."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
 
 
 @one_sentence_errors

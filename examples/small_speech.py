@@ -17,7 +17,14 @@ from typing import Any
 
 from transformers import AutoFeatureExtractor, AutoModel
 
-from modeling_oskdft.benchmark.measure import count_parameters, encoder_seconds, file_bytes, machine, versions
+from modeling_oskdft.benchmark.measure import (
+    count_parameters,
+    encoder_seconds,
+    file_bytes,
+    machine,
+    versions,
+    write_json,
+)
 from modeling_oskdft.data.manifest import Manifest, load_manifest
 from modeling_oskdft.evaluation.extraction import extract_embeddings
 from modeling_oskdft.evaluation.report import report_scores, speakers_of
@@ -43,7 +50,7 @@ def main() -> None:
             subprocess.run([sys.executable, "train_oskdft.py", str(RECIPES / recipe)], cwd=ROOT, check=True)
     results = measure()
     DOCS.mkdir(parents=True, exist_ok=True)
-    (DOCS / "small_speech.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write_json(results, DOCS / "small_speech.json")
     for theme in ("light", "dark"):
         plot(results, theme)
     (DOCS / "small_speech.md").write_text(page(results), encoding="utf-8")

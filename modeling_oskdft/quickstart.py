@@ -5,7 +5,6 @@ OS-KDFT, evaluates both on speakers that neither has heard, saves the student, l
 recordings.
 """
 
-import json
 import sys
 import time
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from transformers import (
 )
 
 from .audio import SAMPLING_RATE, load_audio
-from .benchmark.measure import count_parameters, encoder_seconds, file_bytes, machine, versions
+from .benchmark.measure import count_parameters, encoder_seconds, file_bytes, machine, versions, write_json
 from .configuration_oskdft import OSKDFTConfig
 from .data.manifest import Manifest, load_manifest
 from .data.synthetic_voices import write_voices
@@ -102,7 +101,7 @@ def run(
         "machine": machine(),
         "versions": versions(),
     }
-    (root / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write_json(results, root / "results.json")
     print()
     print(table(results))
     return results

@@ -83,3 +83,18 @@ def test_every_public_name_is_in_a_document():
     text = "".join(page.read_text() for page in PAGES)
     public = [name for name in modeling_oskdft.__all__ if not name.startswith("__")]
     assert not [name for name in public if name not in text]
+
+
+@pytest.mark.parametrize("name", ["OSKDFTModel", "OSKDFTForXVector"])
+def test_the_examples_of_docstrings_run(name):
+    import doctest
+
+    import torch
+
+    import modeling_oskdft
+
+    finder = doctest.DocTestFinder(recurse=False)
+    globals_ = {"torch": torch, "OSKDFTConfig": modeling_oskdft.OSKDFTConfig, name: getattr(modeling_oskdft, name)}
+    (example,) = finder.find(getattr(modeling_oskdft, name), name, globs=globals_)
+    result = doctest.DocTestRunner().run(example)
+    assert result.attempted == 2 and result.failed == 0

@@ -1,5 +1,6 @@
 """How things are measured: on what, with which versions, how large, how fast."""
 
+import json
 import os
 import platform
 import statistics
@@ -34,6 +35,13 @@ def versions() -> dict[str, str]:
 
 def _lines(path: str) -> list[str]:
     return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).is_file() else []
+
+
+def write_json(values: dict[str, Any], path: str | Path) -> None:
+    """Write the whole file or nothing."""
+    partial = Path(path).with_suffix(".partial")
+    partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -81,8 +81,8 @@ def load_manifest(
     """The utterances of any data set that this package reads.
 
     source: a folder `speaker/session/utterance.{wav,flac,ogg}`; a `.parquet` manifest; a `.csv` with the
-    columns `path, speaker, session`; a folder written by `datasets`; or the name of a dataset on the Hub.
-    Datasets need an audio column.
+    columns `path, speaker, session`; or a dataset with an audio column: written by `datasets`, Parquet shards, or the
+    name of a repository on the Hub.
     split: keeps the rows whose `split` is this one; of a dataset on the Hub, the split to load.
     data_root: replaces the root that a manifest was written with.
     Raises `FileNotFoundError`, or `ValueError` for data without utterances or with more than `max_damaged` damaged
@@ -93,10 +93,10 @@ def load_manifest(
         manifest = _from_csv(path, Path(data_root) if data_root else path.parent)
     elif path.suffix == ".parquet":
         manifest = _from_parquet(path, data_root)
-    elif path.is_dir() and not (path / "state.json").is_file() and not (path / "dataset_dict.json").is_file():
+    elif path.is_dir() and not any(path.glob("dataset*.json")) and not any(path.rglob("*.parquet")):
         return _checked(_from_folder(path, max_damaged), source)
     else:
-        return _checked(_from_datasets(str(source), split, is_folder=path.is_dir()), source)
+        return _checked(_from_datasets(path if path.is_dir() else str(source), split), source)
     return _checked(manifest.where("split", [split]) if split is not None else manifest, source)
 
 
@@ -226,6 +226,10 @@ def _from_parquet(path: Path, data_root: str | Path | None) -> Manifest:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"'{path}' cannot be read as Parquet ({error}): write the manifest again.") from None
+    if "audio" in table.column_names and "path" not in table.column_names:
+        import datasets
+
+        return manifest_from_dataset(datasets.Dataset.from_parquet(str(path)))
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise ValueError(f"'{path}' lacks the columns {', '.join(missing)}: a manifest has {', '.join(COLUMNS)}.")
@@ -240,11 +244,15 @@ def _from_parquet(path: Path, data_root: str | Path | None) -> Manifest:
     return manifest
 
 
-def _from_datasets(name: str, split: str | None, is_folder: bool) -> Manifest:
+def _from_datasets(name: Path | str, split: str | None) -> Manifest:
+    """name: a folder that `datasets` wrote, a folder of Parquet shards, or a repository."""
     import datasets
 
     try:
-        loaded = datasets.load_from_disk(name) if is_folder else datasets.load_dataset(name, split=split or "train")
+        if isinstance(name, Path) and any(name.glob("dataset*.json")):
+            loaded = datasets.load_from_disk(str(name))
+        else:
+            loaded = datasets.load_dataset(str(name), split=split or "train")
     except (FileNotFoundError, ConnectionError) as error:
         raise FileNotFoundError(
             f"'{name}' is neither a folder, a manifest, nor a dataset that can be reached ({type(error).__name__}): "

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -322,11 +323,14 @@ class OSKDFTTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         folder = output_dir or self.args.output_dir
         os.makedirs(folder, exist_ok=True)
-        self.student.save_pretrained(folder)
-        self.processing_class.save_pretrained(folder)
-        if Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR):
-            objectives = {name: value.contiguous() for name, value in self.joint.objectives.state_dict().items()}
-            save_file(objectives, os.path.join(folder, OBJECTIVES_NAME))
+        with tempfile.TemporaryDirectory(dir=folder) as aside:
+            self.student.save_pretrained(aside)
+            self.processing_class.save_pretrained(aside)
+            if Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR):
+                objectives = {name: value.contiguous() for name, value in self.joint.objectives.state_dict().items()}
+                save_file(objectives, os.path.join(aside, OBJECTIVES_NAME))
+            for file in Path(aside).iterdir():
+                os.replace(file, Path(folder, file.name))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Read through `from_pretrained`, because key names on disk depend on where a model was first loaded from."""

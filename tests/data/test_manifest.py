@@ -79,7 +79,10 @@ def as_dataset(voices):
 def test_a_dataset_with_an_audio_column(tmp_path, voices):
     dataset = as_dataset(voices)
     dataset.save_to_disk(tmp_path / "saved")
-    for manifest in (manifest_from_dataset(dataset), load_manifest(tmp_path / "saved")):
+    (tmp_path / "shards").mkdir()
+    dataset.to_parquet(tmp_path / "shards" / "train-00000-of-00001.parquet")
+    sources = ("saved", "shards", "shards/train-00000-of-00001.parquet")
+    for manifest in (manifest_from_dataset(dataset), *(load_manifest(tmp_path / source) for source in sources)):
         assert len(manifest) == 6 and manifest.speakers == ["voice000", "voice001"]
         first = sorted(voices.rglob("*.flac"))[0]
         np.testing.assert_array_equal(load_audio(manifest.audio(0)), load_audio(first))
