@@ -70,6 +70,7 @@ def train(recipe: Recipe) -> dict[str, Any]:
     # The table: trials that chose nothing, read once.
     results: dict[str, Any] = {
         "seed": args.seed,
+        "processes": args.world_size,
         "steps": trainer.state.global_step,
         "seconds": round(seconds, 1),
         "selected_step": trainer.state.best_global_step,

@@ -4,6 +4,8 @@ A head reads `hidden_states`, n + 1 tensors (batch, frames, hidden), and `frame_
 audio is real, or None when every frame is. Inside, frames lie last: (batch, channels, frames).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -81,12 +83,22 @@ def _is_distributed() -> bool:
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
-def _sum_over_processes(values: Tensor) -> Tensor:
-    if not _is_distributed():
-        return values
-    from torch.distributed.nn.functional import all_reduce
+class _SumOverProcesses(torch.autograd.Function):
+    """All-reduce whose gradient is the all-reduce of gradients: every process reads every other's values."""
 
-    return all_reduce(values)
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ANN401  (torch's context)
+        total = values.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401  (torch's context)
+        return _SumOverProcesses.forward(ctx, gradient)
+
+
+def _sum_over_processes(values: Tensor) -> Tensor:
+    return _SumOverProcesses.apply(values) if _is_distributed() else values
 
 
 class LayerMixture(nn.Module):

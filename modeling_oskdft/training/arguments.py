@@ -213,7 +213,8 @@ def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path.resolve() in seen:
         raise ValueError(f"'{path}' is its own base: take the base line out.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        # Every scalar stays the text that it is: types are the parser's business, and `no` is a word.
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader) or {}
     except yaml.YAMLError as error:
         raise ValueError(f"'{path}' is not YAML ({str(error).splitlines()[0]}): write 'field: value' lines.") from None
     if not isinstance(values, dict):
@@ -226,7 +227,6 @@ def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 def _as_words(name: str, value: Any) -> list[str]:  # noqa: ANN401  (any YAML value)
     if isinstance(value, dict):
         raise ValueError(f"{name} is a mapping: recipes are flat, one value or list a field.")
-    if value is None:  # an empty value takes back what a base has set
+    if value in ("", "null", "~"):  # an empty value takes back what a base has set
         return []
-    values = value if isinstance(value, list) else [value]
-    return [f"--{name}", *(str(one).lower() if isinstance(one, bool) else str(one) for one in values)]
+    return [f"--{name}", *(value if isinstance(value, list) else [value])]

@@ -4,7 +4,7 @@ DDP, compilation and accumulation see this one module. The frozen teacher is not
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -72,12 +72,17 @@ class JointModel(nn.Module):
     gradient_checkpointing_enable = activation_checkpointing_enable
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Trainable parameters by schedule: adapters, the shared backbone, and the head with both objectives."""
+        """Trainable parameters by schedule: adapters, the shared backbone, and the head with both objectives.
+
+        Left out is the bias of the linear layer before the head's last batch norm: its gradient is rounding alone, which
+        Adam would turn into steps of full length, and into embeddings that depend on how many processes there are.
+        """
+        no_gradient = id(cast(Any, self.student.head).projection.bias)
         adapters = {id(parameter) for _, parameter in adapter_parameters(self.student)}
         shared = {id(parameter) for parameter in self.student.oskdft.parameters()} - adapters
         groups: dict[str, list[nn.Parameter]] = {"head": [], "adapters": [], "backbone": []}
         for parameter in self.parameters():
-            if parameter.requires_grad:
+            if parameter.requires_grad and id(parameter) != no_gradient:
                 own = id(parameter)
                 groups["adapters" if own in adapters else "backbone" if own in shared else "head"].append(parameter)
         return groups

@@ -362,21 +362,20 @@ class OSKDFTTrainer(Trainer):
             self.accelerator.wait_for_everyone()
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()  # every process has written its random state
-        if not self.args.should_save:
-            return
-        run = staging.parent
-        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        run, name = staging.parent, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if self.state.best_global_step:
             self.state.best_model_checkpoint = str(run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}")
-        self.state.save_to_json(str(staging / name / "trainer_state.json"))
-        shutil.rmtree(run / name, ignore_errors=True)
-        os.replace(staging / name, run / name)
-        staging.rmdir()
-        rotate_checkpoints(
-            output_dir=str(run),
-            save_total_limit=self.args.save_total_limit,
-            best_model_checkpoint=self.state.best_model_checkpoint,
-        )
+        if self.args.should_save:
+            self.state.save_to_json(str(staging / name / "trainer_state.json"))
+            shutil.rmtree(run / name, ignore_errors=True)
+            os.replace(staging / name, run / name)
+            staging.rmdir()
+            rotate_checkpoints(
+                output_dir=str(run),
+                save_total_limit=self.args.save_total_limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+            )
+        self.accelerator.wait_for_everyone()
 
 
 def describe_history(history: list[dict[str, float]]) -> dict[str, list[tuple[float, float]]]:

@@ -20,6 +20,10 @@ def test_values_pass_the_parser_s_types(tmp_path):
     assert read.student.layers == [0, 5] and read.student.adapter_noise == [0.1, 0.5]
     assert read.objectives.margin == 0.3 and read.student.adapter_size == 16
     assert read.student.use_weighted_layer_sum is False
+    plain = read_recipe(
+        [recipe(tmp_path, "teacher: t\neval_strategy: no\nsave_strategy: 'no'\nseed: 7\nbf16: false\n")]
+    )
+    assert plain.training.eval_strategy == "no" and plain.training.seed == 7 and plain.training.bf16 is False
 
 
 def test_base_then_file_then_command_line(tmp_path):

@@ -1,0 +1,94 @@
+"""Two real processes on the CPU (gloo), launched as a user launches them."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from transformers import AutoModel
+
+from tests.tiny import tiny_teacher, waves
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def launch(processes, recipe, *words):
+    """`accelerate launch`; `--cpu --num_processes 2` would start one process and say nothing."""
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(processes)]
+    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launcher += ["--main_process_port", str(free_port())] + (["--multi_gpu"] if processes > 1 else [])
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    command = [*launcher, str(ROOT / "train_oskdft.py"), str(recipe), *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def write_recipe(tmp_path, voices, feature_extractor):
+    quiet = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}
+    tiny_teacher("hubert", True, "group", **quiet).save_pretrained(tmp_path / "teacher")
+    feature_extractor.save_pretrained(tmp_path / "teacher")
+    fields = {
+        "teacher": tmp_path / "teacher",
+        "train_data": voices,
+        "validation_fraction": 0.3,
+        "head_type": "statistics_pooling",
+        "kd_objective": "layerwise_heads",
+        "max_steps": 5,
+        "crop_seconds": 0.5,
+        "learning_rate": "1e-3",
+        "use_cpu": "true",
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "logging_steps": 1,
+    }
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("".join(f"{name}: {value}\n" for name, value in fields.items()))
+    return recipe
+
+
+def test_two_processes_equal_one_with_the_doubled_batch(tmp_path, voices, feature_extractor):
+    recipe = write_recipe(tmp_path, voices, feature_extractor)
+    logs, models = [], []
+    for processes, batch in ((1, 8), (2, 4)):
+        folder = tmp_path / f"run{processes}"
+        launch(processes, recipe, "--output_dir", str(folder), "--per_device_train_batch_size", str(batch))
+        results = json.loads((folder / "results.json").read_text())
+        assert results["processes"] == processes and results["steps"] == 5
+        logs.append([entry for entry in results["history"] if "kd_loss" in entry])
+        models.append(AutoModel.from_pretrained(folder).eval())
+    waveforms, mask = waves(8000, 6000, 4000)
+    one, two = (model(waveforms, mask).embeddings for model in models)
+    assert bool((torch.nn.functional.cosine_similarity(one, two) > 0.9999).all())
+    for whole, halves in zip(*logs, strict=True):
+        for name in ("loss", "kd_loss", "ft_loss"):
+            assert abs(whole[name] - halves[name]) < 2e-3 * abs(whole[name]), name
+
+
+def test_two_processes_save_select_and_resume(tmp_path, voices, feature_extractor):
+    recipe = write_recipe(tmp_path, voices, feature_extractor)
+    words = ["--per_device_train_batch_size", "4", "--eval_strategy", "steps", "--save_strategy", "steps"]
+    words += ["--eval_steps", "2", "--save_steps", "2"]
+    whole, cut = ["--output_dir", str(tmp_path / "whole")], ["--output_dir", str(tmp_path / "cut")]
+    launch(2, recipe, *words, *whole, "--max_steps", "4", "--num_train_epochs", "1")
+    launch(2, recipe, *words, *cut, "--max_steps", "4", "--num_train_epochs", "1")
+    for folder in ("whole", "cut"):
+        assert not (tmp_path / folder / ".incomplete").exists()
+        assert {file.name for file in (tmp_path / folder).glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-4"}
+    import shutil
+
+    shutil.rmtree(tmp_path / "cut" / "checkpoint-4")
+    launch(2, recipe, *words, *cut, "--max_steps", "4", "--resume_from_checkpoint", "last")
+    first, second = (torch.load(tmp_path / folder / "checkpoint-4" / "optimizer.pt") for folder in ("whole", "cut"))
+    for index, state in first["state"].items():
+        for name, value in state.items():
+            assert torch.equal(value, second["state"][index][name]), (index, name)
