@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping
 from os import PathLike
+from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -13,6 +14,8 @@ Waveform = NDArray[np.float32]
 AudioSource = str | PathLike[str] | bytes | BinaryIO | np.ndarray | tuple[np.ndarray, int] | Mapping[str, Any]
 
 SAMPLING_RATE = 16000
+AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg")  # what data folders are searched for
+_NAMED_EXTENSIONS = (*AUDIO_EXTENSIONS, ".opus", ".mp3", ".m4a", ".aac")  # what lists may name
 
 
 def load_audio(source: AudioSource) -> Waveform:
@@ -62,6 +65,12 @@ def count_samples(source: AudioSource) -> int:
         return round(file.frames * SAMPLING_RATE / file.samplerate)
 
 
+def utterance_id(path: str) -> str:
+    """The path of a recording as an utterance id: POSIX, without the extension of an audio file."""
+    posix = PurePosixPath(path.replace("\\", "/"))
+    return str(posix.with_suffix("")) if posix.suffix.lower() in _NAMED_EXTENSIONS else str(posix)
+
+
 def _without_dict(source: Any) -> Any:  # noqa: ANN401  (any audio source)
     if not isinstance(source, Mapping):
         return source
@@ -87,14 +96,49 @@ def _open(source: Any) -> Any:  # noqa: ANN401  (soundfile has no types)
                 pass
         except FileNotFoundError:
             raise FileNotFoundError(f"There is no recording at '{source}': check the path.") from None
+    elif not isinstance(source, bytes) and not hasattr(source, "read"):
+        raise TypeError(
+            f"A {type(source).__name__} was given: a path, bytes, an open file, a NumPy array at {SAMPLING_RATE} Hz, "
+            "(array, rate) or an audio dict is needed."
+        )
     handle = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
-        return soundfile.SoundFile(handle)
+        file = soundfile.SoundFile(handle)
+        if _is_cut_short(file, handle):
+            file.close()
+            raise ValueError(f"{_name(source)} is truncated: its end is missing; restore it or leave it out.")
+        return file
     except soundfile.LibsndfileError as error:
         raise ValueError(
             f"{_name(source)} cannot be read ({str(error).rstrip('.')}): give wav, flac, ogg or mp3, and check that "
             "the file is complete."
         ) from None
+
+
+def _is_cut_short(file: Any, handle: Any) -> bool:  # noqa: ANN401  (soundfile has no types)
+    """Whether a WAV or Ogg file ends before it says. libsndfile shortens such files and says nothing."""
+    if file.format not in ("WAV", "OGG"):
+        return False  # FLAC: reading tells
+    if isinstance(handle, str | PathLike):
+        with open(handle, "rb") as raw:
+            return _ends_early(raw, file.format)
+    position = handle.tell()
+    try:
+        return _ends_early(handle, file.format)
+    finally:
+        handle.seek(position)
+
+
+def _ends_early(raw: BinaryIO, container: str) -> bool:
+    size = raw.seek(0, io.SEEK_END)
+    if container == "WAV":
+        raw.seek(4)
+        promised = int.from_bytes(raw.read(4), "little") + 8
+        return size < promised < 2**32 - 8  # larger values mean "unknown", as streams write them
+    raw.seek(max(size - 65536, 0))  # an Ogg page is at most 65,307 bytes
+    tail = raw.read()
+    last_page = tail.rfind(b"OggS")
+    return last_page < 0 or not tail[last_page + 5] & 4  # the flag of the last page of a stream
 
 
 def _read(file: Any, start: int, frames: int, name: str) -> Waveform:  # noqa: ANN401  (soundfile has no types)

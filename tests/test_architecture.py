@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TRAVELLING = {"configuration_oskdft", "modeling_oskdft", "heads_oskdft"}
 FLOORS = [
     TRAVELLING,
-    {"audio"},
+    {"audio", "files"},
     {"data", "evaluation"},
     {"conversion"},
     {"training"},

@@ -90,11 +90,25 @@ def test_length_from_the_header(tmp_path, file):
     assert count_samples(tmp_path / "b.wav") == 16000
 
 
-def truncated(tmp_path: Path) -> Path:
-    soundfile.write(tmp_path / "t.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 80000), 16000)
-    content = (tmp_path / "t.flac").read_bytes()
-    (tmp_path / "t.flac").write_bytes(content[: len(content) // 2])
-    return tmp_path / "t.flac"
+def truncated(tmp_path: Path, extension="flac", **how) -> Path:
+    file = tmp_path / f"t.{extension}"
+    soundfile.write(file, np.random.default_rng(0).uniform(-0.5, 0.5, 80000), 16000, **how)
+    load_audio(file)
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    return file
+
+
+def truncated_wav(tmp_path: Path) -> Path:
+    return truncated(tmp_path, "wav")
+
+
+def truncated_vorbis(tmp_path: Path) -> Path:
+    return truncated(tmp_path, "ogg")
+
+
+def truncated_opus(tmp_path: Path) -> Path:
+    return truncated(tmp_path, "ogg", subtype="OPUS")
 
 
 def empty(tmp_path: Path) -> Path:
@@ -120,13 +134,30 @@ def not_finite(tmp_path: Path) -> Path:
     return tmp_path / "i.wav"
 
 
-@pytest.mark.parametrize("make", [truncated, empty, not_audio, zero_bytes, not_finite])
+BAD_FILES = [truncated, truncated_wav, truncated_vorbis, truncated_opus, empty, not_audio, zero_bytes, not_finite]
+
+
+@pytest.mark.parametrize("make", BAD_FILES)
 @pytest.mark.parametrize("read", [load_audio, lambda file: read_crop(file, 80000, 0.9)])
 def test_a_bad_file_gets_one_sentence_with_its_name(tmp_path, make, read):
     file = make(tmp_path)
     with pytest.raises(ValueError, match=file.name) as error:
         read(file)
     assert "\n" not in str(error.value) and str(error.value).endswith(".")
+
+
+def test_a_truncated_file_is_found_in_bytes_and_open_files_too(tmp_path):
+    content = truncated_wav(tmp_path).read_bytes()
+    for source in (content, io.BytesIO(content)):
+        with pytest.raises(ValueError, match="is truncated"):
+            load_audio(source)
+
+
+def test_another_kind_of_object_is_named():
+    import torch
+
+    with pytest.raises(TypeError, match="A Tensor was given: a path, bytes"):
+        load_audio(torch.zeros(100))
 
 
 def test_a_missing_file_is_missing(tmp_path):

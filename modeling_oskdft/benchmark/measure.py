@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from ..audio import SAMPLING_RATE
+from ..files import whole_file
 
 
 def machine() -> dict[str, Any]:
@@ -39,9 +40,8 @@ def _lines(path: str) -> list[str]:
 
 def write_json(values: dict[str, Any], path: str | Path) -> None:
     """Write the whole file or nothing."""
-    partial = Path(path).with_suffix(".partial")
-    partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with whole_file(path) as file:
+        file.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def count_parameters(model: nn.Module) -> int:

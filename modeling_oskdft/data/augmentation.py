@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..audio import Waveform, load_audio, read_crop
-from .manifest import AUDIO_EXTENSIONS
+from ..audio import AUDIO_EXTENSIONS, Waveform, load_audio, read_crop
 
 # Decibels of speech over noise, by the class of the source (MUSAN's folders), as in the authors' recipe.
 SNR_RANGES = {"noise": (0.0, 15.0), "music": (5.0, 15.0), "speech": (13.0, 20.0)}

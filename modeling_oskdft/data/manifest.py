@@ -3,20 +3,19 @@
 import csv
 import os
 import random
-import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..audio import AudioSource, count_samples
+from ..audio import AUDIO_EXTENSIONS, AudioSource, count_samples, utterance_id
+from ..files import whole_file
 
-AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg")
 COLUMNS = ("utterance_id", "speaker_id", "session_id", "path", "num_samples")
 OPTIONAL_COLUMNS = ("language", "gender", "corpus", "split")
 _ROOT_KEY = b"oskdft_data_root"
@@ -66,13 +65,15 @@ class Manifest:
         return groups
 
     def save(self, path: str | Path) -> None:
-        """Write Parquet with the root in its metadata, complete or not at all."""
+        """Write Parquet with the root in its metadata, complete or not at all.
+
+        Raises `ValueError` for a manifest whose audio lies in a dataset: save the dataset instead.
+        """
+        if self.recordings is not None:
+            raise ValueError("This manifest's audio lies in a dataset and has no paths: save the dataset instead.")
         table = self.table.replace_schema_metadata({_ROOT_KEY: str(self.root.resolve()).encode()})
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".partial", delete=False) as partial:
-            pq.write_table(table, partial)
-        os.replace(partial.name, target)
+        with whole_file(path) as file:
+            pq.write_table(table, file)
 
 
 def load_manifest(
@@ -85,19 +86,40 @@ def load_manifest(
     name of a repository on the Hub.
     split: keeps the rows whose `split` is this one; of a dataset on the Hub, the split to load.
     data_root: replaces the root that a manifest was written with.
-    Raises `FileNotFoundError`, or `ValueError` for data without utterances or with more than `max_damaged` damaged
-    files.
+    Raises `FileNotFoundError`, or `ValueError` for data without utterances, with more than `max_damaged` damaged files,
+    or without this split. Damaged files are named in a warning and left out.
     """
     path = Path(source)
+    is_manifest = path.suffix in (".csv", ".parquet")
+    if data_root is not None and not is_manifest:
+        raise ValueError(f"data_root is '{data_root}' for '{source}', which is no manifest: leave it out.")
     if path.suffix == ".csv":
-        manifest = _from_csv(path, Path(data_root) if data_root else path.parent)
+        manifest = _from_csv(path, Path(data_root) if data_root else path.parent, split, max_damaged)
     elif path.suffix == ".parquet":
-        manifest = _from_parquet(path, data_root)
-    elif path.is_dir() and not any(path.glob("dataset*.json")) and not any(path.rglob("*.parquet")):
-        return _checked(_from_folder(path, max_damaged), source)
+        manifest = _from_parquet(path, data_root, max_damaged)
+    elif path.is_dir() and not _holds_a_dataset(path):
+        manifest = _from_folder(path, max_damaged)
     else:
-        return _checked(_from_datasets(path if path.is_dir() else str(source), split), source)
-    return _checked(manifest.where("split", [split]) if split is not None else manifest, source)
+        return _checked(_from_datasets(path if path.is_dir() else str(source), split, max_damaged), source)
+    return _checked(manifest, source) if split is None else _with_split(_checked(manifest, source), split, source)
+
+
+def _holds_a_dataset(folder: Path) -> bool:
+    """Whether `datasets` wrote this folder, or it holds Parquet shards with audio in them."""
+    if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
+        return True
+    shards = [*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]
+    return bool(shards) and "audio" in pq.read_schema(shards[0]).names
+
+
+def _with_split(manifest: Manifest, split: str, source: str | Path) -> Manifest:
+    if "split" not in manifest.table.column_names:
+        raise ValueError(f"'{source}' has no column split, so nothing of it is '{split}': leave the split out.")
+    chosen = manifest.where("split", [split])
+    if len(chosen) == 0:
+        known = ", ".join(sorted(set(manifest.column("split"))))
+        raise ValueError(f"'{source}' has no split '{split}': it has {known}.")
+    return chosen
 
 
 def split_by_speaker(manifest: Manifest, fraction: float, seed: int) -> tuple[Manifest, Manifest]:
@@ -164,26 +186,48 @@ def _walk(root: Path) -> Iterator[Path]:
                 yield Path(folder, name)
 
 
-def _from_folder(root: Path, max_damaged: int) -> Manifest:
-    rows: list[tuple[str, str, str, str, int]] = []
-    damaged: list[str] = []
-    for file in _walk(root):
-        relative = file.relative_to(root)
-        if len(relative.parts) < 3:
-            raise ValueError(f"'{file}' lies too high: speaker/session/utterance below '{root}' is needed.")
+class _Row(NamedTuple):
+    """A row of a manifest before its length is known."""
+
+    utterance: str
+    speaker: str
+    session: str
+    path: str
+    audio: AudioSource
+    num_samples: int | None = None
+
+
+def _measured(rows: Iterable[_Row], max_damaged: int) -> tuple[pa.Table, list[int]]:
+    """The table of the rows whose file can be read, and their numbers."""
+    kept: list[tuple[Any, ...]] = []
+    numbers: list[int] = []
+    damaged = 0
+    for number, row in enumerate(rows):
         try:
-            samples = count_samples(str(file))
+            samples = row.num_samples or count_samples(row.audio)
         except (ValueError, OSError) as error:
-            damaged.append(str(error))
-            warnings.warn(f"Skipped: {error}", stacklevel=2)
-            if len(damaged) > max_damaged:
+            damaged += 1
+            warnings.warn(f"Skipped '{row.utterance}': {error}", stacklevel=2)
+            if damaged > max_damaged:
                 raise ValueError(
-                    f"More than {max_damaged} files below '{root}' are damaged, '{relative}' last: check the data."
+                    f"More than {max_damaged} files are damaged, '{row.utterance}' last: check the data."
                 ) from None
             continue
-        speaker, session = relative.parts[-3:-1]
-        rows.append((relative.with_suffix("").as_posix(), speaker, session, relative.as_posix(), samples))
-    return Manifest(_table(rows), root)
+        kept.append((row.utterance, row.speaker, row.session, row.path, samples))
+        numbers.append(number)
+    return _table(kept), numbers
+
+
+def _from_folder(root: Path, max_damaged: int) -> Manifest:
+    def rows() -> Iterator[_Row]:
+        for file in _walk(root):
+            path = file.relative_to(root)
+            if len(path.parts) < 3:
+                raise ValueError(f"'{file}' lies too high: speaker/session/utterance below '{root}' is needed.")
+            speaker, session = path.parts[-3:-1]
+            yield _Row(utterance_id(path.as_posix()), speaker, session, path.as_posix(), str(file))
+
+    return Manifest(_measured(rows(), max_damaged)[0], root)
 
 
 def _table(rows: Sequence[tuple[Any, ...]]) -> pa.Table:
@@ -193,33 +237,39 @@ def _table(rows: Sequence[tuple[Any, ...]]) -> pa.Table:
     return pa.Table.from_arrays(arrays, names=list(COLUMNS))
 
 
-def _from_csv(path: Path, root: Path) -> Manifest:
+def _from_csv(path: Path, root: Path, split: str | None, max_damaged: int) -> Manifest:
     if not path.is_file():
         raise FileNotFoundError(f"There is no manifest at '{path}': give an existing .csv or .parquet file.")
     with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    needed = {"path", "speaker", "session"}
-    if rows and not needed <= set(rows[0]):
-        raise ValueError(f"'{path}' has the columns {', '.join(rows[0])}: path, speaker and session are needed.")
-    table = _table(
-        [
-            (
-                Path(row["path"]).with_suffix("").as_posix(),
-                row["speaker"],
-                row["session"],
-                row["path"],
-                int(row.get("num_samples") or count_samples(str(root / row["path"]))),
-            )
-            for row in rows
-        ]
-    )
+        entries = list(csv.DictReader(file))
+    if entries and not {"path", "speaker", "session"} <= set(entries[0]):
+        raise ValueError(f"'{path}' has the columns {', '.join(entries[0])}: path, speaker and session are needed.")
+    # Rows of another split are not opened, but for a misspelt split, whose error names those that exist.
+    in_split = [entry for entry in entries if split is None or entry.get("split") == split]
+    entries = in_split or entries
+    rows = [
+        _Row(
+            utterance_id(entry["path"]),
+            entry["speaker"],
+            entry["session"],
+            entry["path"],
+            str(root / entry["path"]),
+            int(entry.get("num_samples") or 0),
+        )
+        for entry in entries
+    ]
+    table, numbers = _measured(rows, max_damaged)
+    return Manifest(_with_optional_columns(table, [entries[number] for number in numbers]), root)
+
+
+def _with_optional_columns(table: pa.Table, entries: Sequence[dict[str, Any]]) -> pa.Table:
     for name in OPTIONAL_COLUMNS:
-        if rows and name in rows[0]:
-            table = table.append_column(name, pa.array([row[name] for row in rows], pa.string()))
-    return Manifest(table, root)
+        if entries and name in entries[0]:
+            table = table.append_column(name, pa.array([str(entry[name]) for entry in entries], pa.string()))
+    return table
 
 
-def _from_parquet(path: Path, data_root: str | Path | None) -> Manifest:
+def _from_parquet(path: Path, data_root: str | Path | None, max_damaged: int) -> Manifest:
     if not path.is_file():
         raise FileNotFoundError(f"There is no manifest at '{path}': give an existing .csv or .parquet file.")
     try:
@@ -229,10 +279,13 @@ def _from_parquet(path: Path, data_root: str | Path | None) -> Manifest:
     if "audio" in table.column_names and "path" not in table.column_names:
         import datasets
 
-        return manifest_from_dataset(datasets.Dataset.from_parquet(str(path)))
+        return manifest_from_dataset(datasets.Dataset.from_parquet(str(path)), max_damaged)
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise ValueError(f"'{path}' lacks the columns {', '.join(missing)}: a manifest has {', '.join(COLUMNS)}.")
+    texts = [name for name in (*COLUMNS[:4], *OPTIONAL_COLUMNS) if name in table.column_names]
+    for name in texts:  # ids that were written as numbers, strings of other widths
+        table = table.set_column(table.column_names.index(name), name, table.column(name).cast(pa.string()))
     recorded = (table.schema.metadata or {}).get(_ROOT_KEY)
     root = Path(data_root) if data_root else Path(recorded.decode()) if recorded else path.parent
     manifest = Manifest(table, root)
@@ -244,12 +297,12 @@ def _from_parquet(path: Path, data_root: str | Path | None) -> Manifest:
     return manifest
 
 
-def _from_datasets(name: Path | str, split: str | None) -> Manifest:
+def _from_datasets(name: Path | str, split: str | None, max_damaged: int) -> Manifest:
     """name: a folder that `datasets` wrote, a folder of Parquet shards, or a repository."""
     import datasets
 
     try:
-        if isinstance(name, Path) and any(name.glob("dataset*.json")):
+        if isinstance(name, Path) and any((name / one).is_file() for one in ("state.json", "dataset_dict.json")):
             loaded = datasets.load_from_disk(str(name))
         else:
             loaded = datasets.load_dataset(str(name), split=split or "train")
@@ -262,14 +315,15 @@ def _from_datasets(name: Path | str, split: str | None) -> Manifest:
         if (split or "train") not in loaded:
             raise ValueError(f"'{name}' has no split '{split or 'train'}': it has {', '.join(loaded)}.")
         loaded = loaded[split or "train"]
-    return manifest_from_dataset(loaded)
+    return manifest_from_dataset(loaded, max_damaged)
 
 
-def manifest_from_dataset(dataset: Any) -> Manifest:  # noqa: ANN401  (datasets has no types)
+def manifest_from_dataset(dataset: Any, max_damaged: int = 100) -> Manifest:  # noqa: ANN401  (datasets has no types)
     """The utterances of a `datasets.Dataset` with the columns `audio` and `speaker_id`.
 
-    `session_id`, `utterance_id` and `num_samples` are taken where they exist; else the session is unknown, the
-    utterance is the row, and the length comes from the header. Decoding stays with soundfile: no torchcodec is needed.
+    `session_id`, `utterance_id`, `num_samples` and the optional columns of a manifest are taken where they exist; else
+    the session is unknown, the utterance is the row, and the length comes from the header. Decoding stays with soundfile:
+    no torchcodec is needed.
     """
     import datasets
 
@@ -280,10 +334,15 @@ def manifest_from_dataset(dataset: Any) -> Manifest:  # noqa: ANN401  (datasets 
             "its columns with rename_column."
         )
     recordings = dataset.cast_column("audio", datasets.Audio(decode=False))
-    rows = []
-    for row, values in enumerate(recordings):
-        speaker, session = str(values["speaker_id"]), str(values.get("session_id", "unknown"))
-        utterance = str(values.get("utterance_id", f"{speaker}/{session}/{row:08d}"))
-        samples = values.get("num_samples")
-        rows.append((utterance, speaker, session, str(row), samples or count_samples(values["audio"])))
-    return Manifest(_table(rows), Path(), recordings.select_columns(["audio"]))
+
+    def rows() -> Iterator[_Row]:
+        for number, entry in enumerate(recordings):
+            speaker, session = str(entry["speaker_id"]), str(entry.get("session_id", "unknown"))
+            utterance = str(entry.get("utterance_id", f"{speaker}/{session}/{number:08d}"))
+            yield _Row(utterance, speaker, session, str(number), entry["audio"], entry.get("num_samples"))
+
+    table, numbers = _measured(rows(), max_damaged)
+    optional = recordings.select_columns([name for name in OPTIONAL_COLUMNS if name in recordings.column_names])
+    if optional.column_names:
+        table = _with_optional_columns(table, [optional[number] for number in numbers])
+    return Manifest(table, Path(), recordings.select_columns(["audio"]))

@@ -2,15 +2,14 @@
 
 A speaker is an anatomy (larynx, vocal tract, breathiness, habits of intonation), a session is a channel, a noise and a
 level, an utterance is a random string of syllables. Identity is in the anatomy only: level, duration, text, channel
-and noise are drawn alike for everybody, so none of them tells speakers apart. Everything is a function of the seed.
+and noise are drawn alike for everybody, so across sessions none of them tells speakers
+apart. Everything is a function of the seed.
 
 Source: a Rosenberg (1971) glottal pulse with jitter, shimmer and aspiration noise. Filter: five formants (vowel
 targets after Peterson and Barney, 1952, scaled by the length of the tract), applied as a smooth envelope frame by
 frame.
 """
 
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..audio import SAMPLING_RATE, Waveform
+from ..files import whole_file
 
 Floats = NDArray[np.float64]
 
@@ -248,8 +248,6 @@ def write_voices(
         target = Path(root, f"{name}.flac")
         if target.exists():
             continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".partial", delete=False) as partial:
+        with whole_file(target) as partial:
             soundfile.write(partial, waveform, SAMPLING_RATE, format="FLAC")
-        os.replace(partial.name, target)
     return Path(root)

@@ -1,11 +1,15 @@
 """Trials and their scores: reading a trial list, cosine of embeddings, of segments, and score normalisation."""
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+import math
+from collections.abc import Container, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..audio import utterance_id
+from ..files import whole_file
 
 Floats = NDArray[np.float32]
 
@@ -21,10 +25,25 @@ class Trials(NamedTuple):
         """Every utterance of the list, once, in the order of first appearance."""
         return list(dict.fromkeys([*self.enrolments, *self.tests]))
 
+    def where(self, rows: Sequence[int]) -> "Trials":
+        """The trials with these numbers."""
+        chosen = list(rows)
+        return Trials(
+            self.labels[chosen], [self.enrolments[row] for row in chosen], [self.tests[row] for row in chosen]
+        )
 
-def utterance_id(path: str) -> str:
-    """A path of a trial list as an utterance id: POSIX, without extension."""
-    return str(PurePosixPath(path.replace("\\", "/")).with_suffix(""))
+    def among(self, utterances: Container[str]) -> "Trials":
+        """The trials both of whose recordings are among these."""
+        pairs = enumerate(zip(self.enrolments, self.tests, strict=True))
+        return self.where([row for row, (a, b) in pairs if a in utterances and b in utterances])
+
+    def across_sessions(self) -> "Trials":
+        """Without the trials of one session: there, channel, noise and level are the same as well.
+
+        A session is everything of an utterance id but its last component.
+        """
+        pairs = enumerate(zip(self.enrolments, self.tests, strict=True))
+        return self.where([row for row, (a, b) in pairs if a.rpartition("/")[0] != b.rpartition("/")[0]])
 
 
 def read_trials(path: str | Path) -> Trials:
@@ -55,7 +74,8 @@ def read_trials(path: str | Path) -> Trials:
 def write_trials(trials: Trials, path: str | Path) -> None:
     """Write a list that `read_trials` reads."""
     rows = zip(trials.labels, trials.enrolments, trials.tests, strict=True)
-    Path(path).write_text("".join(f"{label} {first} {second}\n" for label, first, second in rows), encoding="utf-8")
+    with whole_file(path) as file:
+        file.write_text("".join(f"{label} {first} {second}\n" for label, first, second in rows), encoding="utf-8")
 
 
 def make_trials(utterances: Mapping[str, Iterable[str]], seed: int = 0, most: int = 20000) -> Trials:
@@ -65,13 +85,11 @@ def make_trials(utterances: Mapping[str, Iterable[str]], seed: int = 0, most: in
     """
     generator = np.random.default_rng(seed)
     by_speaker = {speaker: sorted(ids) for speaker, ids in sorted(utterances.items())}
-    same = [(ids[i], ids[j]) for ids in by_speaker.values() for i in range(len(ids)) for j in range(i + 1, len(ids))]
+    same = _same_speaker_pairs(list(by_speaker.values()), most, generator)
     if not same or len(by_speaker) < 2:
         raise ValueError(
             f"No trials can be made of {len(by_speaker)} speakers: at least two, one of them with two utterances."
         )
-    if len(same) > most:
-        same = [same[i] for i in sorted(generator.choice(len(same), most, replace=False))]
     owner = [(speaker, one) for speaker, ids in by_speaker.items() for one in ids]
     different: dict[tuple[str, str], None] = {}
     possible = (len(owner) ** 2 - sum(len(ids) ** 2 for ids in by_speaker.values())) // 2
@@ -82,6 +100,26 @@ def make_trials(utterances: Mapping[str, Iterable[str]], seed: int = 0, most: in
     pairs = same + list(different)
     labels = np.asarray([1] * len(same) + [0] * len(different))
     return Trials(labels, [first for first, _ in pairs], [second for _, second in pairs])
+
+
+def _same_speaker_pairs(
+    groups: Sequence[Sequence[str]], most: int, generator: np.random.Generator
+) -> list[tuple[str, str]]:
+    """All pairs within a group, or `most` of them at random, without listing the others."""
+    counts = np.array([len(ids) * (len(ids) - 1) // 2 for ids in groups], dtype=np.int64)
+    ends = np.cumsum(counts)
+    total = int(counts.sum())
+    chosen = (
+        np.arange(total) if total <= most else np.sort(generator.choice(total, most, replace=False, shuffle=False))
+    )
+    pairs = []
+    for number in chosen:
+        group = int(np.searchsorted(ends, number, side="right"))
+        within = int(number - (ends[group] - counts[group]))
+        # Pair number j * (j - 1) / 2 + i of a group is (i, j) with i < j.
+        j = int((1 + math.isqrt(8 * within + 1)) // 2)
+        pairs.append((groups[group][within - j * (j - 1) // 2], groups[group][j]))
+    return pairs
 
 
 def cosine_scores(enrolments: Floats, tests: Floats) -> Floats:

@@ -74,8 +74,8 @@ class JointModel(nn.Module):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Trainable parameters by schedule: adapters, the shared backbone, and the head with both objectives.
 
-        Left out is the bias of the linear layer before the head's last batch norm: its gradient is rounding alone, which
-        Adam would turn into steps of full length, and into embeddings that depend on how many processes there are.
+        Left out is the bias of the linear layer before the head's last batch norm: its gradient is rounding alone,
+        which Adam would turn into whole steps, and into embeddings that depend on how many processes there are.
         """
         no_gradient = id(cast(Any, self.student.head).projection.bias)
         adapters = {id(parameter) for _, parameter in adapter_parameters(self.student)}

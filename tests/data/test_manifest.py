@@ -63,15 +63,41 @@ def test_csv_with_splits(tmp_path, voices):
     train = load_manifest(tmp_path / "m.csv", split="train", data_root=voices)
     assert train.speakers == ["voice000"] and len(train) == 2 and train.column("gender") == ["f", "f"]
     assert len(load_manifest(tmp_path / "m.csv", data_root=voices)) == 4
+    with pytest.raises(ValueError, match="no split 'tran': it has train, validation"):
+        load_manifest(tmp_path / "m.csv", split="tran", data_root=voices)
+    # A damaged file of another split is nobody's business; one of this split is skipped and named.
+    copy = tmp_path / "copy"
+    shutil.copytree(voices, copy)
+    (copy / "voice001/session0/00.flac").write_bytes(b"")
+    assert len(load_manifest(tmp_path / "m.csv", split="train", data_root=copy)) == 2
+    with pytest.warns(UserWarning, match="Skipped 'voice001/session0/00'"):
+        assert len(load_manifest(tmp_path / "m.csv", split="validation", data_root=copy)) == 1
+
+
+def test_a_manifest_beside_the_recordings_makes_them_no_dataset(tmp_path, voices):
+    shutil.copytree(voices, tmp_path / "v")
+    load_manifest(tmp_path / "v").save(tmp_path / "v" / "manifest.parquet")
+    (tmp_path / "v" / "dataset_info.json").write_text("{}")
+    assert len(load_manifest(tmp_path / "v")) == 40
+
+
+def test_ids_that_are_numbers_are_read(tmp_path, voices):
+    import pyarrow as pa
+
+    table = load_manifest(voices).table
+    numbers = pa.array([int(name[-2:]) for name in table.column("speaker_id").to_pylist()])
+    pq.write_table(table.set_column(1, "speaker_id", numbers), tmp_path / "m.parquet")
+    assert load_manifest(tmp_path / "m.parquet", data_root=voices).speakers == [str(n) for n in range(10)]
 
 
 def as_dataset(voices):
     import datasets
 
-    rows = {"audio": [], "speaker_id": []}
+    rows = {"audio": [], "speaker_id": [], "gender": []}
     for file in sorted(voices.rglob("*.flac"))[:6]:
         rows["audio"].append({"bytes": file.read_bytes(), "path": file.name})
         rows["speaker_id"].append(file.parts[-3])
+        rows["gender"].append("f")
     dataset = datasets.Dataset.from_dict(rows)
     return dataset.cast_column("audio", datasets.Audio(sampling_rate=16000))  # decode=True, as others store it
 
@@ -87,6 +113,9 @@ def test_a_dataset_with_an_audio_column(tmp_path, voices):
         first = sorted(voices.rglob("*.flac"))[0]
         np.testing.assert_array_equal(load_audio(manifest.audio(0)), load_audio(first))
         assert manifest.column("num_samples")[0] == len(load_audio(first))
+        assert manifest.column("gender") == ["f"] * 6
+        with pytest.raises(ValueError, match="save the dataset instead"):
+            manifest.save(tmp_path / "m.parquet")
         second = manifest.where("speaker_id", ["voice001"])
         np.testing.assert_array_equal(load_audio(second.audio(0)), load_audio(manifest.audio(4)))
 
@@ -123,7 +152,7 @@ def test_a_damaged_file_is_named_and_skipped_up_to_a_limit(tmp_path, voices):
     shutil.copytree(voices, tmp_path / "v")
     for name in ("voice000/session0/00.flac", "voice001/session0/00.flac"):
         (tmp_path / "v" / name).write_bytes(b"")
-    with pytest.warns(UserWarning, match="Skipped: .*voice001/session0/00.flac"):
+    with pytest.warns(UserWarning, match="Skipped 'voice001/session0/00'.*cannot be read"):
         assert len(load_manifest(tmp_path / "v")) == 38
     with pytest.raises(ValueError, match="More than 1 files"), pytest.warns(UserWarning):
         load_manifest(tmp_path / "v", max_damaged=1)
@@ -163,6 +192,10 @@ def test_bad_data_get_one_sentence(tmp_path, voices):
         load_manifest(tmp_path / "twice")
     with pytest.raises(ValueError, match="no column 'split'"):
         load_manifest(voices).where("split", ["train"])
+    with pytest.raises(ValueError, match="no column split, so nothing of it is 'train'"):
+        load_manifest(voices, split="train")
+    with pytest.raises(ValueError, match="is no manifest: leave it out"):
+        load_manifest(voices, data_root=tmp_path)
     with pytest.raises(FileNotFoundError, match="neither a folder, a manifest, nor a dataset"):
         load_manifest("nobody/nothing")
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from modeling_oskdft.audio import utterance_id
 from modeling_oskdft.evaluation.scoring import (
     adaptive_s_norm,
     cosine_scores,
@@ -8,7 +9,6 @@ from modeling_oskdft.evaluation.scoring import (
     read_trials,
     score_trials,
     segment_scores,
-    utterance_id,
     write_trials,
 )
 
@@ -47,7 +47,8 @@ def test_a_bad_list_names_its_line(tmp_path, text, message):
 
 
 def test_ids_have_no_extension_and_forward_slashes():
-    assert utterance_id("a/b/c.d.wav") == "a/b/c.d" and utterance_id("a\\b\\c.flac") == "a/b/c"
+    assert utterance_id("a/b/c.d.wav") == "a/b/c.d" and utterance_id("a/b/c.1") == "a/b/c.1"
+    assert utterance_id("a\\b\\c.flac") == "a/b/c"
 
 
 def test_cosine_by_hand_and_symmetric():
@@ -92,6 +93,23 @@ def test_made_trials_are_all_same_pairs_and_as_many_others():
     assert make_trials(utterances, seed=1).tests == trials.tests
     assert make_trials(utterances, seed=2).tests != trials.tests
     assert make_trials(utterances, most=7).labels.tolist() == [1] * 7 + [0] * 7
+
+
+def test_a_sample_of_the_same_pairs_is_distinct_and_of_one_speaker():
+    utterances = {f"s{n}": [f"s{n}/{m}" for m in range(30)] for n in range(20)}
+    trials = make_trials(utterances, most=500)
+    pairs = list(zip(trials.enrolments, trials.tests, strict=True))
+    assert len(set(pairs)) == 1000 and all(a != b for a, b in pairs)
+    assert all(
+        (a.split("/")[0] == b.split("/")[0]) == bool(label) for label, (a, b) in zip(trials.labels, pairs, strict=True)
+    )
+
+
+def test_trials_across_sessions_and_among_utterances():
+    trials = make_trials({"x": ["x/1/a", "x/1/b", "x/2/a"], "y": ["y/1/a"]})
+    across = trials.across_sessions()
+    assert across.labels.sum() == 2 and len(across.labels) == len(trials.labels) - 1
+    assert set(trials.among({"x/1/a", "x/2/a"}).utterances()) == {"x/1/a", "x/2/a"}
 
 
 @pytest.mark.parametrize("utterances", [{}, {"a": ["1", "2"]}, {"a": ["1"], "b": ["2"]}])
