@@ -29,7 +29,7 @@ lint: $(VENV)/.ready  ## ruff and mypy
 benchmark: $(VENV)/.ready  ## every benchmark, each a ratio measured in one run
 	$(RUN)/python -m modeling_oskdft.benchmark all
 
-# torch first and alone: a range met in passing would take a build of several gigabytes.
+# torch first and alone, so that TORCH_ARGS can name an index of builds without CUDA, and nothing after it replaces it.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || (echo "Python 3.11 or later is needed: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2)
 	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)

@@ -45,7 +45,9 @@ def train(recipe: Recipe) -> dict[str, Any]:
 
     # Speakers to learn from, and speakers set aside to choose the best checkpoint with.
     manifest = load_manifest(data.train_data, data.train_split, data.data_root, data.max_damaged_files)
-    train_manifest, validation = split_by_speaker(manifest, data.validation_fraction, args.data_seed or args.seed)
+    train_manifest, validation = split_by_speaker(
+        manifest, data.validation_fraction, args.seed if args.data_seed is None else args.data_seed
+    )
     warn_about_single_utterances(train_manifest)
     test = load_test(recipe, manifest) if data.test_trials else None
 
@@ -112,6 +114,8 @@ def student_config(recipe: Recipe, teacher: PreTrainedModel) -> OSKDFTConfig:
     """The student's configuration, from the teacher's and the recipe's fields."""
     layers = recipe.student.layers or [0, 1]
     if recipe.student.evenly_spaced_layers is not None:
+        if recipe.student.layers:
+            raise ValueError("The recipe gives layers and evenly_spaced_layers: give one of them.")
         layers = evenly_spaced_layers(teacher.config.num_hidden_layers, recipe.student.evenly_spaced_layers)
     return OSKDFTConfig.from_teacher(teacher.config, layers, **recipe.student_config_fields())
 
@@ -119,7 +123,8 @@ def student_config(recipe: Recipe, teacher: PreTrainedModel) -> OSKDFTConfig:
 def load_test(recipe: Recipe, train_manifest: Manifest) -> Manifest:
     """The data of the final table; refused when it shares a speaker with the training data."""
     data = recipe.data
-    test = load_manifest(data.test_data or data.train_data, data.test_split, data.data_root, data.max_damaged_files)
+    source, root = (data.test_data, data.test_root) if data.test_data else (data.train_data, data.data_root)
+    test = load_manifest(source, data.test_split, root, data.max_damaged_files)
     trials = set(read_trials(data.test_trials or "").utterances())
     test = test.where("utterance_id", [one for one in test.column("utterance_id") if one in trials])
     refuse_common_speakers(train_manifest, test)

@@ -29,7 +29,7 @@ from modeling_oskdft.data.manifest import Manifest, load_manifest
 from modeling_oskdft.evaluation.extraction import extract_embeddings
 from modeling_oskdft.evaluation.report import report_scores, speakers_of
 from modeling_oskdft.evaluation.scoring import Trials, read_trials, score_trials
-from modeling_oskdft.training.trainer import describe_history
+from modeling_oskdft.files import whole_file
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES, RUNS, DOCS = ROOT / "examples" / "recipes", ROOT / "runs" / "small_speech", ROOT / "docs" / "results"
@@ -47,13 +47,15 @@ def main() -> None:
         sys.exit("The folder of real speech is not beside the project: nothing was run.")
     for name, (recipe, _) in SYSTEMS.items():
         if not (RUNS / name / "results.json").is_file():
-            subprocess.run([sys.executable, "train_oskdft.py", str(RECIPES / recipe)], cwd=ROOT, check=True)
+            go_on = ["--resume_from_checkpoint", "last"]  # after an interruption; else from the start
+            subprocess.run([sys.executable, "train_oskdft.py", str(RECIPES / recipe), *go_on], cwd=ROOT, check=True)
     results = measure()
     DOCS.mkdir(parents=True, exist_ok=True)
     write_json(results, DOCS / "small_speech.json")
     for theme in ("light", "dark"):
         plot(results, theme)
-    (DOCS / "small_speech.md").write_text(page(results), encoding="utf-8")
+    with whole_file(DOCS / "small_speech.md") as file:
+        file.write_text(page(results), encoding="utf-8")
 
 
 def measure() -> dict[str, Any]:
@@ -78,7 +80,19 @@ def measure() -> dict[str, Any]:
             "run": {key: run[key] for key in ("seed", "steps", "seconds", "selected_step", "selection_eer")},
             "curves": describe_history(run["history"]),
         }
-    return {"name": "small_speech", "systems": systems, "machine": machine(), "versions": versions()}
+    train = load_manifest(SPEECH / "manifest.csv", split="train")
+    counts = {"train_speakers": len(train.speakers), "train_utterances": len(train)}
+    return {"name": "small_speech", "systems": systems, **counts, "machine": machine(), "versions": versions()}
+
+
+def describe_history(history: list[dict[str, float]]) -> dict[str, list[tuple[float, float]]]:
+    """Curves of a run: name to (epoch, value) pairs, from the Trainer's log history."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for entry in history:
+        for name, value in entry.items():
+            if name not in ("epoch", "step"):
+                curves.setdefault(name, []).append((entry["epoch"], value))
+    return curves
 
 
 def by_corpus(scores: list[float], trials: Trials, manifest: Manifest) -> dict[str, dict[str, Any]]:
@@ -146,10 +160,10 @@ def page(results: dict[str, Any]) -> str:
 
 Seed {run["seed"]}; {versions_line}; {results["machine"]["cpu"]}, {results["machine"]["cores"]} cores.
 
-Teacher: an 8-layer, 192-wide HuBERT pre-trained for an hour on real speech. Data: 240 train speakers of six free
-corpora, 2,708 utterances; a tenth of these speakers is set aside and chooses the checkpoint. Test:
-{test["trials"]:,} trials of {test["speakers"]} other speakers, each within one corpus, gender and age group; they
-chose nothing and were read once, at the end. Intervals are 95 %, by bootstrap over speakers.
+Teacher: an 8-layer, 192-wide HuBERT pre-trained for an hour on real speech. Data: {results["train_speakers"]} train
+speakers of six free corpora, {results["train_utterances"]:,} utterances; a tenth of these speakers is set aside and
+chooses the checkpoint. Test: {test["trials"]:,} trials of {test["speakers"]} other speakers, each within one corpus,
+gender and age group; they chose nothing. Intervals are 95 %, by bootstrap over speakers.
 
 | system | EER, % | minDCF (p = 0.01) | parameters | of them encoder | file, MB | encoder, 3 s on one thread, ms |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |

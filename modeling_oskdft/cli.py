@@ -22,10 +22,12 @@ def one_sentence_errors(function: Callable[[list[str] | None], int]) -> Callable
         warnings.formatwarning = lambda message, *_: f"oskdft: warning: {message}\n"
         try:
             return function([word for word in words if word != "--debug"])
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, ModuleNotFoundError) as error:
             if debug:
                 raise
-            print(f"oskdft: {error}", file=sys.stderr)
+            missing = isinstance(error, ModuleNotFoundError)
+            hint = ": pip install 'modeling-oskdft[train]' brings it." if missing else ""
+            print(f"oskdft: {error}{hint}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print("oskdft: stopped.", file=sys.stderr)
@@ -54,21 +56,20 @@ def train(options: argparse.Namespace) -> int:
     """Run a recipe on this process alone; `accelerate launch train_oskdft.py` for several."""
     from train_oskdft import main as train_main
 
-    return train_main(options.words)
+    return train_main(options.words)  # reads --debug itself
 
 
 def evaluate(options: argparse.Namespace) -> int:
     """EER and minDCF of a saved verifier on a trial list."""
-    from transformers import AutoFeatureExtractor
+    from transformers import AutoFeatureExtractor, AutoModel
 
     from .data.manifest import load_manifest
     from .evaluation.report import report_trials
     from .evaluation.scoring import read_trials
-    from .modeling_oskdft import OSKDFTForXVector
 
     trials = read_trials(options.trials)
     manifest = load_manifest(options.data, options.split, options.data_root)
-    verifier = OSKDFTForXVector.from_pretrained(options.model, dtype="float32").eval()
+    verifier = AutoModel.from_pretrained(options.model, dtype="float32").eval()
     feature_extractor = AutoFeatureExtractor.from_pretrained(options.model)
     report = report_trials(verifier, feature_extractor, manifest, trials, progress=True)
     if options.json:
@@ -86,8 +87,10 @@ def convert(options: argparse.Namespace) -> int:
     """A checkpoint of the authors' code as a folder that `from_pretrained` opens."""
     from pathlib import Path
 
+    from transformers import Wav2Vec2FeatureExtractor
+
     from .conversion import convert_original_state_dict, read_original_checkpoint
-    from .modeling_oskdft import OSKDFTForXVector, OSKDFTModel
+    from .files import whole_folder
 
     if not Path(options.config).is_file():
         raise FileNotFoundError(
@@ -95,17 +98,12 @@ def convert(options: argparse.Namespace) -> int:
         )
     config = json.loads(Path(options.config).read_text(encoding="utf-8"))
     converted = convert_original_state_dict(read_original_checkpoint(options.checkpoint), config)
-    if not converted.encoder:
-        raise ValueError(f"'{options.checkpoint}' holds no encoder: a head or a loss alone makes no model.")
-    if converted.head:
-        verifier = OSKDFTForXVector(converted.config)
-        verifier.oskdft.load_state_dict(converted.encoder)
-        verifier.head.load_state_dict(converted.head)
-        verifier.save_pretrained(options.out)
-    else:
-        encoder = OSKDFTModel(converted.config)
-        encoder.load_state_dict(converted.encoder)
-        encoder.save_pretrained(options.out)
+    model = converted.build()
+    # The authors do not normalise waveforms.
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True)
+    with whole_folder(options.out) as folder:
+        model.save_pretrained(folder)
+        extractor.save_pretrained(folder)
     print(f"The {'verifier' if converted.head else 'encoder, which had no head,'} is in '{options.out}'.")
     return 0
 
@@ -157,12 +155,16 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-@one_sentence_errors
 def main(arguments: list[str] | None = None) -> int:
     """The `oskdft` command."""
-    words = sys.argv[1:] if arguments is None else arguments
-    if words[:1] == ["train"]:  # the recipe's own parser knows its options
-        return train(argparse.Namespace(words=list(words[1:])))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["train"]:  # the recipe's own parser knows its options, and its script its errors
+        return train(argparse.Namespace(words=words[1:]))
+    return _run(words)
+
+
+@one_sentence_errors
+def _run(words: list[str] | None = None) -> int:
     options = parser().parse_args(words)
     return int(options.function(options))
 

@@ -185,13 +185,21 @@ class OSKDFTConfig(PreTrainedConfig):
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is '{getattr(self, name)}': use one of {', '.join(allowed)}.")
-        for name, least in (("adapter_size", 0), ("time_reduction", 1), ("embedding_size", 1)):
+        sizes = [name for name in self.field_names() if name.startswith("ecapa_") and name != "ecapa_dilations"]
+        for name, least in {
+            "adapter_size": 0,
+            **dict.fromkeys(("time_reduction", "embedding_size", *sizes), 1),
+        }.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least {least}.")
         if self.ecapa_channels % self.ecapa_res2net_scale:
             raise ValueError(
                 f"ecapa_channels is {self.ecapa_channels}: it must be a multiple of ecapa_res2net_scale, "
                 f"{self.ecapa_res2net_scale}."
+            )
+        if not self.ecapa_dilations or min(self.ecapa_dilations) < 1:
+            raise ValueError(
+                f"ecapa_dilations is {self.ecapa_dilations}: give a dilation of at least 1 for each block."
             )
         noise = self.adapter_noise
         if noise is not None and (len(noise) != 2 or not 0 <= noise[0] <= noise[1]):

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from transformers import CONFIG_MAPPING, HubertConfig, PreTrainedConfig
 
-from .configuration_oskdft import OSKDFTConfig
+from .configuration_oskdft import SUPPORTED_ENCODERS, OSKDFTConfig
+from .modeling_oskdft import OSKDFTForXVector, OSKDFTModel
 
 # Patterns are tried in order, on a name without its wrappers (student., hubert., backend., ...).
 _ENCODER_NAMES = [
@@ -72,6 +73,22 @@ class ConvertedCheckpoint:
     encoder: dict[str, Tensor]
     head: dict[str, Tensor]
     objectives: dict[str, Tensor]
+
+    def build(self) -> OSKDFTForXVector | OSKDFTModel:
+        """The verifier, or the encoder where the checkpoint has no head.
+
+        Raises `ValueError` when it has no encoder: a head or a loss alone makes no model.
+        """
+        if not self.encoder:
+            raise ValueError("The checkpoint holds no encoder: a head or a loss alone makes no model.")
+        if not self.head:
+            encoder = OSKDFTModel(self.config)
+            encoder.load_state_dict(self.encoder)
+            return encoder.eval()
+        verifier = OSKDFTForXVector(self.config)
+        verifier.oskdft.load_state_dict(self.encoder)
+        verifier.head.load_state_dict(self.head)
+        return verifier.eval()
 
 
 def convert_original_state_dict(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedCheckpoint:
@@ -138,6 +155,11 @@ def _encoder_config(
     """The student's encoder as described, or the smallest one of the width and depth that a head implies."""
     described = config.get("encoder_config")
     if described is not None:
+        if described.get("model_type") not in SUPPORTED_ENCODERS:
+            raise ValueError(
+                f"encoder_config has the model_type {described.get('model_type')!r}: one of "
+                f"{', '.join(SUPPORTED_ENCODERS)} is needed."
+            )
         family = CONFIG_MAPPING[described["model_type"]]
         known = family().to_dict()
         return family(**{name: value for name, value in described.items() if name in known and name != "model_type"})

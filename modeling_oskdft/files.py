@@ -1,6 +1,7 @@
 """Files that are whole or not there."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,3 +18,14 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """A folder inside `path` to write files to; each takes its final place when the block ends without an error."""
+    target = Path(path)
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target, prefix=".partial") as aside:
+        yield Path(aside)
+        for file in sorted(Path(aside).iterdir()):
+            os.replace(file, target / file.name)

@@ -67,7 +67,7 @@ def run(
     start = time.perf_counter()
     _say(f"1/5  voices: {train_speakers} speakers to learn from, {test_speakers} that nobody will have heard")
     train, test = _voices(root / "voices", train_speakers, test_speakers, seed)
-    trials = make_trials(test.by_speaker(), seed)
+    trials = make_trials(test.by_speaker(), seed).across_sessions()
 
     _say("2/5  teacher: a 6-layer HuBERT-shaped encoder, trained to verify speakers")
     feature_extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
@@ -183,7 +183,7 @@ def _student(
     seed: int,
     epochs: float,  # noqa: ANN401
 ) -> None:
-    """The one step: last-layer distillation, fading, beside the speaker loss."""
+    """The one step: distillation by prediction heads, fading, beside the speaker loss."""
     set_seed(seed)
     config = OSKDFTConfig.from_teacher(teacher.config, [0, 1], head_type="statistics_pooling", adapter_size=32)
     student = init_student_from_teacher(teacher, config)

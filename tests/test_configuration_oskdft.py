@@ -76,6 +76,8 @@ def test_transformers_own_fields_pass():
         (lambda: OSKDFTConfig(adapter_initialization="one"), "adapter_initialization is 'one'"),
         (lambda: OSKDFTConfig(adapter_size=-1), "adapter_size is -1: it must be at least 0"),
         (lambda: OSKDFTConfig(time_reduction=0), "time_reduction is 0"),
+        (lambda: OSKDFTConfig(ecapa_res2net_scale=0), "ecapa_res2net_scale is 0"),
+        (lambda: OSKDFTConfig(ecapa_dilations=()), "ecapa_dilations is"),
         (lambda: OSKDFTConfig(ecapa_channels=30), "multiple of ecapa_res2net_scale"),
         (lambda: OSKDFTConfig(adapter_noise=(0.5, 0.1)), "adapter_noise"),
         (lambda: OSKDFTConfig(Wav2Vec2Config(add_adapter=True)), "add_adapter is True"),

@@ -63,6 +63,8 @@ def test_an_encoder_without_its_description_is_refused():
     encoder = OSKDFTModel(tiny_config())
     with pytest.raises(ValueError, match="give its encoder_config"):
         convert_original_state_dict(original_names(encoder, "hubert."), {})
+    with pytest.raises(ValueError, match="model_type None: one of hubert, wav2vec2, wavlm"):
+        convert_original_state_dict(original_names(encoder, "hubert."), {"encoder_config": {}})
 
 
 def test_checkpoints_are_read_safely(tmp_path):

@@ -49,6 +49,8 @@ class CropDataset(Dataset[Crop]):
     ) -> None:
         self.manifest = manifest
         self.num_samples = round(crop_seconds * SAMPLING_RATE)
+        if self.num_samples < 1:
+            raise ValueError(f"crop_seconds is {crop_seconds}: a positive length is needed; 2 or 3 are usual.")
         self.seed = seed
         self.augmentation = augmentation
         self.max_damaged = max_damaged
@@ -74,8 +76,17 @@ class CropDataset(Dataset[Crop]):
     def _crop(self, epoch: int, row: int) -> Crop:
         generator = crop_generator(self.seed, epoch, self.utterance_ids[row].as_py())
         clean = read_crop(self.manifest.audio(row), self.num_samples, generator.random())
-        waveform = clean if self.augmentation is None else self.augmentation(clean, generator)
-        return Crop(waveform=waveform, clean=clean, label=int(self.labels[row]))
+        return Crop(waveform=self._augment(clean, generator), clean=clean, label=int(self.labels[row]))
+
+    def _augment(self, clean: Waveform, generator: np.random.Generator) -> Waveform:
+        """A noise or a room that cannot be read is not the crop's fault: the crop stays clean, and this is said."""
+        if self.augmentation is None:
+            return clean
+        try:
+            return self.augmentation(clean, generator)
+        except (ValueError, OSError) as error:
+            warnings.warn(f"Not augmented: {error}", stacklevel=2)
+            return clean
 
     def _report(self, row: int, error: Exception) -> None:
         if not self.damaged[row]:

@@ -86,8 +86,8 @@ def load_manifest(
     name of a repository on the Hub.
     split: keeps the rows whose `split` is this one; of a dataset on the Hub, the split to load.
     data_root: replaces the root that a manifest was written with.
-    Raises `FileNotFoundError`, or `ValueError` for data without utterances, with more than `max_damaged` damaged files,
-    or without this split. Damaged files are named in a warning and left out.
+    Raises `FileNotFoundError`, or `ValueError` for data without utterances, with more than `max_damaged` damaged
+    files, or without this split. Damaged files are named in a warning and left out.
     """
     path = Path(source)
     is_manifest = path.suffix in (".csv", ".parquet")
@@ -322,8 +322,8 @@ def manifest_from_dataset(dataset: Any, max_damaged: int = 100) -> Manifest:  # 
     """The utterances of a `datasets.Dataset` with the columns `audio` and `speaker_id`.
 
     `session_id`, `utterance_id`, `num_samples` and the optional columns of a manifest are taken where they exist; else
-    the session is unknown, the utterance is the row, and the length comes from the header. Decoding stays with soundfile:
-    no torchcodec is needed.
+    the session is unknown, the utterance is the row, and the length comes from the header. soundfile decodes: no
+    torchcodec is needed.
     """
     import datasets
 

@@ -155,6 +155,9 @@ def score_trials(trials: Trials, embeddings: Mapping[str, Floats]) -> Floats:
             "data folder that belongs to the list."
         )
     names = trials.utterances()
+    for name in names:
+        if not np.isfinite(embeddings[name]).all() or not embeddings[name].any():
+            raise ValueError(f"The embedding of '{name}' is zero or not finite: look at that recording.")
     row = {name: index for index, name in enumerate(names)}
     matrix = np.stack([embeddings[name] for name in names])
     enrolments = matrix[[row[name] for name in trials.enrolments]]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from transformers import HfArgumentParser, TrainingArguments
@@ -103,8 +103,9 @@ class DataArguments:
     test_data: str | None = field(default=None, metadata={"help": "data of test_trials (default: train_data)"})
     test_split: str | None = field(default=None, metadata={"help": "rows of test_data whose split is this one"})
     test_trials: str | None = field(default=None, metadata={"help": "trial list, read once, after training"})
-    data_root: str | None = field(default=None, metadata={"help": "replaces the root that a manifest was made with"})
-    crop_seconds: float = field(default=3.0, metadata={"help": "length of a training crop"})
+    data_root: str | None = field(default=None, metadata={"help": "replaces the root that train_data was made with"})
+    test_root: str | None = field(default=None, metadata={"help": "replaces the root that test_data was made with"})
+    crop_seconds: float = field(default=2.0, metadata={"help": "length of a training crop (the paper's code: 2)"})
     noise_root: str | None = field(default=None, metadata={"help": "folder laid out like MUSAN"})
     rir_root: str | None = field(default=None, metadata={"help": "folder of room impulse responses"})
     augment_probability: float = field(default=0.6, metadata={"help": "share of crops with a room or a noise"})
@@ -115,7 +116,7 @@ class DataArguments:
 class OSKDFTTrainingArguments(TrainingArguments):
     """transformers' TrainingArguments with the method's schedules; `learning_rate` is the head's.
 
-    Defaults are the paper's where the paper has them. The optimiser is Adam with L2 `weight_decay`, as in both
+    Rates, epochs and batch are the paper's by default. The optimiser is Adam with L2 `weight_decay`, as in both
     generations of the authors' code, and lives through the whole run.
     """
 
@@ -177,16 +178,24 @@ class Recipe:
 _GROUPS = (StudentArguments, ObjectiveArguments, DataArguments, OSKDFTTrainingArguments)
 
 
+class RecipeParser(HfArgumentParser):
+    """A parser whose errors are sentences, without the usage of two hundred options before them."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `ValueError`."""
+        raise ValueError(f"The recipe or command line is wrong in {message.removeprefix('argument ')}: see --help.")
+
+
 def recipe_parser() -> HfArgumentParser:
     """The parser of every name that a recipe or the command line can give; abbreviations are errors."""
-    return HfArgumentParser(_GROUPS, allow_abbrev=False, prog="train_oskdft.py RECIPE.yaml")
+    return RecipeParser(_GROUPS, allow_abbrev=False, prog="train_oskdft.py RECIPE.yaml")
 
 
 def read_recipe(arguments: Sequence[str]) -> Recipe:
     """RECIPE.yaml and `--field value` pairs to the four groups.
 
     Raises `FileNotFoundError` for a recipe that is not there and `ValueError` for a name that does not exist, naming
-    the nearest one, or a file that is not flat YAML. A value of the wrong type ends the program as argparse does.
+    the nearest one, a value of the wrong type, or a file that is not flat YAML.
     """
     recipe = [word for word in arguments[:1] if not word.startswith("--")]
     overrides = list(arguments[len(recipe) :])

@@ -91,6 +91,7 @@ class JointModel(nn.Module):
 class Teacher:
     """A frozen encoder, cut to the deepest hidden state that is asked of it.
 
+    The model is taken over, not copied: a second large encoder would be as large again.
     Not a module: no optimiser, checkpoint or wrapper can find it. Hidden states are counted as the student's are: 0 is
     the input of the first layer, and the last one is `last_hidden_state`, for both norm orders.
     """
@@ -105,6 +106,7 @@ class Teacher:
         deepest = max(self.target_layers)
         if deepest < depth:
             model.encoder.layers = model.encoder.layers[:deepest]
+            model.config.num_hidden_layers = deepest
         self.model = model.requires_grad_(False).eval()
 
     def to(self, device: torch.device) -> "Teacher":

@@ -54,8 +54,14 @@ class SpeakerObjective(nn.Module):
     def weigh(self, logits: Tensor, labels: Tensor) -> WeightedLoss:
         """logits: (batch, num_speakers); labels: (batch,). Cross entropy, each item weighted by its class."""
         losses = F.cross_entropy(logits, labels, reduction="none")
-        weights = torch.ones_like(losses) if self.class_weights is None else self.class_weights[labels]
+        weights = self.item_weights(labels)
         return WeightedLoss((losses * weights).sum(), weights.sum())
+
+    def item_weights(self, labels: Tensor) -> Tensor:
+        """What each item counts: the weight of its class. labels: (batch,) on any device; returns (batch,) there."""
+        if self.class_weights is None:
+            return torch.ones(len(labels), device=labels.device)
+        return self.class_weights.to(labels.device)[labels]
 
     def check(self, labels: Tensor) -> None:
         """Raise `ValueError` for a label that is no speaker; on a GPU the look would stall it, and CUDA asserts."""

@@ -3,12 +3,10 @@
 import contextlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -27,7 +25,8 @@ from ..data.manifest import Manifest
 from ..evaluation.extraction import extract_embeddings
 from ..evaluation.metrics import equal_error_rate, min_detection_cost
 from ..evaluation.scoring import Trials, score_trials
-from ..modeling_oskdft import OSKDFTForXVector
+from ..files import whole_folder
+from ..modeling_oskdft import OSKDFTForXVector, shortest_input
 from .arguments import ObjectiveArguments, OSKDFTTrainingArguments
 from .initialization import thirds
 from .joint_model import JointModel, JointOutput, Teacher
@@ -58,7 +57,8 @@ def build_objectives(
 
 
 def _speaker_objective(arguments: ObjectiveArguments, embedding_size: int, train: Manifest) -> SpeakerObjective:
-    counts = [len(train.by_speaker()[speaker]) for speaker in train.speakers]
+    utterances = train.by_speaker()
+    counts = [len(utterances[speaker]) for speaker in train.speakers]
     weights = class_weights(counts, arguments.class_weight_cap) if arguments.class_weight_cap else None
     if arguments.speaker_objective == "linear_softmax":
         return LinearSoftmax(embedding_size, len(counts), weights)
@@ -85,6 +85,11 @@ def _kd_objective(
     reduction = student.config.time_reduction
     targets = arguments.kd_target_layers or thirds(depth)
     if arguments.kd_objective == "last_layer_mse":
+        if arguments.kd_target_layers not in (None, [depth]):
+            raise ValueError(
+                f"kd_target_layers is {arguments.kd_target_layers} with last_layer_mse, whose target is the last "
+                f"state, {depth}: leave it out, or use layerwise_heads."
+            )
         return LastLayerMSE(depth, arguments.mse_scale)
     if arguments.kd_objective == "layerwise_heads":
         return LayerwiseHeads(*widths, targets, arguments.cos_lambda, arguments.kd_reduction, reduction)
@@ -101,7 +106,8 @@ class OSKDFTTrainer(Trainer):
 
     student: as `init_student_from_teacher` gives it. args: see `OSKDFTTrainingArguments`. train: the training
     manifest; its sorted speakers are the classes. feature_extractor: the teacher's. objective_arguments: which losses.
-    teacher: the frozen encoder, None when `kd_weight` is 0. validation, trials: what the EER that selects the best
+    teacher: the encoder, None when `kd_weight` is 0; it is taken over, frozen and cut to the deepest state that is
+    asked of it. validation, trials: what the EER that selects the best
     checkpoint is measured on; without them nothing is evaluated. augmentation: on the student's input only; the
     teacher hears the clean crop. data: crop length and the limit on damaged files.
 
@@ -134,6 +140,12 @@ class OSKDFTTrainer(Trainer):
         joint = JointModel(student, objectives, args.freeze)
         dataset = CropDataset(train, crop_seconds, args.seed, augmentation, max_damaged)
         batch = args.per_device_train_batch_size * args.world_size
+        if args.per_device_train_batch_size < 2:
+            raise ValueError("per_device_train_batch_size is 1: the head's batch norm needs at least 2 crops.")
+        if dataset.num_samples < shortest_input(student.config):
+            raise ValueError(
+                f"crop_seconds is {crop_seconds}: one frame needs {shortest_input(student.config)} samples at 16 kHz."
+            )
         if len(dataset) < batch:
             raise ValueError(
                 f"The training set has {len(dataset)} utterances and a batch takes {batch}: lower "
@@ -202,9 +214,8 @@ class OSKDFTTrainer(Trainer):
 
     def _batch_totals(self, batches: list[dict[str, Tensor]]) -> Tensor:
         labels = torch.cat([batch["labels"] for batch in batches])
-        weights = self.joint.objectives.speaker.class_weights
-        total = labels.new_tensor(len(labels), dtype=torch.float32)
-        return torch.stack([total, total if weights is None else weights.to(labels.device)[labels].sum()])
+        weights = self.joint.objectives.speaker.item_weights(labels)
+        return torch.stack([torch.ones_like(weights).sum(), weights.sum()])
 
     @property
     def joint(self) -> JointModel:
@@ -247,7 +258,8 @@ class OSKDFTTrainer(Trainer):
 
     def _start_clock(self, num_training_steps: int) -> None:
         args = self.args
-        batches = len(self.train_dataset) // (args.per_device_train_batch_size * args.world_size)
+        crops, batch = len(self.train_dataset), args.per_device_train_batch_size * args.world_size
+        batches = crops // batch if args.dataloader_drop_last else -(-crops // batch)
         steps = max(-(-batches // args.gradient_accumulation_steps), 1)
         self._clock = Clock(steps, max(num_training_steps / steps, 1e-9), args.schedule_unit)
 
@@ -273,6 +285,8 @@ class OSKDFTTrainer(Trainer):
     # ---- logging --------------------------------------------------------------------------------------------------
 
     def _remember(self, **losses: Tensor | None) -> None:
+        if not self._sums:
+            self._summed_from = self.state.global_step
         for name, value in losses.items():
             if value is not None:
                 self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value.detach()
@@ -280,8 +294,7 @@ class OSKDFTTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds both losses, the weight of the first and the learning rates to every log line of the training loop."""
         if "loss" in logs and self._sums:
-            steps = max(self.state.global_step - getattr(self, "_logged_step", 0), 1)
-            self._logged_step = self.state.global_step
+            steps = max(self.state.global_step - self._summed_from, 1)
             for name, value in self._sums.items():
                 mean = self.accelerator.reduce(value, "mean") if self.args.world_size > 1 else value
                 logs[name] = mean.item() / steps
@@ -307,12 +320,17 @@ class OSKDFTTrainer(Trainer):
         if self.validation is None or self.trials is None:
             raise ValueError("evaluate was called without validation data: give the Trainer validation and trials.")
         embeddings = extract_embeddings(
-            self.student, self.processing_class, self.validation, progress=not self.args.disable_tqdm
+            self.student,
+            self.processing_class,
+            self.validation,
+            progress=not self.args.disable_tqdm,
+            max_damaged=self.train_dataset.max_damaged,
         )
-        scores = score_trials(self.trials, embeddings)
+        trials = self.trials.among(embeddings)
+        scores = score_trials(trials, embeddings)
         metrics = {
-            f"{metric_key_prefix}_eer": equal_error_rate(scores, self.trials.labels).value,
-            f"{metric_key_prefix}_min_dcf": min_detection_cost(scores, self.trials.labels),
+            f"{metric_key_prefix}_eer": equal_error_rate(scores, trials.labels).value,
+            f"{metric_key_prefix}_min_dcf": min_detection_cost(scores, trials.labels),
         }
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -322,21 +340,25 @@ class OSKDFTTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         folder = output_dir or self.args.output_dir
-        os.makedirs(folder, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as aside:
+        with whole_folder(folder) as aside:
             self.student.save_pretrained(aside)
             self.processing_class.save_pretrained(aside)
             if Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR):
                 objectives = {name: value.contiguous() for name, value in self.joint.objectives.state_dict().items()}
                 save_file(objectives, os.path.join(aside, OBJECTIVES_NAME))
-            for file in Path(aside).iterdir():
-                os.replace(file, Path(folder, file.name))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Read through `from_pretrained`, because key names on disk depend on where a model was first loaded from."""
         student = OSKDFTForXVector.from_pretrained(resume_from_checkpoint, dtype=torch.float32)
         self.student.load_state_dict(student.state_dict())
-        self.joint.objectives.load_state_dict(load_file(os.path.join(resume_from_checkpoint, OBJECTIVES_NAME)))
+        objectives = load_file(os.path.join(resume_from_checkpoint, OBJECTIVES_NAME))
+        try:
+            self.joint.objectives.load_state_dict(objectives)
+        except RuntimeError:
+            raise ValueError(
+                f"The objectives in '{resume_from_checkpoint}' are not those of this recipe: resume with the recipe "
+                "and the data that the run was started with."
+            ) from None
 
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(self.state.best_model_checkpoint)
@@ -376,13 +398,3 @@ class OSKDFTTrainer(Trainer):
                 best_model_checkpoint=self.state.best_model_checkpoint,
             )
         self.accelerator.wait_for_everyone()
-
-
-def describe_history(history: list[dict[str, float]]) -> dict[str, list[tuple[float, float]]]:
-    """Curves of a run: name to (epoch, value) pairs, from the Trainer's log history."""
-    curves: dict[str, list[tuple[float, float]]] = {}
-    for entry in history:
-        for name, value in entry.items():
-            if name not in ("epoch", "step") and np.isfinite(value):
-                curves.setdefault(name, []).append((entry["epoch"], value))
-    return curves

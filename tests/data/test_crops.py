@@ -73,6 +73,21 @@ def test_augmentation_reaches_the_student_and_leaves_the_clean_crop(manifest, fe
     assert set(batch) == {"input_values", "teacher_input_values", "labels"}
 
 
+def test_a_damaged_noise_is_not_the_crop_s_fault(manifest):
+    def broken(waveform, generator):
+        raise ValueError("'noise.ogg' is damaged: restore it.")
+
+    dataset = CropDataset(manifest, 0.5, 0, broken)
+    with pytest.warns(UserWarning, match="Not augmented: 'noise.ogg'"):
+        crop = dataset[0, 0]
+    assert crop["waveform"] is crop["clean"] and not dataset.damaged.any()
+
+
+def test_a_crop_has_a_length(manifest):
+    with pytest.raises(ValueError, match="crop_seconds is 0"):
+        CropDataset(manifest, 0, 0)
+
+
 @pytest.fixture
 def damaged(tmp_path, voices):
     shutil.copytree(voices, tmp_path / "v")

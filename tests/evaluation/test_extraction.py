@@ -35,3 +35,14 @@ def test_a_damaged_file_is_fatal_here_and_named(tmp_path, voices, feature_extrac
     (tmp_path / "voice000/session1/01.flac").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="session1/01.flac"):
         extract_embeddings(tiny_verifier(), feature_extractor, manifest)
+    with pytest.warns(UserWarning, match="Left out of the evaluation: .*session1/01.flac"):
+        assert len(extract_embeddings(tiny_verifier(), feature_extractor, manifest, max_damaged=1)) == 3
+
+
+def test_a_recording_without_a_frame_is_named(tmp_path, feature_extractor):
+    import soundfile
+
+    (tmp_path / "s/a").mkdir(parents=True)
+    soundfile.write(tmp_path / "s/a/short.wav", np.ones(300), 16000)
+    with pytest.raises(ValueError, match="'s/a/short' has 300 samples: one frame needs 400"):
+        extract_embeddings(tiny_verifier(), feature_extractor, load_manifest(tmp_path))

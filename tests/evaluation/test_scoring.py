@@ -71,6 +71,8 @@ def test_trials_are_scored_by_name():
     scores = score_trials(trials, vectors)
     for score, first, second in zip(scores, trials.enrolments, trials.tests, strict=True):
         assert score == pytest.approx(cosine_scores(vectors[first][None], vectors[second][None])[0])
+    with pytest.raises(ValueError, match="embedding of 'c' is zero or not finite"):
+        score_trials(trials, vectors | {"c": vectors["c"] * 0})
     del vectors["c"]
     with pytest.raises(ValueError, match="1 utterances that the data do not have, 'c' first"):
         score_trials(trials, vectors)

@@ -11,7 +11,6 @@ from modeling_oskdft.data.manifest import split_by_speaker
 from modeling_oskdft.evaluation.scoring import make_trials
 from modeling_oskdft.training.arguments import ObjectiveArguments
 from modeling_oskdft.training.objectives import AAMSoftmax
-from modeling_oskdft.training.trainer import describe_history
 from tests.tiny import tiny_teacher
 
 
@@ -275,8 +274,3 @@ def test_bad_settings_are_named(tmp_path, manifest, feature_extractor):
     with pytest.raises(ValueError, match="without validation data"):
         make_trainer(tmp_path, manifest, feature_extractor, validate=False).evaluate()
     shutil.rmtree(tmp_path, ignore_errors=True)
-
-
-def test_curves_of_a_history():
-    curves = describe_history([{"loss": 2.0, "epoch": 0.5, "step": 1}, {"eval_eer": 0.1, "epoch": 1.0, "step": 2}])
-    assert curves == {"loss": [(0.5, 2.0)], "eval_eer": [(1.0, 0.1)]}
