@@ -59,6 +59,26 @@ def test_both_equals_two_separate_passes(shape, fields):
             assert torch.equal(alone.last_hidden_state, alone.hidden_states[-1])
 
 
+@pytest.mark.parametrize(("adapter_layers", "calls"), [(None, [1, 2, 2]), ([1], [1, 1, 2]), ([], [1, 1, 1])])
+def test_what_both_paths_share_is_computed_once(adapter_layers, calls):
+    """Front end, positional convolution, and all layers before the first adapter's addition."""
+    encoder = tiny_verifier(layers=3, adapter_layers=adapter_layers).oskdft
+    counts: dict[str, int] = {}
+
+    def count(name):
+        return lambda *_: counts.__setitem__(name, counts.get(name, 0) + 1)
+
+    encoder.feature_extractor.conv_layers[0].register_forward_hook(count("front"))
+    encoder.encoder.pos_conv_embed.register_forward_hook(count("position"))
+    for index, layer in enumerate(encoder.encoder.layers):
+        layer.attention.register_forward_hook(count(f"attention {index}"))
+        layer.feed_forward.register_forward_hook(count(f"feed-forward {index}"))
+    encoder(waves(3000)[0], path="both")
+    assert counts.pop("front") == counts.pop("position") == 1
+    for part in ("attention", "feed-forward"):
+        assert [counts[f"{part} {index}"] for index in range(3)] == calls
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_checkpointing_changes_no_gradient(shape):
     waveforms, _ = waves(3000, 3000)

@@ -76,6 +76,13 @@ def test_three_groups_hold_every_trainable_parameter_once():
     assert id(model.objectives.kd.predictors[0][0].weight) in {id(p) for p in groups["head"]}
 
 
+def test_the_bias_before_the_batch_norm_has_no_gradient_but_rounding():
+    model, _ = joint(kd=False)
+    model.train()(waves(4000, 3900)[0], torch.tensor([0, 1])).ft.mean().backward()
+    projection = model.student.head.projection
+    assert float(projection.bias.grad.abs().max()) < 1e-5 * float(projection.weight.grad.abs().max())
+
+
 def test_a_frozen_encoder_neither_learns_nor_drops():
     model, _ = joint(kd=False, freeze="encoder")
     model.train()

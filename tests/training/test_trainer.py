@@ -14,6 +14,11 @@ from modeling_oskdft.training.objectives import AAMSoftmax
 from tests.tiny import tiny_teacher
 
 
+def hiss(waveform, generator):
+    """An augmentation that draws: resuming must draw the same."""
+    return waveform + 0.01 * generator.normal(size=len(waveform)).astype("float32")
+
+
 def make_trainer(folder, manifest, feature_extractor, objectives=None, validate=True, callbacks=None, **arguments):
     torch.manual_seed(0)
     teacher = tiny_teacher("hubert", True, "group", hidden_dropout=0.1, attention_dropout=0.1)
@@ -43,6 +48,7 @@ def make_trainer(folder, manifest, feature_extractor, objectives=None, validate=
         teacher=teacher,
         validation=validation if validate else None,
         trials=make_trials(validation.by_speaker()) if validate else None,
+        augmentation=hiss,
         crop_seconds=0.5,
         callbacks=callbacks,
     )
@@ -79,6 +85,12 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, manifest, feature_extra
     resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / f"checkpoint-{stop}"))
     assert resumed.state.global_step == 14
     assert_same(parameters(resumed), parameters(whole))
+    logs = [[entry for entry in run.state.log_history if "ft_loss" in entry] for run in (whole, resumed)]
+    assert len(logs[0]) == len(logs[1]) == 14
+    for entry, other in zip(*logs, strict=True):
+        assert {key: entry[key] for key in ("step", "loss", "ft_loss", "kd_loss", "kd_weight")} == {
+            key: other[key] for key in ("step", "loss", "ft_loss", "kd_loss", "kd_weight")
+        }
 
 
 def test_a_run_logs_selects_saves_and_opens(tmp_path, manifest, feature_extractor):
@@ -248,6 +260,10 @@ def test_other_ways_to_run(tmp_path, manifest, feature_extractor, arguments):
     trainer = make_trainer(tmp_path, manifest, feature_extractor, validate=False, max_steps=2, **arguments)
     assert trainer.train().training_loss > 0
     assert trainer.student.dtype == torch.float32
+    checkpointed = any(getattr(module, "gradient_checkpointing", False) for module in trainer.student.modules())
+    assert checkpointed == ("gradient_checkpointing" in arguments)
+    rates = [e["learning_rate_head"] for e in trainer.state.log_history if "learning_rate_head" in e]
+    assert (rates[0] == rates[1]) == ("schedule_unit" in arguments), "an epoch's rate holds for the epoch"
 
 
 @pytest.mark.parametrize("objective", ["last_layer_mse", "layerwise_heads", "layerwise_projection"])
