@@ -60,7 +60,7 @@ def run(
 ) -> dict[str, Any]:
     """The whole line; returns and writes `results.json`, and prints what it does.
 
-    folder: gets `voices`, `teacher`, `student` and `results.json`; what an earlier run left there is used again where
+    folder: gets `voices`, `teacher`, `teacher_encoder`, `student` and `results.json`; what an earlier run left there is used again where
     it is complete (voices) and replaced where it is not.
     """
     root = Path(folder)
@@ -74,7 +74,10 @@ def run(
     teacher = _teacher(train, feature_extractor, root / "teacher", seed, teacher_epochs)
 
     _say("3/5  student: its first 2 layers, distilled and fine-tuned at once")
-    _student(teacher.export_kd_path(), train, feature_extractor, root / "student", seed, student_epochs)
+    encoder = teacher.export_kd_path()
+    encoder.save_pretrained(root / "teacher_encoder")  # what a recipe can name as its teacher
+    feature_extractor.save_pretrained(root / "teacher_encoder")
+    _student(encoder, train, feature_extractor, root / "student", seed, student_epochs)
 
     _say("4/5  both on the unheard speakers; the student is loaded back from disk")
     student = AutoModel.from_pretrained(root / "student")
