@@ -60,8 +60,8 @@ def run(
 ) -> dict[str, Any]:
     """The whole line; returns and writes `results.json`, and prints what it does.
 
-    folder: gets `voices`, `teacher`, `teacher_encoder`, `student` and `results.json`; what an earlier run left there is used again where
-    it is complete (voices) and replaced where it is not.
+    folder: gets `voices`, `teacher`, `teacher_encoder`, `student` and `results.json`; what an earlier run left there
+    is used again where it is complete (voices) and replaced where it is not.
     """
     root = Path(folder)
     start = time.perf_counter()

@@ -141,6 +141,7 @@ class OSKDFTTrainingArguments(TrainingArguments):
     greater_is_better: bool | None = field(default=False, metadata={"help": "whether larger is better"})
     dataloader_drop_last: bool = field(default=True, metadata={"help": "batch norm needs full batches"})
     remove_unused_columns: bool = field(default=False, metadata={"help": "fixed: crops have no columns"})
+    max_nonfinite_steps: int = field(default=10, metadata={"help": "steps with a NaN or infinity until the run stops"})
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "every parameter is used"})
     logging_steps: float = field(default=50, metadata={"help": "steps between two log lines"})
 

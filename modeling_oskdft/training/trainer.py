@@ -28,6 +28,7 @@ from ..evaluation.scoring import Trials, score_trials
 from ..files import whole_folder
 from ..modeling_oskdft import OSKDFTForXVector, shortest_input
 from .arguments import ObjectiveArguments, OSKDFTTrainingArguments
+from .guards import NonFiniteGuard
 from .initialization import thirds
 from .joint_model import JointModel, JointOutput, Teacher
 from .objectives import (
@@ -173,6 +174,7 @@ class OSKDFTTrainer(Trainer):
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         self.add_callback(LogLines() if args.disable_tqdm else ProgressBarWithLogLines())
+        self.add_callback(NonFiniteGuard(args.max_nonfinite_steps))
         # Both losses are divided by the weight of the whole batch here: transformers must not divide again.
         self.model_accepts_loss_kwargs = True
 
@@ -289,7 +291,9 @@ class OSKDFTTrainer(Trainer):
             self._summed_from = self.state.global_step
         for name, value in losses.items():
             if value is not None:
-                self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value.detach()
+                self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value.detach().nan_to_num(
+                    0.0, 0.0, 0.0
+                )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds both losses, the weight of the first and the learning rates to every log line of the training loop."""

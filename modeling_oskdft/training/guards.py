@@ -1,0 +1,64 @@
+"""What keeps a long run alive: a step whose numbers are not finite is left out, counted, and not allowed often."""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import TrainerCallback
+from transformers.trainer_callback import TrainerControl, TrainerState
+from transformers.training_args import TrainingArguments
+
+
+class NonFiniteGuard(TrainerCallback):
+    """Skips an optimiser step with a gradient that is not finite, and undoes what its forward pass did to the buffers.
+
+    Parameters, Adam's moments and batch-norm statistics are as if the batch had not been there; the schedules go on.
+    After `limit` skipped steps the run ends with a `ValueError`. All processes decide alike: gradients are reduced by
+    then.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.skipped = 0
+        self._buffers: list[tuple[Tensor, Tensor]] = []
+
+    def on_step_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Remember the buffers: a few vectors of the head's batch norms."""
+        self._buffers = [] if model is None else [(buffer, buffer.clone()) for buffer in model.buffers()]
+
+    def on_pre_optimizer_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Take the gradients away where one is not finite: an optimiser leaves parameters without gradient alone."""
+        parameters = [] if model is None else [p for p in model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if bool(torch.isfinite(norm)):
+            return
+        for parameter in parameters:
+            parameter.grad = None
+        for buffer, before in self._buffers:
+            buffer.copy_(before)
+        self.skipped += 1
+        warnings.warn(
+            f"Step {state.global_step + 1} has a loss or gradient that is not finite and was skipped ({self.skipped} "
+            f"so far; the run ends after {self.limit}).",
+            stacklevel=2,
+        )
+        if self.skipped > self.limit:
+            raise ValueError(
+                f"{self.skipped} steps were not finite, {self.limit} are allowed: lower learning_rate, look at the "
+                "data, or raise max_nonfinite_steps. Go on from the last checkpoint with --resume_from_checkpoint last."
+            )
