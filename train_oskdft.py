@@ -8,6 +8,7 @@ examples/recipes. The run ends with the best checkpoint in `output_dir`, loadabl
 """
 
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -68,6 +69,13 @@ def train(recipe: Recipe) -> dict[str, Any]:
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=checkpoint)
     seconds = time.perf_counter() - start
+    if trainer.sigterm.received:
+        print(
+            f"oskdft: SIGTERM at step {trainer.state.global_step}: a checkpoint was saved; go on with "
+            "--resume_from_checkpoint last.",
+            file=sys.stderr,
+        )
+        raise SystemExit(128 + signal.SIGTERM)
 
     # The table: trials that chose nothing, read once.
     results: dict[str, Any] = {

@@ -1,5 +1,7 @@
-"""What keeps a long run alive: a step whose numbers are not finite is left out, counted, and not allowed often."""
+"""What keeps a long run alive: steps that are not finite are left out, and SIGTERM leaves a checkpoint."""
 
+import signal
+import threading
 import warnings
 from typing import Any
 
@@ -59,6 +61,48 @@ class NonFiniteGuard(TrainerCallback):
         )
         if self.skipped > self.limit:
             raise ValueError(
-                f"{self.skipped} steps were not finite, {self.limit} are allowed: lower learning_rate, look at the "
-                "data, or raise max_nonfinite_steps. Go on from the last checkpoint with --resume_from_checkpoint last."
+                f"{self.skipped} steps were not finite, {self.limit} are allowed: lower learning_rate or look at the "
+                "data, and go on from the last checkpoint with --resume_from_checkpoint last."
             )
+
+
+class SaveOnSigterm(TrainerCallback):
+    """SIGTERM, as schedulers send it before they kill: finish the step, save a checkpoint, leave.
+
+    transformers' own `enable_jit_checkpoint` waits three seconds and may save between a forward pass and its optimiser
+    step, from where a resumed run draws other numbers; this one saves between steps.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+        self._previous: Any = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Listen."""
+        self.received = False
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGTERM, self._receive)
+
+    def _receive(self, number: int, frame: Any) -> None:  # noqa: ANN401  (a stack frame)
+        self.received = True
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Ask for a checkpoint and the end, on every process as soon as one has heard the signal."""
+        if args.world_size > 1:
+            heard = torch.tensor(int(self.received), device=args.device)
+            torch.distributed.all_reduce(heard, torch.distributed.ReduceOp.MAX)
+            self.received = bool(heard)
+        if self.received:
+            control.should_save = control.should_training_stop = True
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Stop listening."""
+        if self._previous is not None:
+            signal.signal(signal.SIGTERM, self._previous)
+            self._previous = None

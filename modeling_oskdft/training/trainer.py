@@ -28,7 +28,7 @@ from ..evaluation.scoring import Trials, score_trials
 from ..files import whole_folder
 from ..modeling_oskdft import OSKDFTForXVector, shortest_input
 from .arguments import ObjectiveArguments, OSKDFTTrainingArguments
-from .guards import NonFiniteGuard
+from .guards import NonFiniteGuard, SaveOnSigterm
 from .initialization import thirds
 from .joint_model import JointModel, JointOutput, Teacher
 from .objectives import (
@@ -175,6 +175,8 @@ class OSKDFTTrainer(Trainer):
             self.remove_callback(callback)
         self.add_callback(LogLines() if args.disable_tqdm else ProgressBarWithLogLines())
         self.add_callback(NonFiniteGuard(args.max_nonfinite_steps))
+        self.sigterm = SaveOnSigterm()
+        self.add_callback(self.sigterm)
         # Both losses are divided by the weight of the whole batch here: transformers must not divide again.
         self.model_accepts_loss_kwargs = True
 

@@ -1,7 +1,21 @@
-import pytest
-import torch
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file
+
+from tests.training.test_distributed import write_recipe
 from tests.training.test_trainer import make_trainer, parameters
+
+ROOT = Path(__file__).resolve().parents[2]
 
 QUIET = {"validate": False, "max_steps": 6}
 
@@ -48,3 +62,44 @@ def test_too_many_bad_steps_end_the_run_with_a_sentence(tmp_path, manifest, feat
     with pytest.warns(UserWarning), pytest.raises(ValueError, match="3 steps were not finite, 2 are allowed"):
         trainer.train()
     assert trainer.state.global_step == 2
+
+
+def start(recipe, folder, *words):
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "train_oskdft.py"), str(recipe), "--output_dir", str(folder), *words]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
+
+
+def end(process):
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err[-2000:]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_run_goes_on_with_the_same_bits(tmp_path, voices, feature_extractor, number):
+    """With workers and augmentation; killed wherever it stands, and again."""
+    noise = tmp_path / "musan" / "noise" / "x"
+    noise.mkdir(parents=True)
+    soundfile.write(noise / "n.wav", np.random.default_rng(0).normal(size=32000) * 0.1, 16000)
+    recipe = write_recipe(tmp_path, voices, feature_extractor)
+    words = ["--max_steps", "30", "--per_device_train_batch_size", "4", "--dataloader_num_workers", "2"]
+    words += ["--noise_root", str(tmp_path / "musan"), "--save_strategy", "steps", "--save_steps", "4"]
+    words += ["--resume_from_checkpoint", "last"]
+    whole = start(recipe, tmp_path / "whole", *words)
+    for _ in range(2):
+        cut = start(recipe, tmp_path / "cut", *words)
+        for line in cut.stderr:
+            if line.startswith("epoch"):
+                break  # at least one step of this process is done
+        time.sleep(random.Random().uniform(0, 0.5))
+        cut.send_signal(number)
+        err = cut.communicate(timeout=120)[1]
+        if number == signal.SIGTERM and cut.returncode:
+            assert cut.returncode == 143 and "a checkpoint was saved; go on with --resume_from_checkpoint last" in err
+    end(start(recipe, tmp_path / "cut", *words))
+    end(whole)
+    for name in ("model.safetensors", "objectives.safetensors"):
+        ours, theirs = (load_file(tmp_path / folder / "checkpoint-30" / name) for folder in ("cut", "whole"))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert not list((tmp_path / "cut").glob(".partial*"))
