@@ -22,10 +22,10 @@ def one_sentence_errors(function: Callable[[list[str] | None], int]) -> Callable
         warnings.formatwarning = lambda message, *_: f"oskdft: warning: {message}\n"
         try:
             return function([word for word in words if word != "--debug"])
-        except (ValueError, OSError, ModuleNotFoundError) as error:
+        except (ValueError, OSError, ImportError) as error:
             if debug:
                 raise
-            missing = isinstance(error, ModuleNotFoundError)
+            missing = isinstance(error, ImportError)
             hint = ": pip install 'modeling-oskdft[train]' brings it." if missing else ""
             print(f"oskdft: {error}{hint}", file=sys.stderr)
             return 2
