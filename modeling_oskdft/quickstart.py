@@ -278,11 +278,12 @@ def table(results: dict[str, Any]) -> str:
         before, after = teacher[name] * scale, student[name] * scale
         lines.append(f"| {label} | {form.format(before)} | {form.format(after)} | {after / before - 1:+.0%} |")
     lines.append(_error_row(teacher["report"], student["report"]))
-    energy, trials = results["energy_only"], teacher["report"]
+    energy, trials = f"{100 * results['energy_only']['eer']:.1f}", teacher["report"]
     lines += [
+        f"| EER of level and duration alone, % | {energy} | {energy} | chance: 50 |",
         "",
-        f"EER on {trials['trials']:,} trials of {trials['speakers']} speakers held out of training, with 95 % "
-        f"intervals. Level and duration alone: {100 * energy['eer']:.1f} %. Chance: 50 %.",
+        f"EER on {trials['trials']:,} trials of {trials['speakers']} speakers held out of training, across sessions; "
+        "95 % intervals by bootstrap over speakers.",
         f"{results['minutes']} minutes on {results['machine']['cores']} cores, seed {results['seed']}.",
     ]
     return "\n".join(lines)
