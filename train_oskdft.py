@@ -91,6 +91,7 @@ def train(recipe: Recipe) -> dict[str, Any]:
     }
     if args.should_save:
         trainer.save_model()
+        write_json(results, Path(args.output_dir, "results.json"))  # whatever becomes of the test
     if test is not None:
         results["test"] = report_trials(
             student, feature_extractor, test, read_trials(data.test_trials or "")
@@ -135,6 +136,12 @@ def load_test(recipe: Recipe, train_manifest: Manifest) -> Manifest:
     test = load_manifest(source, data.test_split, root, data.max_damaged_files)
     trials = set(read_trials(data.test_trials or "").utterances())
     test = test.where("utterance_id", [one for one in test.column("utterance_id") if one in trials])
+    missing = sorted(trials - set(test.column("utterance_id")))
+    if missing:
+        raise ValueError(
+            f"'{data.test_trials}' names {len(missing)} recordings that '{source}' lacks or that cannot be read, "
+            f"'{missing[0]}' first: restore them, or name the data that belong to the list."
+        )
     refuse_common_speakers(train_manifest, test)
     return test
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoFeatureExtractor, AutoModel
+from transformers.utils import logging
 
 from modeling_oskdft.benchmark.measure import (
     count_parameters,
@@ -34,6 +35,7 @@ from modeling_oskdft.files import whole_file
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES, RUNS, DOCS = ROOT / "examples" / "recipes", ROOT / "runs" / "small_speech", ROOT / "docs" / "results"
 SPEECH = ROOT.parent / "shared" / "data" / "speech"
+RUN_KEYS = ("seed", "steps", "seconds", "selected_step", "selection_eer")
 SYSTEMS = {
     "teacher_frozen": ("small_speech_teacher_frozen.yaml", "Teacher, frozen, trained head"),
     "teacher_finetuned": ("small_speech_teacher_finetuned.yaml", "Teacher, fine-tuned with its head"),
@@ -43,6 +45,7 @@ SYSTEMS = {
 
 def main() -> None:
     """Run what is missing, measure, write."""
+    logging.disable_progress_bar()
     if not SPEECH.is_dir():
         sys.exit("The folder of real speech is not beside the project: nothing was run.")
     for name, (recipe, _) in SYSTEMS.items():
@@ -77,7 +80,7 @@ def measure() -> dict[str, Any]:
             "encoder_parameters": count_parameters(verifier.oskdft),
             "bytes": file_bytes(RUNS / name),
             "encoder_milliseconds": 1000 * milliseconds[name],
-            "run": {key: run[key] for key in ("seed", "steps", "seconds", "selected_step", "selection_eer")},
+            "run": {key: run[key] for key in (*RUN_KEYS, "machine", "versions")},
             "curves": describe_history(run["history"]),
         }
     train = load_manifest(SPEECH / "manifest.csv", split="train")
@@ -140,17 +143,20 @@ def page(results: dict[str, Any]) -> str:
     """docs/results/small_speech.md."""
     systems = results["systems"]
     teacher, student = systems["teacher_finetuned"], systems["student"]
-    rows = [row(label, systems[name]) for name, (_, label) in SYSTEMS.items()]
     corpora = sorted(student["by_corpus"])
     test, run = student["test"], student["run"]
-    versions_line = ", ".join(f"{name} {value}" for name, value in results["versions"].items())
-    minutes = ", ".join(
-        f"{label.lower()} {systems[name]['run']['seconds'] / 60:.0f}" for name, (_, label) in SYSTEMS.items()
-    )
-    change = {
-        key: student[key] / teacher[key] - 1
-        for key in ("parameters", "encoder_parameters", "bytes", "encoder_milliseconds")
+    lines = {
+        "versions": ", ".join(f"{name} {value}" for name, value in run["versions"].items()),
+        "systems": "\n".join(row(label, systems[name]) for name, (_, label) in SYSTEMS.items()),
+        "corpora": " | ".join(f"{one} ({student['by_corpus'][one]['trials']:,} trials)" for one in corpora),
+        "rule": " | ".join("---:" for _ in corpora),
+        "by_corpus": "\n".join(corpus_row(label, systems[name], corpora) for name, (_, label) in SYSTEMS.items()),
+        "minutes": "; ".join(
+            f"{label}: {systems[name]['run']['seconds'] / 60:.0f}" for name, (_, label) in SYSTEMS.items()
+        ),
     }
+    compared = ("parameters", "encoder_parameters", "bytes", "encoder_milliseconds")
+    change = {key: student[key] / teacher[key] - 1 for key in compared}
     gap = 100 * (test["eer"] - teacher["test"]["eer"])
     return f"""# Small real speech
 
@@ -158,7 +164,8 @@ def page(results: dict[str, Any]) -> str:
 
     python examples/small_speech.py
 
-Seed {run["seed"]}; {versions_line}; {results["machine"]["cpu"]}, {results["machine"]["cores"]} cores.
+Seed {run["seed"]}; {lines["versions"]};
+{run["machine"]["cpu"]}, {run["machine"]["cores"]} cores.
 
 Teacher: an 8-layer, 192-wide HuBERT pre-trained for an hour on real speech. Data: {results["train_speakers"]} train
 speakers of six free corpora, {results["train_utterances"]:,} utterances; a tenth of these speakers is set aside and
@@ -167,26 +174,27 @@ gender and age group; they chose nothing. Intervals are 95 %, by bootstrap over 
 
 | system | EER, % | minDCF (p = 0.01) | parameters | of them encoder | file, MB | encoder, 3 s on one thread, ms |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
-{chr(10).join(rows)}
+{lines["systems"]}
 
-The student against the fine-tuned teacher: {change["parameters"]:+.0%} parameters ({change["encoder_parameters"]:+.0%}
-in the encoder), {change["bytes"]:+.0%} file size, {change["encoder_milliseconds"]:+.0%} encoder time, and
-{gap:+.1f} points of EER. The convolutional front end is common to both and does most of what is left.
+The student against the fine-tuned teacher: {change["parameters"]:+.0%} parameters
+({change["encoder_parameters"]:+.0%} in the encoder), {change["bytes"]:+.0%} file size,
+{change["encoder_milliseconds"]:+.0%} encoder time, {gap:+.1f} points of EER: a difference far inside the intervals.
+The convolutional front end is common to both and does most of what is left.
 
-| EER, %, corpus by corpus | {" | ".join(f"{one} ({student['by_corpus'][one]['trials']:,} trials)" for one in corpora)}
-| | --- | {" | ".join("---:" for _ in corpora)} |
-{chr(10).join(corpus_row(label, systems[name], corpora) for name, (_, label) in SYSTEMS.items())}
+| EER, %, corpus by corpus | {lines["corpora"]} |
+| --- | {lines["rule"]} |
+{lines["by_corpus"]}
 
 <picture>
   <source media="(prefers-color-scheme: dark)" srcset="small_speech_dark.png">
-  <img alt="Left: kd_loss and ft_loss of the student over epochs. Right: EER on the speakers set aside."
-  src="small_speech_light.png">
+  <img alt="Left: the two losses of the student. Right: EER on the speakers set aside." src="small_speech_light.png">
 </picture>
 
-Training time in minutes, two cores: {minutes}. Steps: {run["steps"]} each; the student's best was step
-{run["selected_step"]}, with {100 * run["selection_eer"]:.1f} % EER on the speakers set aside.
+Steps: {run["steps"]} each. The student's best was step {run["selected_step"]}, with
+{100 * run["selection_eer"]:.1f} % EER on the speakers set aside. Training in minutes, on two cores that did other
+work as well: {lines["minutes"]}.
 
-What this shows and what not: the pipeline works on real recordings and the student verifies speakers it has never
+What this shows and what not: the pipeline works on real recordings, and the student verifies speakers it has never
 heard. One seed, a teacher that had an hour of pre-training, short utterances of mostly one corpus and one session: the
 sizes of the gaps say little about VoxCeleb. The speakers set aside are easier than the test speakers, because they are
 drawn from all six corpora; compare systems within a column, not the two columns.

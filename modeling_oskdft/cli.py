@@ -9,6 +9,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 
 
 def one_sentence_errors(function: Callable[[list[str] | None], int]) -> Callable[..., int]:
@@ -27,7 +28,9 @@ def one_sentence_errors(function: Callable[[list[str] | None], int]) -> Callable
                 raise
             missing = isinstance(error, ImportError)
             hint = ": pip install 'modeling-oskdft[train]' brings it." if missing else ""
-            print(f"oskdft: {error}{hint}", file=sys.stderr)
+            # An error of a loader's worker comes with the worker's traceback before its sentence.
+            sentence = str(error).strip().splitlines()[-1].removeprefix(f"{type(error).__name__}: ")
+            print(f"oskdft: {sentence if 'Original Traceback' in str(error) else error}{hint}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print("oskdft: stopped.", file=sys.stderr)
@@ -159,8 +162,15 @@ def main(arguments: list[str] | None = None) -> int:
     """The `oskdft` command."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["train"]:  # the recipe's own parser knows its options, and its script its errors
-        return train(argparse.Namespace(words=words[1:]))
+        return _can_train([]) or train(argparse.Namespace(words=words[1:]))
     return _run(words)
+
+
+@one_sentence_errors
+def _can_train(words: list[str] | None = None) -> int:
+    """Whether what training needs is installed."""
+    import_module("train_oskdft")
+    return 0
 
 
 @one_sentence_errors

@@ -5,6 +5,7 @@ OS-KDFT, evaluates both on speakers that neither has heard, saves the student, l
 recordings.
 """
 
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -205,6 +206,8 @@ def _fit(
 ) -> None:
     trainer = OSKDFTTrainer(model, arguments, train, feature_extractor, objectives, teacher, crop_seconds=2.0)
     trainer.train()
+    if trainer.sigterm.received:
+        raise SystemExit(128 + signal.SIGTERM)
     trainer.save_model()
 
 

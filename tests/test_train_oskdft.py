@@ -107,6 +107,26 @@ def test_bad_recipes_end_in_one_sentence(setting, capsys, words, message):
     assert not (setting / "run" / "model.safetensors").exists()
 
 
+def test_an_error_of_a_worker_is_one_sentence_too(setting, voices, capsys):
+    import shutil
+
+    shutil.copytree(voices, setting / "damaged")
+    for file in sorted((setting / "damaged").rglob("*.flac")):
+        file.write_bytes(file.read_bytes()[:4000])
+    words = ["--train_data", str(setting / "damaged"), "--max_damaged_files", "3", "--dataloader_num_workers", "1"]
+    assert main([str(setting / "recipe.yaml"), *words, "--eval_strategy", "no"]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if "warning" not in line]
+    assert errors[-1].startswith("oskdft: More than 3 files of the training set are damaged")
+    assert not any("Traceback" in line for line in errors)
+
+
+def test_a_test_recording_that_is_not_there_is_named_before_training(setting, capsys):
+    next((setting / "others").rglob("*.flac")).unlink()
+    assert main([str(setting / "recipe.yaml")]) == 2
+    assert "names 1 recordings that" in capsys.readouterr().err
+    assert not (setting / "run").exists() or not list((setting / "run").glob("checkpoint-*"))
+
+
 def test_training_on_test_speakers_is_refused(setting, voices, manifest, capsys):
     write_trials(make_trials(manifest.by_speaker()), setting / "own.txt")
     words = ["--test_data", str(voices), "--test_trials", str(setting / "own.txt")]

@@ -99,10 +99,15 @@ class SaveOnSigterm(TrainerCallback):
         if self.received:
             control.should_save = control.should_training_stop = True
 
-    def on_train_end(
+    def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Stop listening."""
+        """No validation in the middle of an epoch: it would cost time, and could select what no whole run selects."""
+        if self.received and abs(state.epoch - round(state.epoch)) > 1e-6:
+            control.should_evaluate = control.should_save = False
+
+    def stop_listening(self) -> None:
+        """Give the signal back to whoever had it."""
         if self._previous is not None:
             signal.signal(signal.SIGTERM, self._previous)
             self._previous = None

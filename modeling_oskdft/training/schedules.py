@@ -24,12 +24,12 @@ def warmup_then_decay(
     head_rate: the head's rate as a function of the epoch. The last warm epoch is `warmup_epochs - 1`, at that fraction
     of the head's rate; without a warm-up the decay starts at the head's first rate.
     """
-    if warmup_epochs <= 0:
+    if warmup_epochs <= 1:
         return head_rate(0.0) * decay**epoch
-    last = max(warmup_epochs - 1.0, 0.0)
+    last = warmup_epochs - 1.0
     if epoch <= last:
         return head_rate(epoch) * epoch / warmup_epochs
-    return head_rate(last) * max(last, 1.0) / warmup_epochs * decay ** (epoch - last)
+    return head_rate(last) * last / warmup_epochs * decay ** (epoch - last)
 
 
 def linear_to_zero(epoch: float, num_epochs: float) -> float:

@@ -1,6 +1,7 @@
 """The Trainer: transformers' own, with the joint step, the three learning rates, and trials for selection."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
@@ -133,7 +135,7 @@ class OSKDFTTrainer(Trainer):
         validation: Manifest | None = None,
         trials: Trials | None = None,
         augmentation: Augmentation | None = None,
-        crop_seconds: float = 3.0,
+        crop_seconds: float = 2.0,
         max_damaged: int = 100,
         **kwargs: Any,
     ) -> None:
@@ -141,6 +143,11 @@ class OSKDFTTrainer(Trainer):
         joint = JointModel(student, objectives, args.freeze)
         dataset = CropDataset(train, crop_seconds, args.seed, augmentation, max_damaged)
         batch = args.per_device_train_batch_size * args.world_size
+        if args.n_gpu > 1:
+            raise ValueError(
+                f"This process sees {args.n_gpu} GPUs: start one process for each with accelerate launch, or hide all "
+                "but one with CUDA_VISIBLE_DEVICES=0."
+            )
         if args.per_device_train_batch_size < 2:
             raise ValueError("per_device_train_batch_size is 1: the head's batch norm needs at least 2 crops.")
         if dataset.num_samples < shortest_input(student.config):
@@ -174,7 +181,8 @@ class OSKDFTTrainer(Trainer):
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         self.add_callback(LogLines() if args.disable_tqdm else ProgressBarWithLogLines())
-        self.add_callback(NonFiniteGuard(args.max_nonfinite_steps))
+        if not args.fp16:  # there, steps that overflow are how the loss scale is found
+            self.add_callback(NonFiniteGuard(args.max_nonfinite_steps))
         self.sigterm = SaveOnSigterm()
         self.add_callback(self.sigterm)
         # Both losses are divided by the weight of the whole batch here: transformers must not divide again.
@@ -184,6 +192,13 @@ class OSKDFTTrainer(Trainer):
     def student(self) -> OSKDFTForXVector:
         """The student, out of any wrapper."""
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False).student
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  (transformers' own)
+        """As in transformers; after SIGTERM, `sigterm.received` is true and a checkpoint was saved."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self.sigterm.stop_listening()
 
     # ---- the step -------------------------------------------------------------------------------------------------
 
@@ -351,20 +366,30 @@ class OSKDFTTrainer(Trainer):
             self.processing_class.save_pretrained(aside)
             if Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR):
                 objectives = {name: value.contiguous() for name, value in self.joint.objectives.state_dict().items()}
-                save_file(objectives, os.path.join(aside, OBJECTIVES_NAME))
+                metadata = {"speakers": self._speakers_digest()}
+                save_file(objectives, os.path.join(aside, OBJECTIVES_NAME), metadata)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Read through `from_pretrained`, because key names on disk depend on where a model was first loaded from."""
         student = OSKDFTForXVector.from_pretrained(resume_from_checkpoint, dtype=torch.float32)
         self.student.load_state_dict(student.state_dict())
-        objectives = load_file(os.path.join(resume_from_checkpoint, OBJECTIVES_NAME))
+        path = os.path.join(resume_from_checkpoint, OBJECTIVES_NAME)
+        objectives = load_file(path)
+        with safe_open(path, "pt") as file:
+            same_speakers = (file.metadata() or {}).get("speakers") == self._speakers_digest()
         try:
+            if not same_speakers:
+                raise RuntimeError  # vectors of as many other people
             self.joint.objectives.load_state_dict(objectives)
         except RuntimeError:
             raise ValueError(
                 f"The objectives in '{resume_from_checkpoint}' are not those of this recipe: resume with the recipe "
                 "and the data that the run was started with."
             ) from None
+
+    def _speakers_digest(self) -> str:
+        """Of the classes in their order: class vectors mean nothing to other speakers."""
+        return hashlib.sha256("\n".join(self.train_dataset.manifest.speakers).encode()).hexdigest()
 
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(self.state.best_model_checkpoint)

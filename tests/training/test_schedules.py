@@ -35,7 +35,8 @@ def test_warm_up_reaches_the_head_and_decays():
     assert warmup_then_decay(1, head) == pytest.approx(0.2)
     assert warmup_then_decay(9, head) == pytest.approx(1.8)
     assert warmup_then_decay(12, head) == pytest.approx(1.8 * 0.93**3)
-    assert warmup_then_decay(4, head, warmup_epochs=0, decay=0.5) == pytest.approx(2.0 * 0.5**4)
+    for short in (0, 0.1, 1):
+        assert warmup_then_decay(4, head, warmup_epochs=short, decay=0.5) == pytest.approx(2.0 * 0.5**4)
 
 
 def test_steps_run_through_the_same_values_without_jumps():

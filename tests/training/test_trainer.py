@@ -142,6 +142,19 @@ def test_the_best_checkpoint_is_loaded_at_the_end(tmp_path, manifest, feature_ex
     assert state["best_model_checkpoint"] == str(tmp_path / "checkpoint-14")
 
 
+def test_resuming_with_other_speakers_is_refused(tmp_path, manifest, feature_extractor):
+    make_trainer(tmp_path, manifest, feature_extractor, max_steps=7).train()
+    trainer = make_trainer(tmp_path, manifest, feature_extractor)
+    names = trainer.train_dataset.manifest.table.column("speaker_id").to_pylist()
+    import pyarrow as pa
+
+    others = pa.array([name.replace("voice", "person") for name in names])
+    table = trainer.train_dataset.manifest.table.set_column(1, "speaker_id", others)
+    trainer.train_dataset.manifest = type(manifest)(table, manifest.root)
+    with pytest.raises(ValueError, match="are not those of this recipe"):
+        trainer.train(resume_from_checkpoint=True)
+
+
 def test_old_checkpoints_go_and_the_best_stays(tmp_path, manifest, feature_extractor):
     trainer = make_trainer(tmp_path, manifest, feature_extractor, num_train_epochs=4, save_total_limit=2)
     scores = iter([0.1, 0.2, 0.3, 0.4])
