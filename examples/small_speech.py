@@ -158,6 +158,8 @@ def page(results: dict[str, Any]) -> str:
     compared = ("parameters", "encoder_parameters", "bytes", "encoder_milliseconds")
     change = {key: student[key] / teacher[key] - 1 for key in compared}
     gap = 100 * (test["eer"] - teacher["test"]["eer"])
+    low, high = teacher["test"]["eer_low"], teacher["test"]["eer_high"]
+    where = "within" if low <= test["eer"] <= high else "outside"
     return f"""# Small real speech
 
 <!-- Written by examples/small_speech.py from small_speech.json: change that, not this. -->
@@ -178,7 +180,7 @@ gender and age group; they chose nothing. Intervals are 95 %, by bootstrap over 
 
 The student against the fine-tuned teacher: {change["parameters"]:+.0%} parameters
 ({change["encoder_parameters"]:+.0%} in the encoder), {change["bytes"]:+.0%} file size,
-{change["encoder_milliseconds"]:+.0%} encoder time, {gap:+.1f} points of EER: a difference far inside the intervals.
+{change["encoder_milliseconds"]:+.0%} encoder time, {gap:+.1f} points of EER, {where} the interval of the teacher.
 The convolutional front end is common to both and does most of what is left.
 
 | EER, %, corpus by corpus | {lines["corpora"]} |

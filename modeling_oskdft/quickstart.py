@@ -286,7 +286,8 @@ def table(results: dict[str, Any]) -> str:
         f"| EER of level and duration alone, % | {energy} | {energy} | chance: 50 |",
         "",
         f"EER on {trials['trials']:,} trials of {trials['speakers']} speakers held out of training, across sessions; "
-        "95 % intervals by bootstrap over speakers.",
+        "95 % intervals by bootstrap over speakers. The student starts where the teacher ended, so it has had both "
+        "trainings.",
         f"{results['minutes']} minutes on {results['machine']['cores']} cores, seed {results['seed']}.",
     ]
     return "\n".join(lines)
