@@ -144,7 +144,7 @@ def teacher_config() -> HubertConfig:
     )
 
 
-def _arguments(folder: Path, seed: int, epochs: float, **fields: Any) -> OSKDFTTrainingArguments:  # noqa: ANN401
+def _arguments(folder: Path, seed: int, epochs: float, **fields: Any) -> OSKDFTTrainingArguments:
     return OSKDFTTrainingArguments(
         output_dir=str(folder),
         seed=seed,
@@ -168,7 +168,7 @@ def _teacher(
     feature_extractor: SequenceFeatureExtractor,
     folder: Path,
     seed: int,
-    epochs: float,  # noqa: ANN401
+    epochs: float,
 ) -> OSKDFTForXVector:
     """An encoder without adapters and a head, from random weights, on the speaker loss alone."""
     set_seed(seed)
@@ -185,7 +185,7 @@ def _student(
     feature_extractor: SequenceFeatureExtractor,
     folder: Path,
     seed: int,
-    epochs: float,  # noqa: ANN401
+    epochs: float,
 ) -> None:
     """The one step: distillation by prediction heads, fading, beside the speaker loss."""
     set_seed(seed)
@@ -247,7 +247,7 @@ def _verify(
     feature_extractor: SequenceFeatureExtractor,
     test: Manifest,
     trials: Trials,
-    threshold: float,  # noqa: ANN401
+    threshold: float,
 ) -> list[dict[str, Any]]:
     """The first recordings of two speakers, in other sessions than each other where the speaker is the same."""
     row_of = {name: row for row, name in enumerate(test.column("utterance_id"))}

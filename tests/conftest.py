@@ -10,15 +10,15 @@ os.environ |= {
     "TOKENIZERS_PARALLELISM": "false",
 }
 
-from pathlib import Path  # noqa: E402
+from pathlib import Path
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
-from transformers import Wav2Vec2FeatureExtractor  # noqa: E402
-from transformers.utils import logging  # noqa: E402
+import pytest
+import torch
+from transformers import Wav2Vec2FeatureExtractor
+from transformers.utils import logging
 
-from modeling_oskdft.data.manifest import Manifest, load_manifest  # noqa: E402
-from modeling_oskdft.data.synthetic_voices import write_voices  # noqa: E402
+from modeling_oskdft.data.manifest import Manifest, load_manifest
+from modeling_oskdft.data.synthetic_voices import write_voices
 
 logging.disable_progress_bar()
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -120,7 +120,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 class CropCollator:
     """Crops to a batch of tensors, each normalised as the teacher's feature extractor does it, after augmentation."""
 
-    def __init__(self, feature_extractor: SequenceFeatureExtractor) -> None:  # noqa: ANN401  (transformers has no types here)
+    def __init__(self, feature_extractor: SequenceFeatureExtractor) -> None:
         self.feature_extractor = feature_extractor
 
     def __call__(self, crops: list[Crop]) -> dict[str, torch.Tensor]:

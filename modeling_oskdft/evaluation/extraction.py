@@ -16,7 +16,7 @@ from ..modeling_oskdft import OSKDFTForXVector, shortest_input
 @torch.inference_mode()
 def embed_batch(
     verifier: OSKDFTForXVector, feature_extractor: SequenceFeatureExtractor, waveforms: Sequence[Waveform]
-) -> torch.Tensor:  # noqa: ANN401
+) -> torch.Tensor:
     """Embeddings (batch, embedding_size) of 16 kHz waveforms; a row does not depend on its neighbours."""
     inputs = feature_extractor(
         list(waveforms), sampling_rate=SAMPLING_RATE, padding=True, return_attention_mask=True, return_tensors="pt"
