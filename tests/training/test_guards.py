@@ -103,3 +103,23 @@ def test_a_killed_run_goes_on_with_the_same_bits(tmp_path, voices, feature_extra
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
     assert not list((tmp_path / "cut").glob(".partial*"))
+
+
+def test_sigterm_within_an_epoch_saves_once_and_validates_nothing(tmp_path, manifest, feature_extractor):
+    from transformers import TrainerCallback
+
+    class Kill(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    trainer = make_trainer(tmp_path, manifest, feature_extractor, callbacks=[Kill()], load_best_model_at_end=False)
+    trainer.train()
+    assert trainer.sigterm.received and trainer.state.global_step == 3
+    assert [folder.name for folder in tmp_path.glob("checkpoint-*")] == ["checkpoint-3"]
+    assert not [entry for entry in trainer.state.log_history if "eval_eer" in entry]
+    assert signal.getsignal(signal.SIGTERM) is before
+    resumed = make_trainer(tmp_path, manifest, feature_extractor)
+    resumed.train(resume_from_checkpoint=True)
+    assert len([entry for entry in resumed.state.log_history if "eval_eer" in entry]) == 2
