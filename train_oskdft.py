@@ -20,7 +20,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from modeling_oskdft import OSKDFTConfig, OSKDFTTrainer, init_student_from_teacher
 from modeling_oskdft.benchmark.measure import machine, versions, write_json
 from modeling_oskdft.cli import one_sentence_errors
-from modeling_oskdft.data.augmentation import RoomsAndNoise
+from modeling_oskdft.data.augmentation import WaveformAugmentation
 from modeling_oskdft.data.manifest import (
     Manifest,
     load_manifest,
@@ -32,6 +32,7 @@ from modeling_oskdft.evaluation.report import report_trials
 from modeling_oskdft.evaluation.scoring import make_trials, read_trials
 from modeling_oskdft.training.arguments import Recipe, read_recipe, recipe_parser
 from modeling_oskdft.training.initialization import evenly_spaced_layers
+from modeling_oskdft.training.joint_model import SpecMask
 
 
 def train(recipe: Recipe) -> dict[str, Any]:
@@ -63,9 +64,13 @@ def train(recipe: Recipe) -> dict[str, Any]:
         validation=validation,
         trials=make_trials(validation.by_speaker()),
         augmentation=augmentation(recipe),
+        spec_mask=spec_mask(recipe),
         crop_seconds=data.crop_seconds,
         max_damaged=data.max_damaged_files,
+        speeds=data.speed_perturbation or (),
     )
+    if args.start_from and checkpoint is None:
+        trainer.start_from(args.start_from)
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=checkpoint)
     seconds = time.perf_counter() - start
@@ -94,7 +99,7 @@ def train(recipe: Recipe) -> dict[str, Any]:
         write_json(results, Path(args.output_dir, "results.json"))  # whatever becomes of the test
     if test is not None:
         results["test"] = report_trials(
-            student, feature_extractor, test, read_trials(data.test_trials or "")
+            trainer.published, feature_extractor, test, read_trials(data.test_trials or "")
         ).as_dict()
     if args.should_save:
         write_json(results, Path(args.output_dir, "results.json"))
@@ -146,12 +151,22 @@ def load_test(recipe: Recipe, train_manifest: Manifest) -> Manifest:
     return test
 
 
-def augmentation(recipe: Recipe) -> RoomsAndNoise | None:
-    """Rooms and noise where the recipe names folders of them."""
+def augmentation(recipe: Recipe) -> WaveformAugmentation | None:
+    """What the student's input goes through, where the recipe asks for anything."""
     data = recipe.data
-    if data.noise_root is None and data.rir_root is None:
+    roots = (data.noise_root, data.rir_root)
+    extras = (data.clipping_probability, data.envelope_probability, data.gain_probability, data.codec_probability)
+    if not any((*roots, *extras)):
         return None
-    return RoomsAndNoise(data.noise_root, data.rir_root, data.augment_probability)
+    return WaveformAugmentation(*roots, data.augment_probability, *extras)
+
+
+def spec_mask(recipe: Recipe) -> SpecMask | None:
+    """What hides parts of the head's input, where the recipe asks for it."""
+    data = recipe.data
+    if not data.spec_mask_probability:
+        return None
+    return SpecMask(data.spec_mask_probability, data.spec_mask_features, data.spec_mask_frames)
 
 
 def checkpoint_to_resume(output_dir: str, asked: str | None) -> str | None:

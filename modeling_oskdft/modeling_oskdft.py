@@ -335,15 +335,23 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
         self._check_input(input_values, attention_mask, path)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        frame_mask = self.frame_mask(attention_mask)
-        streams = self._encode(self._project(input_values, attention_mask), frame_mask, path)
+        outputs = self.encode(self.convolve(input_values, attention_mask), self.frame_mask(attention_mask), path)
+        if not output_hidden_states:
+            outputs.hidden_states = outputs.kd_hidden_states = None
+        return outputs
+
+    def encode(self, features: Tensor, frame_mask: Tensor | None = None, path: Path = "ft") -> OSKDFTModelOutput:
+        """The rest of the way, from the output of `convolve`, with all hidden states.
+
+        features: (batch, channels, frames), before time reduction; frame_mask: as `frame_mask` gives it.
+        """
+        streams = self._run_layers(self._project(features, frame_mask), frame_mask, path)
         ft, kd = streams[-1], streams[0]
-        states = bool(output_hidden_states)
         return OSKDFTModelOutput(
             last_hidden_state=ft[-1],
-            hidden_states=tuple(ft) if states else None,
+            hidden_states=tuple(ft),
             kd_last_hidden_state=kd[-1] if path == "both" else None,
-            kd_hidden_states=tuple(kd) if states and path == "both" else None,
+            kd_hidden_states=tuple(kd) if path == "both" else None,
         )
 
     def frame_mask(self, attention_mask: Tensor | None) -> Tensor | None:
@@ -354,19 +362,21 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
         frames = feature_lengths(self.config, attention_mask.shape[-1])
         return torch.arange(frames, device=attention_mask.device) < lengths[:, None]
 
-    def _project(self, input_values: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Waveform to the input of the encoder: convolutions, time reduction, projection, SpecAugment where asked."""
-        features = self._convolve(input_values, attention_mask)
+    def _project(self, features: Tensor, frame_mask: Tensor | None) -> Tensor:
+        """Convolutional features to the input of the encoder: time reduction, projection, SpecAugment where asked."""
         if self.config.time_reduction > 1:
             features = self.time_reduction(features)
         projected = self.feature_projection(features.transpose(1, 2))
         hidden_states = projected[0] if isinstance(projected, tuple) else projected
         if self.training and hasattr(self, "masked_spec_embed"):
-            hidden_states = self._augment(hidden_states, self.frame_mask(attention_mask))
+            hidden_states = self._augment(hidden_states, frame_mask)
         return hidden_states
 
-    def _convolve(self, input_values: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """(batch, samples) to (batch, channels, frames); only GroupNorm looks beyond its frame and needs the mask."""
+    def convolve(self, input_values: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """The front end: (batch, samples) to (batch, channels, frames).
+
+        Only GroupNorm looks beyond its frame and needs the mask.
+        """
         hidden_states = input_values[:, None]
         for index, layer in enumerate(self.feature_extractor.conv_layers):
             if index == 0 and attention_mask is not None and isinstance(layer.layer_norm, nn.GroupNorm):
@@ -405,7 +415,7 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
             )
         return hidden_states
 
-    def _encode(self, hidden_states: Tensor, frame_mask: Tensor | None, path: Path) -> tuple[list[Tensor], ...]:
+    def _run_layers(self, hidden_states: Tensor, frame_mask: Tensor | None, path: Path) -> tuple[list[Tensor], ...]:
         """The encoder's own order of work, with two streams from the first adapter on.
 
         Returns the n + 1 hidden states of the asked path, or those of the kd path and of the ft path.

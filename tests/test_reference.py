@@ -99,11 +99,11 @@ def test_evaluation_takes_the_ft_path_for_every_item(case):
 def test_stages_inside_a_student(case, name):
     case = case(name)
     encoder, t = case.encoder(), case.tensors
-    features = encoder._convolve(t["wav"], None)
+    features = encoder.convolve(t["wav"])
     near(features.transpose(1, 2), t["conv_features"])
     if "time_reduced_features" in t:
         near(encoder.time_reduction(features).transpose(1, 2), t["time_reduced_features"])
-    projected = encoder._project(t["wav"], None)
+    projected = encoder._project(features, None)
     near(projected, t["projected_features"])
     near(encoder.encoder.pos_conv_embed(projected), t["pos_conv_output"])
     for index, layer in enumerate(encoder.encoder.layers):
@@ -117,9 +117,10 @@ def test_masked_layers(case, name):
     encoder, t = case.encoder(), case.tensors
     lengths = t["masked_frame_lengths"].tolist()
     assert lengths == [feature_lengths(encoder.config, length) for length in t["masked_lengths"].tolist()]
-    projected = encoder._project(t["masked_wav"], None)
-    frame_mask = torch.arange(projected.shape[1]) < torch.tensor(lengths)[:, None]
-    kd, ft = encoder._encode(projected, frame_mask, "both")
+    features = encoder.convolve(t["masked_wav"])
+    frame_mask = torch.arange(features.shape[-1]) < torch.tensor(lengths)[:, None]
+    outputs = encoder.encode(features, frame_mask, "both")
+    kd, ft = outputs.kd_hidden_states, outputs.hidden_states
     for row, length in enumerate(lengths):
         near(torch.stack(ft, 1)[row, :, :length], t["masked_ft_hidden"][row, :, :length])
         near(kd[-1][row, :length], t["masked_kd_hidden_last"][row, :length])
@@ -344,7 +345,7 @@ def test_the_joint_step(case):
         teacher_state[f"{prefix}parametrizations.weight.{new}"] = teacher_state.pop(prefix + old)
     model.load_state_dict(teacher_state)
     joint = JointModel(student, objectives).eval()
-    output = joint(t["wav"], t["labels"].long(), Teacher(model, config["target_layer_idx"])(t["wav"]))
+    output = joint(t["wav"], t["labels"].long(), Teacher(model, config["target_layer_idx"])(t["wav"]).states)
     kd_loss, ft_loss = output.kd.mean(), output.ft.mean()
     assert kd_loss.item() == pytest.approx(case.expected["kd_loss"], rel=1e-4)
     assert ft_loss.item() == pytest.approx(case.expected["ft_loss"], rel=1e-4)

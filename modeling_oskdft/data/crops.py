@@ -5,7 +5,7 @@ That is what makes a resumed run equal to an uninterrupted one, with any number 
 
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers import SequenceFeatureExtractor
 
 from ..audio import SAMPLING_RATE, Waveform, read_crop
+from .augmentation import change_speed, samples_for_speed
 from .manifest import Manifest
 
 Augmentation = Callable[[Waveform, np.random.Generator], Waveform]
@@ -37,6 +38,8 @@ class CropDataset(Dataset[Crop]):
 
     A file that cannot be read is reported, and the next readable row stands in for it; the run stops with a
     `ValueError` when more than `max_damaged` different files were met.
+    speeds: other speeds that a crop is equally often heard at, each making new speakers of all speakers: class
+    `speakers * (1 + number of the speed) + speaker`.
     """
 
     def __init__(
@@ -46,22 +49,31 @@ class CropDataset(Dataset[Crop]):
         seed: int,
         augmentation: Augmentation | None = None,
         max_damaged: int = 100,
+        speeds: Sequence[float] = (),
     ) -> None:
         self.manifest = manifest
         self.num_samples = round(crop_seconds * SAMPLING_RATE)
         if self.num_samples < 1:
             raise ValueError(f"crop_seconds is {crop_seconds}: a positive length is needed; 2 or 3 are usual.")
+        if any(not 0.5 <= speed <= 2 or speed == 1 for speed in speeds):
+            raise ValueError(f"speed_perturbation is {list(speeds)}: use factors such as 0.9 and 1.1, without 1.")
         self.seed = seed
+        self.speeds = (1.0, *speeds)
         self.augmentation = augmentation
         self.max_damaged = max_damaged
         self.utterance_ids = manifest.table.column("utterance_id")
-        label_of = {speaker: label for label, speaker in enumerate(manifest.speakers)}
+        self.speakers = manifest.speakers
+        label_of = {speaker: label for label, speaker in enumerate(self.speakers)}
         self.labels = np.asarray([label_of[speaker] for speaker in manifest.column("speaker_id")])
         # Shared with the workers, so that the limit counts files, not files a worker.
         self.damaged = torch.zeros(len(manifest), dtype=torch.bool).share_memory_()
 
     def __len__(self) -> int:
         return len(self.manifest)
+
+    def utterances_of_classes(self) -> list[int]:
+        """How many utterances each class has: the speakers in their order, once a speed."""
+        return np.bincount(self.labels, minlength=len(self.speakers)).tolist() * len(self.speeds)
 
     def __getitem__(self, item: tuple[int, int]) -> Crop:
         epoch, row = item
@@ -75,8 +87,12 @@ class CropDataset(Dataset[Crop]):
 
     def _crop(self, epoch: int, row: int) -> Crop:
         generator = crop_generator(self.seed, epoch, self.utterance_ids[row].as_py())
-        clean = read_crop(self.manifest.audio(row), self.num_samples, generator.random())
-        return Crop(waveform=self._augment(clean, generator), clean=clean, label=int(self.labels[row]))
+        number = int(generator.integers(len(self.speeds))) if len(self.speeds) > 1 else 0
+        speed = self.speeds[number]
+        heard = read_crop(self.manifest.audio(row), samples_for_speed(self.num_samples, speed), generator.random())
+        clean = change_speed(heard, speed, self.num_samples)
+        label = int(self.labels[row]) + number * len(self.speakers)
+        return Crop(waveform=self._augment(clean, generator), clean=clean, label=label)
 
     def _augment(self, clean: Waveform, generator: np.random.Generator) -> Waveform:
         """A noise or a room that cannot be read is not the crop's fault: the crop stays clean, and this is said."""

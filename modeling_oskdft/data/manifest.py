@@ -1,7 +1,6 @@
 """Which recordings there are: one Arrow table an utterance a row, from a folder, a file, or a `datasets` dataset."""
 
 import csv
-import os
 import random
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..audio import AUDIO_EXTENSIONS, AudioSource, count_samples, utterance_id
+from ..audio import AudioSource, count_samples, utterance_id
 from ..files import whole_file
+from .folders import walk_audio
 
 COLUMNS = ("utterance_id", "speaker_id", "session_id", "path", "num_samples")
 OPTIONAL_COLUMNS = ("language", "gender", "corpus", "split")
@@ -177,15 +177,6 @@ def warn_about_single_utterances(manifest: Manifest) -> None:
         )
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """Audio files below `root`, sorted, so that nothing depends on the order of the disk."""
-    for folder, folders, files in os.walk(root, followlinks=True):
-        folders.sort()
-        for name in sorted(files):
-            if name.lower().endswith(AUDIO_EXTENSIONS):
-                yield Path(folder, name)
-
-
 class _Row(NamedTuple):
     """A row of a manifest before its length is known."""
 
@@ -220,7 +211,7 @@ def _measured(rows: Iterable[_Row], max_damaged: int) -> tuple[pa.Table, list[in
 
 def _from_folder(root: Path, max_damaged: int) -> Manifest:
     def rows() -> Iterator[_Row]:
-        for file in _walk(root):
+        for file in walk_audio(root):
             path = file.relative_to(root)
             if len(path.parts) < 3:
                 raise ValueError(f"'{file}' lies too high: speaker/session/utterance below '{root}' is needed.")

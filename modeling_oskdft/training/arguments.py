@@ -89,6 +89,7 @@ class ObjectiveArguments:
     class_weight_cap: float = field(default=10.0, metadata={"help": "largest weight of a rare speaker; 0: no weights"})
     penalty_top_k: int = field(default=0, metadata={"help": "how many impostors aam_softmax penalises"})
     penalty_margin: float = field(default=0.1, metadata={"help": "angle of that penalty"})
+    sub_centres: int = field(default=1, metadata={"help": "vectors a speaker in aam_softmax; 3 is usual"})
 
 
 @dataclass
@@ -108,7 +109,17 @@ class DataArguments:
     crop_seconds: float = field(default=2.0, metadata={"help": "length of a training crop (the paper's code: 2)"})
     noise_root: str | None = field(default=None, metadata={"help": "folder laid out like MUSAN"})
     rir_root: str | None = field(default=None, metadata={"help": "folder of room impulse responses"})
-    augment_probability: float = field(default=0.6, metadata={"help": "share of crops with a room or a noise"})
+    augment_probability: float = field(default=0.6, metadata={"help": "share of crops that are augmented at all"})
+    clipping_probability: float = field(default=0.0, metadata={"help": "of these: cut at 0.5 to 0.9 of the peaks"})
+    envelope_probability: float = field(default=0.0, metadata={"help": "of these: a slow change of volume"})
+    gain_probability: float = field(default=0.0, metadata={"help": "of these: -20 to 6 dB"})
+    codec_probability: float = field(default=0.0, metadata={"help": "of these: telephone, mu-law, mp3 or ogg"})
+    speed_perturbation: list[float] | None = field(
+        default=None, metadata={"help": "other speeds, each making new speakers of all: 0.9 1.1"}
+    )
+    spec_mask_probability: float = field(default=0.0, metadata={"help": "share of crops masked before the head"})
+    spec_mask_features: int = field(default=100, metadata={"help": "widest band of features of that mask"})
+    spec_mask_frames: int = field(default=10, metadata={"help": "longest span of frames of that mask"})
     max_damaged_files: int = field(default=100, metadata={"help": "unreadable files until the run stops"})
 
 
@@ -131,6 +142,13 @@ class OSKDFTTrainingArguments(TrainingArguments):
     backbone_decay: float = field(default=0.93, metadata={"help": "shared layers: factor an epoch after the warm-up"})
     schedule_unit: str = field(default="step", metadata={"help": "step, or epoch as the authors do"})
     freeze: str = field(default="none", metadata={"help": "one of: " + ", ".join(FREEZABLE)})
+    start_from: str | None = field(
+        default=None, metadata={"help": "run or checkpoint whose student and class vectors to begin with"}
+    )
+    ema_decay: float = field(default=0.0, metadata={"help": "moving average of the weights, e.g. 0.999; 0: none"})
+    teacher_dtype: str = field(
+        default="auto", metadata={"help": "float32, bfloat16, or auto: bfloat16 in a run with bf16"}
+    )
     num_train_epochs: float = field(default=100.0, metadata={"help": "epochs"})
     per_device_train_batch_size: int = field(default=128, metadata={"help": "crops a process and step"})
     eval_strategy: str = field(default="epoch", metadata={"help": "no, steps or epoch"})
@@ -152,6 +170,8 @@ class OSKDFTTrainingArguments(TrainingArguments):
             raise ValueError(f"backbone_schedule is '{self.backbone_schedule}': use decay or cosine.")
         if self.freeze not in FREEZABLE:
             raise ValueError(f"freeze is '{self.freeze}': use one of {', '.join(FREEZABLE)}.")
+        if self.teacher_dtype not in ("auto", "float32", "bfloat16"):
+            raise ValueError(f"teacher_dtype is '{self.teacher_dtype}': use auto, float32 or bfloat16.")
         if self.eval_strategy == "no":
             self.load_best_model_at_end = False
         if not torch.cuda.is_available():
@@ -159,6 +179,11 @@ class OSKDFTTrainingArguments(TrainingArguments):
         if not sys.stderr.isatty():
             self.disable_tqdm = True
         super().__post_init__()
+
+    @property
+    def teacher_in_bfloat16(self) -> bool:
+        """Whether the teacher's states are computed in bfloat16."""
+        return self.teacher_dtype == "bfloat16" or (self.teacher_dtype == "auto" and bool(self.bf16))
 
 
 @dataclass

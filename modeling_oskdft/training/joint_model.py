@@ -23,13 +23,49 @@ class JointOutput(NamedTuple):
     kd: WeightedLoss | None
 
 
+class SpecMask(nn.Module):
+    """Hides a band of features and a span of frames of the head's input (SpecAugment, Park et al., 2019).
+
+    Each item with `probability`; widths are drawn from 0 to `features` and 0 to `frames`, the authors' 100 and 10.
+    """
+
+    def __init__(self, probability: float, features: int = 100, frames: int = 10) -> None:
+        super().__init__()
+        self.probability, self.features, self.frames = probability, features, frames
+
+    def forward(self, hidden_states: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """hidden_states: each (batch, frames, hidden); all get the same mask, as the head mixes them."""
+        batch, frames, width = hidden_states[0].shape
+        device = hidden_states[0].device
+        masked = torch.rand(batch, 1, device=device) < self.probability
+        span = masked & _span(batch, frames, self.frames, device)
+        band = masked & _span(batch, width, self.features, device)
+        hidden = span[:, :, None] | band[:, None, :]
+        return tuple(state.masked_fill(hidden, 0.0) for state in hidden_states)
+
+
+def _span(batch: int, length: int, widest: int, device: torch.device) -> Tensor:
+    """(batch, length), True along one span a row, 0 to `widest` long."""
+    size = torch.randint(0, min(widest, length) + 1, (batch, 1), device=device)
+    start = (torch.rand(batch, 1, device=device) * (length - size + 1)).long()
+    place = torch.arange(length, device=device)
+    return (place >= start) & (place < start + size)
+
+
 class JointModel(nn.Module):
     """A student and its objectives.
 
     freeze: "feature_encoder" keeps the convolutional front end as it is, "encoder" everything but the head.
+    spec_mask: what hides parts of the head's input in training.
     """
 
-    def __init__(self, student: OSKDFTForXVector, objectives: Objectives, freeze: str = "none") -> None:
+    def __init__(
+        self,
+        student: OSKDFTForXVector,
+        objectives: Objectives,
+        freeze: str = "none",
+        spec_mask: SpecMask | None = None,
+    ) -> None:
         super().__init__()
         if freeze not in FREEZABLE:
             raise ValueError(f"freeze is '{freeze}': use one of {', '.join(FREEZABLE)}.")
@@ -39,6 +75,7 @@ class JointModel(nn.Module):
             )
         self.student = student
         self.objectives = objectives
+        self.spec_mask = spec_mask
         self.frozen_encoder = freeze == "encoder"
         if self.frozen_encoder:
             student.oskdft.requires_grad_(False)
@@ -53,15 +90,24 @@ class JointModel(nn.Module):
         return self
 
     def forward(
-        self, input_values: Tensor, labels: Tensor, teacher_states: Sequence[Tensor] | None = None
+        self,
+        input_values: Tensor,
+        labels: Tensor,
+        teacher_states: Sequence[Tensor] | None = None,
+        conv_features: Tensor | None = None,
     ) -> JointOutput:
-        """input_values: (batch, samples) of one length; labels: (batch,); teacher_states: see `KDObjective`."""
-        kd_objective = self.objectives.kd
-        path = "ft" if kd_objective is None else "both"
-        outputs = self.student.oskdft(input_values, path=path, output_hidden_states=True, return_dict=True)
-        embeddings = self.student.head(outputs.hidden_states)
+        """input_values: (batch, samples) of one length; labels: (batch,); teacher_states: see `KDObjective`.
+
+        conv_features: what the front end makes of `input_values`, where the teacher has computed it already.
+        """
+        encoder, kd_objective = self.student.oskdft, self.objectives.kd
+        features = encoder.convolve(input_values) if conv_features is None else conv_features
+        outputs = encoder.encode(features, path="ft" if kd_objective is None else "both")
+        heard = outputs.hidden_states
+        if self.spec_mask is not None and self.training:
+            heard = self.spec_mask(heard)
         kd = None if kd_objective is None else kd_objective(outputs.kd_hidden_states, teacher_states)
-        return JointOutput(self.objectives.speaker(embeddings, labels), kd)
+        return JointOutput(self.objectives.speaker(self.student.head(heard), labels), kd)
 
     def activation_checkpointing_enable(self, **kwargs: object) -> None:
         """What the Trainer calls on its model, by the name of its version: passed on to the student."""
@@ -88,15 +134,39 @@ class JointModel(nn.Module):
         return groups
 
 
+class TeacherOutput(NamedTuple):
+    """The target states, each (batch, frames, hidden), and the front end's output where the student shares it."""
+
+    states: tuple[Tensor, ...]
+    conv_features: Tensor | None
+
+
+def same_front_end(student: OSKDFTForXVector, teacher: PreTrainedModel) -> bool:
+    """Whether the student's convolutions are the teacher's, number for number."""
+    own, theirs = student.oskdft.feature_extractor.state_dict(), teacher.feature_extractor.state_dict()
+    return own.keys() == theirs.keys() and all(
+        value.shape == theirs[name].shape and bool((value == theirs[name].to(value)).all())
+        for name, value in own.items()
+    )
+
+
 class Teacher:
     """A frozen encoder, cut to the deepest hidden state that is asked of it.
 
     The model is taken over, not copied: a second large encoder would be as large again.
     Not a module: no optimiser, checkpoint or wrapper can find it. Hidden states are counted as the student's are: 0 is
     the input of the first layer, and the last one is `last_hidden_state`, for both norm orders.
+    dtype: bfloat16 computes in it (norms stay float32). shares_front_end: hand on the output of the convolutions,
+    which a student with the same frozen ones and the same input need not compute again.
     """
 
-    def __init__(self, model: PreTrainedModel, target_layers: Sequence[int]) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        target_layers: Sequence[int],
+        dtype: torch.dtype = torch.float32,
+        shares_front_end: bool = False,
+    ) -> None:
         depth = model.config.num_hidden_layers
         for layer in target_layers:
             if not 0 <= layer <= depth:
@@ -108,17 +178,32 @@ class Teacher:
             model.encoder.layers = model.encoder.layers[:deepest]
             model.config.num_hidden_layers = deepest
         self.model = model.requires_grad_(False).eval()
+        self.dtype = dtype
+        self.shares_front_end = shares_front_end
+        self._conv_features: Tensor | None = None
+        if shares_front_end:
+            self.model.feature_extractor.register_forward_hook(self._keep)
 
     def to(self, device: torch.device) -> "Teacher":
         """Move the encoder."""
         self.model.to(device)
         return self
 
-    @torch.no_grad()
-    def __call__(self, input_values: Tensor) -> tuple[Tensor, ...]:
-        """(batch, samples) to the target states, each (batch, frames, hidden)."""
-        outputs = self.model(input_values, output_hidden_states=True)
+    def _keep(self, module: nn.Module, inputs: Any, output: Tensor) -> None:  # noqa: ANN401  (torch's own)
+        self._conv_features = output
+
+    def __call__(self, input_values: Tensor) -> TeacherOutput:
+        """(batch, samples) to what the step needs; copies, because tensors of inference mode cannot meet autograd."""
+        with torch.inference_mode(), self._precision(input_values.device):
+            outputs = self.model(input_values, output_hidden_states=True)
         states = list(outputs.hidden_states)
         if self.needs_last:
             states[-1] = outputs.last_hidden_state
-        return tuple(states[layer] for layer in self.target_layers)
+        features, self._conv_features = self._conv_features, None
+        return TeacherOutput(
+            tuple(states[layer].clone() for layer in self.target_layers),
+            None if features is None else features.clone(),
+        )
+
+    def _precision(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)

@@ -79,7 +79,8 @@ class AAMSoftmax(SpeakerObjective):
 
     The target's logit is `scale * cos(theta + margin)`, and beyond theta + margin = pi its linear continuation, so
     that it keeps falling (the authors' newer code lost this). The `penalty_top_k` largest other cosines are read as
-    `cos(theta - penalty_margin)`. Margin 0.2 and scale 30 are the paper's.
+    `cos(theta - penalty_margin)`. Margin 0.2 and scale 30 are the paper's. With `sub_centres` a speaker has so many
+    vectors and each crop is held against the nearest (sub-center ArcFace, Deng et al., 2020).
 
     embeddings (batch, embedding_size) and labels (batch,) in; `WeightedLoss` out. State: `weight`, the class vectors,
     which are centroids of the training speakers: kept for resuming, never published.
@@ -94,15 +95,19 @@ class AAMSoftmax(SpeakerObjective):
         weights: Tensor | None = None,
         penalty_top_k: int = 0,
         penalty_margin: float = 0.0,
+        sub_centres: int = 1,
     ) -> None:
         super().__init__(num_speakers, weights)
+        if sub_centres < 1:
+            raise ValueError(f"sub_centres is {sub_centres}: a speaker has at least 1.")
         if not 0 <= margin < math.pi:
             raise ValueError(f"margin is {margin}: an angle of 0 to below pi is needed; the paper's is 0.2.")
         if not 0 <= penalty_top_k < num_speakers:
             raise ValueError(f"penalty_top_k is {penalty_top_k}: there are {num_speakers - 1} other speakers.")
         self.margin, self.scale = margin, scale
         self.penalty_top_k, self.penalty_margin = penalty_top_k, penalty_margin
-        self.weight = nn.Parameter(torch.empty(num_speakers, embedding_size))
+        self.sub_centres = sub_centres
+        self.weight = nn.Parameter(torch.empty(num_speakers * sub_centres, embedding_size))
         nn.init.xavier_normal_(self.weight)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> WeightedLoss:
@@ -110,6 +115,7 @@ class AAMSoftmax(SpeakerObjective):
         self.check(labels)
         with torch.autocast(embeddings.device.type, enabled=False):
             cosine = F.linear(F.normalize(embeddings.float()), F.normalize(self.weight.float()))
+            cosine = cosine.unflatten(1, (self.num_speakers, self.sub_centres)).amax(2)
             return self.weigh(self.scale * self._with_margins(cosine, labels), labels)
 
     def _with_margins(self, cosine: Tensor, labels: Tensor) -> Tensor:

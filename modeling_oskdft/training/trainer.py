@@ -4,7 +4,8 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
-    PreTrainedConfig,
     PreTrainedModel,
     PrinterCallback,
     ProgressCallback,
     SequenceFeatureExtractor,
     Trainer,
 )
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import TrainerState
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
 
 from ..data.crops import Augmentation, CropCollator, CropDataset, EpochSampler
 from ..data.manifest import Manifest
@@ -30,78 +32,16 @@ from ..evaluation.scoring import Trials, score_trials
 from ..files import whole_folder
 from ..modeling_oskdft import OSKDFTForXVector, shortest_input
 from .arguments import ObjectiveArguments, OSKDFTTrainingArguments
+from .averaging import WeightAverage
+from .building import build_objectives
 from .guards import NonFiniteGuard, SaveOnSigterm
-from .initialization import thirds
-from .joint_model import JointModel, JointOutput, Teacher
-from .objectives import (
-    AAMSoftmax,
-    KDObjective,
-    LastLayerMSE,
-    LayerwiseHeads,
-    LayerwiseProjection,
-    LinearSoftmax,
-    Objectives,
-    SpeakerObjective,
-    class_weights,
-)
+from .joint_model import JointModel, JointOutput, SpecMask, Teacher, same_front_end
 from .progress import LogLines, ProgressBarWithLogLines
 from .schedules import KD_SCHEDULES, Clock, cosine, warmup_then_decay
 
 OBJECTIVES_NAME = "objectives.safetensors"
+EMA_NAME = "ema.safetensors"
 INCOMPLETE = ".incomplete"
-
-
-def build_objectives(
-    arguments: ObjectiveArguments, student: OSKDFTForXVector, train: Manifest, teacher_config: PreTrainedConfig | None
-) -> Objectives:
-    """The objectives that a recipe asks for. teacher_config: of the encoder, or None when `kd_weight` is 0."""
-    kd = _kd_objective(arguments, student, teacher_config) if arguments.kd_weight else None
-    return Objectives(_speaker_objective(arguments, student.config.embedding_size, train), kd)
-
-
-def _speaker_objective(arguments: ObjectiveArguments, embedding_size: int, train: Manifest) -> SpeakerObjective:
-    utterances = train.by_speaker()
-    counts = [len(utterances[speaker]) for speaker in train.speakers]
-    weights = class_weights(counts, arguments.class_weight_cap) if arguments.class_weight_cap else None
-    if arguments.speaker_objective == "linear_softmax":
-        return LinearSoftmax(embedding_size, len(counts), weights)
-    if arguments.speaker_objective != "aam_softmax":
-        raise ValueError(f"speaker_objective is '{arguments.speaker_objective}': use aam_softmax or linear_softmax.")
-    return AAMSoftmax(
-        embedding_size,
-        len(counts),
-        arguments.margin,
-        arguments.scale,
-        weights,
-        arguments.penalty_top_k,
-        arguments.penalty_margin,
-    )
-
-
-def _kd_objective(
-    arguments: ObjectiveArguments, student: OSKDFTForXVector, teacher_config: PreTrainedConfig | None
-) -> KDObjective:
-    if teacher_config is None:
-        raise ValueError(f"kd_weight is {arguments.kd_weight} without a teacher: name one, or set kd_weight to 0.")
-    config = student.config.encoder_config
-    depth, widths = teacher_config.num_hidden_layers, (config.hidden_size, teacher_config.hidden_size)
-    reduction = student.config.time_reduction
-    targets = arguments.kd_target_layers or thirds(depth)
-    if arguments.kd_objective == "last_layer_mse":
-        if arguments.kd_target_layers not in (None, [depth]):
-            raise ValueError(
-                f"kd_target_layers is {arguments.kd_target_layers} with last_layer_mse, whose target is the last "
-                f"state, {depth}: leave it out, or use layerwise_heads."
-            )
-        return LastLayerMSE(depth, arguments.mse_scale)
-    if arguments.kd_objective == "layerwise_heads":
-        return LayerwiseHeads(*widths, targets, arguments.cos_lambda, arguments.kd_reduction, reduction)
-    if arguments.kd_objective == "layerwise_projection":
-        targets = arguments.kd_target_layers or list(range(1, config.num_hidden_layers + 1))
-        return LayerwiseProjection(*widths, targets, arguments.hint_lambda, reduction)
-    raise ValueError(
-        f"kd_objective is '{arguments.kd_objective}': use last_layer_mse, layerwise_heads or layerwise_projection."
-    )
 
 
 class OSKDFTTrainer(Trainer):
@@ -135,13 +75,16 @@ class OSKDFTTrainer(Trainer):
         validation: Manifest | None = None,
         trials: Trials | None = None,
         augmentation: Augmentation | None = None,
+        spec_mask: SpecMask | None = None,
         crop_seconds: float = 2.0,
         max_damaged: int = 100,
+        speeds: Sequence[float] = (),
         **kwargs: Any,
     ) -> None:
-        objectives = build_objectives(objective_arguments, student, train, teacher and teacher.config)
-        joint = JointModel(student, objectives, args.freeze)
-        dataset = CropDataset(train, crop_seconds, args.seed, augmentation, max_damaged)
+        dataset = CropDataset(train, crop_seconds, args.seed, augmentation, max_damaged, speeds)
+        counts = dataset.utterances_of_classes()
+        objectives = build_objectives(objective_arguments, student, counts, teacher and teacher.config)
+        joint = JointModel(student, objectives, args.freeze, spec_mask)
         batch = args.per_device_train_batch_size * args.world_size
         if args.n_gpu > 1:
             raise ValueError(
@@ -165,7 +108,9 @@ class OSKDFTTrainer(Trainer):
             )
         self.teacher = None
         if objectives.kd is not None and teacher is not None:
-            self.teacher = Teacher(teacher, objectives.kd.target_layers).to(args.device)
+            shared = args.freeze == "feature_encoder" and augmentation is None and same_front_end(student, teacher)
+            precision = torch.bfloat16 if args.teacher_in_bfloat16 else torch.float32
+            self.teacher = Teacher(teacher, objectives.kd.target_layers, precision, shared).to(args.device)
         self.objective_arguments = objective_arguments
         self.validation, self.trials = validation, trials
         self._sums: dict[str, Tensor] = {}
@@ -185,13 +130,21 @@ class OSKDFTTrainer(Trainer):
             self.add_callback(NonFiniteGuard(args.max_nonfinite_steps))
         self.sigterm = SaveOnSigterm()
         self.add_callback(self.sigterm)
+        self.average = WeightAverage(student, args.ema_decay) if args.ema_decay else None
+        if self.average is not None:
+            self.add_callback(self.average)
         # Both losses are divided by the weight of the whole batch here: transformers must not divide again.
         self.model_accepts_loss_kwargs = True
 
     @property
     def student(self) -> OSKDFTForXVector:
-        """The student, out of any wrapper."""
-        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False).student
+        """The student that the optimiser moves, out of any wrapper."""
+        return self.joint.student
+
+    @property
+    def published(self) -> OSKDFTForXVector:
+        """The student that is evaluated and published: the moving average where there is one."""
+        return self.student if self.average is None else self.average.student
 
     def train(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  (transformers' own)
         """As in transformers; after SIGTERM, `sigterm.received` is true and a checkpoint was saved."""
@@ -211,8 +164,8 @@ class OSKDFTTrainer(Trainer):
     ) -> Any:  # noqa: ANN401  (transformers' own return)
         """kd_weight(t) * kd_loss + ft_loss, each a mean over all processes and accumulation steps."""
         heard_by_teacher = inputs.pop("teacher_input_values", inputs["input_values"])
-        states = None if self.teacher is None else self.teacher(heard_by_teacher)
-        output: JointOutput = model(inputs["input_values"], inputs["labels"], states)
+        states, features = (None, None) if self.teacher is None else self.teacher(heard_by_teacher)
+        output: JointOutput = model(inputs["input_values"], inputs["labels"], states, features)
         totals = self._batch_totals([inputs]) if num_items_in_batch is None else num_items_in_batch
         # DDP averages gradients over processes; the weights are already those of all of them.
         share = self.args.world_size / totals
@@ -260,6 +213,7 @@ class OSKDFTTrainer(Trainer):
                 betas=(args.adam_beta1, args.adam_beta2),
                 eps=args.adam_epsilon,
                 weight_decay=args.weight_decay,
+                fused=True,
             )
         return self.optimizer
 
@@ -341,7 +295,7 @@ class OSKDFTTrainer(Trainer):
         if self.validation is None or self.trials is None:
             raise ValueError("evaluate was called without validation data: give the Trainer validation and trials.")
         embeddings = extract_embeddings(
-            self.student,
+            self.published,
             self.processing_class,
             self.validation,
             progress=not self.args.disable_tqdm,
@@ -361,35 +315,68 @@ class OSKDFTTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         folder = output_dir or self.args.output_dir
+        is_checkpoint = Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR)
         with whole_folder(folder) as aside:
-            self.student.save_pretrained(aside)
+            (self.student if is_checkpoint else self.published).save_pretrained(aside)
             self.processing_class.save_pretrained(aside)
-            if Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR):
-                objectives = {name: value.contiguous() for name, value in self.joint.objectives.state_dict().items()}
-                metadata = {"speakers": self._speakers_digest()}
-                save_file(objectives, os.path.join(aside, OBJECTIVES_NAME), metadata)
+            if is_checkpoint:
+                _save_state(self.joint.objectives, aside / OBJECTIVES_NAME, speakers=self._speakers_digest())
+            if is_checkpoint and self.average is not None:
+                _save_state(self.average.student, aside / EMA_NAME)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Read through `from_pretrained`, because key names on disk depend on where a model was first loaded from."""
-        student = OSKDFTForXVector.from_pretrained(resume_from_checkpoint, dtype=torch.float32)
+        checkpoint = Path(resume_from_checkpoint)
+        student = OSKDFTForXVector.from_pretrained(checkpoint, dtype=torch.float32)
         self.student.load_state_dict(student.state_dict())
-        path = os.path.join(resume_from_checkpoint, OBJECTIVES_NAME)
-        objectives = load_file(path)
-        with safe_open(path, "pt") as file:
-            same_speakers = (file.metadata() or {}).get("speakers") == self._speakers_digest()
         try:
-            if not same_speakers:
+            if not self._has_same_speakers(checkpoint):
                 raise RuntimeError  # vectors of as many other people
-            self.joint.objectives.load_state_dict(objectives)
+            self.joint.objectives.load_state_dict(load_file(checkpoint / OBJECTIVES_NAME))
+            if self.average is not None:
+                self.average.student.load_state_dict(load_file(checkpoint / EMA_NAME))
+        except (RuntimeError, FileNotFoundError):
+            raise ValueError(
+                f"The objectives in '{checkpoint}' are not those of this recipe: resume with the recipe and the data "
+                "that the run was started with."
+            ) from None
+
+    def start_from(self, run: str | Path) -> None:
+        """Begin with the weights of another run instead of the teacher's: of its best checkpoint, averaged if it is.
+
+        Its class vectors are taken as well where the speakers are the same, else they start anew. Raises
+        `FileNotFoundError` for a folder without a checkpoint, `ValueError` for a student of another shape.
+        """
+        checkpoint = best_checkpoint(run)
+        student = OSKDFTForXVector.from_pretrained(checkpoint, dtype=torch.float32)
+        if (checkpoint / EMA_NAME).is_file():
+            student.load_state_dict(load_file(checkpoint / EMA_NAME))
+        try:
+            self.student.load_state_dict(student.state_dict())
         except RuntimeError:
             raise ValueError(
-                f"The objectives in '{resume_from_checkpoint}' are not those of this recipe: resume with the recipe "
-                "and the data that the run was started with."
+                f"The student in '{checkpoint}' has another shape than this recipe's: start from a run whose student "
+                "fields are the same."
             ) from None
+        if self.average is not None:
+            self.average.student.load_state_dict(self.student.state_dict())
+        stored = load_file(checkpoint / OBJECTIVES_NAME)
+        own = self.joint.objectives.speaker.state_dict(prefix="speaker.")
+        if self._has_same_speakers(checkpoint) and all(
+            name in stored and stored[name].shape == value.shape for name, value in own.items()
+        ):
+            self.joint.objectives.load_state_dict({name: stored[name] for name in own}, strict=False)
+        else:
+            warnings.warn(f"The class vectors start anew: '{checkpoint}' has other speakers.", stacklevel=2)
+
+    def _has_same_speakers(self, checkpoint: Path) -> bool:
+        with safe_open(checkpoint / OBJECTIVES_NAME, "pt") as file:
+            return (file.metadata() or {}).get("speakers") == self._speakers_digest()
 
     def _speakers_digest(self) -> str:
         """Of the classes in their order: class vectors mean nothing to other speakers."""
-        return hashlib.sha256("\n".join(self.train_dataset.manifest.speakers).encode()).hexdigest()
+        classes = [f"{speed:g} {one}" for speed in self.train_dataset.speeds for one in self.train_dataset.speakers]
+        return hashlib.sha256("\n".join(classes).encode()).hexdigest()
 
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(self.state.best_model_checkpoint)
@@ -429,3 +416,23 @@ class OSKDFTTrainer(Trainer):
                 best_model_checkpoint=self.state.best_model_checkpoint,
             )
         self.accelerator.wait_for_everyone()
+
+
+def _save_state(module: nn.Module, path: Path, **metadata: str) -> None:
+    save_file({name: value.contiguous() for name, value in module.state_dict().items()}, path, metadata or None)
+
+
+def best_checkpoint(run: str | Path) -> Path:
+    """The checkpoint that a run selected, or its last one; a checkpoint itself is its own.
+
+    Raises `FileNotFoundError` when there is none.
+    """
+    folder = Path(run)
+    if (folder / OBJECTIVES_NAME).is_file():
+        return folder
+    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    if last is None:
+        raise FileNotFoundError(f"There is no checkpoint in '{run}': give the output_dir of a run, or a checkpoint.")
+    best = TrainerState.load_from_json(str(Path(last, TRAINER_STATE_NAME))).best_model_checkpoint
+    chosen = folder / Path(best).name if best else Path(last)  # the run may have moved since
+    return chosen if chosen.is_dir() else Path(last)

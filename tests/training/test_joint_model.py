@@ -3,7 +3,7 @@ import torch
 
 from modeling_oskdft import OSKDFTConfig, init_student_from_teacher
 from modeling_oskdft.modeling_oskdft import adapter_parameters
-from modeling_oskdft.training.joint_model import JointModel, Teacher
+from modeling_oskdft.training.joint_model import JointModel, SpecMask, Teacher, same_front_end
 from modeling_oskdft.training.objectives import AAMSoftmax, LastLayerMSE, LayerwiseHeads, Objectives
 from tests.tiny import SHAPES, tiny_teacher, waves
 
@@ -21,7 +21,7 @@ def test_one_step_reaches_every_parameter_and_never_the_teacher(shape):
     model, encoder = joint(shape)
     teacher = Teacher(encoder, [1, 3, 4])
     waveforms, _ = waves(4000, 4000)
-    output = model.train()(waveforms, torch.tensor([0, 3]), teacher(waveforms))
+    output = model.train()(waveforms, torch.tensor([0, 3]), teacher(waveforms).states)
     (output.kd.mean() + output.ft.mean()).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in encoder.parameters())
@@ -37,7 +37,7 @@ def test_a_cut_teacher_gives_the_whole_teacher_s_states(shape, targets):
     expected = [*outputs.hidden_states[:-1], outputs.last_hidden_state]
     teacher = Teacher(tiny_teacher(*shape), targets)
     assert len(teacher.model.encoder.layers) == max(targets)
-    for layer, state in zip(targets, teacher(waveforms), strict=True):
+    for layer, state in zip(targets, teacher(waveforms).states, strict=True):
         assert torch.equal(state, expected[layer])
         assert not state.requires_grad
 
@@ -50,8 +50,8 @@ def test_a_target_that_does_not_exist_is_named():
 def test_without_distillation_there_is_no_kd_path():
     model, _ = joint(kd=False)
     asked = []
-    forward = model.student.oskdft.forward
-    model.student.oskdft.forward = lambda *a, **k: asked.append(k["path"]) or forward(*a, **k)
+    encode = model.student.oskdft.encode
+    model.student.oskdft.encode = lambda *a, **k: asked.append(k["path"]) or encode(*a, **k)
     assert model(waves(4000, 4000)[0], torch.tensor([0, 1])).kd is None
     assert asked == ["ft"]
 
@@ -61,7 +61,7 @@ def test_the_kd_loss_is_zero_for_a_student_with_all_layers():
     config = OSKDFTConfig.from_teacher(teacher.config, [0, 1, 2, 3])
     model = JointModel(init_student_from_teacher(teacher, config), Objectives(AAMSoftmax(192, 4), LastLayerMSE(4)))
     waveforms, _ = waves(4000, 4000)
-    output = model.eval()(waveforms, torch.tensor([0, 1]), Teacher(teacher, [4])(waveforms))
+    output = model.eval()(waveforms, torch.tensor([0, 1]), Teacher(teacher, [4])(waveforms).states)
     assert float(output.kd.mean().detach()) == 0.0
 
 
@@ -102,3 +102,66 @@ def test_bad_freezing_is_named():
         joint(freeze="encoder")
     with pytest.raises(ValueError, match="freeze is 'all'"):
         joint(freeze="all")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_shared_front_end_gives_the_same_losses_and_gradients(shape):
+    model, encoder = joint(shape, freeze="feature_encoder")
+    assert same_front_end(model.student, encoder)
+    teacher = Teacher(encoder, [1, 3, 4], shares_front_end=True)
+    waveforms, labels = waves(4000, 4000)[0], torch.tensor([0, 3])
+    states, features = teacher(waveforms)
+    assert features is not None and not features.is_inference()
+    gradients = []
+    for given in (features, None):
+        model.zero_grad()
+        output = model.eval()(waveforms, labels, states, given)
+        (output.kd.mean() + output.ft.mean()).backward()
+        gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-4, atol=1e-6)
+
+
+def test_another_front_end_is_seen():
+    model, encoder = joint()
+    assert same_front_end(model.student, encoder)
+    with torch.no_grad():
+        model.student.oskdft.feature_extractor.conv_layers[2].conv.weight[0, 0, 0] += 1e-3
+    assert not same_front_end(model.student, encoder)
+    assert not same_front_end(model.student, tiny_teacher("wav2vec2", True, "layer"))
+
+
+def test_a_bfloat16_teacher_is_close_and_hands_on_what_autograd_takes():
+    waveforms, _ = waves(8000, 8000)
+    exact = Teacher(tiny_teacher(), [2, 4])(waveforms).states
+    rough = Teacher(tiny_teacher(), [2, 4], torch.bfloat16)(waveforms).states
+    for one, other in zip(exact, rough, strict=True):
+        assert not torch.equal(one, other.float())
+        assert float((one - other.float()).norm() / one.norm()) < 0.02
+        (other * torch.ones(32, requires_grad=True)).sum().backward()
+
+
+def test_the_spec_mask_hides_the_same_band_and_span_of_every_state():
+    states = [torch.ones(400, 20, 32), 2 * torch.ones(400, 20, 32)]
+    first, second = SpecMask(0.5, features=8, frames=4)(states)
+    assert torch.equal(second, 2 * first)
+    hidden = first == 0
+    frames, band = hidden.all(2).sum(1), hidden.all(1).sum(1)
+    assert int(frames.max()) == 4 and int(band.max()) == 8 and int(frames.min()) == 0
+    untouched = float((~hidden.flatten(1).any(1)).float().mean())
+    assert 0.42 < untouched < 0.62  # half are not drawn, and 1 in 45 of the others has both widths 0
+    assert all(bool((row[:, 0].diff().abs().sum() <= 2).all()) for row in hidden.int())
+    assert SpecMask(0.0)(states)[0].equal(states[0])
+
+
+def test_the_spec_mask_is_for_training_alone():
+    model, encoder = joint(kd=False)
+    model.spec_mask = SpecMask(1.0)
+    waveforms, labels = waves(4000, 4000)[0], torch.tensor([0, 1])
+    plain = JointModel(model.student, model.objectives)
+    assert torch.equal(model.eval()(waveforms, labels).ft.total, plain.eval()(waveforms, labels).ft.total)
+    for module in (model, plain):
+        module.train()
+        module.student.eval()
+    assert not torch.equal(model(waveforms, labels).ft.total, plain(waveforms, labels).ft.total)

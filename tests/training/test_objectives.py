@@ -65,6 +65,15 @@ def test_the_target_is_never_its_own_impostor():
     assert float(ours[0, 0]) == pytest.approx(math.cos(math.acos(-0.9) + 0.2), abs=1e-5)
 
 
+def test_a_crop_is_held_against_the_nearest_of_its_sub_centres():
+    loss = AAMSoftmax(2, 2, margin=0.0, scale=1.0, sub_centres=2)
+    loss.weight.data = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])  # two vectors a speaker
+    embeddings = torch.tensor([[3.0, 4.0]])  # cosines 0.6, 0.8 with speaker 0, -0.6, -0.8 with speaker 1
+    expected = -math.log(math.exp(0.8) / (math.exp(0.8) + math.exp(-0.6)))
+    assert float(loss(embeddings, torch.tensor([0])).total) == pytest.approx(expected, abs=1e-6)
+    assert set(loss.state_dict()) == set(AAMSoftmax(2, 2).state_dict())
+
+
 @pytest.mark.parametrize("make", [lambda w: AAMSoftmax(8, 5, weights=w), lambda w: LinearSoftmax(8, 5, w)])
 def test_weights_weigh_and_parts_add_up(make):
     embeddings, labels = batch(10)
@@ -95,6 +104,7 @@ def test_a_label_out_of_range_gets_a_sentence(make, label):
     [
         (lambda: AAMSoftmax(8, 5, margin=4.0), "margin is 4.0"),
         (lambda: AAMSoftmax(8, 5, penalty_top_k=5), "penalty_top_k is 5: there are 4 other"),
+        (lambda: AAMSoftmax(8, 5, sub_centres=0), "sub_centres is 0"),
         (lambda: AAMSoftmax(8, 5, weights=torch.ones(4)), "4 class weights were given for 5 speakers"),
         (lambda: LayerwiseHeads(8, 8, [1], reduction="median"), "reduction is 'median'"),
     ],

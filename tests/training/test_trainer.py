@@ -19,7 +19,18 @@ def hiss(waveform, generator):
     return waveform + 0.01 * generator.normal(size=len(waveform)).astype("float32")
 
 
-def make_trainer(folder, manifest, feature_extractor, objectives=None, validate=True, callbacks=None, **arguments):
+def make_trainer(
+    folder,
+    manifest,
+    feature_extractor,
+    objectives=None,
+    validate=True,
+    callbacks=None,
+    augmentation=hiss,
+    speeds=(),
+    spec_mask=None,
+    **arguments,
+):
     torch.manual_seed(0)
     teacher = tiny_teacher("hubert", True, "group", hidden_dropout=0.1, attention_dropout=0.1)
     config = OSKDFTConfig.from_teacher(teacher.config, [0, 1], adapter_size=8, head_type="statistics_pooling")
@@ -48,8 +59,10 @@ def make_trainer(folder, manifest, feature_extractor, objectives=None, validate=
         teacher=teacher,
         validation=validation if validate else None,
         trials=make_trials(validation.by_speaker()) if validate else None,
-        augmentation=hiss,
+        augmentation=augmentation,
+        spec_mask=spec_mask,
         crop_seconds=0.5,
+        speeds=speeds,
         callbacks=callbacks,
     )
 
@@ -145,12 +158,7 @@ def test_the_best_checkpoint_is_loaded_at_the_end(tmp_path, manifest, feature_ex
 def test_resuming_with_other_speakers_is_refused(tmp_path, manifest, feature_extractor):
     make_trainer(tmp_path, manifest, feature_extractor, max_steps=7).train()
     trainer = make_trainer(tmp_path, manifest, feature_extractor)
-    names = trainer.train_dataset.manifest.table.column("speaker_id").to_pylist()
-    import pyarrow as pa
-
-    others = pa.array([name.replace("voice", "person") for name in names])
-    table = trainer.train_dataset.manifest.table.set_column(1, "speaker_id", others)
-    trainer.train_dataset.manifest = type(manifest)(table, manifest.root)
+    trainer.train_dataset.speakers = [f"other {name}" for name in trainer.train_dataset.speakers]
     with pytest.raises(ValueError, match="are not those of this recipe"):
         trainer.train(resume_from_checkpoint=True)
 
@@ -303,3 +311,150 @@ def test_bad_settings_are_named(tmp_path, manifest, feature_extractor):
     with pytest.raises(ValueError, match="without validation data"):
         make_trainer(tmp_path, manifest, feature_extractor, validate=False).evaluate()
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def test_the_average_is_the_one_computed_by_hand(tmp_path, manifest, feature_extractor):
+    seen = []
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            seen.append({name: value.clone() for name, value in trainer.student.state_dict().items()})
+
+    trainer = make_trainer(tmp_path, manifest, feature_extractor, validate=False, max_steps=5, ema_decay=0.3)
+    expected = {name: value.clone() for name, value in trainer.student.state_dict().items()}
+    trainer.add_callback(Watch())
+    trainer.train()
+    for step, values in enumerate(seen, start=1):
+        decay = min(0.3, (1 + step) / (10 + step))
+        for name, value in values.items():
+            if value.is_floating_point():
+                expected[name] = decay * expected[name] + (1 - decay) * value
+    for name, value in trainer.published.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
+    assert not torch.equal(trainer.published.head.projection.weight, trainer.student.head.projection.weight)
+
+
+def test_the_average_is_saved_resumed_evaluated_and_published(tmp_path, manifest, feature_extractor):
+    settings = {"ema_decay": 0.9, "load_best_model_at_end": False}
+    whole = make_trainer(tmp_path / "whole", manifest, feature_extractor, **settings)
+    whole.train()
+    cut = make_trainer(tmp_path / "cut", manifest, feature_extractor, callbacks=[StopAt(7)], **settings)
+    cut.train()
+    resumed = make_trainer(tmp_path / "cut", manifest, feature_extractor, **settings)
+    resumed.train(resume_from_checkpoint=True)
+    assert_same(resumed.published.state_dict(), whole.published.state_dict())
+    last = max((tmp_path / "whole").glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
+    assert_same(load_file(last / "ema.safetensors"), dict(whole.published.state_dict()))
+    evaluated = []
+    whole.student.forward = lambda *a, **k: pytest.fail("the average is what is evaluated")
+    forward = whole.published.forward
+    whole.published.forward = lambda *a, **k: evaluated.append(1) or forward(*a, **k)
+    whole.evaluate()
+    assert evaluated
+    del whole.published.forward
+    whole.save_model()
+    published = AutoModel.from_pretrained(tmp_path / "whole")
+    assert torch.equal(published.head.projection.weight, whole.published.head.projection.weight)
+    assert (
+        not list((tmp_path / "whole").glob("*.safetensors.index*"))
+        and not (tmp_path / "whole/ema.safetensors").exists()
+    )
+
+
+def test_a_bad_decay_is_named(tmp_path, manifest, feature_extractor):
+    with pytest.raises(ValueError, match="ema_decay is 1.5"):
+        make_trainer(tmp_path, manifest, feature_extractor, ema_decay=1.5)
+
+
+def test_speeds_make_new_speakers(tmp_path, manifest, feature_extractor):
+    trainer = make_trainer(tmp_path, manifest, feature_extractor, validate=False, speeds=(0.9, 1.1), max_steps=2)
+    assert trainer.joint.objectives.speaker.num_speakers == 3 * 7
+    trainer.train()
+    assert trainer.state.global_step == 2
+
+
+def test_a_frozen_front_end_is_computed_once_where_both_hear_the_same(tmp_path, manifest, feature_extractor):
+    frozen = {"freeze": "feature_encoder", "validate": False, "max_steps": 3}
+    losses = []
+    for share in (True, False):
+        trainer = make_trainer(tmp_path, manifest, feature_extractor, augmentation=None, **frozen)
+        assert trainer.teacher.shares_front_end
+        trainer.teacher.shares_front_end = share
+        if not share:
+            trainer.teacher.model.feature_extractor._forward_hooks.clear()
+        calls = []
+        convolve = trainer.student.oskdft.convolve
+        trainer.student.oskdft.convolve = lambda *a, c=calls, f=convolve: c.append(1) or f(*a)
+        trainer.train()
+        assert bool(calls) is not share
+        losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert not make_trainer(tmp_path, manifest, feature_extractor, **frozen).teacher.shares_front_end
+    frozen["freeze"] = "none"
+    assert not make_trainer(
+        tmp_path, manifest, feature_extractor, augmentation=None, **frozen
+    ).teacher.shares_front_end
+
+
+def test_another_run_is_where_training_begins(tmp_path, manifest, feature_extractor):
+    first = make_trainer(tmp_path / "first", manifest, feature_extractor, ema_decay=0.5, num_train_epochs=1)
+    first.train()
+    second = make_trainer(tmp_path / "second", manifest, feature_extractor, {"kd_weight": 0.0, "margin": 0.5})
+    second.start_from(tmp_path / "first")
+    assert_same(second.student.state_dict(), first.published.state_dict())
+    assert torch.equal(second.joint.objectives.speaker.weight, first.joint.objectives.speaker.weight)
+    other = make_trainer(tmp_path / "third", manifest, feature_extractor, speeds=(0.9,))
+    with pytest.warns(UserWarning, match="class vectors start anew: .* has other speakers"):
+        other.start_from(tmp_path / "first" / "checkpoint-7")
+    with pytest.raises(FileNotFoundError, match="no checkpoint in"):
+        second.start_from(tmp_path / "nowhere")
+    (tmp_path / "first" / "checkpoint-7" / "ema.safetensors").unlink()
+    thin = make_trainer(tmp_path / "fourth", manifest, feature_extractor)
+    thin.student.head.projection = torch.nn.Linear(3, 3)
+    with pytest.raises(ValueError, match="has another shape than this recipe's"):
+        thin.start_from(tmp_path / "first")
+
+
+def test_bf16_and_the_teacher_s_precision(tmp_path, manifest, feature_extractor):
+    trainer = make_trainer(tmp_path, manifest, feature_extractor, validate=False, bf16=True, max_steps=3)
+    assert trainer.teacher.dtype == torch.bfloat16
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert len(losses) == 3 and all(loss == loss for loss in losses)
+    assert all(parameter.dtype == torch.float32 for parameter in trainer.student.parameters())
+    exact = make_trainer(tmp_path, manifest, feature_extractor, bf16=True, teacher_dtype="float32")
+    assert exact.teacher.dtype == torch.float32
+
+
+def test_a_compiled_step_gives_the_same_losses(tmp_path, manifest, feature_extractor):
+    quiet = {"validate": False, "max_steps": 3, "spec_mask": None}
+    losses = []
+    for compiled in ({}, {"torch_compile": True, "torch_compile_backend": "aot_eager"}):
+        trainer = make_trainer(tmp_path, manifest, feature_extractor, **quiet, **compiled)
+        trainer.teacher.model.eval()
+        trainer.joint.eval()
+        trainer.train()
+        losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+        assert trainer.student.state_dict().keys() == trainer.published.state_dict().keys()
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    trainer.save_model()
+    assert "_orig_mod" not in "".join(load_file(tmp_path / "model.safetensors"))
+
+
+def test_tensorboard_and_trackio_offline(tmp_path, manifest, feature_extractor, monkeypatch):
+    import sqlite3
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "events"))
+    arguments = {"report_to": ["tensorboard", "trackio"], "project": "oskdft-test", "max_steps": 3, "validate": False}
+    make_trainer(tmp_path / "run", manifest, feature_extractor, **arguments).train()
+    (events,) = {file.parent for file in tmp_path.rglob("events.out.tfevents.*")}
+    log = EventAccumulator(str(events))
+    log.Reload()
+    assert {"train/kd_loss", "train/ft_loss", "train/learning_rate_head"} <= set(log.Tags()["scalars"])
+    with sqlite3.connect(tmp_path / "trackio" / "oskdft-test.db") as database:
+        rows = database.execute("select metrics from metrics").fetchall()
+    assert any("kd_loss" in str(row) for row in rows)

@@ -1,0 +1,50 @@
+"""Work on many files at once, results in order, never more in flight than a few a worker."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import islice
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+CHUNK = 100
+AHEAD = 4
+
+
+def in_threads(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """`function` of every item, in order, by threads: for work that waits on other programs."""
+    with ThreadPoolExecutor(workers) as executor:
+        yield from _ordered(executor, function, items, AHEAD * workers)
+
+
+def in_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """`function`, of a module's top level, of every item, in order, by processes; in this one for one worker."""
+    if workers == 1:
+        yield from map(function, items)
+        return
+    with ProcessPoolExecutor(workers) as executor:
+        source = iter(items)
+        chunks = ((function, chunk) for chunk in iter(lambda: list(islice(source, CHUNK)), []))
+        for results in _ordered(executor, _of_chunk, chunks, AHEAD * workers):
+            yield from results
+
+
+def _of_chunk(work: tuple[Callable[[Any], Any], list[Any]]) -> list[Any]:
+    function, chunk = work
+    return [function(item) for item in chunk]
+
+
+def _ordered(executor: Executor, function: Callable[[Any], Any], items: Iterable[Any], limit: int) -> Iterator[Any]:
+    waiting: deque[Future[Any]] = deque()
+    try:
+        for item in items:
+            waiting.append(executor.submit(function, item))
+            if len(waiting) >= limit:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:  # an error or an interruption: what has not begun never does
+        for future in waiting:
+            future.cancel()
