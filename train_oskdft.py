@@ -62,7 +62,7 @@ def train(recipe: Recipe) -> dict[str, Any]:
         objective_arguments=recipe.objectives,
         teacher=teacher if recipe.objectives.kd_weight else None,
         validation=validation,
-        trials=make_trials(validation.by_speaker()),
+        trials=make_trials(validation.by_speaker(), most=data.validation_trials),
         augmentation=augmentation(recipe),
         spec_mask=spec_mask(recipe),
         crop_seconds=data.crop_seconds,
@@ -99,7 +99,12 @@ def train(recipe: Recipe) -> dict[str, Any]:
         write_json(results, Path(args.output_dir, "results.json"))  # whatever becomes of the test
     if test is not None:
         results["test"] = report_trials(
-            trainer.published, feature_extractor, test, read_trials(data.test_trials or "")
+            trainer.published,
+            feature_extractor,
+            test,
+            read_trials(data.test_trials or ""),
+            data.test_scoring,
+            num_workers=args.dataloader_num_workers,
         ).as_dict()
     if args.should_save:
         write_json(results, Path(args.output_dir, "results.json"))

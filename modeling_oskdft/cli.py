@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Callable
 from importlib import import_module
 
+from .evaluation.scoring import SCORINGS
+
 
 def one_sentence_errors(function: Callable[[list[str] | None], int]) -> Callable[..., int]:
     """Ends with 2 and one sentence on stderr where the user's input was wrong; `--debug` shows where."""
@@ -63,18 +65,31 @@ def train(options: argparse.Namespace) -> int:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """EER and minDCF of a saved verifier on a trial list."""
+    """EER and minDCF of a saved verifier on a trial list, on every process of a launch."""
+    from accelerate import PartialState
     from transformers import AutoFeatureExtractor, AutoModel
 
-    from .data.manifest import load_manifest
+    from .data.manifest import joined, load_manifest
     from .evaluation.report import report_trials
     from .evaluation.scoring import read_trials
 
     trials = read_trials(options.trials)
-    manifest = load_manifest(options.data, options.split, options.data_root)
-    verifier = AutoModel.from_pretrained(options.model, dtype="float32").eval()
+    manifest = joined([load_manifest(data, options.split, options.data_root) for data in options.data])
+    state = PartialState()
+    verifier = AutoModel.from_pretrained(options.model, dtype="float32").eval().to(state.device)
     feature_extractor = AutoFeatureExtractor.from_pretrained(options.model)
-    report = report_trials(verifier, feature_extractor, manifest, trials, progress=True)
+    report = report_trials(
+        verifier,
+        feature_extractor,
+        manifest,
+        trials,
+        options.scoring,
+        progress=True,
+        num_workers=options.num_workers,
+        batch_seconds=options.batch_seconds,
+    )
+    if not state.is_main_process:
+        return 0
     if options.json:
         print(json.dumps(report.as_dict()))
         return 0
@@ -143,10 +158,15 @@ def parser() -> argparse.ArgumentParser:
     )
     one = command(evaluate)
     one.add_argument("model", help="folder or repository of a verifier")
-    one.add_argument("--data", required=True, help="folder, manifest or dataset of the recordings")
+    one.add_argument("--data", required=True, nargs="+", help="folders, manifests or datasets of the recordings")
     one.add_argument("--trials", required=True, help="trial list: 'label enrol test' lines")
     one.add_argument("--split", help="rows of the data whose split is this one")
     one.add_argument("--data_root", help="replaces the root that a manifest was made with")
+    one.add_argument(
+        "--scoring", choices=SCORINGS, default="full", help="whole utterances, 5 segments of 3 s, or both"
+    )
+    one.add_argument("--num_workers", type=int, default=0, help="processes that read ahead (default: 0)")
+    one.add_argument("--batch_seconds", type=float, default=60.0, help="audio in a batch (default: 60)")
     one.add_argument("--json", action="store_true", help="print one JSON object")
     one = command(convert)
     one.add_argument("checkpoint", help=".safetensors or .pt file of the authors' code")

@@ -104,6 +104,23 @@ def load_manifest(
     return _checked(manifest, source) if split is None else _with_split(_checked(manifest, source), split, source)
 
 
+def joined(manifests: Sequence[Manifest]) -> Manifest:
+    """Several manifests of files as one, by absolute paths: VoxCeleb1-E needs dev and test.
+
+    Raises `ValueError` for an utterance that two of them have, and for manifests whose audio lies in a dataset.
+    """
+    if len(manifests) == 1:
+        return manifests[0]
+    if any(manifest.recordings is not None for manifest in manifests):
+        raise ValueError("Manifests can be joined when their audio lies in files: give one dataset alone.")
+    tables = []
+    for manifest in manifests:
+        paths = [str(manifest.root.resolve() / path) for path in manifest.column("path")]
+        table = manifest.table.select(list(COLUMNS))
+        tables.append(table.set_column(COLUMNS.index("path"), "path", pa.array(paths, pa.string())))
+    return _checked(Manifest(pa.concat_tables(tables), Path("/")), "the data together")
+
+
 def _holds_a_dataset(folder: Path) -> bool:
     """Whether `datasets` wrote this folder, or it holds Parquet shards with audio in them."""
     if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():

@@ -7,9 +7,9 @@ from transformers import SequenceFeatureExtractor
 
 from ..data.manifest import Manifest
 from ..modeling_oskdft import OSKDFTForXVector
-from .extraction import extract_embeddings
+from .extraction import extract_embeddings, extract_segment_embeddings
 from .metrics import bootstrap_intervals, equal_error_rate, min_detection_cost
-from .scoring import Trials, score_trials
+from .scoring import SCORINGS, Trials, combined_scores, score_trials
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,24 @@ def report_trials(
     feature_extractor: SequenceFeatureExtractor,
     manifest: Manifest,
     trials: Trials,
-    progress: bool = False,
+    scoring: str = "full",
+    **options: Any,
 ) -> TrialReport:
     """Embed every utterance of the list once and measure.
 
+    scoring: "full" utterances, "segments" (5 of 3 s, all pairs), or "combined", the mean of both, as in the paper.
+    options: as in `extract_embeddings`. Where a process group exists, all processes must call this.
     Raises `ValueError` naming a trial's utterance that the manifest does not have.
     """
-    wanted = set(trials.utterances())
-    needed = manifest.where("utterance_id", [one for one in manifest.column("utterance_id") if one in wanted])
-    embeddings = extract_embeddings(verifier, feature_extractor, needed, progress=progress)
-    return report_scores(score_trials(trials, embeddings), trials, speakers_of(needed))
+    if scoring not in SCORINGS:
+        raise ValueError(f"scoring is '{scoring}': use one of {', '.join(SCORINGS)}.")
+    needed = manifest.where("utterance_id", trials.utterances())
+    scores = []
+    if scoring != "segments":
+        scores.append(score_trials(trials, extract_embeddings(verifier, feature_extractor, needed, **options)))
+    if scoring != "full":
+        scores.append(score_trials(trials, extract_segment_embeddings(verifier, feature_extractor, needed, **options)))
+    return report_scores(scores[0] if len(scores) == 1 else combined_scores(*scores), trials, speakers_of(needed))
 
 
 def speakers_of(manifest: Manifest) -> dict[str, str]:

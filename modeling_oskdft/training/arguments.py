@@ -18,6 +18,7 @@ import torch
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..configuration_oskdft import OSKDFTConfig, nearest_name
+from ..evaluation.scoring import SCORINGS
 from .joint_model import FREEZABLE
 from .schedules import KD_SCHEDULES
 
@@ -104,6 +105,10 @@ class DataArguments:
     test_data: str | None = field(default=None, metadata={"help": "data of test_trials (default: train_data)"})
     test_split: str | None = field(default=None, metadata={"help": "rows of test_data whose split is this one"})
     test_trials: str | None = field(default=None, metadata={"help": "trial list, read once, after training"})
+    test_scoring: str = field(default="full", metadata={"help": "one of: " + ", ".join(SCORINGS)})
+    validation_trials: int = field(
+        default=20000, metadata={"help": "at most so many same-speaker pairs, and as many others, choose"}
+    )
     data_root: str | None = field(default=None, metadata={"help": "replaces the root that train_data was made with"})
     test_root: str | None = field(default=None, metadata={"help": "replaces the root that test_data was made with"})
     crop_seconds: float = field(default=2.0, metadata={"help": "length of a training crop (the paper's code: 2)"})
@@ -121,6 +126,10 @@ class DataArguments:
     spec_mask_features: int = field(default=100, metadata={"help": "widest band of features of that mask"})
     spec_mask_frames: int = field(default=10, metadata={"help": "longest span of frames of that mask"})
     max_damaged_files: int = field(default=100, metadata={"help": "unreadable files until the run stops"})
+
+    def __post_init__(self) -> None:
+        if self.test_scoring not in SCORINGS:
+            raise ValueError(f"test_scoring is '{self.test_scoring}': use one of {', '.join(SCORINGS)}.")
 
 
 @dataclass

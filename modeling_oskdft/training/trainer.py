@@ -112,7 +112,9 @@ class OSKDFTTrainer(Trainer):
             precision = torch.bfloat16 if args.teacher_in_bfloat16 else torch.float32
             self.teacher = Teacher(teacher, objectives.kd.target_layers, precision, shared).to(args.device)
         self.objective_arguments = objective_arguments
-        self.validation, self.trials = validation, trials
+        self.trials = trials
+        # Only what a trial needs is embedded.
+        self.validation = validation and trials and validation.where("utterance_id", trials.utterances())
         self._sums: dict[str, Tensor] = {}
         super().__init__(
             model=joint,
@@ -299,6 +301,7 @@ class OSKDFTTrainer(Trainer):
             self.processing_class,
             self.validation,
             progress=not self.args.disable_tqdm,
+            num_workers=self.args.dataloader_num_workers,
             max_damaged=self.train_dataset.max_damaged,
         )
         trials = self.trials.among(embeddings)

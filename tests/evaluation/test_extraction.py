@@ -5,7 +5,12 @@ import pytest
 
 from modeling_oskdft.audio import load_audio
 from modeling_oskdft.data.manifest import load_manifest
-from modeling_oskdft.evaluation.extraction import embed_batch, extract_embeddings
+from modeling_oskdft.evaluation.extraction import (
+    embed_batch,
+    evenly_spaced_segments,
+    extract_embeddings,
+    extract_segment_embeddings,
+)
 from tests.tiny import SHAPES, tiny_verifier
 
 
@@ -46,3 +51,28 @@ def test_a_recording_without_a_frame_is_named(tmp_path, feature_extractor):
     soundfile.write(tmp_path / "s/a/short.wav", np.ones(300), 16000)
     with pytest.raises(ValueError, match="'s/a/short' has 300 samples: one frame needs 400"):
         extract_embeddings(tiny_verifier(), feature_extractor, load_manifest(tmp_path))
+
+
+def test_segments_by_hand():
+    waveform = np.arange(100, dtype=np.float32)
+    assert [part[0] for part in evenly_spaced_segments(waveform, 5, 20)] == [0, 20, 40, 60, 80]
+    assert [part[0] for part in evenly_spaced_segments(waveform, 3, 50)] == [0, 25, 50]
+    short = evenly_spaced_segments(np.arange(3, dtype=np.float32), 2, 7)
+    assert [part.tolist() for part in short] == [[0, 1, 2, 0, 1, 2, 0]] * 2
+
+
+def test_segment_embeddings_are_those_of_the_segments(manifest, feature_extractor):
+    verifier = tiny_verifier()
+    few = manifest.where("speaker_id", ["voice000"])
+    found = extract_segment_embeddings(verifier, feature_extractor, few, segments=3, seconds=0.5, batch_seconds=4)
+    for row, name in enumerate(few.column("utterance_id")):
+        parts = evenly_spaced_segments(load_audio(few.audio(row)), 3, 8000)
+        np.testing.assert_allclose(found[name], embed_batch(verifier, feature_extractor, parts), atol=1e-5)
+
+
+def test_readers_change_nothing(manifest, feature_extractor):
+    verifier = tiny_verifier()
+    here = extract_embeddings(verifier, feature_extractor, manifest, batch_seconds=8)
+    ahead = extract_embeddings(verifier, feature_extractor, manifest, batch_seconds=8, num_workers=2)
+    assert list(here) == list(ahead)
+    assert all(np.array_equal(here[name], ahead[name]) for name in here)

@@ -3,7 +3,9 @@ import pytest
 
 from modeling_oskdft.audio import utterance_id
 from modeling_oskdft.evaluation.scoring import (
+    Trials,
     adaptive_s_norm,
+    combined_scores,
     cosine_scores,
     make_trials,
     read_trials,
@@ -126,3 +128,28 @@ def test_s_norm_by_hand():
     np.testing.assert_allclose(adaptive_s_norm(scores, cohort, cohort, top_n=2), [(1 - mean) / deviation])
     with pytest.raises(ValueError, match="top_n is 4 of a cohort of 3"):
         adaptive_s_norm(scores, cohort, cohort, top_n=4)
+
+
+def test_scores_equal_the_naive_loop_for_whole_utterances_and_segments():
+    generator = np.random.default_rng(0)
+    whole = {f"u{i}": generator.normal(size=16).astype(np.float32) for i in range(50)}
+    parts = {name: generator.normal(size=(5, 16)).astype(np.float32) for name in whole}
+    pairs = generator.integers(50, size=(5000, 2))
+    trials = Trials(np.zeros(5000), [f"u{a}" for a, _ in pairs], [f"u{b}" for _, b in pairs])
+
+    def cosine(a, b):
+        return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+    full, segments = score_trials(trials, whole), score_trials(trials, parts)
+    for row in range(0, 5000, 7):
+        a, b = trials.enrolments[row], trials.tests[row]
+        assert full[row] == pytest.approx(cosine(whole[a], whole[b]), abs=1e-6)
+        pairs_of_parts = [cosine(x, y) for x in parts[a] for y in parts[b]]
+        assert len(pairs_of_parts) == 25 and segments[row] == pytest.approx(np.mean(pairs_of_parts), abs=1e-6)
+    np.testing.assert_allclose(combined_scores(full, segments), (full + segments) / 2)
+
+
+def test_a_segment_without_a_direction_is_named():
+    trials = Trials(np.array([1]), ["a"], ["b"])
+    with pytest.raises(ValueError, match="embedding of 'b' is zero or not finite"):
+        score_trials(trials, {"a": np.ones((2, 3)), "b": np.array([[1.0, 0, 0], [0, 0, 0]])})
