@@ -10,8 +10,12 @@ import sys
 import warnings
 from collections.abc import Callable
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from .evaluation.scoring import SCORINGS
+
+if TYPE_CHECKING:
+    from .data.preparation import Preparation
 
 
 def one_sentence_errors(function: Callable[[list[str] | None], int]) -> Callable[..., int]:
@@ -101,6 +105,50 @@ def evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def prepare_voxceleb(options: argparse.Namespace) -> int:
+    """VoxCeleb1 and 2 on disk to manifests and trial lists, counted against what was published."""
+    from .data.voxceleb import prepare_voxceleb as prepare
+
+    result = prepare(
+        options.voxceleb1,
+        options.voxceleb2,
+        options.out,
+        options.trials,
+        options.workers,
+        options.max_damaged,
+        progress=True,
+    )
+    if options.json:
+        print(json.dumps(result.as_dict()))
+        return 0
+    for one in result.manifests:
+        _say(one)
+    for name, count in result.trials.items():
+        print(f"{count:,} trials: {options.out}/{name}")
+    for difference in result.differences:
+        print(f"note: {difference}")
+    return 0
+
+
+def prepare_folder(options: argparse.Namespace) -> int:
+    """A tree speaker/session/utterance to a Parquet manifest."""
+    from .data.preparation import prepare_folder as prepare
+
+    result = prepare(options.folder, options.out, options.workers, options.max_damaged, progress=True)
+    if options.json:
+        print(json.dumps(result.as_dict()))
+        return 0
+    _say(result)
+    return 0
+
+
+def _say(preparation: "Preparation") -> None:
+    print(
+        f"{preparation.utterances:,} utterances of {len(preparation.speakers):,} speakers, {preparation.hours:,.1f} "
+        f"hours, {len(preparation.skipped)} files skipped: {preparation.manifest}"
+    )
+
+
 def convert(options: argparse.Namespace) -> int:
     """A checkpoint of the authors' code as a folder that `from_pretrained` opens."""
     from pathlib import Path
@@ -143,7 +191,7 @@ def parser() -> argparse.ArgumentParser:
 
     def command(function: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
         text = (function.__doc__ or "").strip().splitlines()[0]
-        one = commands.add_parser(function.__name__, help=text, description=text)
+        one = commands.add_parser(function.__name__.replace("_", "-"), help=text, description=text)
         one.set_defaults(function=function)
         return one
 
@@ -156,6 +204,16 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "words", nargs=argparse.REMAINDER, metavar="RECIPE.yaml [--field value ...]", help="see --help of it"
     )
+    one = command(prepare_voxceleb)
+    one.add_argument("--voxceleb1", help="folder that VoxCeleb1 was unpacked to")
+    one.add_argument("--voxceleb2", help="folder that VoxCeleb2 was unpacked to (m4a needs ffmpeg)")
+    one.add_argument("--trials", help="folder of the trial lists (default: that of VoxCeleb1)")
+    one.add_argument("--out", required=True, help="folder for manifests, trial lists, report.json and FLAC")
+    _add_preparation_options(one)
+    one = command(prepare_folder)
+    one.add_argument("folder", help="speaker/session/utterance.wav (flac, ogg, m4a) at any depth")
+    one.add_argument("--out", required=True, help="manifest to write: NAME.parquet")
+    _add_preparation_options(one)
     one = command(evaluate)
     one.add_argument("model", help="folder or repository of a verifier")
     one.add_argument("--data", required=True, nargs="+", help="folders, manifests or datasets of the recordings")
@@ -176,6 +234,12 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("name", help="a benchmark's name, or all")
     one.add_argument("--json", action="store_true", help="print one JSON object")
     return top
+
+
+def _add_preparation_options(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--workers", type=int, help="processes (default: one a core; more for a network disk)")
+    one.add_argument("--max_damaged", type=int, default=100, help="files to skip until it stops (default: 100)")
+    one.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def main(arguments: list[str] | None = None) -> int:

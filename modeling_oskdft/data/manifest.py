@@ -18,7 +18,7 @@ from .folders import walk_audio
 
 COLUMNS = ("utterance_id", "speaker_id", "session_id", "path", "num_samples")
 OPTIONAL_COLUMNS = ("language", "gender", "corpus", "split")
-_ROOT_KEY = b"oskdft_data_root"
+ROOT_KEY = b"oskdft_data_root"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Manifest:
         """
         if self.recordings is not None:
             raise ValueError("This manifest's audio lies in a dataset and has no paths: save the dataset instead.")
-        table = self.table.replace_schema_metadata({_ROOT_KEY: str(self.root.resolve()).encode()})
+        table = self.table.replace_schema_metadata({ROOT_KEY: str(self.root.resolve()).encode()})
         with whole_file(path) as file:
             pq.write_table(table, file)
 
@@ -294,7 +294,7 @@ def _from_parquet(path: Path, data_root: str | Path | None, max_damaged: int) ->
     texts = [name for name in (*COLUMNS[:4], *OPTIONAL_COLUMNS) if name in table.column_names]
     for name in texts:  # ids that were written as numbers, strings of other widths
         table = table.set_column(table.column_names.index(name), name, table.column(name).cast(pa.string()))
-    recorded = (table.schema.metadata or {}).get(_ROOT_KEY)
+    recorded = (table.schema.metadata or {}).get(ROOT_KEY)
     root = Path(data_root) if data_root else Path(recorded.decode()) if recorded else path.parent
     manifest = Manifest(table, root)
     first = root / manifest.table.column("path")[0].as_py() if len(manifest) else root

@@ -1,0 +1,245 @@
+"""A tree of recordings to a Parquet manifest: headers read in parallel, rows written as they come.
+
+Memory does not grow with the number of files: what is held are a few thousand rows and the names of the speakers.
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..audio import AUDIO_EXTENSIONS, SAMPLING_RATE, count_samples, utterance_id
+from ..files import whole_file
+from .folders import walk_audio
+from .manifest import COLUMNS, ROOT_KEY
+from .parallel import in_processes, in_threads
+from .transcoding import TRANSCODED, find_ffmpeg, remove_partial_files, transcode
+
+ROWS_A_GROUP = 10_000
+READABLE = (*AUDIO_EXTENSIONS, *TRANSCODED)
+
+
+class Recording(NamedTuple):
+    """A file and what its place says about it."""
+
+    file: Path
+    utterance: str
+    speaker: str
+    session: str
+
+
+@dataclass
+class Preparation:
+    """What came of it: counts, and everything that was left out, with the reason."""
+
+    manifest: str
+    utterances: int = 0
+    hours: float = 0.0
+    speakers: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    differences: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: speakers as their number."""
+        values = dict(vars(self))
+        return values | {"speakers": len(self.speakers), "hours": round(self.hours, 2)}
+
+    def skip(self, what: str, reason: str, most: int) -> None:
+        """Say it once, count it. Raises `ValueError` when there are more than `most`."""
+        self.skipped[what] = reason
+        warnings.warn(f"Skipped '{_printable(what)}': {_printable(reason)}", stacklevel=2)
+        if len(self.skipped) > most:
+            raise ValueError(
+                f"More than {most} files had to be skipped, '{_printable(what)}' last: look at the data, or raise "
+                "max_damaged."
+            )
+
+
+def prepare_folder(
+    root: str | Path,
+    out: str | Path,
+    workers: int | None = None,
+    max_damaged: int = 100,
+    progress: bool = False,
+) -> Preparation:
+    """The manifest of anybody's tree `…/speaker/session/utterance`, at `out` (.parquet).
+
+    .m4a and .aac files are transcoded to FLAC in a folder beside the manifest, named as it is. workers: processes, by
+    default one a core. Damaged files, second files of an utterance and names that are not UTF-8 are named in warnings
+    and left out, as are files that lie too high; more than `max_damaged` are a `ValueError`, as is a tree without
+    recordings.
+    """
+    source, target = Path(root), Path(out)
+    if target.suffix != ".parquet":
+        raise ValueError(f"The manifest was to be '{out}': give a name that ends in .parquet.")
+    return write_manifest(partial(_recordings, source), source, target, workers, max_damaged, progress)
+
+
+def _recordings(root: Path) -> Iterator[Recording]:
+    for file in walk_audio(root, READABLE):
+        yield recording_below(root, file)
+
+
+def recording_below(root: Path, file: Path) -> Recording:
+    """What the place of a file says; speaker and session are empty for one that lies too high."""
+    path = file.relative_to(root)
+    speaker, session = path.parts[-3:-1] if len(path.parts) >= 3 else ("", "")
+    return Recording(file, utterance_id(path.as_posix()), speaker, session)
+
+
+def write_manifest(
+    walk: Callable[[], Iterator[Recording]],
+    root: Path,
+    target: Path,
+    workers: int | None = None,
+    max_damaged: int = 100,
+    progress: bool = False,
+    expected: int | None = None,
+) -> Preparation:
+    """Transcode what has to be, read every header, write the manifest whole or not at all.
+
+    walk: called twice; each time the recordings in the same order, files of one utterance after each other.
+    expected: how many utterances a progress bar counts to.
+    """
+    workers = workers or os.cpu_count() or 1
+    result = Preparation(str(target))
+    _check_writable(target.parent)
+    flac = target.with_suffix("")
+    bar = partial(_bar, progress=progress, total=expected)
+    has_transcoded = _transcode_all(walk(), flac, workers, result, max_damaged, bar)
+    data_root = flac if has_transcoded else root
+    readable = (_where_it_reads(one, flac) for one in _usable(walk(), result, max_damaged))
+    _write(bar(_rows(readable, data_root, workers, result, max_damaged), "headers"), data_root, target, result)
+    return result
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with whole_file(folder / "writable") as file:
+            file.touch()
+        (folder / "writable").unlink()
+    except OSError as error:
+        raise OSError(f"'{folder}' cannot be written to ({error.strerror}): give another folder as out.") from None
+
+
+def _bar(items: Iterable[Any], what: str, progress: bool, total: int | None) -> Iterable[Any]:
+    from tqdm.auto import tqdm
+
+    return tqdm(items, desc=what, unit="utt", total=total, disable=None if progress else True)
+
+
+def _transcode_all(
+    recordings: Iterator[Recording],
+    flac: Path,
+    workers: int,
+    result: Preparation,
+    max_damaged: int,
+    bar: Callable[[Iterable[Any], str], Iterable[Any]],
+) -> bool:
+    """Whether there was anything to transcode; damaged files are skipped in `result`."""
+    compressed = (one for one in recordings if one.file.suffix.lower() in TRANSCODED)
+    first = next(compressed, None)
+    if first is None:
+        return False
+    remove_partial_files(flac)
+    work = partial(_transcode_one, flac=flac, ffmpeg=find_ffmpeg())
+    for recording, reason in bar(in_threads(work, chain([first], compressed), workers), "ffmpeg"):
+        if reason is not None:
+            result.skip(recording.utterance, reason, max_damaged)
+    return True
+
+
+def _transcode_one(recording: Recording, flac: Path, ffmpeg: str) -> tuple[Recording, str | None]:
+    try:
+        transcode(recording.file, _flac_of(recording, flac), ffmpeg)
+    except (ValueError, FileNotFoundError) as error:
+        return recording, str(error)
+    return recording, None
+
+
+def _flac_of(recording: Recording, flac: Path) -> Path:
+    return flac / f"{recording.utterance}.flac"
+
+
+def _where_it_reads(recording: Recording, flac: Path) -> Recording:
+    if recording.file.suffix.lower() not in TRANSCODED:
+        return recording
+    return recording._replace(file=_flac_of(recording, flac))
+
+
+def _usable(recordings: Iterator[Recording], result: Preparation, max_damaged: int) -> Iterator[Recording]:
+    """The first file of each utterance, of those that lie where they should and could be transcoded."""
+    damaged = set(result.skipped)
+    last: str | None = None
+    for recording in recordings:
+        reason = None
+        if not _is_text(str(recording.file)):
+            reason = "its name is not UTF-8: rename it."
+        elif not recording.speaker:
+            reason = "it lies too high: speaker/session/utterance is needed."
+        elif recording.utterance == last:
+            reason = f"the utterance '{recording.utterance}' has another file before it: keep one of them."
+        if reason is not None:
+            result.skip(str(recording.file), reason, max_damaged)
+        elif recording.utterance not in damaged:
+            last = recording.utterance
+            yield recording
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _rows(
+    recordings: Iterable[Recording], root: Path, workers: int, result: Preparation, max_damaged: int
+) -> Iterator[tuple[Any, ...]]:
+    for recording, samples, reason in in_processes(_measure, recordings, workers):
+        if reason is not None:
+            result.skip(recording.utterance, reason, max_damaged)
+            continue
+        result.utterances += 1
+        result.hours += samples / SAMPLING_RATE / 3600
+        result.speakers[recording.speaker] = result.speakers.get(recording.speaker, 0) + 1
+        file = recording.file
+        path = file.relative_to(root) if file.is_relative_to(root) else file.absolute()
+        yield recording.utterance, recording.speaker, recording.session, path.as_posix(), samples
+
+
+def _measure(recording: Recording) -> tuple[Recording, int, str | None]:
+    try:
+        return recording, count_samples(str(recording.file)), None
+    except (ValueError, OSError) as error:
+        return recording, 0, str(error)
+
+
+def _write(rows: Iterable[tuple[Any, ...]], root: Path, target: Path, result: Preparation) -> None:
+    source = iter(rows)
+    first = next(source, None)
+    if first is None:
+        raise ValueError(
+            f"'{root}' has no recordings that can be read: speaker/session/utterance.wav (or flac, ogg, m4a) files "
+            "are needed."
+        )
+    fields = [*((name, pa.string()) for name in COLUMNS[:4]), (COLUMNS[4], pa.int64())]
+    schema = pa.schema(fields, {ROOT_KEY: str(root.resolve()).encode()})
+    everything = chain([first], source)
+    with whole_file(target) as file, pq.ParquetWriter(file, schema) as writer:
+        while group := list(islice(everything, ROWS_A_GROUP)):
+            columns = [pa.array(values) for values in zip(*group, strict=True)]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def _printable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
