@@ -142,6 +142,26 @@ def prepare_folder(options: argparse.Namespace) -> int:
     return 0
 
 
+def push_dataset(options: argparse.Namespace) -> int:
+    """A manifest as sharded Parquet with FLAC in it: to the Hub, or with --local to a folder only."""
+    import os
+
+    from .data.manifest import load_manifest
+    from .data.publishing import push_dataset as push
+    from .data.publishing import write_shards
+
+    manifest = load_manifest(options.data, options.split, options.data_root)
+    workers = options.workers or os.cpu_count() or 1
+    if options.local:
+        files = write_shards(manifest, options.out, workers=workers, progress=True)
+        print(f"{len(manifest):,} utterances in {len(files)} shards: {options.out}/data")
+        return 0
+    if options.repository is None:
+        raise ValueError("No repository was named: give org/name, or --local to write the shards only.")
+    print(push(manifest, options.repository, options.out, not options.public, workers=workers, progress=True))
+    return 0
+
+
 def _say(preparation: "Preparation") -> None:
     print(
         f"{preparation.utterances:,} utterances of {len(preparation.speakers):,} speakers, {preparation.hours:,.1f} "
@@ -214,6 +234,17 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("folder", help="speaker/session/utterance.wav (flac, ogg, m4a) at any depth")
     one.add_argument("--out", required=True, help="manifest to write: NAME.parquet")
     _add_preparation_options(one)
+    one = command(push_dataset)
+    one.add_argument("data", help="manifest, folder or dataset of the recordings")
+    one.add_argument("repository", nargs="?", help="org/name of a dataset on the Hub")
+    one.add_argument(
+        "--out", required=True, help="folder for the shards; they stay there, and are kept when it is run again"
+    )
+    one.add_argument("--local", action="store_true", help="write the shards and send nothing")
+    one.add_argument("--public", action="store_true", help="a new repository is public (default: private)")
+    one.add_argument("--split", help="rows of the data whose split is this one")
+    one.add_argument("--data_root", help="replaces the root that a manifest was made with")
+    one.add_argument("--workers", type=int, help="processes (default: one a core)")
     one = command(evaluate)
     one.add_argument("model", help="folder or repository of a verifier")
     one.add_argument("--data", required=True, nargs="+", help="folders, manifests or datasets of the recordings")

@@ -13,6 +13,7 @@ os.environ |= {
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 from transformers import Wav2Vec2FeatureExtractor
 from transformers.utils import logging
@@ -46,6 +47,37 @@ def voices(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def manifest(voices) -> Manifest:
     return load_manifest(voices)
+
+
+@pytest.fixture(scope="session")
+def ffmpeg() -> str:
+    """The path of an ffmpeg; tests of m4a skip without one."""
+    from modeling_oskdft.data.transcoding import find_ffmpeg
+
+    try:
+        return find_ffmpeg()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def voxceleb(tmp_path, voices) -> Path:
+    """Both sets as they are unpacked, tiny: VoxCeleb1 dev (6 speakers) and test (2), VoxCeleb2 dev (8), as WAV."""
+    speakers = sorted(voices.iterdir())
+    places = [(f"1/dev/wav/id{10001 + number}", speakers[number]) for number in range(6)]
+    places += [(f"1/test/wav/id{10270 + number}", speakers[6 + number]) for number in range(2)]
+    places += [(f"2/dev/aac/id{12 + number:05d}", speakers[number]) for number in range(8)]
+    for place, speaker in places:
+        for session in sorted(speaker.iterdir()):
+            for number, file in enumerate(sorted(session.iterdir())):
+                target = tmp_path / "vox" / place / f"video-{session.name}" / f"{number:05d}.wav"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                samples, rate = soundfile.read(file)
+                soundfile.write(target, samples, rate)
+    names = [f"id{10270 + n}/video-session{s}/{u:05d}.wav" for n in range(2) for s in range(2) for u in range(2)]
+    lines = [f"{int(a[:7] == b[:7])} {a} {b}\n" for a in names for b in names if a < b]
+    (tmp_path / "vox/1/veri_test2.txt").write_text("".join(lines))
+    return tmp_path / "vox"
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from transformers import SequenceFeatureExtractor
 from ..audio import SAMPLING_RATE, Waveform, read_crop
 from .augmentation import change_speed, samples_for_speed
 from .manifest import Manifest
+from .shards import visiting_order
 
 Augmentation = Callable[[Waveform, np.random.Generator], Waveform]
 
@@ -116,10 +117,16 @@ class CropDataset(Dataset[Crop]):
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """(epoch, row) of every row once, in an order that is a function of (seed, epoch)."""
+    """(epoch, row) of every row once, in an order that is a function of (seed, epoch).
 
-    def __init__(self, length: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length, seed, 0
+    Rows in shards are visited row group by row group (`shards.visiting_order`): readers are all workers of all
+    processes, each of which gets every `readers`-th batch.
+    """
+
+    def __init__(self, manifest: Manifest, seed: int, readers: int = 1, batch: int = 1) -> None:
+        self.length, self.seed, self.epoch = len(manifest), seed, 0
+        self.readers, self.batch = readers, batch
+        self.groups = manifest.row_groups()
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the Trainer before each epoch."""
@@ -129,7 +136,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return self.length
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        generator = np.random.default_rng([self.seed, self.epoch])
+        if self.groups is None:
+            order = generator.permutation(self.length)
+        else:
+            order = visiting_order(self.groups, self.readers, self.batch, generator)
         return ((self.epoch, int(row)) for row in order)
 
 

@@ -8,13 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from ..audio import AudioSource, count_samples, utterance_id
 from ..files import whole_file
 from .folders import walk_audio
+from .shards import ShardedRecordings, find_shards
 
 COLUMNS = ("utterance_id", "speaker_id", "session_id", "path", "num_samples")
 OPTIONAL_COLUMNS = ("language", "gender", "corpus", "split")
@@ -50,6 +53,12 @@ class Manifest:
         path = self.table.column("path")[index].as_py()
         return str(self.root / path) if self.recordings is None else self.recordings[int(path)]["audio"]
 
+    def row_groups(self) -> NDArray[np.int64] | None:
+        """The row group of the shards that each row lies in, (rows,); None where recordings are single files."""
+        if not isinstance(self.recordings, ShardedRecordings):
+            return None
+        return self.recordings.groups[[int(path) for path in self.column("path")]]
+
     def where(self, column: str, values: Sequence[str]) -> "Manifest":
         """The rows whose `column` is one of `values`. Raises `ValueError` when the column does not exist."""
         if column not in self.table.column_names:
@@ -82,8 +91,9 @@ def load_manifest(
     """The utterances of any data set that this package reads.
 
     source: a folder `speaker/session/utterance.{wav,flac,ogg}`; a `.parquet` manifest; a `.csv` with the
-    columns `path, speaker, session`; or a dataset with an audio column: written by `datasets`, Parquet shards, or the
-    name of a repository on the Hub.
+    columns `path, speaker, session`; or a dataset with an audio column: written by `datasets`, a folder of Parquet
+    shards, the name of a repository on the Hub (which is downloaded), or a URL of shards such as
+    `hf://datasets/org/name` (of which only what is needed is fetched, while it is needed).
     split: keeps the rows whose `split` is this one; of a dataset on the Hub, the split to load.
     data_root: replaces the root that a manifest was written with.
     Raises `FileNotFoundError`, or `ValueError` for data without utterances, with more than `max_damaged` damaged
@@ -97,7 +107,9 @@ def load_manifest(
         manifest = _from_csv(path, Path(data_root) if data_root else path.parent, split, max_damaged)
     elif path.suffix == ".parquet":
         manifest = _from_parquet(path, data_root, max_damaged)
-    elif path.is_dir() and not _holds_a_dataset(path):
+    elif "://" in str(source) or (path.is_dir() and _holds_shards(path)):
+        return _checked(_from_shards(source, split, max_damaged), source)
+    elif path.is_dir() and not _is_a_saved_dataset(path):
         manifest = _from_folder(path, max_damaged)
     else:
         return _checked(_from_datasets(path if path.is_dir() else str(source), split, max_damaged), source)
@@ -121,10 +133,13 @@ def joined(manifests: Sequence[Manifest]) -> Manifest:
     return _checked(Manifest(pa.concat_tables(tables), Path("/")), "the data together")
 
 
-def _holds_a_dataset(folder: Path) -> bool:
-    """Whether `datasets` wrote this folder, or it holds Parquet shards with audio in them."""
-    if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
-        return True
+def _is_a_saved_dataset(folder: Path) -> bool:
+    """Whether `save_to_disk` of `datasets` wrote this folder."""
+    return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
+
+
+def _holds_shards(folder: Path) -> bool:
+    """Whether a folder holds Parquet files with audio in them."""
     shards = [*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]
     return bool(shards) and "audio" in pq.read_schema(shards[0]).names
 
@@ -305,15 +320,32 @@ def _from_parquet(path: Path, data_root: str | Path | None, max_damaged: int) ->
     return manifest
 
 
+def _from_shards(source: str | Path, split: str | None, max_damaged: int) -> Manifest:
+    """Shards that say everything a manifest says are read where they lie; others by `datasets`."""
+    files = find_shards(source, split)
+    if not files:
+        wanted = f"{split}-….parquet" if split else "Parquet files"
+        raise FileNotFoundError(f"'{source}' has no {wanted} in it or in its folder data: check address and split.")
+    recordings = ShardedRecordings(files)
+    columns = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if name in recordings.column_names and name != "path"]
+    if len(columns) < len(COLUMNS) - 1 or "audio" not in recordings.column_names:
+        import datasets
+
+        return manifest_from_dataset(datasets.load_dataset("parquet", data_files=files, split="train"), max_damaged)
+    table = recordings.table(columns)
+    rows = pa.array([str(row) for row in range(len(recordings))], pa.string())
+    return Manifest(table.append_column("path", rows), Path(), recordings)
+
+
 def _from_datasets(name: Path | str, split: str | None, max_damaged: int) -> Manifest:
-    """name: a folder that `datasets` wrote, a folder of Parquet shards, or a repository."""
+    """name: a folder that `save_to_disk` wrote, or a repository."""
     import datasets
 
     try:
-        if isinstance(name, Path) and any((name / one).is_file() for one in ("state.json", "dataset_dict.json")):
+        if isinstance(name, Path):
             loaded = datasets.load_from_disk(str(name))
         else:
-            loaded = datasets.load_dataset(str(name), split=split or "train")
+            loaded = datasets.load_dataset(name, split=split or "train")
     except (FileNotFoundError, ConnectionError) as error:
         raise FileNotFoundError(
             f"'{name}' is neither a folder, a manifest, nor a dataset that can be reached ({type(error).__name__}): "

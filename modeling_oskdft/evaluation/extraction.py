@@ -14,6 +14,7 @@ from transformers import SequenceFeatureExtractor
 
 from ..audio import SAMPLING_RATE, Waveform, load_audio
 from ..data.manifest import Manifest
+from ..data.shards import chunks_of_groups
 from ..modeling_oskdft import OSKDFTForXVector, shortest_input
 
 Embeddings = dict[str, NDArray[np.float32]]
@@ -132,12 +133,17 @@ def _extract(
     from tqdm.auto import tqdm
 
     rank, processes = (distributed.get_rank(), distributed.get_world_size()) if _in_a_group() else (0, 1)
-    batches = _length_sorted_batches(lengths, batch_seconds)[rank::processes]
+    groups = manifest.row_groups()
+    if groups is None:
+        batches = _length_sorted_batches(lengths, batch_seconds, np.arange(len(lengths)))[rank::processes]
+    else:  # each row group is read once, by one worker of one process
+        own = chunks_of_groups(groups)[rank::processes]
+        batches = [batch for chunk in own for batch in _length_sorted_batches(lengths, batch_seconds, chunk)]
     loader = DataLoader(
         _Batches(manifest, batches, shortest_input(verifier.config), parts),
         batch_size=None,
         collate_fn=_as_it_is,
-        num_workers=num_workers,
+        num_workers=num_workers if groups is None else min(num_workers, 1),
     )
     was_training = verifier.training
     verifier.eval()
@@ -200,11 +206,13 @@ def _gathered(found: dict[int, torch.Tensor], manifest: Manifest, verifier: OSKD
     return {ids[row]: values[row] for row in rows}
 
 
-def _length_sorted_batches(lengths: NDArray[np.int64], batch_seconds: float) -> list[list[int]]:
+def _length_sorted_batches(
+    lengths: NDArray[np.int64], batch_seconds: float, rows: NDArray[np.int64]
+) -> list[list[int]]:
     """Rows from long to short, so that memory is highest at the start and padding is least."""
     budget = batch_seconds * SAMPLING_RATE
     batches: list[list[int]] = []
-    for row in np.argsort(-lengths, kind="stable").tolist():
+    for row in rows[np.argsort(-lengths[rows], kind="stable")].tolist():
         if not batches or lengths[batches[-1][0]] * (len(batches[-1]) + 1) > budget:
             batches.append([])
         batches[-1].append(row)

@@ -285,7 +285,10 @@ class OSKDFTTrainer(Trainer):
     # ---- data and evaluation --------------------------------------------------------------------------------------
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:  # noqa: ANN401  (transformers' own)
-        return EpochSampler(len(self.train_dataset), self.args.seed)
+        readers = self.args.world_size * max(self.args.dataloader_num_workers, 1)
+        return EpochSampler(
+            self.train_dataset.manifest, self.args.seed, readers, self.args.per_device_train_batch_size
+        )
 
     def evaluate(
         self,

@@ -31,21 +31,21 @@ def test_crops_lie_in_their_recording_and_carry_its_speaker(manifest):
     assert (whole == crop["waveform"]).all(1).any()
 
 
-def test_an_epoch_shows_every_utterance_once_in_its_own_order():
-    sampler = EpochSampler(20, seed=0)
+def test_an_epoch_shows_every_utterance_once_in_its_own_order(manifest):
+    sampler = EpochSampler(manifest, seed=0)
     orders = []
     for epoch in (0, 1, 0):
         sampler.set_epoch(epoch)
         items = list(sampler)
         assert {item[0] for item in items} == {epoch}
         orders.append([item[1] for item in items])
-        assert sorted(orders[-1]) == list(range(20))
+        assert sorted(orders[-1]) == list(range(40))
     assert orders[0] == orders[2] != orders[1]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_change_nothing(manifest, feature_extractor, workers):
-    dataset, sampler = CropDataset(manifest, 0.5, 0), EpochSampler(len(manifest), 0)
+    dataset, sampler = CropDataset(manifest, 0.5, 0), EpochSampler(manifest, 0)
     collate = CropCollator(feature_extractor)
     batches = list(DataLoader(dataset, 4, sampler=sampler, collate_fn=collate, num_workers=workers))
     expected = collate([dataset[item] for item in list(sampler)[4:8]])
@@ -117,7 +117,21 @@ def test_too_many_damaged_files_stop_the_run(damaged, feature_extractor):
     # The count is shared by the workers.
     dataset = CropDataset(damaged, 3.0, 0, max_damaged=2)
     loader = DataLoader(
-        dataset, 1, sampler=EpochSampler(40, 0), collate_fn=CropCollator(feature_extractor), num_workers=2
+        dataset, 1, sampler=EpochSampler(damaged, 0), collate_fn=CropCollator(feature_extractor), num_workers=2
     )
     with pytest.raises(ValueError, match="More than 2 files"):
         list(loader)
+
+
+def test_speeds_are_other_speakers_in_every_epoch_anew(manifest):
+    dataset = CropDataset(manifest, 0.5, 0, speeds=(0.9, 1.1))
+    speakers = len(manifest.speakers)
+    crops = [dataset[epoch, row] for epoch in range(6) for row in range(len(manifest))]
+    labels = np.array([crop["label"] for crop in crops])
+    assert {label // speakers for label in labels} == {0, 1, 2}
+    assert (labels % speakers == np.tile(dataset.labels, 6)).all()
+    assert np.bincount(labels // speakers).min() > 50  # of 240
+    assert all(crop["waveform"].shape == (8000,) for crop in crops)
+    assert dataset.utterances_of_classes() == [4] * 30
+    with pytest.raises(ValueError, match="use factors such as 0.9 and 1.1"):
+        CropDataset(manifest, 0.5, 0, speeds=(1.0,))
