@@ -70,7 +70,7 @@ def train(options: argparse.Namespace) -> int:
 
 def evaluate(options: argparse.Namespace) -> int:
     """EER and minDCF of a saved verifier on a trial list, on every process of a launch."""
-    from accelerate import PartialState
+    from accelerate import Accelerator
     from transformers import AutoFeatureExtractor, AutoModel
 
     from .data.manifest import joined, load_manifest
@@ -79,7 +79,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
     trials = read_trials(options.trials)
     manifest = joined([load_manifest(data, options.split, options.data_root) for data in options.data])
-    state = PartialState()
+    state = Accelerator()
     verifier = AutoModel.from_pretrained(options.model, dtype="float32").eval().to(state.device)
     feature_extractor = AutoFeatureExtractor.from_pretrained(options.model)
     report = report_trials(
@@ -159,6 +159,15 @@ def push_dataset(options: argparse.Namespace) -> int:
     if options.repository is None:
         raise ValueError("No repository was named: give org/name, or --local to write the shards only.")
     print(push(manifest, options.repository, options.out, not options.public, workers=workers, progress=True))
+    return 0
+
+
+def augment(options: argparse.Namespace) -> int:
+    """What augmentation does to a recording: a WAV for each kind, and a sheet of spectrograms."""
+    from .data.augmentation_examples import write_examples
+
+    files = write_examples(options.file, options.out, options.noise_root, options.rir_root, options.seed)
+    print(f"{len(files) - 1} recordings to listen to, and '{files[-1]}' to look at.")
     return 0
 
 
@@ -245,6 +254,12 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--split", help="rows of the data whose split is this one")
     one.add_argument("--data_root", help="replaces the root that a manifest was made with")
     one.add_argument("--workers", type=int, help="processes (default: one a core)")
+    one = command(augment)
+    one.add_argument("file", help="a recording")
+    one.add_argument("--out", required=True, help="folder to write to")
+    one.add_argument("--noise_root", help="folder laid out like MUSAN")
+    one.add_argument("--rir_root", help="folder of room impulse responses")
+    one.add_argument("--seed", type=int, default=0, help="of what is drawn (default: 0)")
     one = command(evaluate)
     one.add_argument("model", help="folder or repository of a verifier")
     one.add_argument("--data", required=True, nargs="+", help="folders, manifests or datasets of the recordings")

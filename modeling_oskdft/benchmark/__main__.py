@@ -12,6 +12,9 @@ from .measure import machine, versions
 NAMES = {
     "training-step": "the joint step against two separate passes of the same student",
     "crop-reading": "a crop read by seeking against decoding its whole file",
+    "training": "the joint step at real size: the plain reading of the method, ours, ours with a frozen front end",
+    "header-reading": "a manifest of 100,000 small files: files a second, and whether memory grows",
+    "augmentation": "ours against audiomentations, where it is installed",
     "scoring": "as many trials as VoxCeleb1-E has, from names and embeddings to scores",
 }
 

@@ -143,6 +143,7 @@ def _extract(
         _Batches(manifest, batches, shortest_input(verifier.config), parts),
         batch_size=None,
         collate_fn=_as_it_is,
+        generator=torch.Generator(),  # a loader draws a seed: not from the randomness of a training run
         num_workers=num_workers if groups is None else min(num_workers, 1),
     )
     was_training = verifier.training

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModel
 
-from tests.tiny import tiny_teacher, waves
+from modeling_oskdft.evaluation.scoring import make_trials, write_trials
+from tests.tiny import tiny_teacher, tiny_verifier, waves
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,16 +23,28 @@ def free_port():
         return one.getsockname()[1]
 
 
-def launch(processes, recipe, *words):
-    """`accelerate launch`; `--cpu --num_processes 2` would start one process and say nothing."""
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(processes)]
-    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launcher += ["--main_process_port", str(free_port())] + (["--multi_gpu"] if processes > 1 else [])
+def launcher(processes):
+    """The words before a script: python alone, or `accelerate launch` with so many processes on the CPU.
+
+    `--cpu --num_processes 2` would start one process and say nothing.
+    """
+    if processes == 1:
+        return [sys.executable]
+    words = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes)]
+    words += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    return [*words, "--main_process_port", str(free_port())]
+
+
+def run(processes, *words):
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    command = [*launcher, str(ROOT / "train_oskdft.py"), str(recipe), *words]
+    command = [*launcher(processes), *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     return done
+
+
+def launch(processes, recipe, *words):
+    return run(processes, ROOT / "train_oskdft.py", recipe, *words)
 
 
 def write_recipe(tmp_path, voices, feature_extractor):
@@ -84,11 +98,57 @@ def test_two_processes_save_select_and_resume(tmp_path, voices, feature_extracto
     for folder in ("whole", "cut"):
         assert not (tmp_path / folder / ".incomplete").exists()
         assert {file.name for file in (tmp_path / folder).glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-4"}
-    import shutil
-
     shutil.rmtree(tmp_path / "cut" / "checkpoint-4")
     launch(2, recipe, *words, *cut, "--max_steps", "4", "--resume_from_checkpoint", "last")
     first, second = (torch.load(tmp_path / folder / "checkpoint-4" / "optimizer.pt") for folder in ("whole", "cut"))
     for index, state in first["state"].items():
         for name, value in state.items():
             assert torch.equal(value, second["state"][index][name]), (index, name)
+
+
+def test_two_processes_evaluate_as_one(tmp_path, voices, manifest, feature_extractor):
+    tiny_verifier().save_pretrained(tmp_path / "student")
+    feature_extractor.save_pretrained(tmp_path / "student")
+    write_trials(make_trials(manifest.by_speaker()), tmp_path / "trials.txt")
+    words = ["evaluate", tmp_path / "student", "--data", voices, "--trials", tmp_path / "trials.txt", "--json"]
+    words += ["--scoring", "combined", "--batch_seconds", "8"]
+    reports = []
+    for processes in (1, 2):
+        module = ["-m"] if processes == 1 else ["--module"]
+        done = run(processes, *module, "modeling_oskdft.cli", *words)
+        (line,) = [one for one in done.stdout.splitlines() if one.startswith("{")]
+        reports.append(json.loads(line))
+    assert reports[0] == reports[1] and reports[0]["trials"] == 120
+
+
+def test_a_bad_recording_ends_both_processes_with_its_name(tmp_path, voices, feature_extractor):
+    code = """
+import sys, torch
+from accelerate import Accelerator
+from transformers import Wav2Vec2FeatureExtractor
+from modeling_oskdft.data.manifest import load_manifest
+from modeling_oskdft.evaluation.extraction import extract_embeddings
+from tests.tiny import tiny_verifier
+state = Accelerator()
+ones = torch.tensor([state.process_index + 1.0])
+torch.distributed.all_reduce(ones)
+assert state.num_processes == 2 and torch.distributed.get_backend() == "gloo" and float(ones) == 3
+manifest = load_manifest(sys.argv[1])
+if state.is_main_process:
+    open(manifest.audio(0), "wb").write(b"nothing")
+state.wait_for_everyone()
+extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
+try:
+    extract_embeddings(tiny_verifier(), extractor, manifest, batch_seconds=8)
+except ValueError as error:
+    sys.stdout.write(f"rank {state.process_index}: {error}\\n")
+found = extract_embeddings(tiny_verifier(), extractor, manifest, batch_seconds=8, max_damaged=1)
+sys.stdout.write(f"rank {state.process_index} has {len(found)}\\n")
+"""
+    (tmp_path / "both.py").write_text(code.replace("\\\\n", "\\n"))
+    shutil.copytree(voices, tmp_path / "voices")
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    printed = run(2, tmp_path / "both.py", tmp_path / "voices").stdout
+    for rank in (0, 1):
+        assert f"rank {rank}: '{tmp_path}/voices/voice000/session0/00.flac' cannot be read" in printed
+        assert f"rank {rank} has 39" in printed
