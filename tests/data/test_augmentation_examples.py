@@ -20,12 +20,13 @@ def test_recordings_to_listen_to_and_a_sheet(tmp_path, voices):
     assert all(not np.array_equal(wave, heard["clean"]) for name, wave in heard.items() if name in expected[1:])
     assert files[-1].name == "spectrograms.png" and files[-1].read_bytes()[:4] == b"\x89PNG"
     again = write_examples(recording, tmp_path / "again", tmp_path / "musan")
-    assert all(one.read_bytes() == other.read_bytes() for one, other in zip(files, again, strict=True))
+    for name, file in zip(names, again, strict=False):
+        np.testing.assert_array_equal(soundfile.read(file)[0], heard[name])
 
 
 def test_a_recording_shorter_than_a_window(tmp_path):
     soundfile.write(tmp_path / "short.wav", [0.1] * 300, 16000)
-    assert len(write_examples(tmp_path / "short.wav", tmp_path / "out")) == 13
+    assert len(write_examples(tmp_path / "short.wav", tmp_path / "out")) == 14
 
 
 def test_what_is_no_recording_is_named(tmp_path):
