@@ -41,7 +41,7 @@ measure: $(VENV)/.ready  ## run what the README's tables are made of, and render
 	$(RUN)/oskdft quickstart
 	cp quickstart/results.json docs/results/quickstart.json
 	$(RUN)/python -m modeling_oskdft.benchmark all --json > docs/results/benchmarks.jsonl
-	$(RUN)/python docs/render_readme.py
+	$(RUN)/python docs/render.py
 
 clean:  ## remove the environment and what the quickstart wrote
 	rm -rf $(VENV) quickstart

@@ -1,4 +1,4 @@
-"""Which additions to AAM-softmax pay, on small real speech: sub-centres, a penalty on the top impostors, averaged weights.
+"""Which additions to AAM-softmax pay, on small real speech: sub-centres, a penalty on impostors, averaged weights.
 
 Short runs of examples/recipes/small_speech.yaml that differ in one thing each. They are compared on speakers set aside
 from the training speakers; the test trials are never read. Writes docs/results/speaker_objectives.json and the page
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RECIPES, RUNS, DOCS = ROOT / "examples" / "recipes", ROOT / "runs" / "speaker_objectives", ROOT / "docs" / "results"
 SPEECH = ROOT.parent / "shared" / "data" / "speech"
 SEED, EPOCHS, FRACTION = 0, 5, 0.2
-VARIANTS = {
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "aam": ("AAM-softmax", {}),
     "sub_centres": ("with 3 sub-centres", {"sub_centres": 3}),
     "top_k": ("with a penalty of 0.1 on the top 5 impostors", {"penalty_top_k": 5, "penalty_margin": 0.1}),
@@ -92,10 +92,10 @@ def page(results: dict[str, Any]) -> str:
     lines = [
         "# Additions to AAM-softmax on small real speech",
         "",
-        "By `python examples/speaker_objectives.py`: the student of examples/recipes/small_speech.yaml, each run different "
-        f"in one thing, {results['epochs']} epochs ({first['steps']} steps), seed {results['seed']}, on "
-        f"{first['speakers']} speakers of the training split that were set aside ({first['trials']:,} trials). The best "
-        "epoch was chosen on the same speakers, so the values are a little too good, for all alike.",
+        "By `python examples/speaker_objectives.py`: the student of examples/recipes/small_speech.yaml, each run "
+        f"different in one thing, {results['epochs']} epochs ({first['steps']} steps), seed {results['seed']}, on "
+        f"{first['speakers']} speakers of the training split that were set aside ({first['trials']:,} trials). The "
+        "best epoch was chosen on the same speakers, so the values are a little too good, for all alike.",
         "",
         "|  | EER, % (95 % by speakers) | minDCF | best step |",
         "| --- | ---: | ---: | ---: |",

@@ -21,17 +21,39 @@ def load(path):
     return module
 
 
-def test_the_tables_of_the_readme_are_those_of_the_results():
-    text = (ROOT / "README.md").read_text()
-    assert load(ROOT / "docs" / "render_readme.py").render(text) == text
+@pytest.mark.parametrize("page", ["README.md", "docs/voxceleb.md", "docs/augmentation.md"])
+def test_the_tables_are_those_of_the_results(page):
+    text = (ROOT / page).read_text()
+    assert "<!-- " in text and load(ROOT / "docs" / "render.py").render(text) == text
 
 
-def test_the_page_of_real_speech_is_rendered_from_its_results():
+@pytest.mark.parametrize("name", ["small_speech", "speaker_objectives"])
+def test_a_page_of_results_is_rendered_from_them(name):
     import json
 
-    module = load(ROOT / "examples" / "small_speech.py")
-    results = json.loads((ROOT / "docs/results/small_speech.json").read_text())
-    assert module.page(results) == (ROOT / "docs/results/small_speech.md").read_text()
+    module = load(ROOT / "examples" / f"{name}.py")
+    results = json.loads((ROOT / f"docs/results/{name}.json").read_text())
+    assert module.page(results) == (ROOT / f"docs/results/{name}.md").read_text()
+
+
+def test_every_command_that_a_document_names_exists():
+    """`oskdft NAME --option` in a code block: the name, and every option of it."""
+    from modeling_oskdft.cli import parser
+
+    commands = parser()._subparsers._group_actions[0].choices
+    for page in PAGES:
+        text = page.read_text().replace("\\\n", " ")
+        for name, rest in re.findall(r"^ {4}oskdft ([a-z0-9-]+)(.*)$", text, flags=re.MULTILINE):
+            options = {option for action in commands[name]._actions for option in action.option_strings}
+            assert set(re.findall(r"--[a-z0-9_]+", rest)) <= options, (page.name, name, rest)
+
+
+@pytest.mark.parametrize("name", ["one_machine", "two_nodes"])
+def test_accelerate_reads_the_configurations(name):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(ROOT / "examples" / "accelerate" / f"{name}.yaml"))
+    assert config.num_processes == (8 if name == "one_machine" else 16)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

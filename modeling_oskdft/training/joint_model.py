@@ -150,14 +150,34 @@ def same_front_end(student: OSKDFTForXVector, teacher: PreTrainedModel) -> bool:
     )
 
 
+class SharedFrontEnd(nn.Module):
+    """A teacher's convolutions, whose last output is kept for the student, in the student's precision."""
+
+    def __init__(self, front_end: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.front_end, self.dtype = front_end, dtype
+        self.features: Tensor | None = None
+
+    def forward(self, input_values: Tensor) -> Tensor:
+        """(batch, samples) to (batch, channels, frames)."""
+        with _precision(input_values.device, self.dtype):
+            self.features = self.front_end(input_values)
+        return self.features
+
+
+def _precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
 class Teacher:
     """A frozen encoder, cut to the deepest hidden state that is asked of it.
 
     The model is taken over, not copied: a second large encoder would be as large again.
     Not a module: no optimiser, checkpoint or wrapper can find it. Hidden states are counted as the student's are: 0 is
     the input of the first layer, and the last one is `last_hidden_state`, for both norm orders.
-    dtype: bfloat16 computes in it (norms stay float32). shares_front_end: hand on the output of the convolutions,
-    which a student with the same frozen ones and the same input need not compute again.
+    dtype: bfloat16 computes in it, by autocast; states are handed on as float32. shared_front_end: hand on the output
+    of the convolutions, which a student with the same frozen ones and the same input need not compute again, computed
+    in this precision; None: do not.
     """
 
     def __init__(
@@ -165,7 +185,7 @@ class Teacher:
         model: PreTrainedModel,
         target_layers: Sequence[int],
         dtype: torch.dtype = torch.float32,
-        shares_front_end: bool = False,
+        shared_front_end: torch.dtype | None = None,
     ) -> None:
         depth = model.config.num_hidden_layers
         for layer in target_layers:
@@ -177,33 +197,27 @@ class Teacher:
         if deepest < depth:
             model.encoder.layers = model.encoder.layers[:deepest]
             model.config.num_hidden_layers = deepest
+        self.front_end: SharedFrontEnd | None = None
+        if shared_front_end is not None:
+            model.feature_extractor = self.front_end = SharedFrontEnd(model.feature_extractor, shared_front_end)
         self.model = model.requires_grad_(False).eval()
         self.dtype = dtype
-        self.shares_front_end = shares_front_end
-        self._conv_features: Tensor | None = None
-        if shares_front_end:
-            self.model.feature_extractor.register_forward_hook(self._keep)
 
     def to(self, device: torch.device) -> "Teacher":
         """Move the encoder."""
         self.model.to(device)
         return self
 
-    def _keep(self, module: nn.Module, inputs: Any, output: Tensor) -> None:  # noqa: ANN401  (torch's own)
-        self._conv_features = output
-
     def __call__(self, input_values: Tensor) -> TeacherOutput:
         """(batch, samples) to what the step needs; copies, because tensors of inference mode cannot meet autograd."""
-        with torch.inference_mode(), self._precision(input_values.device):
+        with torch.inference_mode(), _precision(input_values.device, self.dtype):
             outputs = self.model(input_values, output_hidden_states=True)
         states = list(outputs.hidden_states)
         if self.needs_last:
             states[-1] = outputs.last_hidden_state
-        features, self._conv_features = self._conv_features, None
+        features = None
+        if self.front_end is not None and self.front_end.features is not None:
+            features, self.front_end.features = self.front_end.features.clone(), None
         return TeacherOutput(
-            tuple(states[layer].clone() for layer in self.target_layers),
-            None if features is None else features.clone(),
+            tuple(states[layer].to(torch.float32, copy=True) for layer in self.target_layers), features
         )
-
-    def _precision(self, device: torch.device) -> torch.autocast:
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)

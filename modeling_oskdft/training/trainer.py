@@ -109,8 +109,10 @@ class OSKDFTTrainer(Trainer):
         self.teacher = None
         if objectives.kd is not None and teacher is not None:
             shared = args.freeze == "feature_encoder" and augmentation is None and same_front_end(student, teacher)
+            own = torch.bfloat16 if args.bf16 else torch.float32
             precision = torch.bfloat16 if args.teacher_in_bfloat16 else torch.float32
-            self.teacher = Teacher(teacher, objectives.kd.target_layers, precision, shared).to(args.device)
+            targets = objectives.kd.target_layers
+            self.teacher = Teacher(teacher, targets, precision, own if shared else None).to(args.device)
         self.objective_arguments = objective_arguments
         self.trials = trials
         # Only what a trial needs is embedded.

@@ -1,0 +1,145 @@
+"""Write the tables of README.md and docs/voxceleb.md from docs/results/*.json: `python docs/render.py`.
+
+A table stands between `<!-- name -->` and `<!-- /name -->`; tests/test_docs.py fails when it is not what this writes.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from modeling_oskdft.quickstart import table
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results"
+
+
+def render(text: str) -> str:
+    """`text` with every table that it has a place for replaced by what the results say."""
+    makers = {
+        "quickstart": quickstart,
+        "small_speech": small_speech,
+        "benchmarks": benchmarks,
+        "training": training,
+        "estimates": estimates,
+        "augmentation": augmentation,
+    }
+    for name, make in makers.items():
+        if f"<!-- {name} -->" in text:
+            before, rest = text.split(f"<!-- {name} -->", 1)
+            after = rest.split(f"<!-- /{name} -->", 1)[1]
+            text = f"{before}<!-- {name} -->\n{make()}\n<!-- /{name} -->{after}"
+    return text
+
+
+def read(name: str) -> dict[str, Any]:
+    """A stored result."""
+    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+
+
+def quickstart() -> str:
+    """The quickstart's own table, on synthetic voices."""
+    return "On synthetic voices, by `make quickstart`:\n\n" + table(read("quickstart.json"))
+
+
+def small_speech() -> str:
+    """The systems on real speech."""
+    results = read("small_speech.json")
+    systems = {
+        "teacher_frozen": "teacher, frozen, trained head",
+        "teacher_finetuned": "teacher, fine-tuned",
+        "student": "student, OS-KDFT",
+    }
+    lines = [
+        "On small real speech, by `python examples/small_speech.py` ([the whole page](docs/results/small_speech.md)):",
+        "",
+        "|  | EER, % | encoder parameters | file, MB | encoder for 3 s, one thread, ms |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, label in systems.items():
+        one, test = results["systems"][name], results["systems"][name]["test"]
+        eer = f"{100 * test['eer']:.1f} ({100 * test['eer_low']:.1f}–{100 * test['eer_high']:.1f})"
+        cells = (label, eer, f"{one['encoder_parameters']:,}", f"{one['bytes'] / 1e6:.2f}")
+        lines.append(f"| {' | '.join(cells)} | {one['encoder_milliseconds']:.1f} |")
+    test = results["systems"]["student"]["test"]
+    lines += [
+        "",
+        f"{test['trials']:,} trials of {test['speakers']} speakers that nobody trained on, seed "
+        f"{results['systems']['student']['run']['seed']}; 95 % intervals by bootstrap over speakers. A tiny teacher, "
+        "one seed: this shows that it works, not how it compares.",
+    ]
+    return "\n".join(lines)
+
+
+def stored(name: str) -> dict[str, Any]:
+    """The stored result of a benchmark."""
+    lines = (RESULTS / "benchmarks.jsonl").read_text(encoding="utf-8").splitlines()
+    return next(one for one in map(json.loads, lines) if one["name"] == name)
+
+
+def foot(result: dict[str, Any]) -> str:
+    """On what something was measured."""
+    machine, versions = result["machine"], result["versions"]
+    return f"{machine.get('gpu', machine['cpu'])}, {machine['cores']} cores, torch {versions['torch']}."
+
+
+def benchmarks() -> str:
+    """One ratio a line."""
+    lines = (RESULTS / "benchmarks.jsonl").read_text(encoding="utf-8").splitlines()
+    results = [json.loads(line) for line in lines]
+    rows = [f"| {one['name']} | {label} | {ratio:.2f} |" for one in results for label, ratio in one["ratios"].items()]
+    return "\n".join(["| benchmark | ratio | measured |", "| --- | --- | ---: |", *rows, "", foot(results[0])])
+
+
+def training() -> str:
+    """The joint step at real size."""
+    result = stored("training")
+    columns = ("system", "step", "crops", "steps/s", "peak memory, GB", "times plain", "bound by multiply-adds")
+    return "\n".join([*grid(result["rows"], columns), "", foot(result)])
+
+
+def augmentation() -> str:
+    """Ours against audiomentations."""
+    result = stored("augmentation")
+    return "\n".join([*grid(result["rows"], tuple(result["rows"][0])), "", foot(result)])
+
+
+def grid(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[str]:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
+    for row in rows:
+        cells = (f"{row[name]:.3g}" if isinstance(row[name], float) else str(row[name]) for name in columns)
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+# Recipes by system of the benchmark: seconds of audio an epoch, epochs.
+RECIPES = {
+    "wav2vec2_xlsr_ecapa_voxceleb2": ("XLSR-53, 4 layers", 1_092_009 * 2, 100),
+    "hubert_base_voxceleb1": ("HuBERT-base, 2 layers", 148_642 * 3, 100),
+    "wavlm_base_plus_voxceleb1": ("HuBERT-base, 2 layers", 148_642 * 3, 100),
+    "hubert_base_ecapa_voxceleb2": ("HuBERT-base, 2 layers", 1_092_009 * 3, 40),
+}
+CARD, CARD_OPERATIONS, UTILISATION = "H100", 989e12, 0.2
+
+
+def estimates() -> str:
+    """GPU hours of the recipes: counted operations over an assumed share of a card's arithmetic."""
+    rows = {(row["system"], row["step"]): row for row in stored("training")["rows"]}
+    lines = ["| recipe | operations of the run | GPU hours, estimated |", "| --- | ---: | ---: |"]
+    for name, (system, seconds, epochs) in RECIPES.items():
+        operations = rows[system, "ours"]["GFLOP a second of audio"] * 1e9 * seconds * epochs
+        hours = operations / CARD_OPERATIONS / UTILISATION / 3600
+        lines.append(f"| `{name}` | {operations:.1e} | {hours:.0f} |")
+    lines += [
+        "",
+        "How: operations of a joint step a second of audio, counted by torch's `FlopCounterMode` (`benchmark "
+        f"training`), times the crops of all epochs, over {UTILISATION:.0%} of the {CARD_OPERATIONS / 1e12:.0f} Tflop/s "
+        f"that an {CARD} has in bf16. That share is assumed, not measured: no such card was at hand. Reading and "
+        "augmenting are not in it; validation after each epoch adds some minutes.",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    for page in (ROOT / "README.md", ROOT / "docs" / "voxceleb.md", ROOT / "docs" / "augmentation.md"):
+        page.write_text(render(page.read_text(encoding="utf-8")), encoding="utf-8")
