@@ -133,9 +133,9 @@ def estimates() -> str:
     lines += [
         "",
         "How: operations of a joint step a second of audio, counted by torch's `FlopCounterMode` (`benchmark "
-        f"training`), times the crops of all epochs, over {UTILISATION:.0%} of the {CARD_OPERATIONS / 1e12:.0f} Tflop/s "
-        f"that an {CARD} has in bf16. That share is assumed, not measured: no such card was at hand. Reading and "
-        "augmenting are not in it; validation after each epoch adds some minutes.",
+        f"training`), times the crops of all epochs, over {UTILISATION:.0%} of the {CARD_OPERATIONS / 1e12:.0f} "
+        f"Tflop/s that an {CARD} has in bf16. That share is assumed, not measured: no such card was at hand. Reading "
+        "and augmenting are not in it; validation after each epoch adds some minutes.",
     ]
     return "\n".join(lines)
 

@@ -21,6 +21,7 @@ from .shards import ShardedRecordings, find_shards
 
 COLUMNS = ("utterance_id", "speaker_id", "session_id", "path", "num_samples")
 OPTIONAL_COLUMNS = ("language", "gender", "corpus", "split")
+LISTED = 100
 ROOT_KEY = b"oskdft_data_root"
 
 
@@ -174,12 +175,13 @@ def split_by_speaker(manifest: Manifest, fraction: float, seed: int) -> tuple[Ma
 
 
 def refuse_common_speakers(train: Manifest, evaluation: Manifest) -> None:
-    """Raise `ValueError` naming speakers that are in both: an error rate on them would not be one."""
+    """Raise `ValueError` with the list of the speakers that are in both: an error rate on them would not be one."""
     common = sorted(set(train.speakers) & set(evaluation.speakers))
     if common:
+        more = f" and {len(common) - LISTED} more" if len(common) > LISTED else ""
         raise ValueError(
-            f"{len(common)} speakers are in both the training and the evaluation data ({', '.join(common[:5])}): take "
-            "them out of the training data."
+            f"{len(common)} speakers are in both the training and the evaluation data "
+            f"({', '.join(common[:LISTED])}{more}): take them out of the training data."
         )
 
 
