@@ -135,23 +135,36 @@ def push_dataset(manifest: Manifest, repository: str, folder: str | Path, privat
     """Write the shards to `folder` and send them to the dataset `repository`; returns its address.
 
     options: as in `write_shards`. Files that the Hub has already are not sent again. Private unless asked otherwise:
-    speech is personal data.
+    speech is personal data. Raises `OSError` when there is no access or the upload stops.
     """
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
 
     write_shards(manifest, folder, **options)
     page = Path(folder, "README.md")
     with whole_file(page) as file:
         file.write_text(_page(manifest), encoding="utf-8")
     hub = HfApi()
-    address = hub.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
-    hub.upload_folder(
-        repo_id=repository,
-        repo_type="dataset",
-        folder_path=folder,
-        allow_patterns=["README.md", "data/*.parquet"],
-        commit_message=f"{len(manifest):,} utterances of {len(manifest.speakers):,} speakers",
-    )
+    try:
+        address = hub.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
+        hub.upload_folder(
+            repo_id=repository,
+            repo_type="dataset",
+            folder_path=folder,
+            allow_patterns=["README.md", "data/*.parquet"],
+            commit_message=f"{len(manifest):,} utterances of {len(manifest.speakers):,} speakers",
+        )
+    except (HfHubHTTPError, RuntimeError) as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in (401, 403):
+            raise PermissionError(
+                f"The Hub refuses '{repository}' ({status}): log in with `hf auth login`, or set HF_TOKEN to a token "
+                "that may write there."
+            ) from error
+        raise OSError(
+            f"The upload to '{repository}' stopped ({str(error).splitlines()[0]}): run the same command again; what "
+            "has arrived is not sent again."
+        ) from error
     return str(address)
 
 

@@ -1,0 +1,95 @@
+"""A dataset pushed to a hub by the real client, and training that streams it from there."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modeling_oskdft.data.manifest import load_manifest
+from tests.hub.loopback import Hub
+from tests.tiny import tiny_teacher
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def hub():
+    with Hub() as running:
+        yield running
+
+
+def run(hub, home, *words, token="hf_loopback"):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment |= hub.environment(home, token) | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *map(str, words)], capture_output=True, text=True, env=environment, cwd=ROOT
+    )
+
+
+def push(hub, home, voices, out, **options):
+    return run(hub, home, "-m", "modeling_oskdft.cli", "push-dataset", voices, "org/voices", "--out", out, **options)
+
+
+def test_push_stream_and_train(tmp_path, hub, voices, feature_extractor):
+    done = push(hub, tmp_path / "home", voices, tmp_path / "shards")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"{hub.url}/datasets/org/voices"
+    assert hub.repositories["dataset", "org/voices"].private
+    assert set(hub.files("org/voices", "dataset")) == {
+        ".gitattributes",
+        "README.md",
+        "data/train-00000-of-00001.parquet",
+    }
+    local = load_manifest(tmp_path / "shards")
+    assert len(local) == 40
+
+    tiny_teacher("hubert", True, "group").save_pretrained(tmp_path / "teacher")
+    feature_extractor.save_pretrained(tmp_path / "teacher")
+    words = ["train_oskdft.py", "--teacher", tmp_path / "teacher", "--validation_fraction", "0.3", "--max_steps", "3"]
+    words += [
+        "--per_device_train_batch_size",
+        "4",
+        "--crop_seconds",
+        "0.5",
+        "--use_cpu",
+        "true",
+        "--report_to",
+        "none",
+    ]
+    words += ["--head_type", "statistics_pooling", "--dataloader_num_workers", "2", "--num_train_epochs", "1"]
+    hub.requests.clear()
+    losses = []
+    for name, data in (("streamed", "hf://datasets/org/voices"), ("local", tmp_path / "shards")):
+        done = run(hub, tmp_path / "home", *words, "--train_data", data, "--output_dir", tmp_path / name)
+        assert done.returncode == 0, done.stderr[-2000:]
+        results = json.loads((tmp_path / name / "results.json").read_text())
+        losses.append([one["train_loss"] for one in results["history"] if "train_loss" in one])
+        if name == "streamed":
+            fetched = [path for method, path in hub.requests if method == "GET" and "/resolve/" in path]
+            assert fetched and not list((tmp_path / "home").rglob("*.parquet"))
+    assert losses[0] == losses[1]
+
+
+def test_without_a_token_the_reason_is_a_sentence(tmp_path, hub, voices):
+    done = push(hub, tmp_path / "home", voices, tmp_path / "shards", token=None)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1] == (
+        "oskdft: The Hub refuses 'org/voices' (401): log in with `hf auth login`, or set HF_TOKEN to a token that may "
+        "write there."
+    )
+
+
+def test_an_interrupted_upload_goes_on(tmp_path, hub, voices):
+    hub.refuse_uploads_after = 0
+    first = push(hub, tmp_path / "home", voices, tmp_path / "shards")
+    assert first.returncode == 2 and "Traceback" not in first.stderr
+    assert "stopped (" in first.stderr and "run the same command again" in first.stderr
+    (shard,) = (tmp_path / "shards" / "data").iterdir()
+    before = shard.stat().st_mtime_ns
+    hub.refuse_uploads_after = None
+    assert push(hub, tmp_path / "home", voices, tmp_path / "shards").returncode == 0
+    assert shard.stat().st_mtime_ns == before
+    assert hub.files("org/voices", "dataset")[f"data/{shard.name}"] == shard.read_bytes()
