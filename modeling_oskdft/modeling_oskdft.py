@@ -24,6 +24,7 @@ from transformers.models.wavlm import modeling_wavlm as wavlm
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
+from .adapters_oskdft import SpeakerAdapters
 from .configuration_oskdft import OSKDFTConfig
 from .heads_oskdft import LayerMixture, build_head
 
@@ -508,7 +509,7 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
             raise ValueError("attention_mask has a 1 after a 0: pad on the right only.")
 
 
-class OSKDFTForXVector(OSKDFTPreTrainedModel):
+class OSKDFTForXVector(SpeakerAdapters, OSKDFTPreTrainedModel):
     """The verifier: the ft path and a speaker head; one embedding an utterance.
 
     Example:

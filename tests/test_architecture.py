@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TRAVELLING = {"configuration_oskdft", "modeling_oskdft", "heads_oskdft"}
+TRAVELLING = {"adapters_oskdft", "configuration_oskdft", "modeling_oskdft", "heads_oskdft"}
 FLOORS = [
     TRAVELLING,
     {"audio", "files"},
@@ -57,6 +57,7 @@ def test_imports_only_fall(file):
 @pytest.mark.parametrize("name", sorted(TRAVELLING))
 def test_what_travels_needs_torch_and_transformers_alone(name):
     standard = {"collections", "dataclasses", "typing", "difflib", "inspect", "math"}
+    standard |= {"hashlib", "json", "os", "warnings"}
     for module in imported_parts(ROOT / "modeling_oskdft" / f"{name}.py"):
         if module[0] == "modeling_oskdft":
             assert module[1] in TRAVELLING, module

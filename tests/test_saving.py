@@ -65,6 +65,7 @@ def test_what_is_written(tmp_path, feature_extractor):
         "preprocessor_config.json",
         "configuration_oskdft.py",
         "modeling_oskdft.py",
+        "adapters_oskdft.py",
         "heads_oskdft.py",
     }
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
