@@ -1,6 +1,8 @@
 """Any recording as 16 kHz mono float32, or one clear sentence. soundfile and soxr are imported when first used."""
 
 import io
+import os
+import stat
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import PurePosixPath
@@ -62,6 +64,8 @@ def count_samples(source: AudioSource) -> int:
     with _open(_without_dict(source)) as file:
         if file.frames <= 0:
             raise ValueError(f"{_name(source)} has no samples: leave it out.")
+        if file.format == "FLAC":  # its header knows nothing of a missing end
+            _read(file, file.frames - 1, 1, _name(source))
         return round(file.frames * SAMPLING_RATE / file.samplerate)
 
 
@@ -92,10 +96,11 @@ def _open(source: Any) -> Any:  # noqa: ANN401  (soundfile has no types)
 
     if isinstance(source, str | PathLike):
         try:
-            with open(source, "rb"):
-                pass
-        except FileNotFoundError:
+            kind = os.stat(source).st_mode
+        except OSError:  # nothing, a link into nothing or to itself
             raise FileNotFoundError(f"There is no recording at '{source}': check the path.") from None
+        if not stat.S_ISREG(kind):  # a pipe would be waited for
+            raise ValueError(f"'{source}' is no file but a folder, a pipe or a device: give a recording.")
     elif not isinstance(source, bytes) and not hasattr(source, "read"):
         raise TypeError(
             f"A {type(source).__name__} was given: a path, bytes, an open file, a NumPy array at {SAMPLING_RATE} Hz, "

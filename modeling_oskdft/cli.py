@@ -77,6 +77,8 @@ def evaluate(options: argparse.Namespace) -> int:
     from .evaluation.report import report_trials
     from .evaluation.scoring import read_trials
 
+    if options.data_root is not None and len(options.data) > 1:
+        raise ValueError("data_root was given for several data: it can replace the root of one manifest only.")
     trials = read_trials(options.trials)
     manifest = joined([load_manifest(data, options.split, options.data_root) for data in options.data])
     state = Accelerator()

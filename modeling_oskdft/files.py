@@ -1,7 +1,9 @@
 """Files that are whole or not there."""
 
+import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """A path beside `path` to write to; it takes the final name when the block ends, and goes when the block fails."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    # Short whatever the final name is, and another for every writer: two threads may write one file.
+    name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+    partial = target.with_name(f".{name}.{os.getpid()}.{threading.get_ident()}.partial")
     try:
         yield partial
         os.replace(partial, target)

@@ -180,3 +180,25 @@ def test_a_missing_file_is_missing(tmp_path):
 def test_a_bad_array_gets_one_sentence(source, message):
     with pytest.raises(ValueError, match=message):
         load_audio(source)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "pipe.wav")
+    os.symlink("self.wav", tmp_path / "self.wav")
+    for read in (load_audio, count_samples):
+        with pytest.raises(ValueError, match="is no file but a folder, a pipe or a device"):
+            read(str(tmp_path / "pipe.wav"))
+        with pytest.raises(FileNotFoundError, match="no recording at"):
+            read(str(tmp_path / "self.wav"))
+
+
+def test_the_missing_end_of_a_flac_is_noticed_without_decoding_it(tmp_path):
+    soundfile.write(tmp_path / "a.flac", np.random.default_rng(0).normal(size=64000) * 0.1, 16000)
+    whole = (tmp_path / "a.flac").read_bytes()
+    assert count_samples(str(tmp_path / "a.flac")) == 64000
+    for part in (0.5, 0.9, 0.99):
+        (tmp_path / "a.flac").write_bytes(whole[: int(part * len(whole))])
+        with pytest.raises(ValueError, match="a.flac' is (damaged|truncated)"):
+            count_samples(str(tmp_path / "a.flac"))

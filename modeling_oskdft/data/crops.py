@@ -34,6 +34,10 @@ def crop_generator(seed: int, epoch: int, utterance_id: str) -> np.random.Genera
     return np.random.default_rng([seed, epoch, zlib.crc32(utterance_id.encode())])
 
 
+class _SourcesAreGone(Exception):
+    """Too many crops could not be augmented: no other row would fare better."""
+
+
 class CropDataset(Dataset[Crop]):
     """Crops of a manifest, indexed by (epoch, row).
 
@@ -68,6 +72,7 @@ class CropDataset(Dataset[Crop]):
         self.labels = np.asarray([label_of[speaker] for speaker in manifest.column("speaker_id")])
         # Shared with the workers, so that the limit counts files, not files a worker.
         self.damaged = torch.zeros(len(manifest), dtype=torch.bool).share_memory_()
+        self.not_augmented = torch.zeros((), dtype=torch.long).share_memory_()
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -82,6 +87,8 @@ class CropDataset(Dataset[Crop]):
             candidate = (row + offset) % len(self)
             try:
                 return self._crop(epoch, candidate)
+            except _SourcesAreGone as error:
+                raise ValueError(str(error)) from error
             except (ValueError, OSError) as error:
                 self._report(candidate, error)
         raise ValueError("No file of the training set can be read: check the data.")
@@ -96,13 +103,19 @@ class CropDataset(Dataset[Crop]):
         return Crop(waveform=self._augment(clean, generator), clean=clean, label=label)
 
     def _augment(self, clean: Waveform, generator: np.random.Generator) -> Waveform:
-        """A noise or a room that cannot be read is not the crop's fault: the crop stays clean, and this is said."""
+        """A noise or a room that cannot be read is not the crop's fault: the crop stays clean; said, and counted."""
         if self.augmentation is None:
             return clean
         try:
             return self.augmentation(clean, generator)
         except (ValueError, OSError) as error:
             warnings.warn(f"Not augmented: {error}", stacklevel=2)
+            self.not_augmented += 1
+            if int(self.not_augmented) > self.max_damaged:
+                raise _SourcesAreGone(
+                    f"More than {self.max_damaged} crops could not be augmented ({error}): check noise_root and "
+                    "rir_root."
+                ) from error
             return clean
 
     def _report(self, row: int, error: Exception) -> None:

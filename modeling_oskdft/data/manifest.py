@@ -22,6 +22,7 @@ from .shards import ShardedRecordings, find_shards
 COLUMNS = ("utterance_id", "speaker_id", "session_id", "path", "num_samples")
 OPTIONAL_COLUMNS = ("language", "gender", "corpus", "split")
 LISTED = 100
+LOOKED_AT = 50
 ROOT_KEY = b"oskdft_data_root"
 
 
@@ -314,12 +315,23 @@ def _from_parquet(path: Path, data_root: str | Path | None, max_damaged: int) ->
     recorded = (table.schema.metadata or {}).get(ROOT_KEY)
     root = Path(data_root) if data_root else Path(recorded.decode()) if recorded else path.parent
     manifest = Manifest(table, root)
-    first = root / manifest.table.column("path")[0].as_py() if len(manifest) else root
-    if not first.exists():
-        raise FileNotFoundError(
-            f"The first file of '{path}' is not at '{first}': give the folder that the data moved to as data_root."
-        )
+    _look_for_files(manifest, path)
     return manifest
+
+
+def _look_for_files(manifest: Manifest, path: Path) -> None:
+    """A manifest whose data moved is told of now and not in the middle of an epoch; a few files stand for all."""
+    rows = sorted({int(row) for row in np.linspace(0, len(manifest) - 1, LOOKED_AT)}) if len(manifest) else []
+    files = [manifest.root / manifest.table.column("path")[row].as_py() for row in rows]
+    missing = [file for file in files if not file.exists()]
+    if missing and len(missing) > len(files) / 2:
+        raise FileNotFoundError(
+            f"A file of '{path}' is not at '{missing[0]}': give the folder that the data moved to as data_root."
+        )
+    if missing:
+        warnings.warn(
+            f"{len(missing)} of {len(files)} files of '{path}' are missing, '{missing[0]}' first.", stacklevel=2
+        )
 
 
 def _from_shards(source: str | Path, split: str | None, max_damaged: int) -> Manifest:

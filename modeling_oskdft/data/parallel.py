@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -20,20 +21,36 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item], worker
 
 
 def in_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """`function`, of a module's top level, of every item, in order, by processes; in this one for one worker."""
+    """`function` of every item, in order, by processes; in this one for one worker.
+
+    Each worker gets the function once, whatever it carries with it. Raises `OSError` when a worker dies.
+    """
     if workers == 1:
         yield from map(function, items)
         return
-    with ProcessPoolExecutor(workers) as executor:
+    with ProcessPoolExecutor(workers, initializer=_keep, initargs=(function,)) as executor:
         source = iter(items)
-        chunks = ((function, chunk) for chunk in iter(lambda: list(islice(source, CHUNK)), []))
-        for results in _ordered(executor, _of_chunk, chunks, AHEAD * workers):
-            yield from results
+        chunks = iter(lambda: list(islice(source, CHUNK)), [])
+        try:
+            for results in _ordered(executor, _of_chunk, chunks, AHEAD * workers):
+                yield from results
+        except BrokenProcessPool:
+            raise OSError(
+                "A worker died, killed by the system or by a file that its reader could not stand: run again with "
+                "--workers 1 to see where."
+            ) from None
 
 
-def _of_chunk(work: tuple[Callable[[Any], Any], list[Any]]) -> list[Any]:
-    function, chunk = work
-    return [function(item) for item in chunk]
+_function: Callable[[Any], Any]
+
+
+def _keep(function: Callable[[Any], Any]) -> None:
+    global _function
+    _function = function
+
+
+def _of_chunk(chunk: list[Any]) -> list[Any]:
+    return [_function(item) for item in chunk]
 
 
 def _ordered(executor: Executor, function: Callable[[Any], Any], items: Iterable[Any], limit: int) -> Iterator[Any]:

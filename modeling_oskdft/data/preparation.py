@@ -3,7 +3,9 @@
 Memory does not grow with the number of files: what is held are a few thousand rows and the names of the speakers.
 """
 
+import errno
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -71,7 +73,7 @@ def prepare_folder(
 ) -> Preparation:
     """The manifest of anybody's tree `…/speaker/session/utterance`, at `out` (.parquet).
 
-    .m4a and .aac files are transcoded to FLAC in a folder beside the manifest, named as it is. workers: processes, by
+    .m4a and .aac files are transcoded to FLAC in the folder `NAME_flac` beside the manifest. workers: processes, by
     default one a core. Damaged files, second files of an utterance and names that are not UTF-8 are named in warnings
     and left out, as are files that lie too high; more than `max_damaged` are a `ValueError`, as is a tree without
     recordings.
@@ -79,7 +81,9 @@ def prepare_folder(
     source, target = Path(root), Path(out)
     if target.suffix != ".parquet":
         raise ValueError(f"The manifest was to be '{out}': give a name that ends in .parquet.")
-    return write_manifest(partial(_recordings, source), source, target, workers, max_damaged, progress)
+    result = Preparation(str(target))
+    write_manifest(partial(_recordings, source), source, result, workers, max_damaged, progress)
+    return result
 
 
 def _recordings(root: Path) -> Iterator[Recording]:
@@ -97,35 +101,34 @@ def recording_below(root: Path, file: Path) -> Recording:
 def write_manifest(
     walk: Callable[[], Iterator[Recording]],
     root: Path,
-    target: Path,
+    result: Preparation,
     workers: int | None = None,
     max_damaged: int = 100,
     progress: bool = False,
     expected: int | None = None,
-) -> Preparation:
-    """Transcode what has to be, read every header, write the manifest whole or not at all.
+) -> None:
+    """Transcode what has to be, read every header, write the manifest of `result` whole or not at all.
 
-    walk: called twice; each time the recordings in the same order, files of one utterance after each other.
-    expected: how many utterances a progress bar counts to.
+    walk: called twice; each time the recordings in the same order, files of one utterance after each other. result:
+    filled as it goes, so that it tells what happened also after an error. expected: how many utterances a progress bar
+    counts to.
     """
     workers = workers or os.cpu_count() or 1
-    result = Preparation(str(target))
+    target = Path(result.manifest)
     _check_writable(target.parent)
-    flac = target.with_suffix("")
+    flac = target.with_name(f"{target.stem}_flac")
     bar = partial(_bar, progress=progress, total=expected)
-    has_transcoded = _transcode_all(walk(), flac, workers, result, max_damaged, bar)
+    has_transcoded = _transcode_all(walk(), root, flac, workers, result, max_damaged, bar)
     data_root = flac if has_transcoded else root
     readable = (_where_it_reads(one, flac) for one in _usable(walk(), result, max_damaged))
     _write(bar(_rows(readable, data_root, workers, result, max_damaged), "headers"), data_root, target, result)
-    return result
 
 
 def _check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(folder / "writable") as file:
-            file.touch()
-        (folder / "writable").unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise OSError(f"'{folder}' cannot be written to ({error.strerror}): give another folder as out.") from None
 
@@ -138,6 +141,7 @@ def _bar(items: Iterable[Any], what: str, progress: bool, total: int | None) -> 
 
 def _transcode_all(
     recordings: Iterator[Recording],
+    root: Path,
     flac: Path,
     workers: int,
     result: Preparation,
@@ -145,22 +149,31 @@ def _transcode_all(
     bar: Callable[[Iterable[Any], str], Iterable[Any]],
 ) -> bool:
     """Whether there was anything to transcode; damaged files are skipped in `result`."""
-    compressed = (one for one in recordings if one.file.suffix.lower() in TRANSCODED)
+    judged = _judged(recordings, set())
+    compressed = (one for one, reason in judged if reason is None and one.file.suffix.lower() in TRANSCODED)
     first = next(compressed, None)
     if first is None:
         return False
+    if flac.resolve().is_relative_to(root.resolve()):
+        raise ValueError(
+            f"'{flac}', where the FLAC of m4a files goes, lies inside '{root}': give an out that lies elsewhere."
+        )
     remove_partial_files(flac)
     work = partial(_transcode_one, flac=flac, ffmpeg=find_ffmpeg())
     for recording, reason in bar(in_threads(work, chain([first], compressed), workers), "ffmpeg"):
         if reason is not None:
-            result.skip(recording.utterance, reason, max_damaged)
+            result.skip(str(recording.file), reason, max_damaged)
     return True
 
 
 def _transcode_one(recording: Recording, flac: Path, ffmpeg: str) -> tuple[Recording, str | None]:
     try:
         transcode(recording.file, _flac_of(recording, flac), ffmpeg)
-    except (ValueError, FileNotFoundError) as error:
+    except ValueError as error:
+        return recording, str(error)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
+            raise  # no other file will fare better
         return recording, str(error)
     return recording, None
 
@@ -176,22 +189,32 @@ def _where_it_reads(recording: Recording, flac: Path) -> Recording:
 
 
 def _usable(recordings: Iterator[Recording], result: Preparation, max_damaged: int) -> Iterator[Recording]:
-    """The first file of each utterance, of those that lie where they should and could be transcoded."""
-    damaged = set(result.skipped)
+    """What can be read; the rest is skipped in `result`, but for what was skipped there before."""
+    for recording, reason in _judged(recordings, set(result.skipped)):
+        if reason is None:
+            yield recording
+        elif reason:
+            result.skip(str(recording.file), reason, max_damaged)
+
+
+def _judged(recordings: Iterator[Recording], damaged: set[str]) -> Iterator[tuple[Recording, str | None]]:
+    """Each with what is wrong with it: nothing (None), known already (""), or a name or a place.
+
+    Of an utterance with several files the first that is not damaged is taken.
+    """
     last: str | None = None
     for recording in recordings:
-        reason = None
-        if not _is_text(str(recording.file)):
-            reason = "its name is not UTF-8: rename it."
+        if str(recording.file) in damaged:
+            yield recording, ""
+        elif not _is_text(str(recording.file)):
+            yield recording, "its name is not UTF-8: rename it."
         elif not recording.speaker:
-            reason = "it lies too high: speaker/session/utterance is needed."
+            yield recording, "it does not lie at speaker/session/utterance."
         elif recording.utterance == last:
-            reason = f"the utterance '{recording.utterance}' has another file before it: keep one of them."
-        if reason is not None:
-            result.skip(str(recording.file), reason, max_damaged)
-        elif recording.utterance not in damaged:
+            yield recording, f"the utterance '{recording.utterance}' has another file before it: keep one of them."
+        else:
             last = recording.utterance
-            yield recording
+            yield recording, None
 
 
 def _is_text(name: str) -> bool:
@@ -207,7 +230,7 @@ def _rows(
 ) -> Iterator[tuple[Any, ...]]:
     for recording, samples, reason in in_processes(_measure, recordings, workers):
         if reason is not None:
-            result.skip(recording.utterance, reason, max_damaged)
+            result.skip(str(recording.file), reason, max_damaged)
             continue
         result.utterances += 1
         result.hours += samples / SAMPLING_RATE / 3600

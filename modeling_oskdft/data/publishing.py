@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from .parallel import in_processes
 UTTERANCES_A_GROUP = 16
 SHARD_SECONDS = 8 * 3600  # about 500 MB as FLAC
 _SOURCE_KEY = b"oskdft_source"
+PAGE_NAME = "README.md"
 
 
 def write_shards(
@@ -28,13 +30,15 @@ def write_shards(
     workers: int = 1,
     seed: int = 0,
     progress: bool = False,
+    max_damaged: int = 100,
 ) -> list[Path]:
     """`folder/data/SPLIT-00000-of-00007.parquet` and so on; returns the files.
 
     A row group holds up to 16 utterances of one speaker, so that speakers who are set aside cost nothing in training,
     and the row groups lie in a drawn order, so that any part of a shard has many speakers. FLAC of 16 kHz mono goes
     in as it is, everything else is decoded and written as 16-bit FLAC. A shard that is already there, of the same
-    manifest, is kept: a run that was stopped goes on. Raises `ValueError` for a recording that cannot be read.
+    manifest, is kept: a run that was stopped goes on. Recordings that cannot be read are named in warnings and left
+    out; more than `max_damaged` are a `ValueError`.
     """
     from tqdm.auto import tqdm
 
@@ -44,12 +48,13 @@ def write_shards(
     target = Path(folder) / "data"
     digest = _digest(manifest, seed)
     files = []
+    damaged: list[str] = []
     bar = tqdm(total=len(manifest), desc="shards", unit="utt", disable=None if progress else True)
     for number, part in enumerate(np.array_split(np.arange(len(groups)), count)):
         file = target / f"{split}-{number:05d}-of-{count:05d}.parquet"
         own = [groups[index] for index in part]
         if not _is_there(file, digest):
-            _write_shard(manifest, own, file, digest, workers)
+            _write_shard(manifest, own, file, digest, workers, damaged, max_damaged)
         bar.update(sum(len(rows) for rows in own))
         files.append(file)
     bar.close()
@@ -73,15 +78,25 @@ def _row_groups(manifest: Manifest, seed: int) -> list[list[int]]:
 
 def _digest(manifest: Manifest, seed: int) -> bytes:
     """Of what the shards are made of, to know a shard of another run."""
-    parts = [str(seed), *manifest.column("utterance_id"), *map(str, manifest.column("num_samples"))]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest().encode()
+    digest = hashlib.sha256(str(seed).encode())
+    for name in sorted(manifest.table.column_names):
+        digest.update("\n".join([name, *map(str, manifest.column(name))]).encode())
+    return digest.hexdigest().encode()
 
 
 def _is_there(file: Path, digest: bytes) -> bool:
     return file.is_file() and (pq.read_schema(file).metadata or {}).get(_SOURCE_KEY) == digest
 
 
-def _write_shard(manifest: Manifest, groups: list[list[int]], file: Path, digest: bytes, workers: int) -> None:
+def _write_shard(
+    manifest: Manifest,
+    groups: list[list[int]],
+    file: Path,
+    digest: bytes,
+    workers: int,
+    damaged: list[str],
+    max_damaged: int,
+) -> None:
     optional = [name for name in OPTIONAL_COLUMNS if name in manifest.table.column_names and name != "split"]
     columns = [*COLUMNS[:3], COLUMNS[4], *optional]
     schema = _schema(optional)
@@ -89,8 +104,12 @@ def _write_shard(manifest: Manifest, groups: list[list[int]], file: Path, digest
     encoded = in_processes(partial(_encode, manifest), (row for rows in groups for row in rows), workers)
     with whole_file(file) as partial_file, pq.ParquetWriter(partial_file, schema) as writer:
         for rows in groups:
-            audio = [next(encoded) for _ in rows]
-            table = manifest.table.select(columns).take(rows)
+            found = [(row, *next(encoded)) for row in rows]
+            for _, _, reason in found:
+                if reason is not None:
+                    _report(reason, damaged, max_damaged)
+            audio = [recording for _, recording, reason in found if reason is None]
+            table = manifest.table.select(columns).take([row for row, _, reason in found if reason is None])
             arrays = [pa.array(audio, schema.field("audio").type), *(column.combine_chunks() for column in table)]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
@@ -105,17 +124,29 @@ def _schema(optional: list[str]) -> pa.Schema:
     return datasets.Features(features).arrow_schema
 
 
-def _encode(manifest: Manifest, row: int) -> dict[str, Any]:
+def _report(reason: str, damaged: list[str], max_damaged: int) -> None:
+    damaged.append(reason)
+    warnings.warn(f"Left out of the dataset: {reason}", stacklevel=2)
+    if len(damaged) > max_damaged:
+        raise ValueError(f"More than {max_damaged} recordings cannot be read ({reason}): check the data.")
+
+
+def _encode(manifest: Manifest, row: int) -> tuple[dict[str, Any] | None, str | None]:
+    """The recording as the dataset holds it, or what is wrong with it."""
     import soundfile
 
-    source = manifest.audio(row)
     name = manifest.table.column("utterance_id")[row].as_py().rsplit("/", 1)[-1]
-    content = _as_flac_already(source)
-    if content is None:
-        file = io.BytesIO()
-        soundfile.write(file, load_audio(source), SAMPLING_RATE, format="FLAC", subtype="PCM_16")
-        content = file.getvalue()
-    return {"bytes": content, "path": f"{name}.flac"}
+    try:
+        source = manifest.audio(row)
+        waveform = load_audio(source)  # a damaged file must not be published
+        content = _as_flac_already(source)
+        if content is None:
+            file = io.BytesIO()
+            soundfile.write(file, waveform, SAMPLING_RATE, format="FLAC", subtype="PCM_16")
+            content = file.getvalue()
+    except (ValueError, OSError) as error:
+        return None, str(error)
+    return {"bytes": content, "path": f"{name}.flac"}, None
 
 
 def _as_flac_already(source: AudioSource) -> bytes | None:
@@ -125,25 +156,32 @@ def _as_flac_already(source: AudioSource) -> bytes | None:
     if not isinstance(source, str) or not source.lower().endswith(".flac"):
         return None
     header = soundfile.info(source)
-    if (header.samplerate, header.channels, header.format) != (SAMPLING_RATE, 1, "FLAC"):
-        return None
-    load_audio(source)  # a damaged file must not be published
-    return Path(source).read_bytes()
+    is_ours = (header.samplerate, header.channels, header.format) == (SAMPLING_RATE, 1, "FLAC")
+    return Path(source).read_bytes() if is_ours else None
 
 
-def push_dataset(manifest: Manifest, repository: str, folder: str | Path, private: bool = True, **options: Any) -> str:
+def push_dataset(
+    manifest: Manifest,
+    repository: str,
+    folder: str | Path,
+    private: bool = True,
+    split: str = "train",
+    **options: Any,
+) -> str:
     """Write the shards to `folder` and send them to the dataset `repository`; returns its address.
 
-    options: as in `write_shards`. Files that the Hub has already are not sent again. Private unless asked otherwise:
-    speech is personal data. Raises `OSError` when there is no access or the upload stops.
+    options: as in `write_shards`. Files that the Hub has already are not sent again, and shards of the split that are
+    not of this manifest go. A page is written unless the folder has one. Private unless asked otherwise: speech is
+    personal data. Raises `OSError` when there is no access or the upload stops.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
-    write_shards(manifest, folder, **options)
-    page = Path(folder, "README.md")
-    with whole_file(page) as file:
-        file.write_text(_page(manifest), encoding="utf-8")
+    shards = write_shards(manifest, folder, split, **options)
+    page = Path(folder, PAGE_NAME)
+    if not page.exists():
+        with whole_file(page) as file:
+            file.write_text(_page(manifest), encoding="utf-8")
     hub = HfApi()
     try:
         address = hub.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
@@ -151,7 +189,8 @@ def push_dataset(manifest: Manifest, repository: str, folder: str | Path, privat
             repo_id=repository,
             repo_type="dataset",
             folder_path=folder,
-            allow_patterns=["README.md", "data/*.parquet"],
+            allow_patterns=[PAGE_NAME, *(f"data/{shard.name}" for shard in shards)],
+            delete_patterns=[f"data/{split}-*.parquet"],
             commit_message=f"{len(manifest):,} utterances of {len(manifest.speakers):,} speakers",
         )
     except (HfHubHTTPError, RuntimeError) as error:

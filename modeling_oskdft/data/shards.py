@@ -23,7 +23,9 @@ def find_shards(folder: str | Path, split: str | None = None) -> list[str]:
     import fsspec
 
     filesystem, path = fsspec.core.url_to_fs(str(folder))
-    files = sorted(filesystem.glob(f"{path}/*.parquet") + filesystem.glob(f"{path}/data/*.parquet"))
+    places = [place for place in (path, f"{path}/data") if filesystem.isdir(place)]
+    names = [str(name) for place in places for name in filesystem.ls(place, detail=False)]
+    files = sorted(name for name in names if name.endswith(".parquet"))
     own = [file for file in files if Path(file).name.startswith(f"{split or 'train'}-")]
     return [filesystem.unstrip_protocol(file) for file in (files if split is None and not own else own)]
 

@@ -1,5 +1,6 @@
 """What soundfile does not read (AAC in .m4a, as VoxCeleb2 comes) to 16 kHz mono FLAC, once, by ffmpeg."""
 
+import errno
 import shutil
 import subprocess
 from pathlib import Path
@@ -45,7 +46,9 @@ def transcode(source: Path, target: Path, ffmpeg: str) -> None:
         command += ["-map_metadata", "-1", "-fflags", "+bitexact", "-f", "flac", f"file:{partial}"]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if "No space left" in done.stderr:
-            raise OSError(f"The disk is full while '{target}' is written: make room and run the same command again.")
+            full = OSError(f"The disk is full while '{target}' is written: make room and run the same command again.")
+            full.errno = errno.ENOSPC
+            raise full
         if done.returncode or not partial.is_file():
             reason = (done.stderr.strip().splitlines() or [f"ffmpeg ended with {done.returncode}"])[-1]
             raise ValueError(f"'{source}' cannot be transcoded ({reason}): restore it or leave it out.")

@@ -21,6 +21,7 @@ from .folders import walk_audio
 from .preparation import READABLE, Preparation, Recording, recording_below, write_manifest
 
 SPEAKER = re.compile(r"id\d{5}")
+TEST_FOLDER = re.compile(r"(^|[/_-])test([/_-]|$)")
 SEARCH_DEPTH = 5
 
 
@@ -104,29 +105,42 @@ def prepare_voxceleb(
     if voxceleb1 is None and voxceleb2 is None:
         raise ValueError("Neither voxceleb1 nor voxceleb2 was given: name the folder of at least one.")
     target = Path(out)
+    sets = [(Path(folder), parts) for folder, parts in ((voxceleb1, VOXCELEB1), (voxceleb2, VOXCELEB2)) if folder]
+    roots = [_speaker_roots(folder) for folder, _ in sets]  # a wrong folder is told of before hours of work
     result = VoxCelebPreparation([], {}, [])
     options: dict[str, Any] = {"workers": workers, "max_damaged": max_damaged, "progress": progress}
-    for folder, parts in ((voxceleb1, VOXCELEB1), (voxceleb2, VOXCELEB2)):
-        if folder is not None:
-            _prepare_parts(Path(folder), parts, target, options, result)
-    if voxceleb1 is not None or trials is not None:
-        _prepare_trials(Path(trials or voxceleb1 or ""), target, result)
-    with whole_file(target / "report.json") as file:
-        file.write_text(json.dumps(result.as_dict(), indent=1) + "\n", encoding="utf-8")
+    try:
+        for (folder, parts), own in zip(sets, roots, strict=True):
+            _prepare_parts(folder, own, parts, target, options, result)
+        if voxceleb1 is not None or trials is not None:
+            _prepare_trials(Path(trials or voxceleb1 or ""), target, result)
+    finally:  # what is known stays, whatever happened
+        if result.manifests or result.differences:
+            with whole_file(target / "report.json") as file:
+                file.write_text(json.dumps(result.as_dict(), indent=1) + "\n", encoding="utf-8")
     return result
 
 
-def _prepare_parts(
-    folder: Path, parts: Sequence[Part], target: Path, options: dict[str, Any], result: VoxCelebPreparation
-) -> None:
+def _speaker_roots(folder: Path) -> list[Path]:
     roots = speaker_roots(folder)
     if not roots:
         raise FileNotFoundError(
             f"'{folder}' has no folders of speakers (id10001/…) in its first {SEARCH_DEPTH} levels: unpack the "
             "archives and give the folder that they lie in."
         )
+    return roots
+
+
+def _prepare_parts(
+    folder: Path,
+    roots: list[Path],
+    parts: Sequence[Part],
+    target: Path,
+    options: dict[str, Any],
+    result: VoxCelebPreparation,
+) -> None:
     if parts is VOXCELEB2:  # its test speakers cannot be told from their numbers
-        tests = [root for root in roots if "test" in root.relative_to(folder).as_posix().lower()]
+        tests = [root for root in roots if TEST_FOLDER.search(root.relative_to(folder).as_posix().lower())]
         result.differences += [f"'{root}' is a test part of VoxCeleb2 and was left out." for root in tests]
         roots = [root for root in roots if root not in tests]
     strangers = sorted({name for root in roots for name in _folders(root) if not _known(name, parts)})
@@ -141,10 +155,10 @@ def _prepare_parts(
             result.differences.append(f"{part.title} is not in '{folder}': no manifest of it was written.")
             continue
         common = own[0] if len(own) == 1 else Path(os.path.commonpath(own))
-        walk = partial(_recordings, own, part)
-        one = write_manifest(walk, common, target / f"{part.name}.parquet", **options, expected=part.utterances)
-        _compare(one, part)
+        one = Preparation(str(target / f"{part.name}.parquet"))
         result.manifests.append(one)
+        write_manifest(partial(_recordings, own, part), common, one, **options, expected=part.utterances)
+        _compare(one, part)
         result.differences += one.differences
 
 
@@ -164,20 +178,27 @@ def _compare(one: Preparation, part: Part) -> None:
 
 
 def speaker_roots(folder: Path, depth: int = SEARCH_DEPTH) -> list[Path]:
-    """The folders, sorted, that hold speakers' folders `idNNNNN`."""
+    """The folders, sorted, that hold speakers' folders `idNNNNN`; each once, also where links lead to it again."""
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder at '{folder}': give the folder that VoxCeleb was unpacked to.")
+    found: dict[str, Path] = {}
+    for root in _roots_below(folder, depth):
+        found.setdefault(os.path.realpath(root), root)
+    return list(found.values())
+
+
+def _roots_below(folder: Path, depth: int) -> Iterator[Path]:
     names = _folders(folder)
     if any(SPEAKER.fullmatch(name) for name in names):
-        return [folder]
-    if depth == 0:
-        return []
-    return [root for name in names for root in speaker_roots(folder / name, depth - 1)]
+        yield folder
+    elif depth:
+        for name in names:
+            yield from _roots_below(folder / name, depth - 1)
 
 
 def _folders(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
-        return sorted(one.name for one in entries if one.is_dir() and not one.name.startswith("."))
+        return sorted(one.name for one in entries if one.name[0] != "." and os.path.isdir(one.path))
 
 
 def _known(name: str, parts: Sequence[Part]) -> bool:
@@ -188,12 +209,18 @@ def _recordings(roots: Sequence[Path], part: Part) -> Iterator[Recording]:
     """Speaker by speaker, so that what several folders hold of one comes together; ids begin with the speaker."""
     for speaker in sorted({name for root in roots for name in _folders(root) if _known(name, [part])}):
         own = [
-            recording_below(root, file)
+            _with_place(root, file)
             for root in roots
             if (root / speaker).is_dir()
             for file in walk_audio(root / speaker, READABLE)
         ]
         yield from sorted(own, key=lambda one: (one.utterance, str(one.file)))
+
+
+def _with_place(root: Path, file: Path) -> Recording:
+    """idNNNNN/video/utterance and no other depth: elsewhere the speaker would be a guess."""
+    recording = recording_below(root, file)
+    return recording if len(file.relative_to(root).parts) == 3 else recording._replace(speaker="", session="")
 
 
 def _prepare_trials(folder: Path, target: Path, result: VoxCelebPreparation) -> None:
@@ -213,7 +240,11 @@ def _prepare_trials(folder: Path, target: Path, result: VoxCelebPreparation) -> 
                 "if you want it."
             )
             continue
-        trials = read_trials(found)
+        try:
+            trials = read_trials(found)
+        except ValueError as error:  # a page of the web server under the list's name
+            result.differences.append(f"{one.title} cannot be read and was left out: {error}")
+            continue
         with whole_file(target / one.name) as file:
             file.write_bytes(found.read_bytes())
         result.trials[one.name] = len(trials.labels)

@@ -141,9 +141,9 @@ class TeacherOutput(NamedTuple):
     conv_features: Tensor | None
 
 
-def same_front_end(student: OSKDFTForXVector, teacher: PreTrainedModel) -> bool:
-    """Whether the student's convolutions are the teacher's, number for number."""
-    own, theirs = student.oskdft.feature_extractor.state_dict(), teacher.feature_extractor.state_dict()
+def same_front_end(student: OSKDFTForXVector, front_end: nn.Module) -> bool:
+    """Whether the student's convolutions are these, number for number."""
+    own, theirs = student.oskdft.feature_extractor.state_dict(), front_end.state_dict()
     return own.keys() == theirs.keys() and all(
         value.shape == theirs[name].shape and bool((value == theirs[name].to(value)).all())
         for name, value in own.items()
@@ -202,6 +202,11 @@ class Teacher:
             model.feature_extractor = self.front_end = SharedFrontEnd(model.feature_extractor, shared_front_end)
         self.model = model.requires_grad_(False).eval()
         self.dtype = dtype
+
+    def stop_sharing(self) -> None:
+        """Each computes its own convolutions from now on."""
+        if self.front_end is not None:
+            self.model.feature_extractor, self.front_end = self.front_end.front_end, None
 
     def to(self, device: torch.device) -> "Teacher":
         """Move the encoder."""

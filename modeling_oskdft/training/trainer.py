@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
@@ -108,7 +108,8 @@ class OSKDFTTrainer(Trainer):
             )
         self.teacher = None
         if objectives.kd is not None and teacher is not None:
-            shared = args.freeze == "feature_encoder" and augmentation is None and same_front_end(student, teacher)
+            hear_the_same = args.freeze == "feature_encoder" and augmentation is None
+            shared = hear_the_same and same_front_end(student, teacher.feature_extractor)
             own = torch.bfloat16 if args.bf16 else torch.float32
             precision = torch.bfloat16 if args.teacher_in_bfloat16 else torch.float32
             targets = objectives.kd.target_layers
@@ -328,17 +329,24 @@ class OSKDFTTrainer(Trainer):
             (self.student if is_checkpoint else self.published).save_pretrained(aside)
             self.processing_class.save_pretrained(aside)
             if is_checkpoint:
-                _save_state(self.joint.objectives, aside / OBJECTIVES_NAME, speakers=self._speakers_digest())
+                metadata = {"speakers": self._speakers_digest(), "order": self._order()}
+                _save_state(self.joint.objectives, aside / OBJECTIVES_NAME, **metadata)
             if is_checkpoint and self.average is not None:
                 _save_state(self.average.student, aside / EMA_NAME)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Read through `from_pretrained`, because key names on disk depend on where a model was first loaded from."""
         checkpoint = Path(resume_from_checkpoint)
+        order = self._stored(checkpoint, "order")
+        if order != self._order():
+            raise ValueError(
+                f"'{checkpoint}' was made with {order} and this run has {self._order()}: crops would be seen twice or "
+                "not at all; resume with as many."
+            )
         student = OSKDFTForXVector.from_pretrained(checkpoint, dtype=torch.float32)
         self.student.load_state_dict(student.state_dict())
         try:
-            if not self._has_same_speakers(checkpoint):
+            if self._stored(checkpoint, "speakers") != self._speakers_digest():
                 raise RuntimeError  # vectors of as many other people
             self.joint.objectives.load_state_dict(load_file(checkpoint / OBJECTIVES_NAME))
             if self.average is not None:
@@ -348,6 +356,14 @@ class OSKDFTTrainer(Trainer):
                 f"The objectives in '{checkpoint}' are not those of this recipe: resume with the recipe and the data "
                 "that the run was started with."
             ) from None
+
+        self._share_only_what_is_the_same()
+
+    def _share_only_what_is_the_same(self) -> None:
+        """Other weights were loaded: the student's convolutions may no longer be the teacher's."""
+        shared = None if self.teacher is None else self.teacher.front_end
+        if self.teacher is not None and shared is not None and not same_front_end(self.student, shared.front_end):
+            self.teacher.stop_sharing()
 
     def start_from(self, run: str | Path) -> None:
         """Begin with the weights of another run instead of the teacher's: of its best checkpoint, averaged if it is.
@@ -368,18 +384,26 @@ class OSKDFTTrainer(Trainer):
             ) from None
         if self.average is not None:
             self.average.student.load_state_dict(self.student.state_dict())
+        self._share_only_what_is_the_same()
         stored = load_file(checkpoint / OBJECTIVES_NAME)
         own = self.joint.objectives.speaker.state_dict(prefix="speaker.")
-        if self._has_same_speakers(checkpoint) and all(
+        if self._stored(checkpoint, "speakers") == self._speakers_digest() and all(
             name in stored and stored[name].shape == value.shape for name, value in own.items()
         ):
             self.joint.objectives.load_state_dict({name: stored[name] for name in own}, strict=False)
         else:
             warnings.warn(f"The class vectors start anew: '{checkpoint}' has other speakers.", stacklevel=2)
 
-    def _has_same_speakers(self, checkpoint: Path) -> bool:
+    @staticmethod
+    def _stored(checkpoint: Path, what: str) -> str:
         with safe_open(checkpoint / OBJECTIVES_NAME, "pt") as file:
-            return (file.metadata() or {}).get("speakers") == self._speakers_digest()
+            return (file.metadata() or {}).get(what, "")
+
+    def _order(self) -> str:
+        """What the order of the crops depends on beside seed and epoch: with shards, who reads them."""
+        if self.train_dataset.manifest.row_groups() is None:
+            return "rows"
+        return f"{self.args.world_size} processes, {self.args.dataloader_num_workers} workers"
 
     def _speakers_digest(self) -> str:
         """Of the classes in their order: class vectors mean nothing to other speakers."""
@@ -408,16 +432,25 @@ class OSKDFTTrainer(Trainer):
             if self.args.should_save:
                 shutil.rmtree(staging, ignore_errors=True)
             self.accelerator.wait_for_everyone()
-            super()._save_checkpoint(model, trial)
+            try:
+                super()._save_checkpoint(model, trial)
+            except (OSError, RuntimeError, SafetensorError) as error:
+                shutil.rmtree(staging, ignore_errors=True)  # half a checkpoint would keep a full disk full
+                raise OSError(
+                    f"The checkpoint of step {self.state.global_step} could not be written to '{staging.parent}' "
+                    f"({str(error).splitlines()[0]}): make room; the last one is whole, go on with "
+                    "--resume_from_checkpoint last."
+                ) from error
             self.accelerator.wait_for_everyone()  # every process has written its random state
         run, name = staging.parent, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if self.state.best_global_step:
             self.state.best_model_checkpoint = str(run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}")
         if self.args.should_save:
             self.state.save_to_json(str(staging / name / "trainer_state.json"))
-            shutil.rmtree(run / name, ignore_errors=True)
+            if (run / name).exists():  # of the same step, saved once more with what evaluation has found
+                os.replace(run / name, staging / "earlier")
             os.replace(staging / name, run / name)
-            staging.rmdir()
+            shutil.rmtree(staging)
             rotate_checkpoints(
                 output_dir=str(run),
                 save_total_limit=self.args.save_total_limit,

@@ -135,3 +135,15 @@ def test_speeds_are_other_speakers_in_every_epoch_anew(manifest):
     assert dataset.utterances_of_classes() == [4] * 30
     with pytest.raises(ValueError, match="use factors such as 0.9 and 1.1"):
         CropDataset(manifest, 0.5, 0, speeds=(1.0,))
+
+
+def test_noise_that_goes_away_in_the_middle_of_a_run_ends_it(manifest):
+    def gone(waveform, generator):
+        raise FileNotFoundError("There is no recording at 'musan/noise/1.wav': check the path.")
+
+    dataset = CropDataset(manifest, 0.5, 0, gone, max_damaged=2)
+    with pytest.warns(UserWarning, match="Not augmented"):
+        for row in range(2):
+            assert dataset[0, row]["waveform"].shape == (8000,)
+    with pytest.raises(ValueError, match="More than 2 crops could not be augmented .*check noise_root and rir_root"):
+        dataset[0, 2]

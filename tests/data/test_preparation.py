@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+from modeling_oskdft.audio import load_audio
 from modeling_oskdft.data.manifest import load_manifest
 from modeling_oskdft.data.preparation import prepare_folder
 
@@ -41,11 +42,37 @@ def test_everything_bad_is_named_and_nothing_is_fatal(tmp_path, voices):
     with pytest.warns(UserWarning) as caught:
         result = prepare_folder(tree, tmp_path / "m.parquet", 2)
     said = "\n".join(str(one.message) for one in caught)
-    for part in ("dangling", "empty", "cut", "top.wav' : it lies too high".replace(" :", ":"), "is not UTF-8"):
+    for part in ("dangling", "empty", "cut", "top.wav': it does not lie at speaker/session/utterance", "is not UTF-8"):
         assert part in said, part
     assert "00.wav': the utterance 'v1/session0/00' has another file before it" in said
     assert len(result.skipped) == 6 and result.utterances == 8
     assert set(load_manifest(tmp_path / "m.parquet").speakers) == {"été 1", "v1"}
+
+
+def test_of_several_files_the_first_whole_one_is_taken(tmp_path, ffmpeg, voices):
+    place = tmp_path / "tree" / "s" / "v"
+    place.mkdir(parents=True)
+    (place / "0.m4a").write_bytes(b"junk" * 100)
+    soundfile.write(place / "0.wav", [0.1] * 800, 16000)
+    tone = ["-v", "error", "-f", "lavfi", "-i", "sine=440:d=1", "-c:a", "aac"]
+    long_name = "é" * 122  # 244 bytes, and 255 are allowed
+    for name in ("1.m4a", "1.aac", f"{long_name}.m4a"):
+        subprocess.run([ffmpeg, *tone, place / name], check=True)
+    with pytest.warns(UserWarning):
+        result = prepare_folder(tmp_path / "tree", tmp_path / "out" / "m.parquet", 2)
+    manifest = load_manifest(tmp_path / "out" / "m.parquet")
+    assert manifest.column("utterance_id") == ["s/v/0", "s/v/1", f"s/v/{long_name}"]
+    assert [os.path.basename(file) for file in result.skipped] == ["0.m4a", "1.m4a"]
+    assert all(load_audio(manifest.audio(row)).size for row in range(3))
+
+
+def test_flac_never_goes_into_the_tree_it_comes_from(tmp_path, ffmpeg):
+    tone = tmp_path / "tree" / "s" / "v" / "1.m4a"
+    tone.parent.mkdir(parents=True)
+    subprocess.run([ffmpeg, "-v", "error", "-f", "lavfi", "-i", "sine=440:d=1", "-c:a", "aac", tone], check=True)
+    with pytest.raises(ValueError, match="m_flac', where the FLAC of m4a files goes, lies inside"):
+        prepare_folder(tmp_path / "tree", tmp_path / "tree" / "m.parquet", 1)
+    assert not list((tmp_path / "tree").rglob("*.flac"))
 
 
 def test_limits_and_places_are_sentences(tmp_path, voices):
@@ -85,7 +112,7 @@ def test_memory_does_not_grow_with_the_files(tmp_path, monkeypatch):
     held = []
     write = pq.ParquetWriter.write_table
     monkeypatch.setattr(pq.ParquetWriter, "write_table", lambda *a: held.append(len(alive)) or write(*a))
-    preparation.write_manifest(walk, Path("s"), tmp_path / "m.parquet", 1)
+    preparation.write_manifest(walk, Path("s"), preparation.Preparation(str(tmp_path / "m.parquet")), 1)
     first_walk = 30_000  # what looks for m4a
     assert [count - first_walk for count in held] == [1000 * n for n in range(1, 31)]
 
@@ -111,4 +138,4 @@ def test_a_killed_transcoding_goes_on(tmp_path, ffmpeg):
     result = prepare_folder(tmp_path / "tree", tmp_path / "out" / "m.parquet", 2)
     assert result.utterances == 60 and not list((tmp_path / "out").rglob("*.partial"))
     assert all(file.stat().st_mtime_ns == before for file, before in done.items())
-    assert load_manifest(tmp_path / "out" / "m.parquet").root == tmp_path / "out" / "m"
+    assert load_manifest(tmp_path / "out" / "m.parquet").root == tmp_path / "out" / "m_flac"

@@ -65,9 +65,12 @@ def test_a_damaged_recording_is_never_published(tmp_path, voices):
     manifest = load_manifest(tmp_path / "in")
     file = tmp_path / "in/voice000/session1/01.flac"
     file.write_bytes(file.read_bytes()[:-500])
-    with pytest.raises(ValueError, match="session1/01.flac"):
+    with pytest.warns(UserWarning, match="Left out of the dataset: .*session1/01.flac"):
         write_shards(manifest, tmp_path / "out")
-    assert not list((tmp_path / "out").rglob("*.parquet"))
+    assert len(load_manifest(tmp_path / "out")) == 3
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="More than 0 recordings cannot be read"):
+        write_shards(manifest, tmp_path / "strict", max_damaged=0)
+    assert not list((tmp_path / "strict").rglob("*.parquet"))
 
 
 def test_what_is_sent_to_the_hub(tmp_path, manifest, monkeypatch):
@@ -85,5 +88,9 @@ def test_what_is_sent_to_the_hub(tmp_path, manifest, monkeypatch):
     (tmp_path / "private.txt").touch()
     assert push_dataset(manifest, "org/set", tmp_path) == "https://hub/org/set"
     assert sent["create"] == ("org/set", {"repo_type": "dataset", "private": True, "exist_ok": True})
-    assert sent["upload"]["allow_patterns"] == ["README.md", "data/*.parquet"]
+    assert sent["upload"]["allow_patterns"] == ["README.md", "data/train-00000-of-00001.parquet"]
+    assert sent["upload"]["delete_patterns"] == ["data/train-*.parquet"]
     assert "40 utterances of 10 speakers" in (tmp_path / "README.md").read_text()
+    (tmp_path / "README.md").write_text("licence: mine")
+    push_dataset(manifest, "org/set", tmp_path)
+    assert (tmp_path / "README.md").read_text() == "licence: mine"

@@ -83,7 +83,38 @@ def test_m4a_is_transcoded_and_the_second_run_does_nothing_twice(tmp_path, voxce
             result = prepare_voxceleb(None, voxceleb / "2", tmp_path / "out", workers=2)
     manifest = load_manifest(tmp_path / "out" / "voxceleb2_dev.parquet")
     assert len(manifest) == 31 and result.manifests[0].utterances == 31
-    assert manifest.audio(0).endswith("out/voxceleb2_dev/id00012/video-session0/00000.flac")
+    assert manifest.audio(0).endswith("out/voxceleb2_dev_flac/id00012/video-session0/00000.flac")
+
+
+def test_names_that_only_look_like_a_test_part_are_kept(tmp_path, voxceleb):
+    shutil.move(voxceleb / "2/dev", voxceleb / "2/latest")
+    assert prepare_voxceleb(None, voxceleb / "2", tmp_path / "out", workers=1).manifests[0].utterances == 32
+
+
+def test_a_wrong_depth_makes_no_speaker_and_links_no_seconds(tmp_path, voxceleb):
+    deep = voxceleb / "1/dev/wav/id10001/video-session0/extra"
+    deep.mkdir()
+    shutil.copy(deep.parent / "00000.wav", deep / "1.wav")
+    (voxceleb / "1" / "self").symlink_to(voxceleb / "1")
+    with pytest.warns(UserWarning, match="extra/1.wav': it does not lie at speaker/session/utterance"):
+        result = prepare_voxceleb(voxceleb / "1", None, tmp_path / "out", workers=1)
+    assert len(result.manifests[0].speakers) == 6 and result.manifests[0].utterances == 24
+
+
+def test_a_web_page_under_a_list_s_name_costs_nothing_but_the_list(tmp_path, voxceleb):
+    (voxceleb / "1" / "veri_test.txt").write_text("<html>404</html>")
+    result = prepare_voxceleb(voxceleb / "1", None, tmp_path / "out", workers=1)
+    assert any("VoxCeleb1-O, original cannot be read and was left out" in one for one in result.differences)
+    assert result.trials == {"voxceleb1_o_cleaned.txt": 28}
+
+
+def test_the_report_is_written_when_there_is_too_much_to_skip(tmp_path, voxceleb):
+    for file in (voxceleb / "1").rglob("*.wav"):
+        file.write_bytes(b"")
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="More than 3 files had to be skipped"):
+        prepare_voxceleb(voxceleb / "1", None, tmp_path / "out", workers=1, max_damaged=3)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert len(report["manifests"][0]["skipped"]) == 4
 
 
 def test_bad_folders_are_sentences(tmp_path):

@@ -3,11 +3,13 @@ import shutil
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModel, TrainerCallback
 
 from modeling_oskdft import OSKDFTConfig, OSKDFTTrainer, OSKDFTTrainingArguments, init_student_from_teacher
-from modeling_oskdft.data.manifest import split_by_speaker
+from modeling_oskdft.data.manifest import load_manifest, split_by_speaker
+from modeling_oskdft.data.publishing import write_shards
 from modeling_oskdft.evaluation.scoring import make_trials
 from modeling_oskdft.training.arguments import ObjectiveArguments
 from modeling_oskdft.training.objectives import AAMSoftmax
@@ -400,3 +402,40 @@ def test_tensorboard_and_trackio_offline(tmp_path, manifest, feature_extractor, 
     with sqlite3.connect(tmp_path / "trackio" / "oskdft-test.db") as database:
         rows = database.execute("select metrics from metrics").fetchall()
     assert any("kd_loss" in str(row) for row in rows)
+
+
+def test_a_front_end_that_another_run_has_moved_is_not_shared(tmp_path, manifest, feature_extractor):
+    make_trainer(tmp_path / "first", manifest, feature_extractor, num_train_epochs=1).train()
+    frozen = make_trainer(
+        tmp_path / "second", manifest, feature_extractor, augmentation=None, freeze="feature_encoder"
+    )
+    assert frozen.teacher.front_end is not None
+    frozen.start_from(tmp_path / "first")
+    assert frozen.teacher.front_end is None
+    assert frozen.teacher(torch.randn(2, 4000)).conv_features is None
+
+
+def test_shards_are_resumed_by_as_many_readers(tmp_path, manifest, feature_extractor):
+    write_shards(manifest, tmp_path / "set")
+    shards = load_manifest(tmp_path / "set")
+    whole = make_trainer(tmp_path / "whole", shards, feature_extractor)
+    whole.train()
+    make_trainer(tmp_path / "cut", shards, feature_extractor, callbacks=[StopAt(7)]).train()
+    with pytest.raises(ValueError, match="made with 1 processes, 0 workers and this run has 1 processes, 2 workers"):
+        make_trainer(tmp_path / "cut", shards, feature_extractor, dataloader_num_workers=2).train(
+            resume_from_checkpoint=True
+        )
+    resumed = make_trainer(tmp_path / "cut", shards, feature_extractor)
+    resumed.train(resume_from_checkpoint=True)
+    assert_same(parameters(resumed), parameters(whole))
+
+
+def test_a_checkpoint_that_cannot_be_written_is_a_sentence(tmp_path, manifest, feature_extractor, monkeypatch):
+    def full(*_, **__):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    trainer = make_trainer(tmp_path, manifest, feature_extractor)
+    monkeypatch.setattr("modeling_oskdft.training.trainer.save_file", full)
+    with pytest.raises(OSError, match="checkpoint of step 7 could not be written .*No space left.*make room"):
+        trainer.train()
+    assert not (tmp_path / ".incomplete").exists()
