@@ -94,8 +94,10 @@ def train(recipe: Recipe) -> dict[str, Any]:
         "machine": machine(),
         "versions": versions(),
     }
+    thresholds = trainer.measure_thresholds()
     if args.should_save:
         trainer.save_model()
+        thresholds.save(args.output_dir)
         write_json(results, Path(args.output_dir, "results.json"))  # whatever becomes of the test
     if test is not None:
         results["test"] = report_trials(

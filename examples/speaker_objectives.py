@@ -6,7 +6,7 @@ that is rendered from it.
 
     python examples/speaker_objectives.py
 
-Wants the folder of real speech and the small teacher beside the project; about 25 minutes on two CPU cores.
+Wants the folder of real speech and the small teacher beside the project; about 15 minutes on two CPU cores.
 """
 
 import json
@@ -27,7 +27,7 @@ from modeling_oskdft.files import whole_file
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES, RUNS, DOCS = ROOT / "examples" / "recipes", ROOT / "runs" / "speaker_objectives", ROOT / "docs" / "results"
 SPEECH = ROOT.parent / "shared" / "data" / "speech"
-SEED, EPOCHS, FRACTION = 0, 5, 0.2
+SEED, EPOCHS, FRACTION = 0, 3, 0.2
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "aam": ("AAM-softmax", {}),
     "sub_centres": ("with 3 sub-centres", {"sub_centres": 3}),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .training.arguments import OSKDFTTrainingArguments
     from .training.initialization import init_student_from_teacher
     from .training.trainer import OSKDFTTrainer
+    from .verification import SpeakerVerifier, VerificationResult
 
 _LAZY = {
     "ConvertedCheckpoint": "conversion",
@@ -28,6 +29,8 @@ _LAZY = {
     "OSKDFTTrainingArguments": "training.arguments",
     "init_student_from_teacher": "training.initialization",
     "OSKDFTTrainer": "training.trainer",
+    "SpeakerVerifier": "verification",
+    "VerificationResult": "verification",
 }
 
 __all__ = [
@@ -39,6 +42,8 @@ __all__ = [
     "OSKDFTPreTrainedModel",
     "OSKDFTTrainer",
     "OSKDFTTrainingArguments",
+    "SpeakerVerifier",
+    "VerificationResult",
     "__version__",
     "convert_original_state_dict",
     "equal_error_rate",

@@ -1,6 +1,7 @@
 """`oskdft COMMAND …`: thin, one function a command, no logic.
 
-Exit codes: 0 fine, 2 an error, said in one sentence on stderr (`--debug` shows where it arose).
+Exit codes: 0 fine, and "same"; 1 "different"; 2 an error, said in one sentence on stderr (`--debug` shows where it
+arose).
 """
 
 import argparse
@@ -104,6 +105,43 @@ def evaluate(options: argparse.Namespace) -> int:
         f"minDCF  {report.min_dcf:.4f}  (95 %: {report.min_dcf_low:.4f} to {report.min_dcf_high:.4f}), p_target 0.01"
     )
     print(f"{report.trials:,} trials of {report.speakers} speakers; threshold at the EER {report.threshold:.4f}")
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Whether two recordings are of one speaker: 0 the same, 1 different, 2 it cannot be said."""
+    from .verification import SpeakerVerifier
+
+    verifier = SpeakerVerifier.from_pretrained(options.model, options.revision)
+    result = verifier.verify(options.first, options.second, options.operating_point)
+    for sentence in result.warnings:
+        print(f"oskdft: warning: {sentence}", file=sys.stderr)
+    if options.json:
+        print(json.dumps(result.as_dict()))
+    else:
+        answer = {True: "same speaker", False: "different speakers", None: "no decision"}[result.same_speaker]
+        against = "" if result.threshold is None else f", threshold {result.threshold:.4f}"
+        print(f"{answer} (score {result.score:.4f}{against})")
+    return {True: 0, False: 1, None: 2}[result.same_speaker]
+
+
+def embed(options: argparse.Namespace) -> int:
+    """The voices in recordings as vectors of unit length: an .npz by path, or JSON lines."""
+    import numpy as np
+
+    from .files import whole_file
+    from .verification import SpeakerVerifier
+
+    if options.out is None and not options.json:
+        raise ValueError("Nothing was said of where the embeddings go: give --out FILE.npz, or --json.")
+    verifier = SpeakerVerifier.from_pretrained(options.model, options.revision)
+    embeddings = {path: verifier.embed(path) for path in options.recordings}
+    if options.json:
+        for path, embedding in embeddings.items():
+            print(json.dumps({"path": path, "embedding": [round(float(value), 6) for value in embedding]}))
+    if options.out is not None:
+        with whole_file(options.out) as file, file.open("wb") as stream:
+            np.savez(stream, paths=list(embeddings), embeddings=np.stack(list(embeddings.values())))
     return 0
 
 
@@ -235,6 +273,15 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "words", nargs=argparse.REMAINDER, metavar="RECIPE.yaml [--field value ...]", help="see --help of it"
     )
+    one = command(verify)
+    one.add_argument("first", help="a recording")
+    one.add_argument("second", help="another one")
+    one.add_argument("--operating_point", default="eer", help="eer (default), far_1_percent or far_0.1_percent")
+    _add_model_options(one)
+    one = command(embed)
+    one.add_argument("recordings", nargs="+", help="recordings")
+    one.add_argument("--out", help="FILE.npz with paths and embeddings")
+    _add_model_options(one)
     one = command(prepare_voxceleb)
     one.add_argument("--voxceleb1", help="folder that VoxCeleb1 was unpacked to")
     one.add_argument("--voxceleb2", help="folder that VoxCeleb2 was unpacked to (m4a needs ffmpeg)")
@@ -282,6 +329,12 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("name", help="a benchmark's name, or all")
     one.add_argument("--json", action="store_true", help="print one JSON object")
     return top
+
+
+def _add_model_options(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--model", required=True, help="folder or repository of a verifier")
+    one.add_argument("--revision", help="branch, tag or commit of the repository")
+    one.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_preparation_options(one: argparse.ArgumentParser) -> None:

@@ -28,7 +28,7 @@ from .benchmark.measure import count_parameters, encoder_seconds, file_bytes, ma
 from .configuration_oskdft import OSKDFTConfig
 from .data.manifest import Manifest, load_manifest
 from .data.synthetic_voices import write_voices
-from .evaluation.extraction import embed_batch
+from .evaluation.embedding import embed_batch
 from .evaluation.report import TrialReport, report_scores, report_trials, speakers_of
 from .evaluation.scoring import Trials, make_trials
 from .modeling_oskdft import OSKDFTForXVector

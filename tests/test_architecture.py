@@ -13,6 +13,7 @@ FLOORS = [
     {"data", "evaluation"},
     {"conversion"},
     {"training"},
+    {"verification"},
     {"cli", "quickstart", "train_oskdft", "benchmark", "spaces"},
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

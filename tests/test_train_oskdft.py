@@ -5,6 +5,7 @@ import json
 import pytest
 from transformers import AutoModel
 
+from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.data.synthetic_voices import write_voices
 from modeling_oskdft.evaluation.scoring import make_trials, write_trials
 from tests.tiny import SHAPES, tiny_teacher
@@ -49,6 +50,8 @@ def test_from_a_recipe_to_results(setting, capsys):
     student = AutoModel.from_pretrained(setting / "run")
     assert student.config.adapter_size == 4 and student.config.teacher_layers == [0, 1]
     assert (setting / "run" / "preprocessor_config.json").is_file()
+    thresholds = SpeakerVerifier.from_pretrained(setting / "run").thresholds
+    assert thresholds.values["eer"] is not None and thresholds.speakers == 3
     assert "The student is in" in capsys.readouterr().out
 
 

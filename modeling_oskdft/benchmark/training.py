@@ -8,13 +8,14 @@ everything runs in bf16 autocast, and the share of the card's arithmetic that is
 """
 
 import copy
+import gc
 import multiprocessing
-import resource
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,9 +104,7 @@ class Step:
         own = torch.bfloat16 if self.device.type == "cuda" else torch.float32
         precision = torch.bfloat16 if variant in (ROUGH, ROUGH_FROZEN) else own
         self.whole_teacher = teacher.to(self.device).eval().requires_grad_(False)
-        lent = copy.copy(teacher)  # the same weights; a front end of its own to share
-        lent._modules = dict(teacher._modules)
-        self.teacher = Teacher(lent, self.kd.target_layers, precision, own if frozen else None).to(self.device)
+        self.teacher = Teacher(teacher, self.kd.target_layers, precision, own if frozen else None).to(self.device)
         groups = [p for p in joint.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(groups, lr=1e-5, fused=True)
 
@@ -146,13 +145,31 @@ class Step:
 
 
 def peak_memory(name: str, variant: str) -> float:
-    """Gigabytes at the highest, after two steps."""
+    """Gigabytes at the highest during a step, weights and the optimiser's moments included."""
     step = Step(SYSTEMS[name], variant, SYSTEMS[name].teacher())
-    for _ in range(2):
-        step()
+    step()
+    if step.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:  # building the models took more than a step does: Linux forgets that peak
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    step()
     if step.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024 / 1e9
+
+
+@contextmanager
+def _memory_given_back() -> Iterator[None]:
+    """Processes started in here return freed memory to the system, so that what they hold is what they need."""
+    kept = {
+        name: os.environ.pop(name) for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_") if name in os.environ
+    }
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
@@ -161,10 +178,12 @@ def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
     ratios: dict[str, float] = {}
     for name, system in SYSTEMS.items():
         print(f"{name} …", file=sys.stderr)
-        with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        with _memory_given_back(), multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
             memory = {variant: pool.apply(peak_memory, (name, variant)) for variant in VARIANTS}
+        torch.manual_seed(0)
         teacher = system.teacher()
-        steps = {variant: Step(system, variant, teacher) for variant in VARIANTS}
+        # A teacher each: transformers records hidden states by hooks on layers, which two models must not share.
+        steps = {variant: Step(system, variant, copy.deepcopy(teacher)) for variant in VARIANTS}
         for step in steps.values():  # dropout draws differently in each variant: equal numbers without it
             step.joint.eval()
         losses = {variant: step.loss().item() for variant, step in steps.items()}

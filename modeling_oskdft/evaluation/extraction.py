@@ -1,7 +1,7 @@
 """Embeddings of a manifest: every utterance once, in batches of about equal lengths, on all processes."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,20 +16,10 @@ from ..audio import SAMPLING_RATE, Waveform, load_audio
 from ..data.manifest import Manifest
 from ..data.shards import chunks_of_groups
 from ..modeling_oskdft import OSKDFTForXVector, shortest_input
+from .embedding import embed_batch
 
 Embeddings = dict[str, NDArray[np.float32]]
 Parts = Callable[[Waveform], list[Waveform]]
-
-
-@torch.inference_mode()
-def embed_batch(
-    verifier: OSKDFTForXVector, feature_extractor: SequenceFeatureExtractor, waveforms: Sequence[Waveform]
-) -> torch.Tensor:
-    """Embeddings (batch, embedding_size) of 16 kHz waveforms; a row does not depend on its neighbours."""
-    inputs = feature_extractor(
-        list(waveforms), sampling_rate=SAMPLING_RATE, padding=True, return_attention_mask=True, return_tensors="pt"
-    ).to(verifier.device)
-    return verifier(inputs["input_values"].to(verifier.dtype), inputs["attention_mask"]).embeddings
 
 
 def extract_embeddings(

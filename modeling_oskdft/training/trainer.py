@@ -26,6 +26,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoin
 
 from ..data.crops import Augmentation, CropCollator, CropDataset, EpochSampler
 from ..data.manifest import Manifest
+from ..evaluation.calibration import Thresholds, measure_thresholds
+from ..evaluation.embedding import fingerprint
 from ..evaluation.extraction import extract_embeddings
 from ..evaluation.metrics import equal_error_rate, min_detection_cost
 from ..evaluation.scoring import Trials, score_trials
@@ -300,6 +302,23 @@ class OSKDFTTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """EER and minDCF (p_target 0.01) of the ft path on the validation trials, as fractions."""
+        scores, trials = self._validation_scores()
+        metrics = {
+            f"{metric_key_prefix}_eer": equal_error_rate(scores, trials.labels).value,
+            f"{metric_key_prefix}_min_dcf": min_detection_cost(scores, trials.labels),
+        }
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def measure_thresholds(self) -> Thresholds:
+        """Thresholds of the published student on the validation trials, whose speakers it was not trained on."""
+        scores, trials = self._validation_scores()
+        speakers = len(self.validation.speakers) if self.validation is not None else 0
+        data = f"{speakers} speakers set aside from the training data"
+        return measure_thresholds(scores, trials.labels, speakers, data, fingerprint(self.published))
+
+    def _validation_scores(self) -> tuple[Any, Trials]:
         if self.validation is None or self.trials is None:
             raise ValueError("evaluate was called without validation data: give the Trainer validation and trials.")
         embeddings = extract_embeddings(
@@ -311,14 +330,7 @@ class OSKDFTTrainer(Trainer):
             max_damaged=self.train_dataset.max_damaged,
         )
         trials = self.trials.among(embeddings)
-        scores = score_trials(trials, embeddings)
-        metrics = {
-            f"{metric_key_prefix}_eer": equal_error_rate(scores, trials.labels).value,
-            f"{metric_key_prefix}_min_dcf": min_detection_cost(scores, trials.labels),
-        }
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
+        return score_trials(trials, embeddings), trials
 
     # ---- checkpoints ----------------------------------------------------------------------------------------------
 

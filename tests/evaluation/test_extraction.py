@@ -5,8 +5,8 @@ import pytest
 
 from modeling_oskdft.audio import load_audio
 from modeling_oskdft.data.manifest import load_manifest
+from modeling_oskdft.evaluation.embedding import embed_batch
 from modeling_oskdft.evaluation.extraction import (
-    embed_batch,
     evenly_spaced_segments,
     extract_embeddings,
     extract_segment_embeddings,
