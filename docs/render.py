@@ -86,7 +86,9 @@ def benchmarks() -> str:
     """One ratio a line."""
     lines = (RESULTS / "benchmarks.jsonl").read_text(encoding="utf-8").splitlines()
     results = [json.loads(line) for line in lines]
-    rows = [f"| {one['name']} | {label} | {ratio:.2f} |" for one in results for label, ratio in one["ratios"].items()]
+    rows = [
+        f"| {one['name']} | {label} | {number(ratio)} |" for one in results for label, ratio in one["ratios"].items()
+    ]
     return "\n".join(["| benchmark | ratio | measured |", "| --- | --- | ---: |", *rows, "", foot(results[0])])
 
 
@@ -103,11 +105,16 @@ def augmentation() -> str:
     return "\n".join([*grid(result["rows"], tuple(result["rows"][0])), "", foot(result)])
 
 
+def number(value: float) -> str:
+    """Three digits, and no exponent for large ones."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def grid(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[str]:
     """A Markdown table."""
     lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
     for row in rows:
-        cells = (f"{row[name]:.3g}" if isinstance(row[name], float) else str(row[name]) for name in columns)
+        cells = (number(row[name]) if isinstance(row[name], float) else str(row[name]) for name in columns)
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

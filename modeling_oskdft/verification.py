@@ -61,9 +61,7 @@ class SpeakerVerifier:
         self.model = model.eval()
         self.feature_extractor = feature_extractor
         if thresholds is not None and thresholds.fingerprint != fingerprint(model):
-            warnings.warn(
-                "The thresholds were measured on other weights and are left out: measure them.", stacklevel=2
-            )
+            warnings.warn("The thresholds are of other weights and were left out: measure them anew.", stacklevel=2)
             thresholds = None
         self.thresholds = thresholds
 

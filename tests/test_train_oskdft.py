@@ -6,6 +6,7 @@ import pytest
 from transformers import AutoModel
 
 from modeling_oskdft import SpeakerVerifier
+from modeling_oskdft.data.manifest import load_manifest
 from modeling_oskdft.data.synthetic_voices import write_voices
 from modeling_oskdft.evaluation.scoring import make_trials, write_trials
 from tests.tiny import SHAPES, tiny_teacher
@@ -20,8 +21,6 @@ def setting(tmp_path, voices, manifest, feature_extractor):
     others = write_voices(tmp_path / "others", 3, 2, 2, seed=8)
     for speaker in sorted(others.iterdir()):
         speaker.rename(speaker.with_name("other" + speaker.name))
-    from modeling_oskdft.data.manifest import load_manifest
-
     write_trials(make_trials(load_manifest(others).by_speaker()), tmp_path / "trials.txt")
     recipe = {
         "output_dir": tmp_path / "run",
@@ -114,9 +113,17 @@ def test_an_error_of_a_worker_is_one_sentence_too(setting, voices, capsys):
     import shutil
 
     shutil.copytree(voices, setting / "damaged")
+    load_manifest(setting / "damaged").save(setting / "damaged.parquet")
     for file in sorted((setting / "damaged").rglob("*.flac")):
         file.write_bytes(file.read_bytes()[:4000])
-    words = ["--train_data", str(setting / "damaged"), "--max_damaged_files", "3", "--dataloader_num_workers", "1"]
+    words = [
+        "--train_data",
+        str(setting / "damaged.parquet"),
+        "--max_damaged_files",
+        "3",
+        "--dataloader_num_workers",
+        "1",
+    ]
     assert main([str(setting / "recipe.yaml"), *words, "--eval_strategy", "no"]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if "warning" not in line]
     assert errors[-1].startswith("oskdft: More than 3 files of the training set are damaged")
