@@ -3,6 +3,7 @@
 import signal
 import threading
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -111,3 +112,10 @@ class SaveOnSigterm(TrainerCallback):
         if self._previous is not None:
             signal.signal(signal.SIGTERM, self._previous)
             self._previous = None
+
+
+def without_sigterm(initialise: Callable[[int], None] | None, worker: int) -> None:
+    """What a loader's worker begins with: SIGTERM to a whole job must not take the workers from the last step."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if initialise is not None:
+        initialise(worker)

@@ -95,4 +95,4 @@ def test_every_shipped_recipe_reads():
     recipes = sorted((Path(__file__).parents[2] / "examples" / "recipes").glob("*.yaml"))
     assert recipes
     for path in recipes:
-        assert read_recipe([str(path)]).student.teacher
+        assert read_recipe([str(path), "--use_cpu", "true"]).student.teacher
