@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,10 +25,12 @@ class SpeakerAdapters:
     and compiled or exported modules stay what they are.
     """
 
+    # What the model brings.
     config: Any
+    state_dict: Callable[[], dict[str, Tensor]]
 
     def _adapter_tensors(self) -> dict[str, Tensor]:
-        state = self.state_dict()  # type: ignore[attr-defined]
+        state = self.state_dict()
         return {name: value for name, value in state.items() if name.startswith("head.") or ".adapter." in name}
 
     def _adapter_description(self) -> dict[str, Any]:
@@ -39,7 +42,7 @@ class SpeakerAdapters:
     def _trunk_fingerprint(self) -> str:
         """Of the weights that the kd path reads, rounded so that a bfloat16 copy has it as well."""
         digest = hashlib.sha256()
-        for name, value in sorted(self.state_dict().items()):  # type: ignore[attr-defined]
+        for name, value in sorted(self.state_dict().items()):
             if not name.startswith("head.") and ".adapter." not in name:
                 digest.update(name.encode())
                 digest.update(value.detach().to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes())
@@ -89,7 +92,7 @@ class SpeakerAdapters:
         if theirs["trunk"] != ours["trunk"]:
             warnings.warn(f"The speaker adapter in '{folder}' was trained on another trunk.", stacklevel=2)
         with safe_open(weights, framework="pt") as stored:
-            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118  (no mapping)
+            tensors = {key: stored.get_tensor(key) for key in stored.keys()}
         expected = self._adapter_tensors()
         if {key: value.shape for key, value in tensors.items()} != {key: v.shape for key, v in expected.items()}:
             raise ValueError(f"'{weights}' does not hold what its description says: save the adapter again.")

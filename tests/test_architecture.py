@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TRAVELLING = {"adapters_oskdft", "configuration_oskdft", "modeling_oskdft", "heads_oskdft"}
+TRAVELLING = {"adapters_oskdft", "configuration_oskdft", "heads_oskdft", "layers_oskdft", "modeling_oskdft"}
 FLOORS = [
     TRAVELLING,
     {"audio", "files"},

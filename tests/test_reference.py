@@ -11,7 +11,7 @@ from transformers import HubertConfig, HubertModel
 
 from modeling_oskdft import OSKDFTForXVector, OSKDFTModel, convert_original_state_dict
 from modeling_oskdft.evaluation.metrics import equal_error_rate
-from modeling_oskdft.evaluation.scoring import adaptive_s_norm, cosine_scores, segment_scores, unit_length
+from modeling_oskdft.evaluation.scoring import Trials, adaptive_s_norm, combined_scores, score_trials, unit_length
 from modeling_oskdft.heads_oskdft import build_head
 from modeling_oskdft.modeling_oskdft import feature_lengths
 from modeling_oskdft.training.initialization import init_student_from_teacher
@@ -154,7 +154,7 @@ def test_what_a_student_takes_from_its_teacher(case, name):
     config = case.convert().config
     teacher_config = type(config.encoder_config).from_dict(config.encoder_config.to_dict())
     teacher_config.num_hidden_layers = case.config["teacher_num_hidden_layers"]
-    from modeling_oskdft.modeling_oskdft import FAMILIES
+    from modeling_oskdft.layers_oskdft import FAMILIES
 
     teacher = FAMILIES[config.encoder_config.model_type].model(teacher_config)
     config.teacher_layers = case.config["constructor"]["init_teacher_param"]
@@ -392,10 +392,13 @@ def test_schedules(case):
 def test_scores_and_equal_error_rates(case):
     case = case("scoring")
     t = {name: tensor.numpy() for name, tensor in case.tensors.items()}
-    enrol, test, labels = t["trial_enroll_index"], t["trial_test_index"], t["trial_label"]
-    full = cosine_scores(t["embeddings_full"][enrol], t["embeddings_full"][test])
-    segments = segment_scores(t["embeddings_segments"][enrol], t["embeddings_segments"][test])
-    for ours, name in ((full, "full"), (segments, "segments"), ((full + segments) / 2, "mean")):
+    labels, sides = t["trial_label"], (t["trial_enroll_index"], t["trial_test_index"])
+    trials = Trials(labels, *([str(index) for index in side] for side in sides))
+    full, segments = (
+        score_trials(trials, {str(index): one for index, one in enumerate(t[f"embeddings_{kind}"])})
+        for kind in ("full", "segments")
+    )
+    for ours, name in ((full, "full"), (segments, "segments"), (combined_scores(full, segments), "mean")):
         np.testing.assert_allclose(ours, t[f"scores_{name}"], atol=1e-5)
         theirs = case.expected[f"eer_{name}_percent"]
         assert 100 * equal_error_rate(t[f"scores_{name}"], labels).value == pytest.approx(theirs, abs=1e-6)

@@ -67,6 +67,7 @@ def test_what_is_written(tmp_path, feature_extractor):
         "modeling_oskdft.py",
         "adapters_oskdft.py",
         "heads_oskdft.py",
+        "layers_oskdft.py",
     }
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         keys = list(file.keys())

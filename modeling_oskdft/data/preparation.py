@@ -46,7 +46,6 @@ class Preparation:
     hours: float = 0.0
     speakers: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
-    differences: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: speakers as their number."""

@@ -158,23 +158,25 @@ def _prepare_parts(
         one = Preparation(str(target / f"{part.name}.parquet"))
         result.manifests.append(one)
         write_manifest(partial(_recordings, own, part), common, one, **options, expected=part.utterances)
-        _compare(one, part)
-        result.differences += one.differences
+        result.differences += _differences(one, part)
 
 
-def _compare(one: Preparation, part: Part) -> None:
+def _differences(one: Preparation, part: Part) -> list[str]:
+    """What was found against what was published, a sentence each."""
+    said = []
     for what, found, published in (
         ("speakers", len(one.speakers), part.speakers),
         ("utterances", one.utterances, part.utterances),
     ):
         if found != published:
             number = abs(found - published)
-            one.differences.append(
+            said.append(
                 f"{part.title} has {found:,} {what} where {published:,} were published: {number:,} "
                 f"{'are missing' if found < published else 'are too many'}."
             )
     if one.skipped:
-        one.differences.append(f"{part.title}: {len(one.skipped)} files were skipped, named in report.json.")
+        said.append(f"{part.title}: {len(one.skipped)} files were skipped, named in report.json.")
+    return said
 
 
 def speaker_roots(folder: Path, depth: int = SEARCH_DEPTH) -> list[Path]:

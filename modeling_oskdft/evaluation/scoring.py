@@ -124,19 +124,6 @@ def _same_speaker_pairs(
     return pairs
 
 
-def cosine_scores(enrolments: Floats, tests: Floats) -> Floats:
-    """Cosine of each pair of rows. Both: (trials, embedding_size); returns (trials,) in [-1, 1]."""
-    return np.einsum("ij,ij->i", unit_length(enrolments), unit_length(tests))
-
-
-def segment_scores(enrolments: Floats, tests: Floats) -> Floats:
-    """Mean cosine over all pairs of segments (25 of 5 and 5 in the paper).
-
-    Both: (trials, segments, embedding_size). The mean over pairs is the product of the means of the unit vectors.
-    """
-    return np.einsum("ij,ij->i", unit_length(enrolments).mean(1), unit_length(tests).mean(1))
-
-
 def unit_length(embeddings: Floats) -> Floats:
     """Divide by the norm along the last axis. Raises `ValueError` for a zero or non-finite embedding."""
     norms = np.linalg.norm(embeddings, axis=-1, keepdims=True)
@@ -190,7 +177,8 @@ def adaptive_s_norm(scores: Floats, enrolment_cohort: Floats, test_cohort: Float
     """Adaptive symmetric score normalisation (Matejka et al., 2017), each side over its own nearest cohort.
 
     scores: (trials,). enrolment_cohort, test_cohort: (trials, cohort) scores of each side against the cohort, whose
-    rows are distinct utterances (the authors' code repeats a row once per trial of its key). Deviations are unbiased.
+    rows are distinct utterances (the authors' code repeats a row once per trial of its key): products of `unit_length`
+    embeddings. Deviations are unbiased.
     """
     if not 2 <= top_n <= enrolment_cohort.shape[1]:
         raise ValueError(f"top_n is {top_n} of a cohort of {enrolment_cohort.shape[1]}: use 2 up to that many.")
