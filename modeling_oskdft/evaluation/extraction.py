@@ -15,6 +15,7 @@ from transformers import SequenceFeatureExtractor
 from ..audio import SAMPLING_RATE, Waveform, load_audio
 from ..data.manifest import Manifest
 from ..data.shards import chunks_of_groups
+from ..data.workers import WorkersThatStay
 from ..modeling_oskdft import OSKDFTForXVector, shortest_input
 from .embedding import embed_batch
 
@@ -129,10 +130,12 @@ def _extract(
     else:  # each row group is read once, by one worker of one process
         own = chunks_of_groups(groups)[rank::processes]
         batches = [batch for chunk in own for batch in _length_sorted_batches(lengths, batch_seconds, chunk)]
+    workers = WorkersThatStay()
     loader = DataLoader(
         _Batches(manifest, batches, shortest_input(verifier.config), parts),
         batch_size=None,
         collate_fn=_as_it_is,
+        worker_init_fn=workers.initialiser(),
         generator=torch.Generator(),  # a loader draws a seed: not from the randomness of a training run
         num_workers=num_workers if groups is None else min(num_workers, 1),
     )
@@ -141,15 +144,18 @@ def _extract(
     found: dict[int, torch.Tensor] = {}
     damaged: dict[int, Exception] = {}
     bar = tqdm(total=len(manifest), desc="embeddings", unit="utt", disable=None if progress and rank == 0 else True)
-    for batch in loader:
-        damaged |= batch.damaged
-        if len(damaged) > max_damaged:
-            break  # all processes meet below, and all end there
-        if batch.rows:
-            waveforms = [waveform for parts_of_one in batch.parts for waveform in parts_of_one]
-            embeddings = embed_batch(verifier, feature_extractor, waveforms).float()
-            found |= dict(zip(batch.rows, embeddings.unflatten(0, (len(batch.rows), -1)), strict=True))
-        bar.update(processes * (len(batch.rows) + len(batch.damaged)))
+    try:
+        for batch in loader:
+            damaged |= batch.damaged
+            if len(damaged) > max_damaged:
+                break  # all processes meet below, and all end there
+            if batch.rows:
+                waveforms = [waveform for parts_of_one in batch.parts for waveform in parts_of_one]
+                embeddings = embed_batch(verifier, feature_extractor, waveforms).float()
+                found |= dict(zip(batch.rows, embeddings.unflatten(0, (len(batch.rows), -1)), strict=True))
+            bar.update(processes * (len(batch.rows) + len(batch.damaged)))
+    finally:
+        workers.release()
     bar.close()
     verifier.train(was_training)
     _report(_everyones(damaged), max_damaged)

@@ -3,7 +3,6 @@
 import signal
 import threading
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +10,8 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 from transformers.trainer_callback import TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
+
+from ..data.workers import WorkersThatStay
 
 
 class NonFiniteGuard(TrainerCallback):
@@ -76,6 +77,7 @@ class SaveOnSigterm(TrainerCallback):
 
     def __init__(self) -> None:
         self.received = False
+        self.workers = WorkersThatStay()
         self._previous: Any = None
 
     def on_train_begin(
@@ -83,6 +85,7 @@ class SaveOnSigterm(TrainerCallback):
     ) -> None:
         """Listen."""
         self.received = False
+        self.workers.hold()
         if threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(signal.SIGTERM, self._receive)
 
@@ -108,14 +111,8 @@ class SaveOnSigterm(TrainerCallback):
             control.should_evaluate = control.should_save = False
 
     def stop_listening(self) -> None:
-        """Give the signal back to whoever had it."""
+        """Give the signal back to whoever had it, and workers their end."""
+        self.workers.release()
         if self._previous is not None:
             signal.signal(signal.SIGTERM, self._previous)
             self._previous = None
-
-
-def without_sigterm(initialise: Callable[[int], None] | None, worker: int) -> None:
-    """What a loader's worker begins with: SIGTERM to a whole job must not take the workers from the last step."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if initialise is not None:
-        initialise(worker)

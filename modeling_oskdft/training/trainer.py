@@ -6,7 +6,6 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ from ..modeling_oskdft import OSKDFTForXVector, shortest_input
 from .arguments import ObjectiveArguments, OSKDFTTrainingArguments
 from .averaging import WeightAverage
 from .building import build_objectives
-from .guards import NonFiniteGuard, SaveOnSigterm, without_sigterm
+from .guards import NonFiniteGuard, SaveOnSigterm
 from .joint_model import JointModel, JointOutput, SpecMask, Teacher, same_front_end
 from .progress import LogLines, ProgressBarWithLogLines
 from .schedules import KD_SCHEDULES, Clock, cosine, warmup_then_decay
@@ -293,7 +292,7 @@ class OSKDFTTrainer(Trainer):
     def get_train_dataloader(self) -> Any:  # noqa: ANN401  (transformers' own)
         """As in transformers, with workers that leave SIGTERM to the process that saves."""
         loader = super().get_train_dataloader()
-        begin = partial(without_sigterm, loader.worker_init_fn)
+        begin = self.sigterm.workers.initialiser(loader.worker_init_fn)
         for one in (loader, getattr(loader, "base_dataloader", loader)):  # accelerate iterates over the second
             one.worker_init_fn = begin
         return loader
