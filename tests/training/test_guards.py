@@ -96,7 +96,8 @@ def test_a_killed_run_goes_on_with_the_same_bits(tmp_path, voices, feature_extra
         time.sleep(random.Random().uniform(0, 0.5))
         os.killpg(cut.pid, number)
         err = cut.communicate(timeout=120)[1]
-        if number == signal.SIGTERM and cut.returncode:
+        all_steps_done = (tmp_path / "cut" / "checkpoint-30").exists()  # then there is nothing left to save
+        if number == signal.SIGTERM and cut.returncode and not all_steps_done:
             assert "a checkpoint was saved; go on with --resume_from_checkpoint last" in err
             assert processes == 2 or cut.returncode == 143
     end(start(processes, recipe, tmp_path / "cut", *words))
