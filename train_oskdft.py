@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PreTrained
 from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_oskdft import OSKDFTConfig, OSKDFTTrainer, init_student_from_teacher
-from modeling_oskdft.benchmark.measure import machine, versions, write_json
+from modeling_oskdft.benchmark.measure import compare_encoders, machine, versions, write_json
 from modeling_oskdft.cli import one_sentence_errors
 from modeling_oskdft.data.augmentation import WaveformAugmentation
 from modeling_oskdft.data.manifest import (
@@ -28,7 +28,7 @@ from modeling_oskdft.data.manifest import (
     split_by_speaker,
     warn_about_single_utterances,
 )
-from modeling_oskdft.evaluation.report import report_trials
+from modeling_oskdft.evaluation.report import report_scores, reports_by, speakers_of, trial_scores
 from modeling_oskdft.evaluation.scoring import make_trials, read_trials
 from modeling_oskdft.training.arguments import Recipe, read_recipe, recipe_parser
 from modeling_oskdft.training.initialization import evenly_spaced_layers
@@ -52,6 +52,7 @@ def train(recipe: Recipe) -> dict[str, Any]:
     )
     warn_about_single_utterances(train_manifest)
     test = load_test(recipe, manifest) if data.test_trials else None
+    encoders = compare_encoders(teacher, student) if args.should_save else {}
 
     # One run: kd_weight(t) * kd_loss on one path, ft_loss on the other.
     trainer = OSKDFTTrainer(
@@ -90,6 +91,9 @@ def train(recipe: Recipe) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "selected_step": trainer.state.best_global_step,
         "selection_eer": trainer.state.best_metric,
+        "recipe": recipe.describe(),
+        "data": {"name": "/".join(Path(data.train_data).parts[-2:]), **train_manifest.describe()},
+        "encoders": encoders,
         "history": trainer.state.log_history,
         "machine": machine(),
         "versions": versions(),
@@ -100,14 +104,16 @@ def train(recipe: Recipe) -> dict[str, Any]:
         thresholds.save(args.output_dir)
         write_json(results, Path(args.output_dir, "results.json"))  # whatever becomes of the test
     if test is not None:
-        results["test"] = report_trials(
-            trainer.published,
-            feature_extractor,
-            test,
-            read_trials(data.test_trials or ""),
-            data.test_scoring,
-            num_workers=args.dataloader_num_workers,
-        ).as_dict()
+        trials = read_trials(data.test_trials or "")
+        workers = args.dataloader_num_workers
+        scores = trial_scores(
+            trainer.published, feature_extractor, test, trials, data.test_scoring, num_workers=workers
+        )
+        results["test"] = {
+            "name": Path(data.test_trials or "").stem,
+            **report_scores(scores, trials, speakers_of(test)).as_dict(),
+            **{f"by_{column}": reports_by(column, scores, trials, test) for column in ("gender", "language")},
+        }
     if args.should_save:
         write_json(results, Path(args.output_dir, "results.json"))
     return results

@@ -26,10 +26,10 @@ from modeling_oskdft.benchmark.measure import (
     versions,
     write_json,
 )
-from modeling_oskdft.data.manifest import Manifest, load_manifest
+from modeling_oskdft.data.manifest import load_manifest
 from modeling_oskdft.evaluation.extraction import extract_embeddings
-from modeling_oskdft.evaluation.report import report_scores, speakers_of
-from modeling_oskdft.evaluation.scoring import Trials, read_trials, score_trials
+from modeling_oskdft.evaluation.report import report_scores, reports_by, speakers_of
+from modeling_oskdft.evaluation.scoring import read_trials, score_trials
 from modeling_oskdft.files import whole_file
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,7 +75,7 @@ def measure() -> dict[str, Any]:
         scores = score_trials(trials, embeddings)
         systems[name] = {
             "test": report_scores(scores, trials, speakers_of(manifest)).as_dict(),
-            "by_corpus": by_corpus(scores.tolist(), trials, manifest),
+            "by_corpus": reports_by("corpus", scores, trials, manifest),
             "parameters": count_parameters(verifier),
             "encoder_parameters": count_parameters(verifier.oskdft),
             "bytes": file_bytes(RUNS / name),
@@ -96,17 +96,6 @@ def describe_history(history: list[dict[str, float]]) -> dict[str, list[tuple[fl
             if name not in ("epoch", "step"):
                 curves.setdefault(name, []).append((entry["epoch"], value))
     return curves
-
-
-def by_corpus(scores: list[float], trials: Trials, manifest: Manifest) -> dict[str, dict[str, Any]]:
-    """The same trials, corpus by corpus: both recordings of a trial are of one."""
-    corpus_of = dict(zip(manifest.column("utterance_id"), manifest.column("corpus"), strict=True))
-    reports = {}
-    for corpus in sorted(set(corpus_of.values())):
-        rows = [row for row, name in enumerate(trials.enrolments) if corpus_of[name] == corpus]
-        part = Trials(trials.labels[rows], [trials.enrolments[r] for r in rows], [trials.tests[r] for r in rows])
-        reports[corpus] = report_scores([scores[row] for row in rows], part, speakers_of(manifest)).as_dict()
-    return reports
 
 
 def plot(results: dict[str, Any], theme: str) -> None:

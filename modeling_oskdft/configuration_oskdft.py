@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import os
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
@@ -53,7 +54,7 @@ class OSKDFTConfig(PreTrainedConfig):
         ecapa_channels, ecapa_pooled_channels, ecapa_attention_channels, ecapa_res2net_scale, ecapa_se_channels,
         ecapa_dilations: sizes of the ECAPA-TDNN head (Desplanques et al., Interspeech 2020), the authors' values.
         use_weighted_layer_sum: the head reads a freely weighted sum of all hidden states; False: the last one.
-        teacher_name_or_path, teacher_layers: where the student came from, for the model card.
+        teacher_name_or_path, teacher_layers: where the student came from, for the model card; of a folder its name.
 
     Raises `ValueError` for an unknown field (naming the nearest one), an unsupported encoder family, or a value
     outside its range.
@@ -146,6 +147,8 @@ class OSKDFTConfig(PreTrainedConfig):
             "mask_feature_prob": 0.0,
         }
         source = name_or_config if isinstance(name_or_config, str) else getattr(teacher, "name_or_path", None)
+        if source and os.path.isdir(source):  # its path says nothing elsewhere, and may say more than it should
+            source = os.path.basename(os.path.abspath(source))
         origin = {"teacher_name_or_path": source or None, "teacher_layers": chosen}
         return cls(**({"encoder_config": student} | origin | fields))
 

@@ -27,7 +27,7 @@ def test_from_teacher_keeps_the_shape_and_drops_what_would_drop_layers(teacher):
 def test_from_teacher_reads_a_folder_and_remembers_it(tmp_path):
     encoder_config(layers=4).save_pretrained(tmp_path)
     config = OSKDFTConfig.from_teacher(str(tmp_path), layers=[1])
-    assert config.teacher_name_or_path == str(tmp_path)
+    assert config.teacher_name_or_path == tmp_path.name  # no path of this machine travels
     assert config.encoder_config.num_hidden_layers == 1
 
 

@@ -3,6 +3,7 @@
 import csv
 import random
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..audio import AudioSource, count_samples, utterance_id
+from ..audio import SAMPLING_RATE, AudioSource, count_samples, utterance_id
 from ..files import whole_file
 from .folders import walk_audio
 from .shards import ShardedRecordings, find_shards
@@ -49,6 +50,20 @@ class Manifest:
     def speakers(self) -> list[str]:
         """Every speaker once, sorted: the order of the classes."""
         return sorted(pc.unique(self.table.column("speaker_id")).to_pylist())
+
+    def describe(self) -> dict[str, Any]:
+        """Counts for a results file or a card: speakers, utterances, hours, and speakers by language and gender."""
+        samples = pc.sum(self.table.column("num_samples")).as_py() or 0
+        counts = {
+            "speakers": len(self.speakers),
+            "utterances": len(self),
+            "hours": round(samples / SAMPLING_RATE / 3600, 2),
+        }
+        for name in ("language", "gender"):
+            if name in self.table.column_names:
+                pairs = set(zip(self.column("speaker_id"), self.column(name), strict=True))
+                counts[name] = dict(sorted(Counter(value for _, value in pairs).items()))
+        return counts
 
     def audio(self, index: int) -> AudioSource:
         """What `audio.load_audio` and `audio.read_crop` read for a row."""
@@ -273,6 +288,7 @@ def _from_csv(path: Path, root: Path, split: str | None, max_damaged: int) -> Ma
     # Rows of another split are not opened, but for a misspelt split, whose error names those that exist.
     in_split = [entry for entry in entries if split is None or entry.get("split") == split]
     entries = in_split or entries
+    _join_speakers(path.with_name("speakers.csv"), entries)
     rows = [
         _Row(
             utterance_id(entry["path"]),
@@ -286,6 +302,21 @@ def _from_csv(path: Path, root: Path, split: str | None, max_damaged: int) -> Ma
     ]
     table, numbers = _measured(rows, max_damaged)
     return Manifest(_with_optional_columns(table, [entries[number] for number in numbers]), root)
+
+
+def _join_speakers(path: Path, entries: list[dict[str, Any]]) -> None:
+    """What a `speakers.csv` beside the manifest says of its speakers, where the manifest does not say it itself."""
+    if not path.is_file() or not entries:
+        return
+    with path.open(encoding="utf-8", newline="") as file:
+        said = {one.get("speaker"): one for one in csv.DictReader(file)}
+    if any(entry["speaker"] not in said for entry in entries):
+        return
+    for entry in entries:
+        of_speaker = said[entry["speaker"]]
+        for name in OPTIONAL_COLUMNS:
+            if name in of_speaker:
+                entry.setdefault(name, of_speaker[name])
 
 
 def _with_optional_columns(table: pa.Table, entries: Sequence[dict[str, Any]]) -> pa.Table:

@@ -1,7 +1,7 @@
 """Thresholds: at which score two recordings are taken for one speaker, and what that was measured on."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ THRESHOLDS_NAME = "thresholds.json"
 # Operating points by name, and the share of different-speaker trials that they accept at most.
 FALSE_ACCEPTS = {"far_1_percent": 0.01, "far_0.1_percent": 0.001}
 OPERATING_POINTS = ("eer", *FALSE_ACCEPTS)
+LEVELS = 1001  # quantiles kept of each kind of trial: enough to read rates of 0.1 % off them
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Thresholds:
     """Thresholds of one model by operating point; None where there were too few trials to measure it.
 
     trials, target_trials, speakers, data: what they were measured on. fingerprint: of the model's weights, see
-    `embedding.fingerprint`.
+    `embedding.fingerprint`. quantiles: of the scores of "target" and "non_target" trials, evenly spaced from the lowest
+    to the highest: what error rates at any other threshold are read from.
     """
 
     values: dict[str, float | None]
@@ -30,6 +32,19 @@ class Thresholds:
     speakers: int
     data: str
     fingerprint: str
+    quantiles: dict[str, list[float]] = field(default_factory=dict)
+
+    def false_accept_rate(self, threshold: float) -> float:
+        """Share of different-speaker trials that score at or above `threshold`, between the stored quantiles."""
+        return 1.0 - self._share_below(threshold, "non_target")
+
+    def false_reject_rate(self, threshold: float) -> float:
+        """Share of same-speaker trials that score below `threshold`, between the stored quantiles."""
+        return self._share_below(threshold, "target")
+
+    def _share_below(self, threshold: float, kind: str) -> float:
+        scores = self.quantiles[kind]
+        return float(np.interp(threshold, scores, np.linspace(0, 1, len(scores)), left=0.0, right=1.0))
 
     def save(self, folder: str | Path) -> None:
         """Write `thresholds.json`, whole or not at all."""
@@ -41,7 +56,8 @@ class Thresholds:
         """Read the file. Raises `ValueError` when it is not one."""
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls(**{one.name: values[one.name] for one in fields(cls)})
+            needed = {one.name for one in fields(cls) if one.default_factory is MISSING}
+            return cls(**{one.name: values[one.name] for one in fields(cls) if one.name in needed | set(values)})
         except (KeyError, TypeError, json.JSONDecodeError):
             raise ValueError(f"'{path}' does not hold thresholds: measure them again.") from None
 
@@ -59,4 +75,8 @@ def measure_thresholds(scores: ArrayLike, labels: ArrayLike, speakers: int, data
         accepted = int(share * len(others))
         # The lowest threshold that lets no more than `accepted` of them through; ten are needed to speak of a rate.
         points[name] = float(np.nextafter(others[accepted], np.inf)) if accepted >= 10 else None
-    return Thresholds(points, len(targets), int(targets.sum()), speakers, data, fingerprint)
+    quantiles = {
+        name: np.quantile(values[targets == label], np.linspace(0, 1, LEVELS)).round(4).tolist()
+        for name, label in (("target", 1), ("non_target", 0))
+    }
+    return Thresholds(points, len(targets), int(targets.sum()), speakers, data, fingerprint, quantiles)

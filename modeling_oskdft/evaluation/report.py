@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from transformers import SequenceFeatureExtractor
 
 from ..data.manifest import Manifest
@@ -39,7 +41,20 @@ def report_trials(
     scoring: str = "full",
     **options: Any,
 ) -> TrialReport:
-    """Embed every utterance of the list once and measure.
+    """Embed every utterance of the list once and measure; arguments and errors as in `trial_scores`."""
+    scores = trial_scores(verifier, feature_extractor, manifest, trials, scoring, **options)
+    return report_scores(scores, trials, speakers_of(manifest))
+
+
+def trial_scores(
+    verifier: OSKDFTForXVector,
+    feature_extractor: SequenceFeatureExtractor,
+    manifest: Manifest,
+    trials: Trials,
+    scoring: str = "full",
+    **options: Any,
+) -> NDArray[np.floating]:
+    """The score of every trial, (trials,), each utterance embedded once.
 
     scoring: "full" utterances, "segments" (5 of 3 s, all pairs), or "combined", the mean of both, as in the paper.
     options: as in `extract_embeddings`. Where a process group exists, all processes must call this.
@@ -53,7 +68,29 @@ def report_trials(
         scores.append(score_trials(trials, extract_embeddings(verifier, feature_extractor, needed, **options)))
     if scoring != "full":
         scores.append(score_trials(trials, extract_segment_embeddings(verifier, feature_extractor, needed, **options)))
-    return report_scores(scores[0] if len(scores) == 1 else combined_scores(*scores), trials, speakers_of(needed))
+    return scores[0] if len(scores) == 1 else combined_scores(*scores)
+
+
+def reports_by(
+    column: str, scores: NDArray[np.floating], trials: Trials, manifest: Manifest
+) -> dict[str, dict[str, Any]]:
+    """The same scores by group, as dictionaries: trials both of whose recordings have one value of `column`.
+
+    column: such as gender, language or corpus; without it in the manifest there are no groups. A group whose trials
+    are of one class only is left out, since it has no error rates.
+    """
+    if column not in manifest.table.column_names:
+        return {}
+    group_of = dict(zip(manifest.column("utterance_id"), manifest.column(column), strict=True))
+    speakers = speakers_of(manifest)
+    pairs = list(zip(trials.enrolments, trials.tests, strict=True))
+    reports = {}
+    for group in sorted({group_of[one] for one in trials.utterances()}):
+        rows = [row for row, (a, b) in enumerate(pairs) if group_of[a] == group == group_of[b]]
+        own = trials.where(rows)
+        if 0 < own.labels.sum() < len(own.labels):
+            reports[group] = report_scores(scores[rows], own, speakers).as_dict()
+    return reports
 
 
 def speakers_of(manifest: Manifest) -> dict[str, str]:

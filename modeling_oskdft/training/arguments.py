@@ -9,7 +9,7 @@ import sys
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -195,6 +195,11 @@ class OSKDFTTrainingArguments(TrainingArguments):
         return self.teacher_dtype == "bfloat16" or (self.teacher_dtype == "auto" and bool(self.bf16))
 
 
+_DESCRIBED = ("num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate")
+_DESCRIBED += ("adapter_lr_multiplier", "backbone_lr_multiplier", "backbone_schedule", "weight_decay", "freeze")
+_DESCRIBED += ("ema_decay", "bf16")
+
+
 @dataclass
 class Recipe:
     """A recipe, read."""
@@ -208,6 +213,15 @@ class Recipe:
         """The fields that `OSKDFTConfig.from_teacher` takes."""
         own = {one.name for one in fields(TeacherArguments)}
         return {one.name: getattr(self.student, one.name) for one in fields(self.student) if one.name not in own}
+
+    def describe(self) -> dict[str, Any]:
+        """What decided the run, for a results file or a card: both losses, data and schedules, and no path."""
+        paths = {"train_data", "test_data", "test_trials", "data_root", "test_root", "noise_root", "rir_root"}
+        said = asdict(self.objectives) | {
+            name: value for name, value in asdict(self.data).items() if name not in paths
+        }
+        said |= {"noise": bool(self.data.noise_root), "rooms": bool(self.data.rir_root)}
+        return said | {name: getattr(self.training, name) for name in _DESCRIBED}
 
 
 _GROUPS = (StudentArguments, ObjectiveArguments, DataArguments, OSKDFTTrainingArguments)
