@@ -100,7 +100,7 @@ def train(recipe: Recipe) -> dict[str, Any]:
     }
     thresholds = trainer.measure_thresholds()
     if args.should_save:
-        trainer.save_model()
+        trainer.save_model(_internal_call=True)
         thresholds.save(args.output_dir)
         write_json(results, Path(args.output_dir, "results.json"))  # whatever becomes of the test
     if test is not None:
@@ -116,6 +116,7 @@ def train(recipe: Recipe) -> dict[str, Any]:
         }
     if args.should_save:
         write_json(results, Path(args.output_dir, "results.json"))
+    trainer.push_to_hub() if args.push_to_hub else trainer.create_model_card()
     return results
 
 

@@ -1,6 +1,5 @@
 """Adapters and head of a verifier as one small file, and several of them on one distilled trunk."""
 
-import hashlib
 import json
 import os
 import warnings
@@ -10,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers.modeling_utils import safe_open, safe_save_file
+
+from .companions_oskdft import fingerprint_of
 
 WEIGHTS_NAME = "speaker_adapter.safetensors"
 DESCRIPTION_NAME = "speaker_adapter.json"
@@ -40,13 +41,11 @@ class SpeakerAdapters:
         return {"fields": fields, "trunk": self._trunk_fingerprint()}
 
     def _trunk_fingerprint(self) -> str:
-        """Of the weights that the kd path reads, rounded so that a bfloat16 copy has it as well."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.state_dict().items()):
-            if not name.startswith("head.") and ".adapter." not in name:
-                digest.update(name.encode())
-                digest.update(value.detach().to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes())
-        return digest.hexdigest()
+        """Of the weights that the kd path reads."""
+        own = self.state_dict()
+        return fingerprint_of(
+            {name: value for name, value in own.items() if not name.startswith("head.") and ".adapter." not in name}
+        )
 
     @property
     def speaker_adapter(self) -> str:

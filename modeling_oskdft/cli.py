@@ -187,8 +187,8 @@ def push_dataset(options: argparse.Namespace) -> int:
     import os
 
     from .data.manifest import load_manifest
-    from .data.publishing import push_dataset as push
     from .data.publishing import write_shards
+    from .hub.publishing import push_dataset as push
 
     manifest = load_manifest(options.data, options.split, options.data_root)
     workers = options.workers or os.cpu_count() or 1
@@ -199,6 +199,38 @@ def push_dataset(options: argparse.Namespace) -> int:
     if options.repository is None:
         raise ValueError("No repository was named: give org/name, or --local to write the shards only.")
     print(push(manifest, options.repository, options.out, not options.public, workers=workers, progress=True))
+    return 0
+
+
+def card(options: argparse.Namespace) -> int:
+    """The model card of a saved verifier, from what was measured; --json prints the facts instead."""
+    from pathlib import Path
+
+    from .hub.model_card import Statements, gather, write_card
+
+    if not Path(options.model).is_dir():
+        raise FileNotFoundError(f"There is no folder '{options.model}': give one that holds a saved verifier.")
+    if options.json:
+        print(json.dumps(gather(options.model), indent=1))
+        return 0
+    said = Statements(options.license, options.teacher_license, options.data_license, options.notes)
+    print(write_card(options.model, options.name, said, options.overwrite))
+    return 0
+
+
+def push(options: argparse.Namespace) -> int:
+    """A saved verifier, or the folder of a Space, to the Hub: what belongs there, and nothing else."""
+    from pathlib import Path
+
+    from .hub.publishing import left_behind, push_model, push_space
+
+    private = True if options.private else None  # else as the account has it
+    if Path(options.folder, "app.py").is_file():
+        print(push_space(options.folder, options.repository, private))
+        return 0
+    print(push_model(options.folder, options.repository, private, options.revision))
+    if stays := left_behind(options.folder):
+        print(f"oskdft: not sent: {', '.join(stays)}", file=sys.stderr)
     return 0
 
 
@@ -303,6 +335,20 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--split", help="rows of the data whose split is this one")
     one.add_argument("--data_root", help="replaces the root that a manifest was made with")
     one.add_argument("--workers", type=int, help="processes (default: one a core)")
+    one = command(card)
+    one.add_argument("model", help="folder of a saved verifier; its results.json is read where it is there")
+    one.add_argument("--name", help="org/name on the Hub, for the code that readers copy (default: the folder's name)")
+    one.add_argument("--license", default="", help="identifier of the model's licence, e.g. cc-by-sa-4.0")
+    one.add_argument("--teacher_license", default="", help="the teacher's licence, in words")
+    one.add_argument("--data_license", default="", help="the training data's licence, in words")
+    one.add_argument("--notes", default="", help="a paragraph of your own")
+    one.add_argument("--overwrite", action="store_true", help="replace a README.md that was written by hand")
+    one.add_argument("--json", action="store_true", help="print the facts and write nothing")
+    one = command(push)
+    one.add_argument("folder", help="folder of a saved verifier, or of a Space (with app.py)")
+    one.add_argument("repository", help="org/name on the Hub")
+    one.add_argument("--private", action="store_true", help="a new repository is private")
+    one.add_argument("--revision", help="branch to send to (default: main)")
     one = command(augment)
     one.add_argument("file", help="a recording")
     one.add_argument("--out", required=True, help="folder to write to")

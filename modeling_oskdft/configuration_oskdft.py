@@ -146,6 +146,7 @@ class OSKDFTConfig(PreTrainedConfig):
             "mask_time_prob": 0.0,
             "mask_feature_prob": 0.0,
         }
+        student.pop("_name_or_path", None)
         source = name_or_config if isinstance(name_or_config, str) else getattr(teacher, "name_or_path", None)
         if source and os.path.isdir(source):  # its path says nothing elsewhere, and may say more than it should
             source = os.path.basename(os.path.abspath(source))

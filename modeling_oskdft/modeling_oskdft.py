@@ -23,6 +23,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .adapters_oskdft import SpeakerAdapters
+from .companions_oskdft import Companions
 from .configuration_oskdft import OSKDFTConfig
 from .heads_oskdft import LayerMixture, build_head
 from .layers_oskdft import FAMILIES, PATHS, AdapterUp, LayerOutput, ParallelAdapter, Path
@@ -352,7 +353,7 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
             raise ValueError("attention_mask has a 1 after a 0: pad on the right only.")
 
 
-class OSKDFTForXVector(SpeakerAdapters, OSKDFTPreTrainedModel):
+class OSKDFTForXVector(Companions, SpeakerAdapters, OSKDFTPreTrainedModel):
     """The verifier: the ft path and a speaker head; one embedding an utterance.
 
     Example:

@@ -13,7 +13,7 @@ from transformers.utils import cached_file
 
 from .audio import SAMPLING_RATE, AudioSource, Waveform, load_audio
 from .evaluation.calibration import OPERATING_POINTS, THRESHOLDS_NAME, Thresholds
-from .evaluation.embedding import embed_batch, fingerprint
+from .evaluation.embedding import embed_batch
 from .modeling_oskdft import OSKDFTForXVector
 
 Embedding = NDArray[np.float32]
@@ -60,7 +60,7 @@ class SpeakerVerifier:
     ) -> None:
         self.model = model.eval()
         self.feature_extractor = feature_extractor
-        if thresholds is not None and thresholds.fingerprint != fingerprint(model):
+        if thresholds is not None and thresholds.fingerprint != model.fingerprint():
             warnings.warn("The thresholds are of other weights and were left out: measure them anew.", stacklevel=2)
             thresholds = None
         self.thresholds = thresholds
@@ -71,10 +71,16 @@ class SpeakerVerifier:
     ) -> "SpeakerVerifier":
         """Open a folder or a repository on the Hub.
 
-        Raises `OSError` for what is not there, `ValueError` for what is no verifier.
+        Raises `OSError` for what is not there or may not be read, `ValueError` for what is no verifier.
         """
         name = str(name_or_path)
-        model = AutoModel.from_pretrained(name, revision=revision, dtype="float32")
+        try:
+            model = AutoModel.from_pretrained(name, revision=revision, dtype="float32")
+        except OSError as error:
+            raise OSError(
+                f"There is no verifier that can be read at '{name}'{f', revision {revision},' if revision else ''} "
+                f"({_first_line(error)}): check the name; a private repository wants `hf auth login` or HF_TOKEN."
+            ) from error
         if not isinstance(model, OSKDFTForXVector):
             raise ValueError(f"'{name}' holds a {type(model).__name__}: a saved OSKDFTForXVector is needed.")
         feature_extractor = AutoFeatureExtractor.from_pretrained(name, revision=revision)
@@ -149,6 +155,10 @@ def speech_seconds(waveform: Waveform) -> float:
     padded = np.pad(waveform, (0, -len(waveform) % FRAME))
     levels = np.sqrt(np.mean(np.square(padded.reshape(-1, FRAME)), axis=1))
     return float(np.sum(levels > max(QUIETEST, BELOW_LOUDEST * levels.max(initial=0.0)))) * FRAME / SAMPLING_RATE
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")
 
 
 def _label(audio: AudioSource, number: int) -> str:

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TRAVELLING = {"adapters_oskdft", "configuration_oskdft", "heads_oskdft", "layers_oskdft", "modeling_oskdft"}
+TRAVELLING = {"adapters", "companions", "configuration", "heads", "layers", "modeling"}
+TRAVELLING = {f"{name}_oskdft" for name in TRAVELLING}
 FLOORS = [
     TRAVELLING,
     {"audio", "files"},
     {"data", "evaluation"},
-    {"conversion"},
+    {"hub", "conversion"},
     {"training"},
     {"verification"},
     {"cli", "quickstart", "train_oskdft", "benchmark", "spaces"},

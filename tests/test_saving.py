@@ -9,6 +9,7 @@ import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioXVector
 
 from modeling_oskdft import OSKDFTConfig, OSKDFTForXVector, OSKDFTModel
+from tests.bare import bare_site
 from tests.tiny import HEADS, SHAPES, tiny_config, tiny_verifier, waves
 
 
@@ -66,6 +67,7 @@ def test_what_is_written(tmp_path, feature_extractor):
         "configuration_oskdft.py",
         "modeling_oskdft.py",
         "adapters_oskdft.py",
+        "companions_oskdft.py",
         "heads_oskdft.py",
         "layers_oskdft.py",
     }
@@ -83,11 +85,8 @@ def test_what_is_written(tmp_path, feature_extractor):
 
 WITHOUT_THE_PACKAGE = """
 import sys
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "modeling_oskdft":
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Absent())
+import importlib.util
+assert not any(importlib.util.find_spec(name) for name in ("modeling_oskdft", "soundfile", "accelerate"))
 import torch
 from transformers import AutoModel, AutoModelForAudioXVector, AutoConfig
 folder, waveform, expected = sys.argv[1], torch.load(sys.argv[2]), torch.load(sys.argv[3])
@@ -114,7 +113,8 @@ def test_a_fresh_process_without_the_package(tmp_path):
     torch.save(waveforms, tmp_path / "waveform.pt")
     torch.save(verifier(waveforms).embeddings, tmp_path / "expected.pt")
     arguments = [str(tmp_path / name) for name in ("model", "waveform.pt", "expected.pt")]
-    done = _run([sys.executable, "-c", WITHOUT_THE_PACKAGE, *arguments], tmp_path)
+    command = [sys.executable, "-S", "-P", "-c", WITHOUT_THE_PACKAGE, *arguments]
+    done = _run(command, tmp_path, PYTHONPATH=str(bare_site(tmp_path / "site")))
     assert done.returncode == 0 and done.stdout.strip().endswith("opened"), done.stderr[-2000:]
 
 
@@ -142,10 +142,10 @@ def test_a_fresh_process_with_the_package(tmp_path):
     assert done.returncode == 0 and done.stdout.strip().endswith("opened"), done.stderr[-2000:]
 
 
-def _run(command, tmp_path):
+def _run(command, tmp_path, **variables):
     import os
 
-    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"} | variables
     return subprocess.run(command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
 
 

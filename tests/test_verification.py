@@ -9,7 +9,6 @@ from modeling_oskdft import OSKDFTModel, SpeakerVerifier
 from modeling_oskdft.audio import load_audio
 from modeling_oskdft.cli import main
 from modeling_oskdft.evaluation.calibration import Thresholds
-from modeling_oskdft.evaluation.embedding import fingerprint
 from modeling_oskdft.verification import speech_seconds
 from tests.tiny import tiny_config, tiny_verifier
 
@@ -21,7 +20,7 @@ def folder(tmp_path, feature_extractor):
     model.save_pretrained(tmp_path / "model")
     feature_extractor.save_pretrained(tmp_path / "model")
     values = {"eer": 0.5, "far_1_percent": 0.999999, "far_0.1_percent": None}
-    Thresholds(values, 100, 50, 10, "made up", fingerprint(model)).save(tmp_path / "model")
+    Thresholds(values, 100, 50, 10, "made up", model.fingerprint()).save(tmp_path / "model")
     return tmp_path / "model"
 
 

@@ -160,54 +160,8 @@ def _as_flac_already(source: AudioSource) -> bytes | None:
     return Path(source).read_bytes() if is_ours else None
 
 
-def push_dataset(
-    manifest: Manifest,
-    repository: str,
-    folder: str | Path,
-    private: bool = True,
-    split: str = "train",
-    **options: Any,
-) -> str:
-    """Write the shards to `folder` and send them to the dataset `repository`; returns its address.
-
-    options: as in `write_shards`. Files that the Hub has already are not sent again, and shards of the split that are
-    not of this manifest go. A page is written unless the folder has one. Private unless asked otherwise: speech is
-    personal data. Raises `OSError` when there is no access or the upload stops.
-    """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-
-    shards = write_shards(manifest, folder, split, **options)
-    page = Path(folder, PAGE_NAME)
-    if not page.exists():
-        with whole_file(page) as file:
-            file.write_text(_page(manifest), encoding="utf-8")
-    hub = HfApi()
-    try:
-        address = hub.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
-        hub.upload_folder(
-            repo_id=repository,
-            repo_type="dataset",
-            folder_path=folder,
-            allow_patterns=[PAGE_NAME, *(f"data/{shard.name}" for shard in shards)],
-            delete_patterns=[f"data/{split}-*.parquet"],
-            commit_message=f"{len(manifest):,} utterances of {len(manifest.speakers):,} speakers",
-        )
-    except (HfHubHTTPError, RuntimeError) as error:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if status in (401, 403):
-            raise PermissionError(
-                f"The Hub refuses '{repository}' ({status}): log in with `hf auth login`, or set HF_TOKEN to a token "
-                "that may write there."
-            ) from error
-        raise OSError(
-            f"The upload to '{repository}' stopped ({str(error).splitlines()[0]}): run the same command again; what "
-            "has arrived is not sent again."
-        ) from error
-    return str(address)
-
-
-def _page(manifest: Manifest) -> str:
+def page_of(manifest: Manifest) -> str:
+    """The page of the dataset, in Markdown."""
     hours = sum(manifest.column("num_samples")) / SAMPLING_RATE / 3600
     return (
         "---\ntask_categories:\n- audio-classification\ntags:\n- speaker-verification\n---\n\n"

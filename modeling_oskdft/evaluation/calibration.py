@@ -22,7 +22,7 @@ class Thresholds:
     """Thresholds of one model by operating point; None where there were too few trials to measure it.
 
     trials, target_trials, speakers, data: what they were measured on. fingerprint: of the model's weights, see
-    `embedding.fingerprint`. quantiles: of the scores of "target" and "non_target" trials, evenly spaced from the lowest
+    `companions_oskdft`. quantiles: of the scores of "target" and "non_target" trials, evenly spaced from the lowest
     to the highest: what error rates at any other threshold are read from.
     """
 

@@ -170,6 +170,12 @@ class OSKDFTTrainingArguments(TrainingArguments):
     remove_unused_columns: bool = field(default=False, metadata={"help": "fixed: crops have no columns"})
     max_nonfinite_steps: int = field(default=10, metadata={"help": "steps with a NaN or infinity until the run stops"})
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "every parameter is used"})
+    hub_strategy: str = field(default="end", metadata={"help": "what push_to_hub sends: end, or every_save as well"})
+    hub_license: str | None = field(
+        default=None, metadata={"help": "identifier of the student's licence, for its card"}
+    )
+    hub_teacher_license: str | None = field(default=None, metadata={"help": "the teacher's licence, for the card"})
+    hub_data_license: str | None = field(default=None, metadata={"help": "the data's licence, for the card"})
     logging_steps: float = field(default=50, metadata={"help": "steps between two log lines"})
 
     def __post_init__(self) -> None:
@@ -181,6 +187,10 @@ class OSKDFTTrainingArguments(TrainingArguments):
             raise ValueError(f"freeze is '{self.freeze}': use one of {', '.join(FREEZABLE)}.")
         if self.teacher_dtype not in ("auto", "float32", "bfloat16"):
             raise ValueError(f"teacher_dtype is '{self.teacher_dtype}': use auto, float32 or bfloat16.")
+        if self.hub_strategy not in ("end", "every_save"):
+            raise ValueError(
+                f"hub_strategy is '{self.hub_strategy}': use end or every_save; optimiser states are not for the Hub."
+            )
         if self.eval_strategy == "no":
             self.load_best_model_at_end = False
         if not torch.cuda.is_available():
@@ -195,9 +205,11 @@ class OSKDFTTrainingArguments(TrainingArguments):
         return self.teacher_dtype == "bfloat16" or (self.teacher_dtype == "auto" and bool(self.bf16))
 
 
-_DESCRIBED = ("num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate")
-_DESCRIBED += ("adapter_lr_multiplier", "backbone_lr_multiplier", "backbone_schedule", "weight_decay", "freeze")
-_DESCRIBED += ("ema_decay", "bf16")
+_DESCRIBED = [
+    *("num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate"),
+    *("adapter_lr_multiplier", "backbone_lr_multiplier", "backbone_schedule", "weight_decay", "freeze"),
+    *("ema_decay", "bf16"),
+]
 
 
 @dataclass

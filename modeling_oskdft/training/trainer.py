@@ -4,12 +4,14 @@ import contextlib
 import hashlib
 import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import HfApi
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -22,16 +24,17 @@ from transformers import (
 )
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, get_last_checkpoint, rotate_checkpoints
 
 from ..data.crops import Augmentation, CropCollator, CropDataset, EpochSampler
 from ..data.manifest import Manifest
 from ..evaluation.calibration import Thresholds, measure_thresholds
-from ..evaluation.embedding import fingerprint
 from ..evaluation.extraction import extract_embeddings
 from ..evaluation.metrics import equal_error_rate, min_detection_cost
 from ..evaluation.scoring import Trials, score_trials
 from ..files import whole_folder
+from ..hub.model_card import Statements, write_card, written_by_hand
+from ..hub.publishing import create_repository, push_model
 from ..modeling_oskdft import OSKDFTForXVector, shortest_input
 from .arguments import ObjectiveArguments, OSKDFTTrainingArguments
 from .averaging import WeightAverage
@@ -121,6 +124,7 @@ class OSKDFTTrainer(Trainer):
         # Only what a trial needs is embedded.
         self.validation = validation and trials and validation.where("utterance_id", trials.utterances())
         self._sums: dict[str, Tensor] = {}
+        self._thresholds: Thresholds | None = None
         super().__init__(
             model=joint,
             args=args,
@@ -321,10 +325,14 @@ class OSKDFTTrainer(Trainer):
 
     def measure_thresholds(self) -> Thresholds:
         """Thresholds of the published student on the validation trials, whose speakers it was not trained on."""
+        own = self.published.fingerprint()
+        if self._thresholds is not None and self._thresholds.fingerprint == own:
+            return self._thresholds
         scores, trials = self._validation_scores()
         speakers = len(self.validation.speakers) if self.validation is not None else 0
         data = f"{speakers} speakers set aside from the training data"
-        return measure_thresholds(scores, trials.labels, speakers, data, fingerprint(self.published))
+        self._thresholds = measure_thresholds(scores, trials.labels, speakers, data, own)
+        return self._thresholds
 
     def _validation_scores(self) -> tuple[Any, Trials]:
         if self.validation is None or self.trials is None:
@@ -339,6 +347,65 @@ class OSKDFTTrainer(Trainer):
         )
         trials = self.trials.among(embeddings)
         return score_trials(trials, embeddings), trials
+
+    # ---- the Hub --------------------------------------------------------------------------------------------------
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Make the repository now: what is wrong with name or token shows before the run, not after it."""
+        if not self.is_world_process_zero():
+            return
+        name = self.args.hub_model_id or Path(self.args.output_dir).absolute().name
+        private = self.args.hub_private_repo if private is None else private
+        self.hub_model_id = create_repository(name, private=private, token=token or self.args.hub_token).repo_id
+
+    def create_model_card(self, **_: Any) -> None:  # noqa: ANN401  (transformers' own)
+        """The card of the published student, from what the run has measured; a page written by hand stays."""
+        if self.is_world_process_zero() and not written_by_hand(self.args.output_dir):
+            write_card(self.args.output_dir, self.hub_model_id, self._statements())
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **_: Any,  # noqa: ANN401  (transformers' own)
+    ) -> Any:  # noqa: ANN401  (an address, or a future of one)
+        """Send the published student with its thresholds and its card, and nothing else of the run.
+
+        To be called by every process. Returns the address, or with `blocking=False` a future of it.
+        """
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        token = token or self.args.hub_token
+        if self.hub_model_id is None:
+            self.init_hf_repo(token, private)
+        self.save_model(_internal_call=True)
+        thresholds = self.measure_thresholds() if self.trials is not None else None
+        if not self.is_world_process_zero():
+            return None
+        if thresholds is not None:
+            thresholds.save(self.args.output_dir)
+        self.create_model_card()
+        words: dict[str, Any] = {"token": token, "message": commit_message or "End of training"}
+        words |= {"revision": revision or self.args.hub_revision}
+        if blocking:
+            return push_model(self.args.output_dir, self.hub_model_id, **words)
+        return HfApi().run_as_future(push_model, self.args.output_dir, self.hub_model_id, **words)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """With `hub_strategy: every_save`, the student of every checkpoint, while its run goes on."""
+        if self.args.hub_strategy == HubStrategy.END or not self.is_world_process_zero():
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            self._save(folder)
+            write_card(folder, self.hub_model_id, self._statements())
+            message = f"Training in progress, step {self.state.global_step}"
+            push_model(folder, self.hub_model_id, token=self.args.hub_token, message=message)
+
+    def _statements(self) -> Statements:
+        args = self.args
+        return Statements(args.hub_license or "", args.hub_teacher_license or "", args.hub_data_license or "")
 
     # ---- checkpoints ----------------------------------------------------------------------------------------------
 

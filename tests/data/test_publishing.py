@@ -7,7 +7,7 @@ import soundfile
 
 from modeling_oskdft.audio import load_audio
 from modeling_oskdft.data.manifest import load_manifest
-from modeling_oskdft.data.publishing import push_dataset, write_shards
+from modeling_oskdft.data.publishing import page_of, write_shards
 
 
 def test_a_row_group_is_of_one_speaker_and_shards_mix_speakers(tmp_path, manifest):
@@ -73,24 +73,6 @@ def test_a_damaged_recording_is_never_published(tmp_path, voices):
     assert not list((tmp_path / "strict").rglob("*.parquet"))
 
 
-def test_what_is_sent_to_the_hub(tmp_path, manifest, monkeypatch):
-    sent = {}
-
-    class Hub:
-        def create_repo(self, name, **options):
-            sent["create"] = (name, options)
-            return f"https://hub/{name}"
-
-        def upload_folder(self, **options):
-            sent["upload"] = options
-
-    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
-    (tmp_path / "private.txt").touch()
-    assert push_dataset(manifest, "org/set", tmp_path) == "https://hub/org/set"
-    assert sent["create"] == ("org/set", {"repo_type": "dataset", "private": True, "exist_ok": True})
-    assert sent["upload"]["allow_patterns"] == ["README.md", "data/train-00000-of-00001.parquet"]
-    assert sent["upload"]["delete_patterns"] == ["data/train-*.parquet"]
-    assert "40 utterances of 10 speakers" in (tmp_path / "README.md").read_text()
-    (tmp_path / "README.md").write_text("licence: mine")
-    push_dataset(manifest, "org/set", tmp_path)
-    assert (tmp_path / "README.md").read_text() == "licence: mine"
+def test_the_page_counts_and_does_not_guess_a_licence(manifest):
+    page = page_of(manifest)
+    assert "40 utterances of 10 speakers" in page and "Licence and source of the recordings are not known" in page

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import yaml
+
 TOKEN = "hf_loopback"
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
 WHEN = "2026-01-01T00:00:00.000Z"
@@ -20,20 +22,22 @@ WHEN = "2026-01-01T00:00:00.000Z"
 
 @dataclass
 class Repository:
-    """Every commit's files; the last is main."""
+    """Every commit's files, and where each branch is."""
 
     private: bool = False
     commits: list[tuple[str, dict[str, bytes]]] = field(default_factory=list)
 
+    branches: dict[str, str] = field(default_factory=dict)
+
     def at(self, revision):
-        if revision in ("main", "HEAD"):
-            return self.commits[-1]
+        revision = self.branches.get("main" if revision == "HEAD" else revision, revision)
         return next((one for one in self.commits if one[0] == revision), None)
 
-    def commit(self, files):
+    def commit(self, files, branch="main"):
         content = "".join(f"{name}{hashlib.sha256(data).hexdigest()}" for name, data in sorted(files.items()))
         sha = hashlib.sha1(f"{len(self.commits)}{content}".encode()).hexdigest()
         self.commits.append((sha, files))
+        self.branches[branch] = sha
         return sha
 
 
@@ -68,7 +72,7 @@ class Hub:
         return found | ({"HF_TOKEN": token} if token else {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"})
 
     def files(self, name, kind="model"):
-        return self.repositories[kind, name].commits[-1][1]
+        return self.repositories[kind, name].at("main")[1]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -159,7 +163,32 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send({"url": url, "name": name, "id": name})
 
     def validate(self, body, query):
+        """The rules of the real one that a card of ours could break."""
+        asked = json.loads(body)
+        found = re.match(r"---\n(.*?)\n---", asked["content"], re.DOTALL)
+        if found is None:
+            return self._send({"errors": [], "warnings": [{"message": "empty or missing yaml metadata in repo card"}]})
+        try:
+            front = yaml.safe_load(found[1])
+            for entry in front.get("model-index", ()):
+                assert entry["name"] and all(
+                    one["task"]["type"] and one["dataset"]["name"] for one in entry["results"]
+                )
+                assert all(re.fullmatch(r"[\w./-]+", one["dataset"]["type"]) for one in entry["results"])
+                values = [metric["value"] for one in entry["results"] for metric in one["metrics"]]
+                assert values and all(isinstance(value, int | float) for value in values)
+            assert asked["repoType"] != "space" or {"title", "sdk", "emoji", "colorFrom", "colorTo"} <= set(front)
+            base = front.get("base_model")
+            assert base is None or re.fullmatch(r"[\w.-]+/[\w.-]+", base), "base_model"
+        except (AssertionError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+            return self._send({"errors": [{"message": f"the front matter is wrong: {error!r}"}], "warnings": []}, 400)
         return self._send({"errors": [], "warnings": []})
+
+    def branch(self, body, query, kinds, name, revision):
+        repository = self._find(KINDS[kinds], name)
+        if repository is not None:
+            repository.branches.setdefault(unquote(revision), repository.branches["main"])
+            self._send({})
 
     def preupload(self, body, query, kinds, name, revision):
         asked = json.loads(body)["files"]
@@ -207,7 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = self.hub.objects[value["oid"]]
             elif entry["key"] == "deletedFile":
                 files.pop(value["path"])
-        sha = repository.commit(files)
+        sha = repository.commit(files, unquote(revision))
         prefix = "" if kinds == "models" else f"{kinds}/"
         url = f"{self.hub.url}/{prefix}{name}/commit/{sha}"
         return self._send({"success": True, "commitOid": sha, "commitUrl": url, "hookOutput": ""})
@@ -297,6 +326,7 @@ ROUTES = [
     (rf"/api/{REPO}", _Handler.info),
     (rf"/api/{REPO}/revision/{REVISION}", _Handler.info),
     (rf"/api/{REPO}/preupload/{REVISION}", _Handler.preupload),
+    (rf"/api/{REPO}/branch/{REVISION}", _Handler.branch),
     (rf"/api/{REPO}/commit/{REVISION}", _Handler.commit),
     (rf"/api/{REPO}/tree/{REVISION}(?P<folder>/.*)?", _Handler.tree),
     (rf"/api/{REPO}/paths-info/{REVISION}", _Handler.paths_info),

@@ -1,40 +1,15 @@
 """A dataset pushed to a hub by the real client, and training that streams it from there."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-import pytest
 
 from modeling_oskdft.data.manifest import load_manifest
-from tests.hub.loopback import Hub
 from tests.tiny import tiny_teacher
 
-ROOT = Path(__file__).resolve().parents[2]
 
-
-@pytest.fixture
-def hub():
-    with Hub() as running:
-        yield running
-
-
-def run(hub, home, *words, token="hf_loopback"):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    environment |= hub.environment(home, token) | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *map(str, words)], capture_output=True, text=True, env=environment, cwd=ROOT
-    )
-
-
-def push(hub, home, voices, out, **options):
-    return run(hub, home, "-m", "modeling_oskdft.cli", "push-dataset", voices, "org/voices", "--out", out, **options)
-
-
-def test_push_stream_and_train(tmp_path, hub, voices, feature_extractor):
-    done = push(hub, tmp_path / "home", voices, tmp_path / "shards")
+def test_push_stream_and_train(tmp_path, hub, at_hub, oskdft, voices, feature_extractor):
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards/private.txt").touch()
+    done = oskdft("push-dataset", voices, "org/voices", "--out", tmp_path / "shards")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == f"{hub.url}/datasets/org/voices"
     assert hub.repositories["dataset", "org/voices"].private
@@ -63,7 +38,7 @@ def test_push_stream_and_train(tmp_path, hub, voices, feature_extractor):
     hub.requests.clear()
     losses = []
     for name, data in (("streamed", "hf://datasets/org/voices"), ("local", tmp_path / "shards")):
-        done = run(hub, tmp_path / "home", *words, "--train_data", data, "--output_dir", tmp_path / name)
+        done = at_hub(*words, "--train_data", data, "--output_dir", tmp_path / name)
         assert done.returncode == 0, done.stderr[-2000:]
         results = json.loads((tmp_path / name / "results.json").read_text())
         losses.append([one["train_loss"] for one in results["history"] if "train_loss" in one])
@@ -73,8 +48,8 @@ def test_push_stream_and_train(tmp_path, hub, voices, feature_extractor):
     assert losses[0] == losses[1]
 
 
-def test_without_a_token_the_reason_is_a_sentence(tmp_path, hub, voices):
-    done = push(hub, tmp_path / "home", voices, tmp_path / "shards", token=None)
+def test_without_a_token_the_reason_is_a_sentence(tmp_path, hub, oskdft, voices):
+    done = oskdft("push-dataset", voices, "org/voices", "--out", tmp_path / "shards", token=None)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1] == (
         "oskdft: The Hub refuses 'org/voices' (401): log in with `hf auth login`, or set HF_TOKEN to a token that may "
@@ -82,14 +57,26 @@ def test_without_a_token_the_reason_is_a_sentence(tmp_path, hub, voices):
     )
 
 
-def test_an_interrupted_upload_goes_on(tmp_path, hub, voices):
+def test_an_interrupted_upload_goes_on(tmp_path, hub, oskdft, voices):
     hub.refuse_uploads_after = 0
-    first = push(hub, tmp_path / "home", voices, tmp_path / "shards")
+    first = oskdft("push-dataset", voices, "org/voices", "--out", tmp_path / "shards")
     assert first.returncode == 2 and "Traceback" not in first.stderr
     assert "stopped (" in first.stderr and "run the same command again" in first.stderr
     (shard,) = (tmp_path / "shards" / "data").iterdir()
     before = shard.stat().st_mtime_ns
     hub.refuse_uploads_after = None
-    assert push(hub, tmp_path / "home", voices, tmp_path / "shards").returncode == 0
+    assert oskdft("push-dataset", voices, "org/voices", "--out", tmp_path / "shards").returncode == 0
     assert shard.stat().st_mtime_ns == before
     assert hub.files("org/voices", "dataset")[f"data/{shard.name}"] == shard.read_bytes()
+
+
+def test_a_page_written_by_hand_is_kept_and_stale_shards_go(tmp_path, hub, oskdft, voices):
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards/README.md").write_text("licence: mine")
+    push = ("push-dataset", voices, "org/voices", "--out", tmp_path / "shards")
+    assert oskdft(*push).returncode == 0
+    repository = hub.repositories["dataset", "org/voices"]
+    repository.commit(hub.files("org/voices", "dataset") | {"data/train-00001-of-00002.parquet": b"of another run"})
+    assert oskdft(*push).returncode == 0
+    files = hub.files("org/voices", "dataset")
+    assert files["README.md"] == b"licence: mine" and "data/train-00001-of-00002.parquet" not in files

@@ -1,0 +1,100 @@
+"""The files that belong to a verifier beside its weights, and travel with it: feature extractor, thresholds, card."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.utils import cached_file
+
+FEATURE_EXTRACTOR_NAME = "preprocessor_config.json"
+OPENING = ("revision", "token", "cache_dir", "subfolder", "local_files_only")
+QUIET = ("missing_entries", "connection_errors", "gated_repo")
+# These speak of particular weights, and hold their fingerprint.
+OF_THESE_WEIGHTS = ("thresholds.json", "README.md")
+
+
+def fingerprint_of(tensors: Mapping[str, Tensor]) -> str:
+    """Of names and values, rounded to bfloat16, so that a copy in that precision has it as well."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        if value.is_floating_point():
+            digest.update(name.encode())
+            digest.update(value.detach().to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+class Companions:
+    """Mixed into `OSKDFTForXVector`: what it was opened with goes where it is saved or pushed to.
+
+    The feature extractor always does; thresholds and card only while the weights are those that they speak of, so a
+    verifier that was trained on loses both.
+    """
+
+    # What the model brings.
+    name_or_path: str
+    state_dict: Callable[[], dict[str, Tensor]]
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  (as transformers)
+        """As in transformers; remembers at which revision, to find the companions of that one."""
+        opened = super().from_pretrained(*args, **kwargs)  # type: ignore[misc]
+        model = opened[0] if isinstance(opened, tuple) else opened
+        model._opened_with = {name: kwargs[name] for name in OPENING if kwargs.get(name) is not None}
+        return opened
+
+    def fingerprint(self) -> str:
+        """Of all weights: equal for equal verifiers, in float32 or bfloat16."""
+        return fingerprint_of(self.state_dict())
+
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:  # noqa: ANN401  (path-like)
+        """As in transformers, with the code files, the feature extractor, the thresholds and the card."""
+        super().save_pretrained(save_directory, **kwargs)  # type: ignore[misc]
+        self._write_companions(save_directory)
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:  # noqa: ANN401  (as transformers)
+        """As in transformers, with everything that `save_pretrained` writes.
+
+        Raises `ValueError` for a verifier without a feature extractor, which nobody could open.
+        """
+        if self._companion(FEATURE_EXTRACTOR_NAME) is None:
+            raise ValueError(
+                f"This verifier came without a feature extractor, so '{repo_id}' could not be used: save both into "
+                "one folder, and push that (`oskdft push DIR org/name`)."
+            )
+        return super().push_to_hub(repo_id, **kwargs)  # type: ignore[misc]
+
+    def _upload_modified_files(self, working_dir: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        # transformers has put a template of its own in the card's place.
+        self._write_companions(working_dir)
+        return super()._upload_modified_files(working_dir, *args, **kwargs)  # type: ignore[misc]
+
+    def _write_companions(self, folder: Any) -> None:  # noqa: ANN401  (path-like)
+        for name, content in self._companions():
+            path = os.path.join(folder, name)
+            with open(f"{path}.partial", "w", encoding="utf-8") as file:
+                file.write(content)
+            os.replace(f"{path}.partial", path)
+
+    def _companions(self) -> Iterable[tuple[str, str]]:
+        found = {name: self._companion(name) for name in (FEATURE_EXTRACTOR_NAME, *OF_THESE_WEIGHTS)}
+        own = self.fingerprint() if any(found[name] for name in OF_THESE_WEIGHTS) else ""
+        for name, content in found.items():
+            if content is not None and (name not in OF_THESE_WEIGHTS or own in content):
+                yield name, content
+
+    def _companion(self, name: str) -> str | None:
+        """The text of a file of the folder or repository that this verifier was opened from."""
+        if not self.name_or_path:
+            return None
+        words = getattr(self, "_opened_with", {}) | {f"_raise_exceptions_for_{one}": False for one in QUIET}
+        try:
+            path = cached_file(self.name_or_path, name, **words)
+        except OSError:  # a folder that has gone since
+            return None
+        if path is None:
+            return None
+        with open(path, encoding="utf-8") as file:
+            return file.read()

@@ -1,0 +1,1 @@
+"""On the Hub: what is sent there, and the card that says what it is."""

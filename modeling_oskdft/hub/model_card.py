@@ -1,0 +1,354 @@
+"""The card of a verifier: facts gathered from its folder, and the page that is rendered from them.
+
+`gather` reads what training has measured and runs the example; its result is plain JSON, from which `render` makes the
+same page at any time. What was not measured is said not to be.
+"""
+
+import contextlib
+import io
+import json
+import re
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from transformers import AutoFeatureExtractor
+
+from ..audio import SAMPLING_RATE
+from ..evaluation.calibration import THRESHOLDS_NAME, Thresholds
+from ..files import whole_file
+from ..modeling_oskdft import OSKDFTForXVector
+
+CARD_NAME = "README.md"
+RESULTS_NAME = "results.json"
+TEMPLATE = Path(__file__).with_name("card_template.md")
+MARK = re.compile(r"Of the weights ([0-9a-f]{64})\.")
+FAMILIES = {"hubert": "HuBERT", "wav2vec2": "wav2vec 2.0", "wavlm": "WavLM"}
+HEADS = {"ecapa_tdnn": "ECAPA-TDNN", "statistics_pooling": "statistics pooling and a linear layer"}
+POINTS = {"eer": "the EER", "far_1_percent": "1 % false accepts", "far_0.1_percent": "0.1 % false accepts"}
+EXAMPLE = """from modeling_oskdft import SpeakerVerifier
+
+verifier = SpeakerVerifier.from_pretrained("{name}")
+result = verifier.verify("a.flac", "b.flac")
+print(result.same_speaker, round(result.score, 2))"""
+NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True)
+class Statements:
+    """What nobody can measure: said by those who publish. Empty: the card says that it was not stated.
+
+    license: identifier of the student's licence, such as cc-by-sa-4.0. teacher_license, data_license: of what it was
+    made from, in words. notes: a paragraph of their own.
+    """
+
+    license: str = ""
+    teacher_license: str = ""
+    data_license: str = ""
+    notes: str = ""
+
+
+def gather(folder: str | Path) -> dict[str, Any]:
+    """What is known of a saved verifier: its shape, size, thresholds, `results.json` of training where it is there.
+
+    The example of the card is run on the way. Raises `ValueError` and `OSError` for what cannot be opened.
+    """
+    place = Path(folder)
+    verifier = OSKDFTForXVector.from_pretrained(place, dtype="float32")
+    AutoFeatureExtractor.from_pretrained(place)  # an error here, not in the hands of whoever reads the card
+    config, encoder = verifier.config, verifier.config.encoder_config
+    results = _json(place / RESULTS_NAME)
+    thresholds = Thresholds.load(place / THRESHOLDS_NAME) if (place / THRESHOLDS_NAME).is_file() else None
+    return {
+        "name": place.resolve().name,
+        "fingerprint": verifier.fingerprint(),
+        "student": {
+            "family": FAMILIES[encoder.model_type],
+            "layers": encoder.num_hidden_layers,
+            "hidden_size": encoder.hidden_size,
+            "adapter_size": config.adapter_size,
+            "head": HEADS[config.head_type],
+            "embedding_size": config.embedding_size,
+            "parameters": verifier.num_parameters(),
+            "encoder_parameters": verifier.oskdft.num_parameters(),
+            "bytes": sum(file.stat().st_size for file in place.glob("model*.safetensors")),
+        },
+        "teacher": {"name": config.teacher_name_or_path, "layers": config.teacher_layers},
+        "thresholds": thresholds and {k: v for k, v in asdict(thresholds).items() if k != "quantiles"},
+        "example": run_example(place),
+        **{name: results.get(name) for name in ("encoders", "data", "recipe", "test", "seed", "steps")},
+        **{name: results.get(name) for name in ("seconds", "machine", "versions")},
+    }
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except json.JSONDecodeError:
+        raise ValueError(f"'{path}' is damaged: take it away, or train again.") from None
+
+
+def run_example(folder: Path) -> str:
+    """What the card's lines of code print, for two recordings of one made-up voice."""
+    import numpy as np
+    import soundfile
+
+    from ..data.synthetic_voices import draw_session, draw_voice, synthesise
+
+    voice = draw_voice(np.random.default_rng(7))
+    with tempfile.TemporaryDirectory() as place:
+        code = EXAMPLE.format(name=folder.resolve().as_posix())
+        for number, name in enumerate(("a.flac", "b.flac")):
+            generator = np.random.default_rng([7, number])
+            waveform = synthesise(voice, draw_session(generator), 4.0, generator)
+            soundfile.write(Path(place, name), waveform, SAMPLING_RATE)
+            code = code.replace(f'"{name}"', repr(str(Path(place, name))))
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, "the card's example", "exec"), {})
+    return printed.getvalue().strip()
+
+
+def write_card(
+    folder: str | Path, name: str | None = None, statements: Statements | None = None, overwrite: bool = False
+) -> Path:
+    """Gather, render, and write `README.md`; returns its path.
+
+    name: org/name on the Hub, for the code that readers copy (default: the folder's name). A page that somebody wrote
+    by hand is not replaced unless `overwrite`: `ValueError`.
+    """
+    target = Path(folder, CARD_NAME)
+    if not overwrite and written_by_hand(folder):
+        raise ValueError(f"'{target}' was written by hand: take it away, or ask for --overwrite.")
+    page = render(gather(folder), name, statements)
+    with whole_file(target) as file:
+        file.write_text(page, encoding="utf-8")
+    return target
+
+
+def written_by_hand(folder: str | Path) -> bool:
+    """Whether there is a page that `write_card` did not write."""
+    target = Path(folder, CARD_NAME)
+    return target.is_file() and not MARK.search(target.read_text(encoding="utf-8"))
+
+
+def is_of(folder: str | Path, fingerprint: str) -> bool:
+    """Whether the card there, if we wrote it, is of these weights; of others' cards nobody can tell."""
+    target = Path(folder, CARD_NAME)
+    found = MARK.search(target.read_text(encoding="utf-8")) if target.is_file() else None
+    return found is None or found[1] == fingerprint
+
+
+def render(facts: dict[str, Any], repository: str | None = None, statements: Statements | None = None) -> str:
+    """The page, Markdown with its YAML front matter, from what `gather` found."""
+    said = statements or Statements()
+    name = repository or facts["name"]
+    student = facts["student"]
+    card = ModelCard.from_template(
+        _front_matter(facts, name, said),
+        template_str=TEMPLATE.read_text(encoding="utf-8"),
+        name=name.rsplit("/", 1)[-1],
+        repository=name,
+        fingerprint=facts["fingerprint"],
+        student=student,
+        summary=_summary(facts, said),
+        example={"code": EXAMPLE.format(name=name), "output": facts["example"]},
+        system_table=_system_table(facts),
+        system_note=_measured_on(
+            facts, "Encoder time is of 3 s of audio on one thread, teacher and student in one run"
+        ),
+        results_table=_results_table(facts["test"]),
+        results_note=_results_note(facts),
+        thresholds_table=_thresholds_table(facts["thresholds"]),
+        thresholds_note=_thresholds_note(facts["thresholds"]),
+        training=_training(facts),
+        bias=_bias(facts["test"]),
+        licences=_licences(facts, said),
+    )
+    return card.content.rstrip() + "\n"
+
+
+def _front_matter(facts: dict[str, Any], name: str, said: Statements) -> ModelCardData:
+    teacher, test = facts["teacher"]["name"], facts["test"]
+    fields: dict[str, Any] = {"license": said.license} if said.license else {}
+    if teacher and re.fullmatch(r"[\w.-]+/[\w.-]+", teacher):
+        fields["base_model"] = teacher
+    results = []
+    if test:
+        size = {"trials": test["trials"], "speakers": test["speakers"]}
+        for metric, label, scale in (("eer", "EER, %", 100), ("min_dcf", "minDCF (p_target 0.01)", 1)):
+            value, low, high = (round(scale * test[f"{metric}{end}"], 3) for end in ("", "_low", "_high"))
+            results.append(
+                EvalResult(
+                    task_type="audio-classification",
+                    task_name="Speaker verification",
+                    dataset_type=re.sub(r"[^\w./-]", "-", test.get("name") or "trials"),
+                    dataset_name=test.get("name") or "a trial list",
+                    metric_type=metric,
+                    metric_name=label,
+                    metric_value=value,
+                    metric_args={"confidence_interval_95": [low, high], **size},
+                )
+            )
+        fields["metrics"] = ["eer", "min_dcf"]
+    return ModelCardData(
+        library_name="transformers",
+        pipeline_tag="audio-classification",
+        tags=["speaker-verification", "speaker-embeddings", "knowledge-distillation", "oskdft"],
+        model_name=name.rsplit("/", 1)[-1],
+        eval_results=results or None,
+        **fields,
+    )
+
+
+def _summary(facts: dict[str, Any], said: Statements) -> str:
+    student, teacher = facts["student"], facts["teacher"]
+    of = f" cut from {teacher['name']}" if teacher["name"] else ""
+    recipe = facts["recipe"]
+    how = "One-step distillation and fine-tuning (OS-KDFT)" if recipe is None or recipe["kd_weight"] else "Fine-tuning"
+    lines = f"A speaker verifier: a {student['family']} encoder of {student['layers']} layers{of}. {how}."
+    return f"{lines}\n\n{said.notes}" if said.notes else lines
+
+
+def _system_table(facts: dict[str, Any]) -> str:
+    student, encoders, teacher = facts["student"], facts["encoders"], facts["teacher"]
+    before = encoders["teacher"] if encoders else {}
+
+    def row(label: str, old: float | None, new: float | None, form: str) -> str:
+        cells = [NOT_MEASURED if value is None else form.format(value) for value in (old, new)]
+        change = f"{new / old - 1:+.0%}" if old and new else "–"
+        return f"| {label} | {cells[0]} | {cells[1]} | {change} |"
+
+    time = {name: encoders[name]["encoder_milliseconds"] if encoders else None for name in ("teacher", "student")}
+    return "\n".join(
+        [
+            f"|  | teacher ({teacher['name'] or 'not stated'}) | this model | change |",
+            "| --- | ---: | ---: | ---: |",
+            row("encoder parameters", before.get("encoder_parameters"), student["encoder_parameters"], "{:,}"),
+            row("encoder time for 3 s, ms", time["teacher"], time["student"], "{:.1f}"),
+            f"| parameters with the head | – | {student['parameters']:,} | – |",
+            f"| file, MB | – | {student['bytes'] / 1e6:.2f} | – |",
+            f"| layers | teacher's {_numbers(teacher['layers'])} | {student['layers']} of width "
+            f"{student['hidden_size']} | – |",
+            f"| adapters | – | {student['adapter_size'] or 'none'}{' wide' if student['adapter_size'] else ''} | – |",
+            f"| head | – | {student['head']} | – |",
+        ]
+    )
+
+
+def _numbers(values: list[int] | None) -> str:
+    return ", ".join(str(one) for one in values) if values else "layers are not stated"
+
+
+def _measured_on(facts: dict[str, Any], what: str) -> str:
+    if not facts["encoders"] or not facts["machine"]:
+        return "Size and time of the teacher were not measured."
+    versions = facts["versions"]
+    return (
+        f"{what}: {facts['machine']['cpu']}, torch {versions['torch']}, transformers {versions['transformers']}. The "
+        "teacher is counted without a head."
+    )
+
+
+def rate(report: dict[str, Any]) -> str:
+    """An EER with its interval, in per cent."""
+    return f"{100 * report['eer']:.2f} ({100 * report['eer_low']:.2f}–{100 * report['eer_high']:.2f})"
+
+
+def _cost(report: dict[str, Any]) -> str:
+    return f"{report['min_dcf']:.3f} ({report['min_dcf_low']:.3f}–{report['min_dcf_high']:.3f})"
+
+
+def _results_table(test: dict[str, Any] | None) -> str:
+    if not test:
+        return "EER and minDCF were not measured on a test list."
+    return (
+        "| trials | EER, % | minDCF (p_target 0.01) | number | speakers |\n| --- | ---: | ---: | ---: | ---: |\n"
+        f"| {test.get('name', 'test')} | {rate(test)} | {_cost(test)} | {test['trials']:,} | {test['speakers']:,} |"
+    )
+
+
+def _results_note(facts: dict[str, Any]) -> str:
+    if not facts["test"]:
+        return ""
+    return (
+        "In brackets: 95 % intervals by bootstrap over speakers. No speaker of these trials was trained on, and they "
+        f"chose nothing. Seed {facts['seed']}, one run."
+    )
+
+
+def _thresholds_table(thresholds: dict[str, Any] | None) -> str:
+    if not thresholds:
+        return "Not measured: the model gives a score and does not decide."
+    rows = [
+        f"| {POINTS.get(name, name)} | {'too few trials to say' if value is None else format(value, '.4f')} |"
+        for name, value in thresholds["values"].items()
+    ]
+    return "\n".join(['| decide "same" from, at | score |', "| --- | ---: |", *rows])
+
+
+def _thresholds_note(thresholds: dict[str, Any] | None) -> str:
+    if not thresholds:
+        return ""
+    return (
+        f"Measured on {thresholds['trials']:,} trials, {thresholds['target_trials']:,} of them of one speaker, of "
+        f"{thresholds['data']}. They choose the operating point only; the error rates above are of other speakers."
+    )
+
+
+def _training(facts: dict[str, Any]) -> str:
+    data, recipe = facts["data"], facts["recipe"]
+    if not data or not recipe:
+        return "Training data and recipe are not stated."
+    groups = [
+        f"{name}: " + ", ".join(f"{value} {count}" for value, count in data[name].items())
+        for name in ("language", "gender")
+        if name in data
+    ]
+    by = f" Speakers by {'; by '.join(groups)}." if groups else " Their languages and genders are not recorded."
+    shown = {name: value for name, value in recipe.items() if value not in (None, False, 0, 0.0, [])}
+    values = ", ".join(f"`{name}: {value}`" for name, value in shown.items())
+    minutes = f"{facts['seconds'] / 60:.0f} minutes on {_machine(facts['machine'])}"
+    return (
+        f"Data: {data['name']}, {data['speakers']:,} speakers, {data['utterances']:,} utterances, {data['hours']:,} "
+        f"hours.{by}\n\nRecipe: {values}.\n\n{facts['steps']:,} steps, {minutes}, seed {facts['seed']}."
+    )
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    return machine.get("gpu") or f"{machine['cores']} cores of {machine['cpu']}"
+
+
+def _bias(test: dict[str, Any] | None) -> str:
+    parts = []
+    for column in ("gender", "language"):
+        groups = (test or {}).get(f"by_{column}")
+        if not groups:
+            parts.append(f"By {column}: not measured; the test data do not say it.")
+            continue
+        rows = [
+            f"| {group} | {rate(report)} | {report['trials']:,} | {report['speakers']} |"
+            for group, report in groups.items()
+        ]
+        head = [f"| {column} | EER, % | trials | speakers |", "| --- | ---: | ---: | ---: |"]
+        parts.append("\n".join(head + rows))
+    parts.append(
+        "Where groups have few speakers, their intervals say more than their values. Age, accent and health were not "
+        "measured."
+    )
+    return "\n\n".join(parts)
+
+
+def _licences(facts: dict[str, Any], said: Statements) -> str:
+    teacher = facts["teacher"]["name"] or "the teacher"
+    return "\n".join(
+        [
+            f"- This model: {said.license or 'not stated; ask whoever published it'}.",
+            f"- Teacher ({teacher}): {said.teacher_license or 'not stated'}. The student holds weights of it, so its "
+            "terms bind the student.",
+            f"- Training data: {said.data_license or 'not stated'}.",
+            "- Code: Apache-2.0.",
+        ]
+    )

@@ -1,0 +1,169 @@
+"""A verifier pushed to a hub by every door, and opened from there in fresh processes."""
+
+import json
+
+import pytest
+import torch
+
+from modeling_oskdft.evaluation.calibration import Thresholds
+from modeling_oskdft.hub.publishing import TRAVELLING
+from tests.bare import bare_site
+from tests.tiny import tiny_teacher, tiny_verifier, waves
+
+PUBLISHED = {"config.json", "model.safetensors", "preprocessor_config.json", "README.md", *TRAVELLING}
+
+
+@pytest.fixture
+def folder(tmp_path, feature_extractor):
+    """A saved verifier with thresholds, and beside them what must stay at home."""
+    place = tmp_path / "student"
+    verifier = tiny_verifier()
+    verifier.save_pretrained(place)
+    feature_extractor.save_pretrained(place)
+    Thresholds({"eer": 0.5}, 100, 50, 10, "made up", verifier.fingerprint()).save(place)
+    for name in ("training_args.bin", "optimizer.pt", "objectives.safetensors", "somebody.flac", "results.json"):
+        (place / name).write_text("{}")
+    (place / "checkpoint-3").mkdir()
+    (place / "checkpoint-3" / "model.safetensors").touch()
+    return place
+
+
+OPEN_WITHOUT_THE_PACKAGE = """
+import importlib.util, sys
+for name in ("modeling_oskdft", "soundfile", "soxr", "datasets", "accelerate", "pyarrow", "scipy", "peft"):
+    assert importlib.util.find_spec(name) is None, name
+import torch
+from transformers import AutoFeatureExtractor, AutoModel, AutoModelForAudioXVector
+waveforms, expected = torch.load(sys.argv[1])
+words = {"trust_remote_code": True, "revision": sys.argv[2]}
+assert AutoFeatureExtractor.from_pretrained("org/student", revision=sys.argv[2]).return_attention_mask
+for door in (AutoModel, AutoModelForAudioXVector):
+    model = door.from_pretrained("org/student", **words)
+    assert type(model).__module__.startswith("transformers_modules")
+    assert torch.allclose(model(waveforms).embeddings, expected, atol=1e-5)
+model.save_pretrained(sys.argv[3])
+"""
+
+OPEN_WITH_THE_PACKAGE = """
+import sys, torch
+from modeling_oskdft import OSKDFTForXVector, SpeakerVerifier
+from transformers import AutoModel
+waveforms, expected = torch.load(sys.argv[1])
+model = AutoModel.from_pretrained("org/student", revision=sys.argv[2])
+assert type(model) is OSKDFTForXVector
+assert torch.allclose(model(waveforms).embeddings, expected, atol=1e-5)
+verifier = SpeakerVerifier.from_pretrained("org/student", revision=sys.argv[2])
+assert verifier.thresholds.values == {"eer": 0.5}
+model.save_pretrained(sys.argv[3])
+model.push_to_hub("org/copy")
+"""
+
+
+def test_push_and_open_with_and_without_the_package(tmp_path, hub, at_hub, oskdft, folder):
+    done = oskdft("push", folder, "org/student")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"{hub.url}/org/student"
+    assert "not sent: checkpoint-3, objectives.safetensors, optimizer.pt, results.json, somebody.flac" in done.stderr
+    assert set(hub.files("org/student")) == PUBLISHED | {".gitattributes", "thresholds.json"}
+
+    revision = hub.repositories["model", "org/student"].branches["main"]
+    hub.repositories["model", "org/student"].commit({"config.json": b"{}"})  # what comes later must not matter
+    waveforms, _ = waves(4000)
+    torch.save((waveforms, tiny_verifier()(waveforms).embeddings), tmp_path / "expected.pt")
+    words = (tmp_path / "expected.pt", revision)
+    site = bare_site(tmp_path / "site")
+    doors = {
+        "without": (["-S", "-P", "-c", OPEN_WITHOUT_THE_PACKAGE], {"PYTHONPATH": str(site)}),
+        "with": (["-c", OPEN_WITH_THE_PACKAGE], {}),
+    }
+    for name, (door, variables) in doors.items():
+        done = at_hub(*door, *words, tmp_path / f"saved-{name}", home=name, **variables)
+        assert done.returncode == 0, done.stderr[-2000:]
+        # What it came with is saved again with it.
+        saved = {file.name for file in (tmp_path / f"saved-{name}").iterdir()}
+        assert saved == PUBLISHED | {"thresholds.json"}, name
+    assert set(hub.files("org/copy")) == PUBLISHED | {".gitattributes", "thresholds.json"}
+    page = hub.files("org/copy")["README.md"].decode()
+    assert "speaker verifier" in page and "More Information Needed" not in page
+
+
+def test_a_branch_and_a_revision_that_does_not_exist(hub, oskdft, folder, voices):
+    assert oskdft("push", folder, "org/student", "--revision", "v1").returncode == 0
+    assert set(hub.files("org/student")) == {".gitattributes"}
+    recordings = sorted(voices.rglob("*.flac"))[:2]
+    verify = ("verify", *recordings, "--model", "org/student", "--revision")
+    assert oskdft(*verify, "v1", "--json").returncode in (0, 1)
+    done = oskdft(*verify, "v2")
+    assert done.returncode == 2
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .startswith("oskdft: There is no verifier that can be read at 'org/student', revision v2, (")
+    )
+
+
+def test_a_private_repository_wants_a_token(hub, oskdft, folder, voices):
+    assert oskdft("push", folder, "org/student", "--private").returncode == 0
+    assert hub.repositories["model", "org/student"].private
+    recordings = sorted(voices.rglob("*.flac"))[:2]
+    verify = ("verify", *recordings, "--model", "org/student")
+    assert oskdft(*verify).returncode in (0, 1)
+    done = oskdft(*verify, token=None, home="stranger")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.strip().endswith("check the name; a private repository wants `hf auth login` or HF_TOKEN.")
+    refused = oskdft("push", folder, "org/other", token=None, home="stranger")
+    assert refused.returncode == 2 and "log in with `hf auth login`" in refused.stderr
+
+
+def test_an_interrupted_upload_is_gone_on_with(hub, oskdft, folder):
+    hub.refuse_uploads_after = 0
+    first = oskdft("push", folder, "org/student")
+    assert first.returncode == 2 and "run the same command again" in first.stderr
+    assert set(hub.files("org/student")) == {".gitattributes"}, "nothing half-sent is visible"
+    hub.refuse_uploads_after = None
+    assert oskdft("push", folder, "org/student").returncode == 0
+    assert hub.files("org/student")["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+    hub.requests.clear()
+    assert oskdft("push", folder, "org/student").returncode == 0
+    assert not [path for method, path in hub.requests if method == "PUT"], "what has arrived is not sent again"
+
+
+TRAIN = [
+    "train_oskdft.py",
+    *("--validation_fraction", "0.3", "--max_steps", "2", "--num_train_epochs", "1", "--report_to", "none"),
+    *("--per_device_train_batch_size", "4", "--crop_seconds", "0.5", "--use_cpu", "true"),
+    *("--head_type", "statistics_pooling", "--hub_license", "cc-by-4.0", "--hub_strategy", "every_save"),
+    *("--push_to_hub", "true", "--hub_model_id", "org/trained", "--hub_private_repo", "true"),
+]
+
+
+def test_the_trainer_pushes_and_the_card_tells_what_was_measured(tmp_path, hub, at_hub, voices, feature_extractor):
+    tiny_teacher("hubert", True, "group").save_pretrained(tmp_path / "teacher")
+    feature_extractor.save_pretrained(tmp_path / "teacher")
+    words = [*TRAIN, "--teacher", tmp_path / "teacher", "--train_data", voices, "--output_dir", tmp_path / "run"]
+    refused = at_hub(*words, token=None, home="stranger")
+    assert refused.returncode == 2 and "log in with `hf auth login`" in refused.stderr
+    done = at_hub(*words)
+    assert done.returncode == 0, done.stderr[-2000:]
+    repository = hub.repositories["model", "org/trained"]
+    assert repository.private
+    assert len(repository.commits) == 3, "made, while training, at the end"
+    for _, files in repository.commits[1:]:
+        assert set(files) - {"thresholds.json"} == PUBLISHED | {".gitattributes"}
+    files = hub.files("org/trained")
+    thresholds, card = json.loads(files["thresholds.json"]), files["README.md"].decode()
+    assert thresholds["fingerprint"] in card and 'from_pretrained("org/trained")' in card
+    assert "license: cc-by-4.0" in card and "2 steps" in card and str(tmp_path) not in card
+    assert not [name for name, content in files.items() if str(tmp_path).encode() in content]
+
+
+def test_the_folder_of_a_space(tmp_path, hub, oskdft):
+    for name in ("app.py", "requirements.txt", "visitor.npz"):
+        (tmp_path / name).touch()
+    front = "title: T\nemoji: 🎙\ncolorFrom: blue\ncolorTo: gray\nsdk: gradio\n"
+    (tmp_path / "README.md").write_text(f"---\n{front}---\n")
+    done = oskdft("push", tmp_path, "org/space")
+    assert done.returncode == 0, done.stderr
+    assert set(hub.files("org/space", "space")) == {".gitattributes", "app.py", "requirements.txt", "README.md"}
+    (tmp_path / "README.md").write_text("---\ntitle: T\n---\n")
+    assert oskdft("push", tmp_path, "org/space").returncode == 2, "the Hub refuses such a page"
