@@ -8,7 +8,7 @@ recordings.
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +28,18 @@ from .benchmark.measure import count_parameters, encoder_seconds, file_bytes, ma
 from .configuration_oskdft import OSKDFTConfig
 from .data.manifest import Manifest, load_manifest
 from .data.synthetic_voices import write_voices
-from .evaluation.embedding import embed_batch
 from .evaluation.report import TrialReport, report_scores, report_trials, speakers_of
 from .evaluation.scoring import Trials, make_trials
+from .hub.model_card import Statements, write_card
 from .modeling_oskdft import OSKDFTForXVector
 from .training.arguments import ObjectiveArguments, OSKDFTTrainingArguments
 from .training.initialization import init_student_from_teacher
 from .training.trainer import OSKDFTTrainer
+from .verification import SpeakerVerifier
 
-TRAIN_SPEAKERS, TEST_SPEAKERS = 60, 24
+TRAIN_SPEAKERS, TEST_SPEAKERS, THRESHOLD_SPEAKERS = 60, 24, 12
 SESSIONS, UTTERANCES = 4, 4
+CROP_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def run(
     student_epochs: float = 10,
     train_speakers: int = TRAIN_SPEAKERS,
     test_speakers: int = TEST_SPEAKERS,
+    threshold_speakers: int = THRESHOLD_SPEAKERS,
 ) -> dict[str, Any]:
     """The whole line; returns and writes `results.json`, and prints what it does.
 
@@ -66,8 +69,11 @@ def run(
     """
     root = Path(folder)
     start = time.perf_counter()
-    _say(f"1/5  voices: {train_speakers} speakers to learn from, {test_speakers} that nobody will have heard")
-    train, test = _voices(root / "voices", train_speakers, test_speakers, seed)
+    _say(
+        f"1/5  voices: {train_speakers} speakers to learn from, {threshold_speakers} to set thresholds with, "
+        f"{test_speakers} that nobody will have heard"
+    )
+    train, test, aside = _voices(root / "voices", (train_speakers, test_speakers, threshold_speakers), seed)
     trials = make_trials(test.by_speaker(), seed).across_sessions()
 
     _say("2/5  teacher: a 6-layer HuBERT-shaped encoder, trained to verify speakers")
@@ -78,7 +84,7 @@ def run(
     encoder = teacher.export_kd_path()
     encoder.save_pretrained(root / "teacher_encoder")  # what a recipe can name as its teacher
     feature_extractor.save_pretrained(root / "teacher_encoder")
-    _student(encoder, train, feature_extractor, root / "student", seed, student_epochs)
+    training = _student(encoder, train, aside, feature_extractor, root / "student", seed, student_epochs)
 
     _say("4/5  both on the unheard speakers; the student is loaded back from disk")
     student = AutoModel.from_pretrained(root / "student")
@@ -94,7 +100,7 @@ def run(
     baseline = energy_baseline(test, trials)
 
     _say("5/5  two recordings of one unheard speaker, and one of another")
-    verdicts = _verify(student, feature_extractor, test, trials, systems["student"].report.threshold)
+    verdicts = _verify(root / "student", test)
     results = {
         "name": "quickstart",
         "seed": seed,
@@ -106,6 +112,7 @@ def run(
         "versions": versions(),
     }
     write_json(results, root / "results.json")
+    _write_card(root / "student", results, training)
     print()
     print(table(results))
     return results
@@ -115,13 +122,13 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _voices(root: Path, train_speakers: int, test_speakers: int, seed: int) -> tuple[Manifest, Manifest]:
-    speakers = train_speakers + test_speakers
-    folder = root / f"seed{seed}-{speakers}x{SESSIONS}x{UTTERANCES}"
-    write_voices(folder, speakers, SESSIONS, UTTERANCES, seed, progress=sys.stderr.isatty())
+def _voices(root: Path, counts: tuple[int, int, int], seed: int) -> list[Manifest]:
+    """Disjoint groups of speakers, as many as asked of each."""
+    folder = root / f"seed{seed}-{sum(counts)}x{SESSIONS}x{UTTERANCES}"
+    write_voices(folder, sum(counts), SESSIONS, UTTERANCES, seed, progress=sys.stderr.isatty())
     everybody = load_manifest(folder)
-    names = everybody.speakers
-    return everybody.where("speaker_id", names[:train_speakers]), everybody.where("speaker_id", names[train_speakers:])
+    names, ends = everybody.speakers, np.cumsum(counts)
+    return [everybody.where("speaker_id", names[end - count : end]) for end, count in zip(ends, counts, strict=True)]
 
 
 def teacher_config() -> HubertConfig:
@@ -182,18 +189,27 @@ def _teacher(
 def _student(
     teacher: PreTrainedModel,
     train: Manifest,
+    aside: Manifest,
     feature_extractor: SequenceFeatureExtractor,
     folder: Path,
     seed: int,
     epochs: float,
-) -> None:
-    """The one step: distillation by prediction heads, fading, beside the speaker loss."""
+) -> dict[str, Any]:
+    """The one step: distillation by prediction heads, fading, beside the speaker loss; what the card says of it."""
     set_seed(seed)
     config = OSKDFTConfig.from_teacher(teacher.config, [0, 1], head_type="statistics_pooling", adapter_size=32)
     student = init_student_from_teacher(teacher, config)
     arguments = _arguments(folder, seed, epochs, learning_rate=2e-3)
     objectives = ObjectiveArguments(kd_objective="layerwise_heads")
-    _fit(student, train, feature_extractor, arguments, objectives, teacher)
+    trials = make_trials(aside.by_speaker(), seed).across_sessions()
+    start = time.perf_counter()
+    steps = _fit(student, train, feature_extractor, arguments, objectives, teacher, validation=aside, trials=trials)
+    return {
+        "recipe": asdict(objectives) | {"num_train_epochs": epochs, "crop_seconds": CROP_SECONDS},
+        "data": {"name": "synthetic voices", **train.describe()},
+        "steps": steps,
+        "seconds": time.perf_counter() - start,
+    }
 
 
 def _fit(
@@ -203,12 +219,19 @@ def _fit(
     arguments: OSKDFTTrainingArguments,
     objectives: ObjectiveArguments,
     teacher: PreTrainedModel | None = None,
-) -> None:
-    trainer = OSKDFTTrainer(model, arguments, train, feature_extractor, objectives, teacher, crop_seconds=2.0)
+    **validation: Any,
+) -> int:
+    """Train, save, measure thresholds where there is validation data; returns the steps."""
+    trainer = OSKDFTTrainer(
+        model, arguments, train, feature_extractor, objectives, teacher, crop_seconds=CROP_SECONDS, **validation
+    )
     trainer.train()
     if trainer.sigterm.received:
         raise SystemExit(128 + signal.SIGTERM)
     trainer.save_model()
+    if validation:
+        trainer.measure_thresholds().save(arguments.output_dir)
+    return trainer.state.global_step
 
 
 def _measure(
@@ -242,27 +265,37 @@ def energy_baseline(test: Manifest, trials: Trials) -> TrialReport:
     return report_scores(scores, trials, speakers_of(test))
 
 
-def _verify(
-    student: OSKDFTForXVector,
-    feature_extractor: SequenceFeatureExtractor,
-    test: Manifest,
-    trials: Trials,
-    threshold: float,
-) -> list[dict[str, Any]]:
+def _verify(student: Path, test: Manifest) -> list[dict[str, Any]]:
     """The first recordings of two speakers, in other sessions than each other where the speaker is the same."""
+    verifier = SpeakerVerifier.from_pretrained(student)
     row_of = {name: row for row, name in enumerate(test.column("utterance_id"))}
     first, second = test.speakers[:2]
     mine = [name for name in row_of if f"{first}/" in name]
     other = [name for name in row_of if f"{second}/" in name]
     verdicts = []
     for enrolment, recording in ((mine[0], mine[-1]), (mine[0], other[0])):
-        waveforms = [load_audio(test.audio(row_of[name])) for name in (enrolment, recording)]
-        left, right = embed_batch(student, feature_extractor, waveforms).numpy()
-        score = float(left @ right / np.linalg.norm(left) / np.linalg.norm(right))
-        verdict = "same speaker" if score >= threshold else "different speakers"
-        verdicts.append({"enrolment": enrolment, "test": recording, "score": score, "verdict": verdict})
-        _say(f"     {enrolment}  |  {recording}:  score {score:.2f}, threshold {threshold:.2f}: {verdict}")
+        result = verifier.verify(test.audio(row_of[enrolment]), test.audio(row_of[recording]))
+        verdict = "same speaker" if result.same_speaker else "different speakers"
+        verdicts.append({"enrolment": enrolment, "test": recording, "score": result.score, "verdict": verdict})
+        _say(
+            f"     {enrolment}  |  {recording}:  score {result.score:.2f}, threshold {result.threshold:.2f}: {verdict}"
+        )
     return verdicts
+
+
+def _write_card(student: Path, results: dict[str, Any], training: dict[str, Any]) -> None:
+    """What training by a recipe leaves as well: `results.json` beside the student, and its card."""
+    keys = ("parameters", "encoder_parameters", "encoder_milliseconds")
+    report = results["systems"]["student"]["report"]
+    facts = {
+        **training,
+        "encoders": {name: {key: system[key] for key in keys} for name, system in results["systems"].items()},
+        "test": {"name": "synthetic voices, across sessions", **report},
+        **{key: results[key] for key in ("seed", "machine", "versions")},
+    }
+    write_json(facts, student / "results.json")
+    notes = "It was trained on synthetic voices, to show that the whole line works: it is no use on people."
+    write_card(student, "quickstart/student", Statements("apache-2.0", "made by the same run", "synthetic", notes))
 
 
 def table(results: dict[str, Any]) -> str:

@@ -150,11 +150,16 @@ def look_at(waveform: Waveform, name: str) -> list[str]:
     return said
 
 
-def speech_seconds(waveform: Waveform) -> float:
-    """Time in frames of 20 ms that are neither silent nor 35 dB below the loudest one."""
+def speech_frames(waveform: Waveform) -> NDArray[np.bool_]:
+    """(frames,) of 20 ms: True where a frame is neither silent nor 35 dB below the loudest one."""
     padded = np.pad(waveform, (0, -len(waveform) % FRAME))
     levels = np.sqrt(np.mean(np.square(padded.reshape(-1, FRAME)), axis=1))
-    return float(np.sum(levels > max(QUIETEST, BELOW_LOUDEST * levels.max(initial=0.0)))) * FRAME / SAMPLING_RATE
+    return levels > max(QUIETEST, BELOW_LOUDEST * levels.max(initial=0.0))
+
+
+def speech_seconds(waveform: Waveform) -> float:
+    """Time in frames with speech."""
+    return float(np.sum(speech_frames(waveform))) * FRAME / SAMPLING_RATE
 
 
 def _first_line(error: BaseException) -> str:
