@@ -1,0 +1,181 @@
+"""What the page does, without the page: models, limits, answers."""
+
+import os
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from words import SAID, translate
+
+from modeling_oskdft import SpeakerVerifier
+from modeling_oskdft.audio import SAMPLING_RATE, Waveform, load_audio
+from modeling_oskdft.verification import OPERATING_POINTS, look_at, speech_seconds
+
+Embedding = NDArray[np.float32]
+MOST_SECONDS = 60.0
+MOST_VOICES, LONGEST_NAME = 20, 40
+DEFAULT_MODEL = "quickstart/student"
+
+
+class Refusal(Exception):
+    """A sentence for the visitor: what was given, what is wanted, what to do."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One model's answer. milliseconds: of both embeddings."""
+
+    model: str
+    score: float
+    threshold: float | None
+    milliseconds: float
+
+    @property
+    def kind(self) -> str:
+        """same, different or undecided."""
+        if self.threshold is None:
+            return "undecided"
+        return "same" if self.score >= self.threshold else "different"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The student's verdict first, the teacher's after it where there is one."""
+
+    verdicts: tuple[Verdict, ...]
+    waveforms: tuple[Waveform, Waveform]
+    warnings: tuple[str, ...]
+
+
+class Service:
+    """A student, and a teacher beside it where one is configured. Holds nothing of any visitor."""
+
+    def __init__(self, model: str, teacher: str | None = None) -> None:
+        self.name = model
+        self.student = SpeakerVerifier.from_pretrained(model)
+        self.teacher = SpeakerVerifier.from_pretrained(teacher) if teacher else None
+        self.thresholds = self.student.thresholds
+
+    @property
+    def points(self) -> list[str]:
+        """The operating points that the student has a threshold for."""
+        known = self.thresholds.values if self.thresholds else {}
+        return [name for name in OPERATING_POINTS if known.get(name) is not None]
+
+    def threshold(self, point: str, slider: float | None = None) -> float | None:
+        """The student's threshold at a named operating point, or the visitor's own."""
+        if point == "slider" and slider is not None:
+            return slider
+        return self.thresholds.values.get(point) if self.thresholds else None
+
+    def compare(self, first: str | None, second: str | None, threshold: float | None, language: str) -> Answer:
+        """Two files to an answer. Raises `Refusal`."""
+        said = SAID[language]
+        waveforms = (
+            self.listen(first, f"{said['recording']} 1", language),
+            self.listen(second, f"{said['recording']} 2", language),
+        )
+        found = [one for number, each in enumerate(waveforms) for one in look_at(each, f"Recording {number + 1}")]
+        verdicts = [self._verdict(self.student, said["student"], waveforms, threshold, language)]
+        if self.teacher is not None:
+            own = self.teacher.thresholds.values.get("eer") if self.teacher.thresholds else None
+            verdicts.append(self._verdict(self.teacher, said["teacher"], waveforms, own, language))
+        return Answer(tuple(verdicts), waveforms, tuple(translate(one, language) for one in found))
+
+    def embed(self, file: str | None, label: str, language: str) -> tuple[Embedding, tuple[str, ...]]:
+        """A voice, and what is wrong with its recording. Raises `Refusal`."""
+        waveform = self.listen(file, label, language)
+        found = tuple(translate(one, language) for one in look_at(waveform, label))
+        return self._embeddings(self.student, [waveform], language)[0], found
+
+    def listen(self, file: str | None, label: str, language: str) -> Waveform:
+        """A visitor's file as speech at 16 kHz. Raises `Refusal` for what is none, or too long."""
+        said = SAID[language]
+        if not file:
+            raise Refusal(said["missing"].format(label))
+        try:
+            waveform = load_audio(Path(file).read_bytes())
+        except (ValueError, OSError):
+            raise Refusal(said["unreadable"].format(label)) from None
+        seconds = len(waveform) / SAMPLING_RATE
+        if seconds > MOST_SECONDS:
+            raise Refusal(said["too_long"].format(label, seconds, MOST_SECONDS))
+        if speech_seconds(waveform) == 0:
+            raise Refusal(translate(f"{label} is silent: give a recording with speech in it.", language))
+        return waveform
+
+    def _verdict(
+        self,
+        verifier: SpeakerVerifier,
+        name: str,
+        waveforms: tuple[Waveform, Waveform],
+        threshold: float | None,
+        language: str,
+    ) -> Verdict:
+        start = time.perf_counter()
+        one, other = self._embeddings(verifier, waveforms, language)
+        milliseconds = 1000 * (time.perf_counter() - start)
+        return Verdict(name, float(one @ other), threshold, milliseconds)
+
+    @staticmethod
+    def _embeddings(
+        verifier: SpeakerVerifier, waveforms: tuple[Waveform, ...] | list[Waveform], language: str
+    ) -> NDArray[np.float32]:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # they are shown as part of the answer
+                return verifier.embed_many([(one, SAMPLING_RATE) for one in waveforms])
+        except ValueError as error:  # too short for one frame
+            raise Refusal(translate(str(error), language)) from None
+
+    def enrol(
+        self, voices: dict[str, Embedding], name: str, file: str | None, label: str, language: str
+    ) -> tuple[dict[str, Embedding], tuple[str, ...]]:
+        """The visitor's voices with one more; the same name again replaces it. Raises `Refusal`."""
+        said, name = SAID[language], " ".join(name.split())
+        if not name:
+            raise Refusal(said["no_name"])
+        if len(name) > LONGEST_NAME:
+            raise Refusal(said["long_name"].format(len(name), LONGEST_NAME))
+        if len(voices) >= MOST_VOICES and name not in voices:
+            raise Refusal(said["too_many"].format(len(voices)))
+        embedding, found = self.embed(file, label, language)
+        return voices | {name: embedding}, found
+
+    def identify(
+        self, voices: dict[str, Embedding], file: str | None, label: str, language: str
+    ) -> tuple[list[tuple[str, float]], tuple[str, ...]]:
+        """Who of the visitor's voices is heard: (name, score) from the closest down. Raises `Refusal`."""
+        if not voices:
+            raise Refusal(SAID[language]["nobody"])
+        embedding, found = self.embed(file, label, language)
+        scores = [(name, float(voice @ embedding)) for name, voice in voices.items()]
+        return sorted(scores, key=lambda pair: -pair[1]), found
+
+    def card(self) -> str:
+        """The model's card without its front matter."""
+        folder = Path(self.name)
+        if folder.is_dir():
+            page = folder / "README.md"
+            text = page.read_text(encoding="utf-8") if page.is_file() else f"# {folder.name}"
+        else:
+            from huggingface_hub import ModelCard
+
+            text = ModelCard.load(self.name).text
+        return text.split("\n---\n", 1)[-1] if text.startswith("---\n") else text
+
+
+def open_service() -> Service:
+    """The model that OSKDFT_MODEL names, OSKDFT_TEACHER beside it; with none, the quickstart's, made when needed."""
+    model = os.environ.get("OSKDFT_MODEL")
+    if not model:
+        model = DEFAULT_MODEL
+        if not Path(model, "model.safetensors").is_file():
+            from modeling_oskdft.quickstart import run
+
+            print("No OSKDFT_MODEL is set: making the quickstart's small model, in about four minutes.", flush=True)
+            run(Path(model).parent)
+    return Service(model, os.environ.get("OSKDFT_TEACHER"))

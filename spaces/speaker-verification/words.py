@@ -1,0 +1,180 @@
+"""What the page says, in English and in Japanese."""
+
+import re
+
+LANGUAGES = ("en", "ja")
+
+# Labels of the page: Gradio picks them by the browser's language.
+LABELS = {
+    "en": {
+        "title": "# Are these two recordings of one speaker?",
+        "lead": "Record or upload two recordings. Nothing is kept.",
+        "verify": "Verify",
+        "first": "First recording",
+        "second": "Second recording",
+        "point": "Decide so that",
+        "point_eer": "both errors are equally rare",
+        "point_far_1_percent": "1 in 100 strangers is accepted",
+        "point_far_0.1_percent": "1 in 1,000 strangers is accepted",
+        "point_slider": "as set under “Operating point”",
+        "compare": "Compare",
+        "samples": "Or try made-up voices:",
+        "sample_same": "One voice, two microphones",
+        "sample_other": "Two voices",
+        "sample_short": "Too little speech",
+        "result": "Result",
+        "enrol": "Enrol and identify",
+        "enrol_lead": "Voices are kept as numbers in this page’s session only, never on disk, and go when you leave.",
+        "name": "Name",
+        "enrolment": "Recording to enrol",
+        "enrol_button": "Enrol",
+        "probe": "Recording to identify",
+        "identify_button": "Who is it?",
+        "forget": "Forget everybody",
+        "enrolled": "Enrolled voices",
+        "identified": "Identification",
+        "operating": "Operating point",
+        "operating_lead": "A threshold trades one error for the other. Move it and read both.",
+        "threshold": "Threshold: same speaker from this score on",
+        "rates": "What this threshold means",
+        "about": "About",
+    },
+    "ja": {
+        "title": "# 二つの録音は同じ話者ですか？",
+        "lead": "二つの音声を録音するか、アップロードしてください。データは保存されません。",
+        "verify": "照合",
+        "first": "一つ目の録音",
+        "second": "二つ目の録音",
+        "point": "判定の基準",
+        "point_eer": "二種類の誤りが同じ割合",
+        "point_far_1_percent": "他人の受け入れが 100 回に 1 回",
+        "point_far_0.1_percent": "他人の受け入れが 1,000 回に 1 回",
+        "point_slider": "「動作点」で設定した値",
+        "compare": "比較する",
+        "samples": "合成音声で試す：",
+        "sample_same": "同じ声、別のマイク",
+        "sample_other": "別の声",
+        "sample_short": "短すぎる音声",
+        "result": "結果",
+        "enrol": "登録と識別",
+        "enrol_lead": "声は数値としてこのセッションの間だけ保持され、ディスクには保存されません。",
+        "name": "名前",
+        "enrolment": "登録する録音",
+        "enrol_button": "登録する",
+        "probe": "識別する録音",
+        "identify_button": "誰の声ですか？",
+        "forget": "すべて消去する",
+        "enrolled": "登録済みの声",
+        "identified": "識別結果",
+        "operating": "動作点",
+        "operating_lead": "しきい値を動かすと、二種類の誤りの割合が変わります。",
+        "threshold": "しきい値：このスコア以上を同一話者とする",
+        "rates": "このしきい値の意味",
+        "about": "このモデルについて",
+    },
+}
+
+# What answers say, by the language that the request asks for.
+SAID = {
+    "en": {
+        "same": "Same speaker",
+        "different": "Different speakers",
+        "undecided": "No decision",
+        "score": "score",
+        "threshold": "threshold",
+        "time": "time",
+        "model": "model",
+        "decision": "decision",
+        "student": "student",
+        "teacher": "teacher",
+        "speech": "speech",
+        "of": "of",
+        "distribution": "Scores of the validation trials, and where this one lies",
+        "target": "same speaker",
+        "non_target": "different speakers",
+        "no_distribution": "This model came without the scores of its validation trials.",
+        "recording": "Recording",
+        "spectrogram": "waveform, and spectrogram up to 8 kHz; shaded where speech was found",
+        "missing": "{0} is missing: record or upload it first.",
+        "unreadable": "{0} cannot be read as audio: give wav, flac, ogg or mp3.",
+        "too_long": "{0} lasts {1:.0f} s: at most {2:.0f} s are taken here; give a shorter one.",
+        "no_name": "No name was given: write one beside the recording.",
+        "long_name": "The name has {0} characters: at most {1} are taken.",
+        "too_many": "{0} voices are enrolled: forget them first.",
+        "nobody": "Nobody is enrolled yet.",
+        "is": "This is {0}.",
+        "unknown": "Nobody who is enrolled.",
+        "closest": "Closest: {0}; this model cannot decide.",
+        "false_accepts": "of different speakers are taken for the same",
+        "false_rejects": "of recordings of one speaker are turned away",
+        "measured_on": "Read from {0:,} trials of {1} speakers ({2}). Rates on your recordings will differ.",
+        "voices": "{0} voices enrolled",
+        "forgotten": "Everybody was forgotten.",
+    },
+    "ja": {
+        "same": "同じ話者",
+        "different": "別の話者",
+        "undecided": "判定できません",
+        "score": "スコア",
+        "threshold": "しきい値",
+        "time": "処理時間",
+        "model": "モデル",
+        "decision": "判定",
+        "student": "生徒モデル",
+        "teacher": "教師モデル",
+        "speech": "音声",
+        "of": "／",
+        "distribution": "検証用の試行のスコア分布と、今回のスコア",
+        "target": "同じ話者",
+        "non_target": "別の話者",
+        "no_distribution": "このモデルには検証用スコアが付属していません。",
+        "recording": "録音",
+        "spectrogram": "波形と 8 kHz までのスペクトログラム（色の付いた部分が音声）",
+        "missing": "{0}がありません。録音するかアップロードしてください。",
+        "unreadable": "{0}を音声として読み込めません。wav、flac、ogg、mp3 を使ってください。",
+        "too_long": "{0}は {1:.0f} 秒あります。{2:.0f} 秒以内の録音を使ってください。",
+        "no_name": "名前がありません。録音の横に入力してください。",
+        "long_name": "名前が {0} 文字あります。{1} 文字以内にしてください。",
+        "too_many": "すでに {0} 人が登録されています。先に消去してください。",
+        "nobody": "まだ誰も登録されていません。",
+        "is": "{0} さんです。",
+        "unknown": "登録されている人ではありません。",
+        "closest": "最も近いのは {0} さんですが、このモデルは判定できません。",
+        "false_accepts": "の割合で、別の話者を同一と誤ります",
+        "false_rejects": "の割合で、同じ話者を拒否します",
+        "measured_on": "{1} 人の話者による {0:,} 試行（{2}）から求めた値です。実際の録音では異なります。",
+        "voices": "{0} 人が登録されています",
+        "forgotten": "すべて消去しました。",
+    },
+}
+
+# Sentences of the library, whose recordings are called "Recording 1" and "Recording 2" here.
+_SENTENCES = {
+    r"(?P<name>.+) is silent: .*": "{name}は無音です。話し声の入った録音を使ってください。",
+    r"(?P<name>.+) has (?P<s>[\d.]+) s of speech: .*": "{name}の音声は {s} 秒だけです。短いと判定は不確かです。",
+    r"(?P<name>.+) is clipped \((?P<p>[\d.]+) %.*": "{name}は音割れしています（{p} %）。音量を下げてください。",
+    r"(?P<name>.+) has no samples: .*": "{name}は空です。話し声の入った録音を使ってください。",
+    r"input_values has (?P<n>\d+) samples: .*": "録音が短すぎます（{n} サンプル）。もっと長い録音を使ってください。",
+    r"The model has no threshold at .*": "このモデルにはこの動作点のしきい値がありません。スコアだけを示します。",
+}
+
+
+def language_of(accept_language: str | None) -> str:
+    """The first of our languages that a browser asks for."""
+    for part in (accept_language or "").split(","):
+        code = part.split(";")[0].strip().lower()[:2]
+        if code in LANGUAGES:
+            return code
+    return "en"
+
+
+def translate(sentence: str, language: str) -> str:
+    """A sentence of the library in the visitor's language, or as it is."""
+    if language == "en":
+        return sentence
+    for pattern, form in _SENTENCES.items():
+        found = re.fullmatch(pattern, sentence)
+        if found:
+            parts = {name: value.replace("Recording ", "録音 ") for name, value in found.groupdict().items()}
+            return form.format(**parts)
+    return sentence
