@@ -10,7 +10,7 @@ RUN := $(VENV)/bin
 export MALLOC_TRIM_THRESHOLD_ ?= -1
 export MALLOC_MMAP_MAX_ ?= 0
 
-.PHONY: help quickstart test lint benchmark measure clean
+.PHONY: help quickstart test lint browser space benchmark measure clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -18,13 +18,23 @@ help:  ## list the targets
 quickstart: $(VENV)/.ready  ## voices, a teacher, its student and a table, in about five minutes
 	$(RUN)/oskdft quickstart
 
-test: $(VENV)/.ready lint  ## style, types and the whole test suite
+test: $(VENV)/.ready lint browser  ## style, types and the whole test suite
 	$(RUN)/python -m pytest
 
 lint: $(VENV)/.ready  ## ruff and mypy
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
+
+# The tests of the Space want a real browser; where none is and none can be installed they are skipped, and say so.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get -qq update && \
+	    DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium >/dev/null; } || \
+	  echo "No Chromium was found or could be installed: the tests of the Space in a browser will be skipped." >&2
+
+space: $(VENV)/.ready  ## the demonstration page on this machine: OSKDFT_MODEL=a folder or repository of a verifier
+	$(RUN)/python spaces/speaker-verification/app.py
 
 benchmark: $(VENV)/.ready  ## every benchmark, each a ratio measured in one run
 	$(RUN)/python -m modeling_oskdft.benchmark all

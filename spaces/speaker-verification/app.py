@@ -32,6 +32,13 @@ THEME = gr.themes.Soft(
     font_mono=["ui-monospace", "monospace"],
 )
 Handler = tuple[Any, ...]
+# Gradio shows an audio field's label without saying to a screen reader what it is the label of.
+NAME_GROUPS = """() => {
+    for (const block of document.querySelectorAll('.audio-field')) {
+        block.setAttribute('role', 'group');
+        block.setAttribute('aria-label', block.querySelector('label').innerText.trim());
+    }
+}"""
 
 
 def build(service: Service, samples: Path) -> gr.Blocks:
@@ -45,19 +52,27 @@ def build(service: Service, samples: Path) -> gr.Blocks:
         slider = _slider(service)
         with gr.Tab(I18N("verify"), id="verify"):
             _verify_tab(service, samples, slider)
-        with gr.Tab(I18N("enrol"), id="enrol"):
+        with gr.Tab(I18N("enrol"), id="enrol") as enrol:
             _enrol_tab(service)
-        with gr.Tab(I18N("operating"), id="operating"):
-            _operating_tab(service, slider)
+        with gr.Tab(I18N("operating"), id="operating") as operating:
+            _operating_tab(service, operating, slider)
         with gr.Tab(I18N("about"), id="about"):
             gr.Markdown(service.card(), sanitize_html=True)
+        gr.on([page.load, enrol.select], js=NAME_GROUPS, api_visibility="private")
     return page
 
 
 def _audio(label: str, name: str) -> gr.Audio:
     # As a file: libsndfile reads what is sent, without ffmpeg.
     return gr.Audio(
-        label=I18N(label), sources=["upload", "microphone"], type="filepath", editable=False, buttons=[], elem_id=name
+        label=I18N(label),
+        sources=["upload", "microphone"],
+        type="filepath",
+        editable=False,
+        buttons=[],
+        min_width=300,  # one below the other on a telephone
+        elem_id=name,
+        elem_classes="audio-field",
     )
 
 
@@ -80,7 +95,7 @@ def _verify_tab(service: Service, samples: Path, slider: gr.Slider | None) -> No
         choices, value=choices[0][1] if choices else None, label=I18N("point"), visible=bool(choices), elem_id="point"
     )
     button = gr.Button(I18N("compare"), variant="primary", elem_id="compare")
-    answer = gr.HTML(elem_id="answer", label=I18N("result"))
+    answer = gr.HTML(elem_id="answer", label=I18N("result"), padding=False)
 
     def compare(one: str | None, other: str | None, chosen: str, value: float | None, request: gr.Request) -> str:
         language = _language(request)
@@ -178,12 +193,12 @@ def _enrol_tab(service: Service) -> None:
             name = gr.Textbox(label=I18N("name"), max_lines=1, max_length=100, elem_id="name")
             enrolment = _audio("enrolment", "enrolment")
             enrol_button = gr.Button(I18N("enrol_button"), variant="primary", elem_id="enrol")
-            enrolled = gr.HTML(elem_id="enrolled", label=I18N("enrolled"))
+            enrolled = gr.HTML(elem_id="enrolled", label=I18N("enrolled"), padding=False)
             forget_button = gr.Button(I18N("forget"), variant="stop", elem_id="forget")
         with gr.Column():
             probe = _audio("probe", "probe")
             identify_button = gr.Button(I18N("identify_button"), variant="primary", elem_id="identify")
-            identified = gr.HTML(elem_id="identified", label=I18N("identified"))
+            identified = gr.HTML(elem_id="identified", label=I18N("identified"), padding=False)
 
     def enrol(known: dict[str, Any], called: str, file: str | None, request: gr.Request) -> Handler:
         language = _language(request)
@@ -259,18 +274,19 @@ def _slider(service: Service) -> gr.Slider | None:
     return gr.Slider(low, high, value=start, step=0.01, label=I18N("threshold"), elem_id="threshold", render=False)
 
 
-def _operating_tab(service: Service, slider: gr.Slider | None) -> None:
+def _operating_tab(service: Service, tab: gr.Tab, slider: gr.Slider | None) -> None:
     if slider is None:
         gr.Markdown(SAID["en"]["no_distribution"])
         return
     gr.Markdown(I18N("operating_lead"))
     slider.render()
-    rates = gr.HTML(_rates(service, float(slider.value), "en"), elem_id="rates", label=I18N("rates"))
+    rates = gr.HTML(elem_id="rates", label=I18N("rates"), padding=False)
 
     def show(threshold: float, request: gr.Request) -> str:
         return _rates(service, threshold, _language(request))
 
-    slider.change(show, slider, rates, api_visibility="private", show_progress="hidden", trigger_mode="always_last")
+    words: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "always_last"}
+    gr.on([tab.select, slider.change], show, slider, rates, **words)
 
 
 def _rates(service: Service, threshold: float, language: str) -> str:
@@ -281,7 +297,7 @@ def _rates(service: Service, threshold: float, language: str) -> str:
     parts = [
         f'<div class="pair">{_panel("different", f"{100 * accepts:.1f} %", said["false_accepts"])}'
         f"{_panel('same', f'{100 * rejects:.1f} %', said['false_rejects'])}</div>",
-        _figure(said["distribution"], distributions(thresholds.quantiles, threshold, None, said)),
+        _figure(said["trials"], distributions(thresholds.quantiles, threshold, None, said)),
         f"<p>{html.escape(basis)}</p>",
     ]
     return f'<div class="answer" role="status">{"".join(parts)}</div>'

@@ -107,9 +107,8 @@ def _spectrogram(waveform: NDArray[np.float32]) -> str:
     share = np.clip((level - level.max() + 70) / 70, 0, 1)
     stops = np.linspace(0, 1, len(_STOPS))
     colours = np.stack([np.interp(share, stops, _STOPS[:, channel]) for channel in range(4)], axis=-1)
-    picture = Image.fromarray(colours.astype(np.uint8).transpose(1, 0, 2)[::-1].copy(), "RGBA").resize(
-        (WIDTH - LEFT - RIGHT, 128)
-    )
+    pixels = colours.astype(np.uint8).transpose(1, 0, 2)[::-1].copy()
+    picture = Image.fromarray(pixels, "RGBA").resize((WIDTH - LEFT - RIGHT, 128))
     file = io.BytesIO()
     picture.save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

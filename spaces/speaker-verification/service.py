@@ -15,7 +15,7 @@ from modeling_oskdft.audio import SAMPLING_RATE, Waveform, load_audio
 from modeling_oskdft.verification import OPERATING_POINTS, look_at, speech_seconds
 
 Embedding = NDArray[np.float32]
-MOST_SECONDS = 60.0
+LEAST_SECONDS, MOST_SECONDS = 0.1, 60.0
 MOST_VOICES, LONGEST_NAME = 20, 40
 DEFAULT_MODEL = "quickstart/student"
 
@@ -101,6 +101,8 @@ class Service:
         except (ValueError, OSError):
             raise Refusal(said["unreadable"].format(label)) from None
         seconds = len(waveform) / SAMPLING_RATE
+        if seconds < LEAST_SECONDS:
+            raise Refusal(said["too_short"].format(label, seconds))
         if seconds > MOST_SECONDS:
             raise Refusal(said["too_long"].format(label, seconds, MOST_SECONDS))
         if speech_seconds(waveform) == 0:

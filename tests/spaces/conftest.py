@@ -1,0 +1,159 @@
+"""A Space as its visitors find it: the page in a process of its own, and a browser."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import soundfile
+
+from modeling_oskdft.evaluation.calibration import Thresholds, measure_thresholds
+from tests.tiny import tiny_verifier
+
+ROOT = Path(__file__).resolve().parents[2]
+SPACE = ROOT / "spaces" / "speaker-verification"
+PICTURES = ROOT / "runs" / "screenshots"
+# As a page's visitor and nothing else: no call home, no GPU, a microphone that plays a file.
+CHROMIUM = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+]
+
+
+@pytest.fixture(scope="session")
+def space_model(tmp_path_factory, feature_extractor) -> Path:
+    """A verifier for which one recording is the same as itself at the EER, and nothing is at 1 % false accepts."""
+    folder, model = tmp_path_factory.mktemp("space") / "model", tiny_verifier()
+    model.save_pretrained(folder)
+    feature_extractor.save_pretrained(folder)
+    generator = np.random.default_rng(0)
+    scores = np.concatenate([generator.normal(0.7, 0.1, 500), generator.normal(0.1, 0.15, 500)]).clip(-1, 1)
+    found = measure_thresholds(scores, np.repeat([1, 0], 500), 20, "made-up trials", model.fingerprint())
+    values = {"eer": 0.5, "far_1_percent": 1.01, "far_0.1_percent": None}
+    Thresholds(**(vars(found) | {"values": values})).save(folder)
+    (folder / "README.md").write_text(
+        f"---\nlicense: mit\n---\n\n# A tiny verifier\n\n<!-- {model.fingerprint()} -->\n"
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def space(space_model, tmp_path_factory):
+    """The address of the running page; the student's teacher is itself."""
+    pytest.importorskip("gradio", reason="gradio is not installed: pip install 'modeling-oskdft[space]'")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("space-log") / "log.txt"
+    words = {"OSKDFT_MODEL": space_model, "OSKDFT_TEACHER": space_model, "GRADIO_SERVER_PORT": port}
+    environment = os.environ | {name: str(value) for name, value in words.items()} | {"OMP_NUM_THREADS": "1"}
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, SPACE / "app.py"], env=environment, cwd=log.parent, stdout=file, stderr=file
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(address, process, log)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
+    for _ in range(240):
+        if process.poll() is not None:
+            break
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail(f"The page did not start:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def chromium(voices):
+    """A browser whose microphone hears a made-up voice; its tests skip where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium was found: install it (Debian: apt-get install chromium)")
+    heard = voices / "microphone.wav"
+    samples, rate = soundfile.read(sorted(voices.rglob("*.flac"))[0])
+    soundfile.write(heard, np.tile(samples, 4), rate, subtype="PCM_16")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=path, args=[*CHROMIUM, f"--use-file-for-fake-audio-capture={heard}"]
+        )
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Visitor:
+    """Somebody with a browser of their own on the page."""
+
+    page: object
+
+    def give(self, name: str, file: Path) -> None:
+        """Upload a recording in the place of what is there, and wait until it is shown."""
+        clear = self.page.locator(f"#{name} button[aria-label=Clear]")
+        if clear.is_visible():
+            clear.click()
+        self.page.locator(f"#{name} input[type=file]").set_input_files(str(file))
+        self.page.wait_for_selector(f"#{name} button[aria-label=Play], #{name} audio", state="attached")
+        self.page.wait_for_timeout(300)
+
+    def ask(self, button: str, answer: str) -> str:
+        """Press a button and read what comes after it."""
+        self.page.evaluate("id => document.querySelector(`#${id} .answer`)?.setAttribute('data-old', '')", answer)
+        self.page.click(f"#{button}")
+        self.page.wait_for_selector(f"#{answer} .answer:not([data-old])")
+        return self.page.locator(f"#{answer} .answer").inner_text()
+
+    def picture(self, name: str) -> None:
+        """A screenshot for people to look at, once nothing moves; nothing is wider than the window."""
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        self.page.wait_for_timeout(700)
+        self.page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+        assert self.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.fixture
+def visit(space, chromium):
+    """Opens the page for one more visitor: `visit(color_scheme="dark", locale="ja-JP", viewport=...)`."""
+    contexts, asked, errors = [], [], []
+
+    def open_page(**words) -> Visitor:
+        words = {"viewport": {"width": 1280, "height": 900}, "permissions": ["microphone"]} | words
+        contexts.append(chromium.new_context(**words))
+        page = contexts[-1].new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(space)
+        page.wait_for_selector("#compare")
+        page.wait_for_timeout(500)
+        return Visitor(page)
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    elsewhere = {url for url in asked if urlsplit(url).scheme.startswith("http") and urlsplit(url).netloc != space[7:]}
+    assert not elsewhere and asked, "a request left the machine"
+    assert not errors
