@@ -66,8 +66,9 @@ def test_the_answer(folder, recordings):
 
 def test_thresholds_of_other_weights_are_left_out(folder, recordings, tmp_path, feature_extractor):
     model = SpeakerVerifier.from_pretrained(folder).model
+    thresholds = Thresholds.load(folder / "thresholds.json")
     with pytest.warns(UserWarning, match="thresholds are of other weights"):
-        other = SpeakerVerifier(randomise(tiny_verifier(), seed=1), feature_extractor, Thresholds.load(folder / "thresholds.json"))
+        other = SpeakerVerifier(randomise(tiny_verifier(), seed=1), feature_extractor, thresholds)
     assert other.thresholds is None and other.verify(*recordings[:2]).same_speaker is None
     (folder / "thresholds.json").unlink()
     assert SpeakerVerifier.from_pretrained(folder).thresholds is None

@@ -30,7 +30,7 @@ def encoder_config(family="hubert", pre_norm=False, conv_norm="group", layers=2,
             "intermediate_size": 48,
             "conv_dim": (16,) * 7,
             "num_conv_pos_embeddings": 16,
-            # 16 channels a group, for oneDNN's bfloat16 convolution on AMX is wrong at 8 (published models have 48 or 64).
+            # 16 channels a group: oneDNN's bfloat16 convolution on AMX is wrong at 8 (published models have 48 or 64).
             "num_conv_pos_embedding_groups": 2,
             "do_stable_layer_norm": pre_norm,
             "feat_extract_norm": conv_norm,
