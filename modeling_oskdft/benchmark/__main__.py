@@ -16,6 +16,7 @@ NAMES = {
     "header-reading": "a manifest of 100,000 small files: files a second, and whether memory grows",
     "augmentation": "ours against audiomentations, where it is installed",
     "scoring": "as many trials as VoxCeleb1-E has, from names and embeddings to scores",
+    "space": "the demonstration page with 50 visitors at once",
 }
 
 

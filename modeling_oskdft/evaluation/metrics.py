@@ -117,7 +117,7 @@ def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArray[np.i
 
 def _rates_of_sorted(values: Floats, targets: NDArray[np.int64], weights: Floats) -> ErrorRates:
     """values: descending. Ties are one operating point."""
-    last_of_tie = np.flatnonzero(np.append(np.diff(values) != 0, True))
+    last_of_tie = np.flatnonzero(np.append(values[1:] != values[:-1], True))
     accepted_targets = np.cumsum(weights * targets)[last_of_tie]
     accepted_others = np.cumsum(weights * (1 - targets))[last_of_tie]
     return ErrorRates(

@@ -148,3 +148,9 @@ def test_bad_trials_get_one_sentence(scores, labels, message):
 def test_a_bad_prior_is_named():
     with pytest.raises(ValueError, match="p_target is 1.5"):
         min_detection_cost([1, 0], [1, 0], p_target=1.5)
+
+
+def test_infinite_scores_that_are_equal_are_one_point():
+    for labels in ([1, 0], [0, 1]):
+        assert equal_error_rate([np.inf, np.inf], labels).value == 0.5
+        assert equal_error_rate([-np.inf, -np.inf], labels).value == 0.5

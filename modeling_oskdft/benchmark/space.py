@@ -1,0 +1,110 @@
+"""The demonstration page under load: visitors who all press the button at the same moment.
+
+The page runs in a process of its own on this machine, with a student of HuBERT-base's shape cut to two layers (random
+weights), and each visitor sends two recordings of 4 s through the page's API. From the press to the answer.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import HubertConfig, Wav2Vec2FeatureExtractor
+
+from ..configuration_oskdft import OSKDFTConfig
+from ..data.synthetic_voices import write_voices
+from ..modeling_oskdft import OSKDFTForXVector
+
+VISITORS = 50
+APP = Path(__file__).resolve().parents[2] / "spaces" / "speaker-verification" / "app.py"
+
+
+def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Rows: visitors at once, how many failed, seconds that half and 95 % of them waited at most."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = _student(Path(folder) / "model")
+        voices = write_voices(Path(folder) / "voices", speakers=2, sessions=1, utterances=2, seed=0)
+        files = sorted(voices.rglob("*.flac"))[:2]
+        with _page(model) as address:
+            _press(address, files, 1)  # the first answer warms the model up
+            rows = [_press(address, files, visitors) for visitors in (1, VISITORS)]
+    last = rows[-1]
+    return rows, {
+        f"failed of {VISITORS} visitors at once (at most 0)": float(last["failed"]),
+        f"p95 of {VISITORS} visitors at once, s": last["p95, s"],
+    }
+
+
+def _student(folder: Path) -> Path:
+    encoder = HubertConfig(num_hidden_layers=2)
+    OSKDFTForXVector(OSKDFTConfig(encoder_config=encoder, head_type="ecapa_tdnn")).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
+    return folder
+
+
+@contextmanager
+def _page(model: Path) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = {"OSKDFT_MODEL": str(model), "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1"}
+    with (model / "log.txt").open("w") as log:
+        page = subprocess.Popen([sys.executable, APP], env=os.environ | words, stdout=log, stderr=log)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        _wait(address, page)
+        yield address
+    finally:
+        page.terminate()
+        page.wait()
+
+
+def _wait(address: str, page: subprocess.Popen[bytes]) -> None:
+    while page.poll() is None:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.5)
+    raise RuntimeError("The page did not start: try `make space`, which shows why.")
+
+
+def _press(address: str, files: list[Path], visitors: int) -> dict[str, Any]:
+    """All of them at once, each with a client of its own."""
+    from gradio_client import Client, handle_file
+
+    clients = [Client(address, verbose=False) for _ in range(visitors)]
+    seconds: list[float] = []
+    together = threading.Barrier(visitors)
+
+    def press(client: Client) -> None:
+        together.wait()
+        start = time.perf_counter()
+        answer = client.predict(*map(handle_file, files), "eer", api_name="/verify")
+        if -1.001 <= answer["score"] <= 1.001:
+            seconds.append(time.perf_counter() - start)
+
+    threads = [threading.Thread(target=press, args=(client,)) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for client in clients:
+        client.close()
+    half, most = np.quantile(seconds, [0.5, 0.95]) if seconds else (float("nan"), float("nan"))
+    return {
+        "visitors at once": visitors,
+        "failed": visitors - len(seconds),
+        "p50, s": float(half),
+        "p95, s": float(most),
+        "answers/s": len(seconds) / max(seconds, default=float("nan")),
+    }

@@ -1,0 +1,262 @@
+"""The two metric Spaces say what `modeling_oskdft.evaluation.metrics` says, as `evaluate.load` finds them."""
+
+import functools
+import http.server
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import threading
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import metadata_load
+
+from modeling_oskdft.evaluation.metrics import equal_error_rate, min_detection_cost
+
+ROOT = Path(__file__).resolve().parents[2]
+SPACES = ROOT / "spaces"
+INF = float("inf")
+COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}  # those that the Hub takes
+# What runs after this line has no network but this machine.
+ALONE = """
+import socket
+connect = socket.socket.connect
+def connect_here(self, address):
+    assert not isinstance(address, tuple) or address[0] == "127.0.0.1", address
+    return connect(self, address)
+socket.socket.connect = connect_here
+"""
+both = pytest.mark.parametrize("name", ["eer", "min_dcf"])
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory):
+    """Loads a metric by its folder's name; evaluate's caches are temporary."""
+    evaluate = pytest.importorskip("evaluate", reason="evaluate is missing: pip install 'modeling-oskdft[metrics]'")
+    caches = tmp_path_factory.mktemp("evaluate")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate.config, "HF_MODULES_CACHE", caches / "modules")
+        patch.setattr(evaluate.config, "HF_METRICS_CACHE", caches / "metrics")
+        patch.setattr(sys, "path", [*sys.path])
+        yield lambda name, **words: evaluate.load(str(SPACES / name), **words)
+    for name in [name for name in sys.modules if name.startswith("evaluate_modules")]:
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def measure(load):
+    """A metric of each kind, called as the package's functions are."""
+    metrics = {name: load(name, keep_in_memory=True) for name in ("eer", "min_dcf")}
+    return lambda name, scores, labels, **words: metrics[name].compute(predictions=scores, references=labels, **words)
+
+
+def of_the_package(name, scores, labels, **words):
+    if name == "min_dcf":
+        return {"min_dcf": min_detection_cost(scores, labels, **words)}
+    found = equal_error_rate(scores, labels)
+    return {"eer": found.value, "threshold": found.threshold}
+
+
+def random_trials(generator, size):
+    """Half of the sets are full of ties."""
+    scores, labels = generator.normal(size=size), generator.integers(0, 2, size)
+    labels[:2] = 0, 1
+    return (scores.round() if generator.random() < 0.5 else scores), labels
+
+
+@both
+def test_random_trials_get_the_number_of_the_package(measure, name):
+    generator = np.random.default_rng(7)
+    for _ in range(300):
+        scores, labels = random_trials(generator, generator.integers(2, 60))
+        words = {}
+        if name == "min_dcf":
+            p_target, c_miss, c_fa = generator.uniform(0.001, 0.999), *generator.uniform(0.1, 10, size=2)
+            words = {"p_target": p_target, "c_miss": c_miss, "c_fa": c_fa}
+        assert measure(name, scores, labels, **words) == of_the_package(name, scores, labels, **words)
+
+
+@both
+@pytest.mark.parametrize(
+    ("scores", "labels"),
+    [
+        ([0.5] * 4, [1, 0, 0, 1]),
+        ([INF, 0.0, -INF, 0.0], [1, 0, 0, 1]),
+        ([-INF, INF, 0.3], [1, 0, 1]),
+        ([INF, INF, -INF, -INF], [0, 1, 1, 0]),
+        ([0.0, -0.0, 1.0], [1, 0, 1]),
+        ([1.0, np.nextafter(1.0, 2.0)], [1, 0]),  # one number in 32 bits
+        ([1e308, -1e308], [0, 1]),
+        ([3, 2, 1], [True, False, True]),
+        (np.float32([0.3, 0.1, 0.2]), np.uint8([1, 0, 1])),
+        (torch.tensor([0.3, 0.1, 0.2]), torch.tensor([0, 1, 1])),
+    ],
+)
+def test_odd_trials_get_the_number_of_the_package(measure, name, scores, labels):
+    np.testing.assert_equal(measure(name, scores, labels), of_the_package(name, scores, labels))
+
+
+def test_numbers_by_hand(measure):
+    trials = [0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0]
+    assert measure("eer", *trials)["eer"] == pytest.approx(0.5)
+    assert measure("min_dcf", *trials) == pytest.approx({"min_dcf": 0.5})
+    assert measure("min_dcf", [1, 2, 3], [1, 1, 0], p_target=0.5, c_miss=3) == pytest.approx({"min_dcf": 1.0})
+
+
+@both
+@pytest.mark.parametrize(
+    ("scores", "labels", "message"),
+    [
+        ([1, 2], [1, 1], "All 2 trials are of one class"),
+        ([], [], "All 0 trials are of one class"),
+        ([1, np.nan], [0, 1], "The scores have a NaN: every trial needs a number"),
+        ([1, None], [0, 1], "The scores have a NaN"),
+        ([1, 2], [0, 2], r"The labels have 2\.0: use 1"),
+        ([1, 2], [0.7, 1], r"The labels have 0\.7: use 1"),
+        ([1, 2], [-1, 1], "The labels have -1"),
+        # evaluate's own sentence: it cannot hold columns of two lengths.
+        ([1, 2, 3], [0, 1], r"Mismatch in the number of predictions \(3\) and references \(2\)"),
+    ],
+)
+def test_bad_trials_get_one_sentence_and_leave_nothing_behind(measure, name, scores, labels, message):
+    with pytest.raises(ValueError, match=message):
+        measure(name, scores, labels)
+    assert measure(name, [3, 2, 1], [1, 0, 1]) == of_the_package(name, [3, 2, 1], [1, 0, 1])
+
+
+def test_a_bad_prior_is_named(measure):
+    with pytest.raises(ValueError, match="p_target is 1.5"):
+        measure("min_dcf", [1, 0], [1, 0], p_target=1.5)
+
+
+@both
+@pytest.mark.parametrize("keep_in_memory", [False, True], ids=["on disk", "in memory"])
+def test_trials_that_come_in_parts_are_those_that_come_at_once(load, name, keep_in_memory):
+    scores, labels = random_trials(np.random.default_rng(3), 500)
+    expected = of_the_package(name, scores, labels)
+    metric = load(name, keep_in_memory=keep_in_memory)
+    assert metric.compute(predictions=scores, references=labels) == expected
+    for start in range(0, 500, 64):
+        batch = slice(start, start + 64)
+        metric.add_batch(predictions=torch.tensor(scores[batch]), references=torch.tensor(labels[batch]))
+    assert metric.compute() == expected
+    for score, label in zip(scores.tolist(), labels.tolist(), strict=True):
+        metric.add(prediction=score, reference=label)
+    assert metric.compute() == expected
+
+
+def test_evaluate_combines_them_by_their_names(load):
+    evaluate = pytest.importorskip("evaluate")
+    scores, labels = random_trials(np.random.default_rng(4), 50)
+    found = evaluate.combine([load("eer"), load("min_dcf")]).compute(predictions=scores, references=labels)
+    assert found == of_the_package("eer", scores, labels) | of_the_package("min_dcf", scores, labels)
+
+
+def run(code, home, folder=ROOT, **environment):
+    """What a fresh process prints, with every cache below `home` and no network."""
+    pytest.importorskip("evaluate", reason="evaluate is missing: pip install 'modeling-oskdft[metrics]'")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    words = {"HF_HUB_OFFLINE": "1", "HF_HOME": home / "hf", "HOME": home, "PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1"}
+    words = {name: str(value) for name, value in (words | environment).items()}
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE + code], env=kept | words, cwd=folder, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@both
+def test_the_example_of_the_page_prints_what_the_page_says(tmp_path, name):
+    text = (SPACES / name / "README.md").read_text()
+    (code,), (said,) = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("python", "text"))
+    assert run(code, tmp_path) == said
+    assert [path.name for path in tmp_path.iterdir()] == ["hf"]
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *words):
+        pass
+
+
+def test_they_load_from_a_hub(tmp_path):
+    """A Hub of this machine that has the files where the real one has them."""
+    for name in ("eer", "min_dcf"):
+        (tmp_path / "hub/spaces/org" / name / "resolve").mkdir(parents=True)
+        (tmp_path / "hub/spaces/org" / name / "resolve/main").symlink_to(SPACES / name)
+    handler = functools.partial(Quiet, directory=str(tmp_path / "hub"))
+    code = "import evaluate\nfor name in ('org/eer', 'org/min_dcf'):\n    metric = evaluate.load(name)\n"
+    code += "    print(metric.compute(predictions=[0.9, 0.1], references=[1, 0]))\n"
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "NO_PROXY": "127.0.0.1"}
+        # Counting downloads asks an address that is not the Hub's.
+        found = run(code, tmp_path, tmp_path, HF_UPDATE_DOWNLOAD_COUNTS="0", **place)
+        server.shutdown()
+    assert found == "{'eer': 0.0, 'threshold': 0.9}\n{'min_dcf': 0.0}\n"
+
+
+@both
+def test_the_front_matter_is_that_of_a_metric_space(name):
+    found = metadata_load(SPACES / name / "README.md")
+    assert found["sdk"] == "gradio" and found["sdk_version"] == "6.31.0" and found["license"] == "apache-2.0"
+    assert found["tags"] == ["evaluate", "metric", "speaker-verification"]
+    assert {found["colorFrom"], found["colorTo"]} <= COLOURS
+    assert found["title"] and found["emoji"] and len(found["short_description"]) <= 60
+    assert (SPACES / name / found["app_file"]).is_file()
+
+
+@both
+def test_the_space_installs_an_extra_that_the_package_has(name):
+    package, extra = re.fullmatch(r"([\w-]+)\[(\w+)\]\n", (SPACES / name / "requirements.txt").read_text()).groups()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert package == project["name"] and extra in project["optional-dependencies"]
+
+
+@pytest.fixture(params=["eer", "min_dcf"])
+def app(request, load):
+    """The module of a Space's page, its name beside it."""
+    pytest.importorskip("gradio", reason="gradio is missing: pip install 'modeling-oskdft[space]'")
+    place = importlib.util.spec_from_file_location(f"app_of_{request.param}", SPACES / request.param / "app.py")
+    module = importlib.util.module_from_spec(place)
+    place.loader.exec_module(module)
+    module.name = request.param
+    return module
+
+
+def test_the_page_builds_and_measures_what_is_pasted_or_uploaded(app, tmp_path):
+    assert "/measure" in app.build().get_api_info()["named_endpoints"]
+    scores, labels = app.read_trials(app.TRIALS)
+    expected = of_the_package(app.name, scores, labels)
+    expected = expected["min_dcf"] if app.name == "min_dcf" else tuple(expected.values())
+    assert len(scores) == 8 and app.measure(app.TRIALS) == expected
+    file = tmp_path / "trials.csv"
+    file.write_bytes(b"\xef\xbb\xbf" + app.TRIALS.replace(" ", ",").replace("\n", "\r\n").encode())
+    assert app.measure("not read", str(file)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0.9 1\n\nscore label", "Line 3 is 'score label': give a score and then 1 or 0"),
+        ("0.9", "Line 1 is '0.9'"),
+        ("0.9 1 0.8 0", "Line 1 is"),
+        ("0.9 2", "Line 1 is '0.9 2'"),
+        ("nan 1\n0.8 0", "The scores have a NaN"),
+        ("0.9 1\n0.8 1", "All 2 trials are of one class"),
+        ("", "All 0 trials are of one class"),
+    ],
+)
+def test_the_page_says_what_is_wrong_in_one_sentence(app, text, message):
+    with pytest.raises(Exception, match=message) as raised:
+        app.measure(text)
+    assert type(raised.value).__name__ == "Error"
+    if app.name == "min_dcf":
+        with pytest.raises(Exception, match="three positive numbers"):
+            app.measure(app.TRIALS, None, None)
+        with pytest.raises(Exception, match="p_target is 2"):
+            app.measure(app.TRIALS, None, 2)
