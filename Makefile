@@ -50,6 +50,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 measure: $(VENV)/.ready  ## run what the README's tables are made of, and render them (speech: examples/small_speech.py)
 	$(RUN)/oskdft quickstart
 	cp quickstart/results.json docs/results/quickstart.json
+	cp quickstart/card.json docs/results/cards/quickstart-student.json
 	$(RUN)/python -m modeling_oskdft.benchmark all --json > docs/results/benchmarks.jsonl
 	$(RUN)/python docs/render.py
 

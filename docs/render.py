@@ -1,4 +1,4 @@
-"""Write the tables of README.md and docs/voxceleb.md from docs/results/*.json: `python docs/render.py`.
+"""Write the tables of the documents and the cards of model_cards/ from docs/results: `python docs/render.py`.
 
 A table stands between `<!-- name -->` and `<!-- /name -->`; tests/test_docs.py fails when it is not what this writes.
 """
@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from modeling_oskdft.hub.model_card import render_record
 from modeling_oskdft.quickstart import table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -147,6 +148,16 @@ def estimates() -> str:
     return "\n".join(lines)
 
 
+def cards() -> dict[Path, str]:
+    """The card of every system in docs/results/cards, by the path that it has in model_cards."""
+    found = sorted((RESULTS / "cards").glob("*.json"))
+    return {
+        ROOT / "model_cards" / f"{path.stem}.md": render_record(json.loads(path.read_text("utf-8"))) for path in found
+    }
+
+
 if __name__ == "__main__":
     for page in (ROOT / "README.md", ROOT / "docs" / "voxceleb.md", ROOT / "docs" / "augmentation.md"):
         page.write_text(render(page.read_text(encoding="utf-8")), encoding="utf-8")
+    for place, card in cards().items():
+        place.write_text(card, encoding="utf-8")

@@ -2,7 +2,7 @@
 
 Runs the three recipes small_speech*.yaml that have no result yet, opens what they saved, measures all of it in one
 process (error rates on trials of speakers that nobody trained on, sizes, encoder time on one thread), and writes
-docs/results/small_speech.json, the plots, and the page that is rendered from them.
+docs/results/small_speech.json, the plots, the page that is rendered from them, and what the cards are rendered from.
 
     python examples/small_speech.py
 
@@ -31,10 +31,19 @@ from modeling_oskdft.evaluation.extraction import extract_embeddings
 from modeling_oskdft.evaluation.report import report_scores, reports_by, speakers_of
 from modeling_oskdft.evaluation.scoring import read_trials, score_trials
 from modeling_oskdft.files import whole_file
+from modeling_oskdft.hub.model_card import Statements, record
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES, RUNS, DOCS = ROOT / "examples" / "recipes", ROOT / "runs" / "small_speech", ROOT / "docs" / "results"
 SPEECH = ROOT.parent / "shared" / "data" / "speech"
+# As the README files beside the teacher and the recordings say.
+STATEMENTS = Statements(
+    license="cc-by-sa-4.0",
+    teacher_license="CC BY-SA 4.0",
+    data_license="speechocean762, LibriSpeech and Speech Commands: CC BY 4.0; FSDD: CC BY-SA 4.0; DSPSpeech-20: MIT; "
+    "EmoDB: CC0 1.0",
+    notes="A system of this project's own tables, on a tiny teacher and little speech: to learn from, not to use.",
+)
 RUN_KEYS = ("seed", "steps", "seconds", "selected_step", "selection_eer")
 SYSTEMS = {
     "teacher_frozen": ("small_speech_teacher_frozen.yaml", "Teacher, frozen, trained head"),
@@ -59,6 +68,9 @@ def main() -> None:
         plot(results, theme)
     with whole_file(DOCS / "small_speech.md") as file:
         file.write_text(page(results), encoding="utf-8")
+    for name in SYSTEMS:
+        public = f"small-speech-{name.replace('_', '-')}"
+        write_json(record(RUNS / name, f"org/{public}", STATEMENTS), DOCS / "cards" / f"{public}.json")
 
 
 def measure() -> dict[str, Any]:

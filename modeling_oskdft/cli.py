@@ -203,17 +203,17 @@ def push_dataset(options: argparse.Namespace) -> int:
 
 
 def card(options: argparse.Namespace) -> int:
-    """The model card of a saved verifier, from what was measured; --json prints the facts instead."""
+    """The model card of a saved verifier, from what was measured; --json prints what it is rendered from instead."""
     from pathlib import Path
 
-    from .hub.model_card import Statements, gather, write_card
+    from .hub.model_card import Statements, record, write_card
 
     if not Path(options.model).is_dir():
         raise FileNotFoundError(f"There is no folder '{options.model}': give one that holds a saved verifier.")
-    if options.json:
-        print(json.dumps(gather(options.model), indent=1))
-        return 0
     said = Statements(options.license, options.teacher_license, options.data_license, options.notes)
+    if options.json:
+        print(json.dumps(record(options.model, options.name, said), indent=1))
+        return 0
     print(write_card(options.model, options.name, said, options.overwrite))
     return 0
 

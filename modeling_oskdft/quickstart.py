@@ -30,7 +30,8 @@ from .data.manifest import Manifest, load_manifest
 from .data.synthetic_voices import write_voices
 from .evaluation.report import TrialReport, report_scores, report_trials, speakers_of
 from .evaluation.scoring import Trials, make_trials
-from .hub.model_card import Statements, write_card
+from .files import whole_file
+from .hub.model_card import CARD_NAME, Statements, record, render_record
 from .modeling_oskdft import OSKDFTForXVector
 from .training.arguments import ObjectiveArguments, OSKDFTTrainingArguments
 from .training.initialization import init_student_from_teacher
@@ -295,7 +296,11 @@ def _write_card(student: Path, results: dict[str, Any], training: dict[str, Any]
     }
     write_json(facts, student / "results.json")
     notes = "It was trained on synthetic voices, to show that the whole line works: it is no use on people."
-    write_card(student, "quickstart/student", Statements("apache-2.0", "made by the same run", "synthetic", notes))
+    said = Statements("apache-2.0", "made by the same run", "synthetic", notes)
+    stored = record(student, "quickstart/student", said)
+    write_json(stored, student.parent / "card.json")
+    with whole_file(student / CARD_NAME) as file:
+        file.write_text(render_record(stored), encoding="utf-8")
 
 
 def table(results: dict[str, Any]) -> str:

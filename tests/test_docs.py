@@ -27,13 +27,30 @@ def test_the_tables_are_those_of_the_results(page):
     assert "<!-- " in text and load(ROOT / "docs" / "render.py").render(text) == text
 
 
-@pytest.mark.parametrize("name", ["small_speech", "speaker_objectives"])
+@pytest.mark.parametrize("name", ["small_speech", "speaker_objectives", "adapt_to_site"])
 def test_a_page_of_results_is_rendered_from_them(name):
     import json
 
     module = load(ROOT / "examples" / f"{name}.py")
     results = json.loads((ROOT / f"docs/results/{name}.json").read_text())
     assert module.page(results) == (ROOT / f"docs/results/{name}.md").read_text()
+
+
+def test_the_cards_are_those_of_the_results():
+    cards = load(ROOT / "docs" / "render.py").cards()
+    assert {path.name: path.read_text() for path in (ROOT / "model_cards").glob("*.md")} == {
+        path.name: text for path, text in cards.items()
+    }
+    assert {path.stem for path in cards} >= {"quickstart-student", "small-speech-student"}
+
+
+def test_the_hub_page_s_code_runs(tmp_path, monkeypatch, feature_extractor, capsys):
+    pytest.importorskip("peft", reason="peft is not installed: pip install 'modeling-oskdft[peft]'")
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/hub.md").read_text(), flags=re.DOTALL)
+    tiny_verifier().save_pretrained(tmp_path / "quickstart/student")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert "trainable params" in capsys.readouterr().out and (tmp_path / "site/adapter_model.safetensors").is_file()
 
 
 def test_every_command_that_a_document_names_exists():

@@ -83,6 +83,17 @@ def gather(folder: str | Path) -> dict[str, Any]:
     }
 
 
+def record(folder: str | Path, repository: str | None = None, statements: Statements | None = None) -> dict[str, Any]:
+    """Everything that a card is rendered from, as JSON to store; errors as in `gather`."""
+    said = asdict(statements or Statements())
+    return {"repository": repository, "statements": said, "facts": gather(folder)}
+
+
+def render_record(stored: dict[str, Any]) -> str:
+    """The page of what `record` has stored."""
+    return render(stored["facts"], stored["repository"], Statements(**stored["statements"]))
+
+
 def _json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -122,7 +133,7 @@ def write_card(
     target = Path(folder, CARD_NAME)
     if not overwrite and written_by_hand(folder):
         raise ValueError(f"'{target}' was written by hand: take it away, or ask for --overwrite.")
-    page = render(gather(folder), name, statements)
+    page = render_record(record(folder, name, statements))
     with whole_file(target) as file:
         file.write_text(page, encoding="utf-8")
     return target

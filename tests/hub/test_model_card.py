@@ -6,7 +6,8 @@ import torch
 from huggingface_hub import ModelCard
 
 from modeling_oskdft.evaluation.calibration import measure_thresholds
-from modeling_oskdft.hub.model_card import Statements, gather, render, write_card
+from modeling_oskdft.cli import main
+from modeling_oskdft.hub.model_card import Statements, gather, record, render, render_record, write_card
 from modeling_oskdft.hub.publishing import check_model
 from tests.tiny import tiny_verifier
 
@@ -91,9 +92,13 @@ def test_a_page_written_by_hand_is_not_lost(folder):
     assert "# " in write_card(folder, overwrite=True).read_text()
 
 
-def test_the_same_facts_make_the_same_page(folder):
-    facts = gather(folder)
-    assert render(json.loads(json.dumps(facts)), "org/name") == render(facts, "org/name")
+def test_a_stored_record_makes_the_same_page(folder, capsys):
+    said = Statements("mit", notes="Mine.")
+    stored = json.loads(json.dumps(record(folder, "org/name", said)))
+    page = write_card(folder, "org/name", said).read_text()
+    assert render_record(stored) == page == render(gather(folder), "org/name", said)
+    assert main(["card", str(folder), "--name", "org/name", "--license", "mit", "--notes", "Mine.", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == stored
 
 
 def test_a_name_cannot_smuggle_markup_into_the_front_matter(folder):
