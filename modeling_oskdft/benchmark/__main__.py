@@ -16,16 +16,19 @@ NAMES = {
     "header-reading": "a manifest of 100,000 small files: files a second, and whether memory grows",
     "augmentation": "ours against audiomentations, where it is installed",
     "scoring": "as many trials as VoxCeleb1-E has, from names and embeddings to scores",
+    "compression": "size and time of the paper's system and the released ones, student beside teacher",
     "space": "the demonstration page with 50 visitors at once",
 }
 
 
 def run(name: str) -> dict[str, Any]:
-    """The result of one benchmark: name, machine, versions, rows and ratios."""
+    """The result of one benchmark: name, machine, versions, rows, ratios, and a note where it needs one."""
     module = import_module(f".{name.replace('-', '_')}", __package__)
     measure: Callable[[], tuple[list[dict[str, Any]], dict[str, float]]] = module.measure
     rows, ratios = measure()
-    return {"name": name, "machine": machine(), "versions": versions(), "rows": rows, "ratios": ratios}
+    result = {"name": name, "machine": machine(), "versions": versions(), "rows": rows, "ratios": ratios}
+    explain = getattr(module, "explain", None)
+    return result if explain is None else result | {"note": explain(rows)}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -35,6 +38,8 @@ def table(result: dict[str, Any]) -> str:
     lines += ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
     lines += ["| " + " | ".join(_cell(row[column]) for column in columns) + " |" for row in result["rows"]]
     lines += ["", *(f"{label}: **{ratio:.2f}**" for label, ratio in result["ratios"].items())]
+    if "note" in result:
+        lines += ["", result["note"]]
     lines += [
         "",
         f"{result['machine']['cpu']}, {result['machine']['cores']} cores, torch {result['versions']['torch']}.",

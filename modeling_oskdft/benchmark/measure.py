@@ -1,18 +1,22 @@
 """How things are measured: on what, with which versions, how large, how fast."""
 
+import gc
 import json
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..audio import SAMPLING_RATE
 from ..files import whole_file
@@ -72,18 +76,56 @@ def alternating_medians(functions: Mapping[str, Callable[[], object]], rounds: i
 
 
 def encoder_seconds(
-    encoders: Mapping[str, nn.Module], audio_seconds: float = 3.0, rounds: int = 9
+    encoders: Mapping[str, nn.Module], audio_seconds: float = 3.0, rounds: int = 9, threads: int = 1
 ) -> dict[str, float]:
-    """Median time of each encoder for one recording, on one thread, alternating."""
-    waveform = torch.randn(1, round(audio_seconds * SAMPLING_RATE), generator=torch.Generator().manual_seed(0))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Median time of each encoder for one recording, alternating."""
+    waveform = noise(audio_seconds)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
         with torch.inference_mode():
             calls = {name: partial(encoder.eval(), waveform) for name, encoder in encoders.items()}
             return alternating_medians(calls, rounds)
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
+
+
+def noise(seconds: float) -> Tensor:
+    """(1, samples) at 16 kHz, the same at every call."""
+    return torch.randn(1, round(seconds * SAMPLING_RATE), generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def multiply_adds(encoder: nn.Module, audio_seconds: float = 3.0) -> int:
+    """Of one forward pass, counted in its convolutions and products of matrices by torch's `FlopCounterMode`."""
+    # Attention as plain products of matrices: the counter does not know the CPU's own kernel.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        encoder.eval()(noise(audio_seconds))
+    return int(counter.get_total_flops()) // 2
+
+
+def forget_peak_memory() -> None:
+    """Of this process; on Linux."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_memory_bytes() -> int:
+    """The most that this process has held since `forget_peak_memory`; on Linux."""
+    line = next(line for line in _lines("/proc/self/status") if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+@contextmanager
+def memory_given_back() -> Iterator[None]:
+    """Processes started in here return freed memory to the system, so that what they hold is what they need."""
+    kept = {
+        name: os.environ.pop(name) for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_") if name in os.environ
+    }
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def compare_encoders(teacher: nn.Module, student: nn.Module) -> dict[str, dict[str, float]]:

@@ -8,14 +8,12 @@ everything runs in bf16 autocast, and the share of the card's arithmetic that is
 """
 
 import copy
-import gc
 import multiprocessing
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,8 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import HubertConfig, HubertModel, PreTrainedModel, Wav2Vec2Config, Wav2Vec2FeatureExtractor
-from transformers import Wav2Vec2Model as XLSR
+from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor
 
 from ..audio import SAMPLING_RATE
 from ..configuration_oskdft import OSKDFTConfig
@@ -37,7 +34,8 @@ from ..data.synthetic_voices import write_voices
 from ..training.initialization import init_student_from_teacher
 from ..training.joint_model import JointModel, Teacher
 from ..training.objectives import AAMSoftmax, KDObjective, LastLayerMSE, LayerwiseHeads, Objectives
-from .measure import alternating_medians
+from .measure import alternating_medians, forget_peak_memory, memory_given_back, peak_memory_bytes
+from .shapes import hubert_base, xlsr_53
 
 ROUNDS, SPEAKERS, LOADED_BATCHES = 5, 5994, 12
 # Arithmetic of published cards in bf16, dense, operations a second (NVIDIA's data sheets).
@@ -54,21 +52,15 @@ class System(NamedTuple):
     crops: tuple[tuple[int, int], tuple[int, int]]
 
 
-def _xlsr() -> PreTrainedModel:
-    """The shape of facebook/wav2vec2-large-xlsr-53."""
-    large = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
-    return XLSR(Wav2Vec2Config(**large, do_stable_layer_norm=True, feat_extract_norm="layer", conv_bias=True))
-
-
 SYSTEMS = {
     "HuBERT-base, 2 layers": System(
-        lambda: HubertModel(HubertConfig()),
+        hubert_base,
         2,
         "statistics_pooling",
         lambda: LayerwiseHeads(768, 768, [4, 8, 12]),
         ((4, 3), (64, 3)),
     ),
-    "XLSR-53, 4 layers": System(_xlsr, 4, "ecapa_tdnn", lambda: LastLayerMSE(24), ((2, 2), (64, 2))),
+    "XLSR-53, 4 layers": System(xlsr_53, 4, "ecapa_tdnn", lambda: LastLayerMSE(24), ((2, 2), (64, 2))),
 }
 PLAIN, OURS, FROZEN = "plain", "ours", "ours, frozen front end"
 ROUGH, ROUGH_FROZEN = f"{OURS}, bf16 teacher", f"{FROZEN}, bf16 teacher"
@@ -150,26 +142,12 @@ def peak_memory(name: str, variant: str) -> float:
     step()
     if step.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    else:  # building the models took more than a step does: Linux forgets that peak
-        gc.collect()
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    else:  # building the models took more than a step does
+        forget_peak_memory()
     step()
     if step.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 1e9
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024 / 1e9
-
-
-@contextmanager
-def _memory_given_back() -> Iterator[None]:
-    """Processes started in here return freed memory to the system, so that what they hold is what they need."""
-    kept = {
-        name: os.environ.pop(name) for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_") if name in os.environ
-    }
-    try:
-        yield
-    finally:
-        os.environ.update(kept)
+    return peak_memory_bytes() / 1e9
 
 
 def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
@@ -178,7 +156,7 @@ def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
     ratios: dict[str, float] = {}
     for name, system in SYSTEMS.items():
         print(f"{name} …", file=sys.stderr)
-        with _memory_given_back(), multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        with memory_given_back(), multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
             memory = {variant: pool.apply(peak_memory, (name, variant)) for variant in VARIANTS}
         torch.manual_seed(0)
         teacher = system.teacher()

@@ -1,0 +1,106 @@
+"""Whose voice is this? Enrol a folder of speakers once, then look recordings up.
+
+    python examples/downstream/nearest_speakers.py enrol SPEAKERS --model org/student --index speakers.npz
+    python examples/downstream/nearest_speakers.py find who.flac --model org/student --index speakers.npz
+
+SPEAKERS has one folder a speaker, with recordings at any depth in it; a speaker is the mean of their embeddings. The
+search is an exact inner product with every speaker. Up to about a million speakers that is enough, one product of a
+matrix and a vector; beyond, give the centroids to an approximate index.
+"""
+
+import argparse
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modeling_oskdft import SpeakerVerifier
+from modeling_oskdft.audio import AUDIO_EXTENSIONS
+from modeling_oskdft.files import whole_file
+
+
+class Index(NamedTuple):
+    """Speakers, their centroids (speakers, embedding_size), rows of unit length, and the weights that made them."""
+
+    speakers: list[str]
+    centroids: NDArray[np.float32]
+    fingerprint: str
+
+
+def enrol(folder: Path, verifier: SpeakerVerifier) -> Index:
+    """One centroid for each folder in `folder`; recordings are read one after another."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder at '{folder}': give one with a folder for each speaker.")
+    speakers = sorted(place for place in folder.iterdir() if place.is_dir() and place.name[0] != ".")
+    if not speakers:
+        raise ValueError(f"'{folder}' has no folders in it: one for each speaker is needed, with recordings.")
+    means = np.stack([np.mean([verifier.embed(file) for file in recordings(place)], axis=0) for place in speakers])
+    centroids = means / np.linalg.norm(means, axis=1, keepdims=True)
+    return Index([place.name for place in speakers], centroids, verifier.model.fingerprint())
+
+
+def recordings(folder: Path) -> list[Path]:
+    """The recordings of one speaker."""
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in AUDIO_EXTENSIONS)
+    if not files:
+        raise ValueError(f"'{folder}' has no wav, flac or ogg files: add a recording or remove the folder.")
+    return files
+
+
+def nearest(index: Index, recording: str | Path, verifier: SpeakerVerifier, count: int = 5) -> list[tuple[str, float]]:
+    """The `count` speakers of the highest cosine, best first."""
+    if index.fingerprint != verifier.model.fingerprint():
+        raise ValueError("The index was made with another model: enrol again, or give that model.")
+    scores = index.centroids @ verifier.embed(recording)
+    return [(index.speakers[row], float(scores[row])) for row in np.argsort(-scores)[:count]]
+
+
+def save(index: Index, path: Path) -> None:
+    """As .npz, without pickled objects, so that opening somebody's index runs nothing."""
+    with whole_file(path) as partial, partial.open("wb") as file:
+        np.savez(file, **index._asdict())
+
+
+def load(path: Path) -> Index:
+    """What `save` wrote. Raises `FileNotFoundError`, or `ValueError` for another file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no index at '{path}': make one with `enrol`.")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return Index(stored["speakers"].tolist(), stored["centroids"], str(stored["fingerprint"]))
+    except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
+        raise ValueError(f"'{path}' is no index of speakers: make one with `enrol`.") from None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """One of the two commands."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    enrolling = commands.add_parser("enrol", help="make an index from a folder")
+    enrolling.add_argument("folder", type=Path, help="one folder for each speaker")
+    finding = commands.add_parser("find", help="the nearest speakers of a recording")
+    finding.add_argument("recording", help="wav, flac, ogg or mp3, any rate and channels")
+    finding.add_argument("--count", type=int, default=5, help="speakers to name (default: %(default)s)")
+    for command in (enrolling, finding):
+        command.add_argument("--model", required=True, help="folder or repository of a saved verifier")
+        command.add_argument("--index", required=True, type=Path, help="the .npz that enrol writes and find reads")
+    options = parser.parse_args(arguments)
+    try:
+        verifier = SpeakerVerifier.from_pretrained(options.model)
+        if options.command == "enrol":
+            options.index.parent.mkdir(parents=True, exist_ok=True)
+            index = enrol(options.folder, verifier)
+            save(index, options.index)
+            print(f"{len(index.speakers)} speakers: {options.index}")
+        else:
+            for name, score in nearest(load(options.index), options.recording, verifier, options.count):
+                print(f"{score:7.4f}  {name}")
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

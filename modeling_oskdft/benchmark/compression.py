@@ -1,0 +1,140 @@
+"""Size and time at true size: the paper's system and the two released ones, each beside its teacher, in one run.
+
+Random weights of the published shapes. The teacher is transformers' own encoder; as a verifier it has the student's
+head and no adapters. Size and operations of the encoder are counted, and so are those of the whole verifier; time is
+the median of alternating runs on 3 s of audio. Peak memory is that of a process that holds one verifier and runs it
+once.
+"""
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from ..configuration_oskdft import OSKDFTConfig
+from ..modeling_oskdft import OSKDFTForXVector
+from ..training.initialization import evenly_spaced_layers
+from .measure import (
+    count_parameters,
+    encoder_seconds,
+    forget_peak_memory,
+    memory_given_back,
+    multiply_adds,
+    noise,
+    peak_memory_bytes,
+)
+from .shapes import hubert_base, wavlm_base_plus, xlsr_53
+
+ROUNDS, SECONDS = 7, 3.0
+PAPER_SIZE, PAPER_TIME = -76.2, -79.0  # per cent: Heo et al., Interspeech 2023, abstract
+
+
+class System(NamedTuple):
+    """A teacher and the layers and the head of its student."""
+
+    teacher: Callable[[], PreTrainedModel]
+    layers: list[int]
+    head_type: str
+
+
+PAPER = "XLSR-53, 24 to 4 layers, ECAPA-TDNN"
+SYSTEMS = {
+    PAPER: System(xlsr_53, evenly_spaced_layers(24, 4), "ecapa_tdnn"),
+    "HuBERT-base, 12 to 2 layers": System(hubert_base, [0, 1], "statistics_pooling"),
+    "WavLM-base-plus, 12 to 2 layers": System(wavlm_base_plus, [0, 1], "statistics_pooling"),
+}
+
+
+def verifier(system: System, of: str) -> OSKDFTForXVector:
+    """The student, or the teacher with the student's head. of: "teacher" or "student"."""
+    torch.manual_seed(0)
+    config = system.teacher().config
+    if of == "teacher":
+        layers, adapter_size = list(range(config.num_hidden_layers)), 0
+    else:
+        layers, adapter_size = system.layers, 64
+    fields = {"adapter_size": adapter_size, "head_type": system.head_type}
+    return OSKDFTForXVector(OSKDFTConfig.from_teacher(config, layers, **fields)).eval()
+
+
+def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """A row for each teacher and each student, and the changes from one to the other in per cent."""
+    rows: list[dict[str, Any]] = []
+    ratios: dict[str, float] = {}
+    for name, system in SYSTEMS.items():
+        print(f"{name} …", file=sys.stderr)
+        pair = compare(name, system)
+        rows += pair
+        for column, paper in (("encoder parameters", PAPER_SIZE), ("encoder ms, 1 thread", PAPER_TIME)):
+            said = f" (paper {paper} %)" if name == PAPER else ""
+            ratios[f"{name}: {column}, change in %{said}"] = change(pair, column)
+        ratios[f"{name}: encoder multiply-adds, change in %"] = change(pair, "G multiply-adds for 3 s")
+        ratios[f"{name}: whole verifier's parameters, change in %"] = change(pair, "verifier parameters")
+        ratios[f"{name}: whole verifier's time, change in %"] = change(pair, "verifier ms, 1 thread")
+    return rows, ratios
+
+
+def change(pair: list[dict[str, Any]], column: str) -> float:
+    """From the teacher to the student, in per cent."""
+    return 100 * (pair[1][column] / pair[0][column] - 1)
+
+
+def compare(name: str, system: System) -> list[dict[str, Any]]:
+    """The teacher's row and the student's."""
+    kinds = ("teacher", "student")
+    with memory_given_back(), multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        memory = {kind: pool.apply(peak_memory, (name, kind)) for kind in kinds}
+    verifiers: dict[str, nn.Module] = {kind: verifier(system, kind) for kind in kinds}
+    student = verifiers["student"].get_submodule("oskdft")
+    encoders: dict[str, nn.Module] = {"teacher": system.teacher(), "student": student}
+    one = encoder_seconds(encoders, SECONDS, ROUNDS)
+    every = encoder_seconds(encoders, SECONDS, ROUNDS, os.cpu_count() or 1)
+    whole = encoder_seconds(verifiers, SECONDS, ROUNDS)
+    rows = []
+    for kind in kinds:
+        size = count_parameters(verifiers[kind])
+        rows.append(
+            {
+                "system": name,
+                "of": kind,
+                "encoder parameters": count_parameters(encoders[kind]),
+                "verifier parameters": size,
+                "float32, MB": 4 * size / 1e6,
+                "float16, MB": 2 * size / 1e6,
+                "G multiply-adds for 3 s": multiply_adds(encoders[kind], SECONDS) / 1e9,
+                "encoder ms, 1 thread": 1000 * one[kind],
+                "encoder ms, all threads": 1000 * every[kind],
+                "verifier ms, 1 thread": 1000 * whole[kind],
+                "peak memory, MB": memory[kind] / 1e6,
+            }
+        )
+    return rows
+
+
+def peak_memory(name: str, of: str) -> int:
+    """Bytes of a process with one verifier, at the highest of one run; called in a process of its own."""
+    model = verifier(SYSTEMS[name], of)
+    forget_peak_memory()
+    with torch.inference_mode():
+        model(noise(SECONDS))
+    return peak_memory_bytes()
+
+
+def explain(rows: list[dict[str, Any]]) -> str:
+    """Where this differs from the paper, and why."""
+    teacher, student = (row for row in rows if row["system"] == PAPER)
+    with_head = 100 * (student["verifier parameters"] / teacher["encoder parameters"] - 1)
+    return (
+        f"The paper reports {PAPER_SIZE} % size and {PAPER_TIME:.0f} % encoder time for XLSR-53 with 4 layers. Our "
+        f"encoder is {change([teacher, student], 'encoder parameters'):.1f} % smaller than the teacher's; with its "
+        f"ECAPA-TDNN head counted against the bare teacher, as a table of whole models does, it is {with_head:.1f} %. "
+        f"Its time changes by {change([teacher, student], 'encoder ms, 1 thread'):.1f} % on one thread and by "
+        f"{change([teacher, student], 'encoder ms, all threads'):.1f} % on all, its multiply-adds by "
+        f"{change([teacher, student], 'G multiply-adds for 3 s'):.1f} %: the convolutions before the layers stay, and "
+        "how much of the time they take depends on the machine."
+    )
