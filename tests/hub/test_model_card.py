@@ -5,8 +5,8 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from modeling_oskdft.evaluation.calibration import measure_thresholds
 from modeling_oskdft.cli import main
+from modeling_oskdft.evaluation.calibration import measure_thresholds
 from modeling_oskdft.hub.model_card import Statements, gather, record, render, render_record, write_card
 from modeling_oskdft.hub.publishing import check_model
 from tests.tiny import tiny_verifier
