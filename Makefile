@@ -28,7 +28,7 @@ lint: $(VENV)/.ready  ## ruff and mypy
 
 # The tests of the Space want a real browser; where none is and none can be installed they are skipped, and say so.
 browser:
-	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get -qq update && \
 	    DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium >/dev/null; } || \
 	  echo "No Chromium was found or could be installed: the tests of the Space in a browser will be skipped." >&2

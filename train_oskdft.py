@@ -91,8 +91,9 @@ def train(recipe: Recipe) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "selected_step": trainer.state.best_global_step,
         "selection_eer": trainer.state.best_metric,
+        "fingerprint": trainer.published.fingerprint(),
         "recipe": recipe.describe(),
-        "data": {"name": "/".join(Path(data.train_data).parts[-2:]), **train_manifest.describe()},
+        "data": {"name": _public_name(data.train_data), **train_manifest.describe()},
         "encoders": encoders,
         "history": trainer.state.log_history,
         "machine": machine(),
@@ -118,6 +119,11 @@ def train(recipe: Recipe) -> dict[str, Any]:
         write_json(results, Path(args.output_dir, "results.json"))
     trainer.push_to_hub() if args.push_to_hub else trainer.create_model_card()
     return results
+
+
+def _public_name(source: str) -> str:
+    """Of data: the file or the folder that holds them, without the path of this machine; a repository as it is."""
+    return source if "://" in source else Path(source).resolve().name
 
 
 def load_teacher(name: str) -> tuple[PreTrainedModel, Any]:

@@ -144,7 +144,7 @@ def adapt(
             schedule.step()
         eers.append(report(model, feature_extractor, development, trials).eer)
         print(f"epoch {epoch + 1:2d}  loss {loss.item():.3f}  development EER {100 * eers[-1]:.2f} %", flush=True)
-        if eers[-1] == min(eers):
+        if eers[-1] < min(eers[:-1]):
             best = lora_weights(model)
     model.load_state_dict(best, strict=False)
     return eers

@@ -226,7 +226,7 @@ def push(options: argparse.Namespace) -> int:
 
     private = True if options.private else None  # else as the account has it
     if Path(options.folder, "app.py").is_file():
-        print(push_space(options.folder, options.repository, private))
+        print(push_space(options.folder, options.repository, private, options.revision))
         return 0
     print(push_model(options.folder, options.repository, private, options.revision))
     if stays := left_behind(options.folder):

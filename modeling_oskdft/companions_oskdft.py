@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import re
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -13,7 +15,22 @@ FEATURE_EXTRACTOR_NAME = "preprocessor_config.json"
 OPENING = ("revision", "token", "cache_dir", "subfolder", "local_files_only")
 QUIET = ("missing_entries", "connection_errors", "gated_repo")
 # These speak of particular weights, and hold their fingerprint.
-OF_THESE_WEIGHTS = ("thresholds.json", "README.md")
+CARD_NAME = "README.md"
+OF_THESE_WEIGHTS = ("thresholds.json", CARD_NAME)
+OUR_CARD = re.compile(r"Of the weights [0-9a-f]{64}\.")
+PLACEHOLDER = "More Information Needed"  # transformers' template of a card
+PLAIN_CARD = """---
+library_name: transformers
+pipeline_tag: audio-classification
+tags:
+- speaker-verification
+- oskdft
+---
+
+# {name}
+
+A speaker verifier by OS-KDFT. Nothing else is stated: `oskdft card` writes what was measured.
+"""
 
 
 def fingerprint_of(tensors: Mapping[str, Tensor]) -> str:
@@ -24,6 +41,13 @@ def fingerprint_of(tensors: Mapping[str, Tensor]) -> str:
             digest.update(name.encode())
             digest.update(value.detach().to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _write_whole(path: str, content: str) -> None:
+    partial = f"{path}.{os.getpid()}.{threading.get_ident()}.partial"
+    with open(partial, "w", encoding="utf-8") as file:
+        file.write(content)
+    os.replace(partial, path)
 
 
 class Companions:
@@ -43,6 +67,9 @@ class Companions:
         opened = super().from_pretrained(*args, **kwargs)  # type: ignore[misc]
         model = opened[0] if isinstance(opened, tuple) else opened
         model._opened_with = {name: kwargs[name] for name in OPENING if kwargs.get(name) is not None}
+        # A folder stays that folder, wherever the process goes, and is never taken for a name on the Hub.
+        if os.path.isdir(model.name_or_path):
+            model._opened_from = os.path.abspath(model.name_or_path)
         return opened
 
     def fingerprint(self) -> str:
@@ -52,7 +79,8 @@ class Companions:
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:  # noqa: ANN401  (path-like)
         """As in transformers, with the code files, the feature extractor, the thresholds and the card."""
         super().save_pretrained(save_directory, **kwargs)  # type: ignore[misc]
-        self._write_companions(save_directory)
+        if kwargs.get("is_main_process", True):
+            self._write_companions(save_directory)
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:  # noqa: ANN401  (as transformers)
         """As in transformers, with everything that `save_pretrained` writes.
@@ -68,30 +96,35 @@ class Companions:
 
     def _upload_modified_files(self, working_dir: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         # transformers has put a template of its own in the card's place.
+        card = os.path.join(working_dir, CARD_NAME)
+        if os.path.isfile(card):
+            with open(card, encoding="utf-8") as file:
+                is_placeholder = PLACEHOLDER in file.read()
+            if is_placeholder:
+                _write_whole(card, PLAIN_CARD.format(name=os.path.basename(working_dir)))
         self._write_companions(working_dir)
         return super()._upload_modified_files(working_dir, *args, **kwargs)  # type: ignore[misc]
 
     def _write_companions(self, folder: Any) -> None:  # noqa: ANN401  (path-like)
         for name, content in self._companions():
-            path = os.path.join(folder, name)
-            with open(f"{path}.partial", "w", encoding="utf-8") as file:
-                file.write(content)
-            os.replace(f"{path}.partial", path)
+            _write_whole(os.path.join(folder, name), content)
 
     def _companions(self) -> Iterable[tuple[str, str]]:
         found = {name: self._companion(name) for name in (FEATURE_EXTRACTOR_NAME, *OF_THESE_WEIGHTS)}
         own = self.fingerprint() if any(found[name] for name in OF_THESE_WEIGHTS) else ""
         for name, content in found.items():
-            if content is not None and (name not in OF_THESE_WEIGHTS or own in content):
+            by_hand = name == CARD_NAME and content is not None and not OUR_CARD.search(content)
+            if content is not None and (name not in OF_THESE_WEIGHTS or by_hand or own in content):
                 yield name, content
 
     def _companion(self, name: str) -> str | None:
         """The text of a file of the folder or repository that this verifier was opened from."""
-        if not self.name_or_path:
+        folder = getattr(self, "_opened_from", None)
+        if not self.name_or_path or (folder is not None and not os.path.isdir(folder)):
             return None
         words = getattr(self, "_opened_with", {}) | {f"_raise_exceptions_for_{one}": False for one in QUIET}
         try:
-            path = cached_file(self.name_or_path, name, **words)
+            path = cached_file(folder or self.name_or_path, name, **words)
         except OSError:  # a folder that has gone since
             return None
         if path is None:

@@ -292,6 +292,7 @@ def _write_card(student: Path, results: dict[str, Any], training: dict[str, Any]
         **training,
         "encoders": {name: {key: system[key] for key in keys} for name, system in results["systems"].items()},
         "test": {"name": "synthetic voices, across sessions", **report},
+        "fingerprint": OSKDFTForXVector.from_pretrained(student).fingerprint(),
         **{key: results[key] for key in ("seed", "machine", "versions")},
     }
     write_json(facts, student / "results.json")

@@ -102,7 +102,7 @@ class SpeakerVerifier:
         for number, waveform in enumerate(waveforms):
             for sentence in look_at(waveform, _label(recordings[number], number)):
                 warnings.warn(sentence, stacklevel=3)
-        return self._embed(waveforms)
+        return self.embed_waveforms(waveforms)
 
     def verify(self, first: AudioSource, second: AudioSource, operating_point: str = "eer") -> VerificationResult:
         """Whether two recordings are of one speaker.
@@ -114,7 +114,7 @@ class SpeakerVerifier:
             raise ValueError(f"operating_point is '{operating_point}': use one of {', '.join(OPERATING_POINTS)}.")
         waveforms = [load_audio(first), load_audio(second)]
         said = [*look_at(waveforms[0], _label(first, 0)), *look_at(waveforms[1], _label(second, 1))]
-        one, other = self._embed(waveforms)
+        one, other = self.embed_waveforms(waveforms)
         score = float(one @ other)
         threshold = None if self.thresholds is None else self.thresholds.values.get(operating_point)
         if threshold is None:
@@ -124,7 +124,8 @@ class SpeakerVerifier:
             )
         return VerificationResult(score, None if threshold is None else score >= threshold, threshold, tuple(said))
 
-    def _embed(self, waveforms: Sequence[Waveform]) -> NDArray[np.float32]:
+    def embed_waveforms(self, waveforms: Sequence[Waveform]) -> NDArray[np.float32]:
+        """(recordings, embedding_size) of waveforms (samples,) at 16 kHz, which nobody looks at: see `look_at`."""
         embeddings = embed_batch(self.model, self.feature_extractor, waveforms).float().cpu().numpy()
         return embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
 

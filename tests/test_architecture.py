@@ -59,7 +59,7 @@ def test_imports_only_fall(file):
 @pytest.mark.parametrize("name", sorted(TRAVELLING))
 def test_what_travels_needs_torch_and_transformers_alone(name):
     standard = {"collections", "dataclasses", "typing", "difflib", "inspect", "math"}
-    standard |= {"hashlib", "json", "os", "warnings"}
+    standard |= {"hashlib", "json", "os", "re", "threading", "warnings"}
     for module in imported_parts(ROOT / "modeling_oskdft" / f"{name}.py"):
         if module[0] == "modeling_oskdft":
             assert module[1] in TRAVELLING, module

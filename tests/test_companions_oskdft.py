@@ -41,6 +41,29 @@ def test_other_weights_lose_thresholds_and_card(tmp_path, folder):
     assert "preprocessor_config.json" in names and not names & {"thresholds.json", "README.md"}
 
 
+def test_a_page_by_hand_says_nothing_of_weights_and_stays(tmp_path, folder):
+    (folder / "README.md").write_text("My own words.")
+    verifier = OSKDFTForXVector.from_pretrained(folder)
+    with torch.no_grad():
+        verifier.head.projection.weight[0, 0] += 0.1
+    verifier.save_pretrained(tmp_path / "trained")
+    assert (tmp_path / "trained" / "README.md").read_text() == "My own words."
+
+
+def test_a_relative_folder_stays_that_folder(tmp_path, folder, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    verifier = OSKDFTForXVector.from_pretrained("model")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    verifier.save_pretrained("copy")
+    assert (tmp_path / "elsewhere/copy/thresholds.json").is_file()
+
+
+def test_one_process_of_several_writes(tmp_path, folder):
+    OSKDFTForXVector.from_pretrained(folder).save_pretrained(tmp_path / "copy", is_main_process=False)
+    assert not (tmp_path / "copy" / "preprocessor_config.json").exists()
+
+
 def test_a_folder_that_has_gone_is_no_error(tmp_path, folder):
     verifier = OSKDFTForXVector.from_pretrained(folder)
     folder.rename(tmp_path / "moved")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from .._version import __version__
 from ..audio import SAMPLING_RATE
 from ..files import whole_file
 
@@ -34,8 +35,9 @@ def machine() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of everything that can move a number."""
-    names = ("torch", "transformers", "numpy", "soundfile", "modeling-oskdft")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
+    names = ("torch", "transformers", "numpy", "soundfile")
+    found = {"python": platform.python_version()} | {name: version(name) for name in names}
+    return found | {"modeling-oskdft": __version__}
 
 
 def _lines(path: str) -> list[str]:

@@ -69,7 +69,9 @@ def _page(model: Path) -> Iterator[str]:
 
 
 def _wait(address: str, page: subprocess.Popen[bytes]) -> None:
-    while page.poll() is None:
+    for _ in range(240):
+        if page.poll() is not None:
+            break
         try:
             urllib.request.urlopen(address, timeout=5).close()
             return

@@ -43,8 +43,13 @@ class Thresholds:
         return self._share_below(threshold, "target")
 
     def _share_below(self, threshold: float, kind: str) -> float:
-        scores = self.quantiles[kind]
-        return float(np.interp(threshold, scores, np.linspace(0, 1, len(scores)), left=0.0, right=1.0))
+        scores = np.asarray(self.quantiles[kind])
+        # The first of equal quantiles: what scores the threshold itself is not below it.
+        after = int(np.searchsorted(scores, threshold, side="left"))
+        if after in (0, len(scores)):
+            return 0.0 if after == 0 else 1.0
+        part = (threshold - scores[after - 1]) / (scores[after] - scores[after - 1])
+        return float((after - 1 + part) / (len(scores) - 1))
 
     def save(self, folder: str | Path) -> None:
         """Write `thresholds.json`, whole or not at all."""

@@ -24,6 +24,7 @@ from ..modeling_oskdft import OSKDFTForXVector
 CARD_NAME = "README.md"
 RESULTS_NAME = "results.json"
 TEMPLATE = Path(__file__).with_name("card_template.md")
+KEPT = re.compile(r"^<!-- (\{\"repository\".*\}) -->$", re.MULTILINE)
 MARK = re.compile(r"Of the weights ([0-9a-f]{64})\.")
 FAMILIES = {"hubert": "HuBERT", "wav2vec2": "wav2vec 2.0", "wavlm": "WavLM"}
 HEADS = {"ecapa_tdnn": "ECAPA-TDNN", "statistics_pooling": "statistics pooling and a linear layer"}
@@ -59,11 +60,16 @@ def gather(folder: str | Path) -> dict[str, Any]:
     verifier = OSKDFTForXVector.from_pretrained(place, dtype="float32")
     AutoFeatureExtractor.from_pretrained(place)  # an error here, not in the hands of whoever reads the card
     config, encoder = verifier.config, verifier.config.encoder_config
+    own = verifier.fingerprint()
     results = _json(place / RESULTS_NAME)
     thresholds = Thresholds.load(place / THRESHOLDS_NAME) if (place / THRESHOLDS_NAME).is_file() else None
+    if results.get("fingerprint") != own:  # what was measured of other weights was not measured of these
+        results = {}
+    if thresholds is not None and thresholds.fingerprint != own:
+        thresholds = None
     return {
         "name": place.resolve().name,
-        "fingerprint": verifier.fingerprint(),
+        "fingerprint": own,
         "student": {
             "family": FAMILIES[encoder.model_type],
             "layers": encoder.num_hidden_layers,
@@ -173,12 +179,24 @@ def render(facts: dict[str, Any], repository: str | None = None, statements: Sta
         results_table=_results_table(facts["test"]),
         results_note=_results_note(facts),
         thresholds_table=_thresholds_table(facts["thresholds"]),
-        thresholds_note=_thresholds_note(facts["thresholds"]),
+        thresholds_note=_thresholds_note(facts),
         training=_training(facts),
         bias=_bias(facts["test"]),
         licences=_licences(facts, said),
     )
-    return card.content.rstrip() + "\n"
+    # For whoever writes the page again under another name; "--" would end the comment.
+    kept = json.dumps({"repository": repository, "statements": asdict(said)}).replace("--", "-\\u002d")
+    return f"{card.content.rstrip()}\n\n<!-- {kept} -->\n"
+
+
+def stated(folder: str | Path) -> tuple[str | None, Statements] | None:
+    """For which repository the card there was written and what was stated in it; None for no card of ours."""
+    target = Path(folder, CARD_NAME)
+    found = KEPT.search(target.read_text(encoding="utf-8")) if target.is_file() else None
+    if found is None:
+        return None
+    kept = json.loads(found[1])
+    return kept["repository"], Statements(**kept["statements"])
 
 
 def _front_matter(facts: dict[str, Any], name: str, said: Statements) -> ModelCardData:
@@ -218,8 +236,9 @@ def _summary(facts: dict[str, Any], said: Statements) -> str:
     student, teacher = facts["student"], facts["teacher"]
     of = f" cut from {teacher['name']}" if teacher["name"] else ""
     recipe = facts["recipe"]
-    how = "One-step distillation and fine-tuning (OS-KDFT)" if recipe is None or recipe["kd_weight"] else "Fine-tuning"
-    lines = f"A speaker verifier: a {student['family']} encoder of {student['layers']} layers{of}. {how}."
+    lines = f"A speaker verifier: a {student['family']} encoder of {student['layers']} layers{of}."
+    if recipe is not None:
+        lines += " One-step distillation and fine-tuning (OS-KDFT)." if recipe["kd_weight"] else " Fine-tuning."
     return f"{lines}\n\n{said.notes}" if said.notes else lines
 
 
@@ -285,8 +304,8 @@ def _results_note(facts: dict[str, Any]) -> str:
     if not facts["test"]:
         return ""
     return (
-        "In brackets: 95 % intervals by bootstrap over speakers. No speaker of these trials was trained on, and they "
-        f"chose nothing. Seed {facts['seed']}, one run."
+        "In brackets: 95 % intervals by bootstrap over speakers. Training refuses a test list with a speaker of its "
+        f"own, and reads it once, at the end. Seed {facts['seed']}, one run."
     )
 
 
@@ -300,13 +319,15 @@ def _thresholds_table(thresholds: dict[str, Any] | None) -> str:
     return "\n".join(['| decide "same" from, at | score |', "| --- | ---: |", *rows])
 
 
-def _thresholds_note(thresholds: dict[str, Any] | None) -> str:
+def _thresholds_note(facts: dict[str, Any]) -> str:
+    thresholds = facts["thresholds"]
     if not thresholds:
         return ""
-    return (
+    note = (
         f"Measured on {thresholds['trials']:,} trials, {thresholds['target_trials']:,} of them of one speaker, of "
-        f"{thresholds['data']}. They choose the operating point only; the error rates above are of other speakers."
+        f"{thresholds['data']}."
     )
+    return f"{note} The error rates above are of other speakers." if facts["test"] else note
 
 
 def _training(facts: dict[str, Any]) -> str:

@@ -1,6 +1,8 @@
 """Models, datasets and Spaces to the Hub: what belongs there, and nothing else."""
 
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ from transformers import AutoFeatureExtractor
 from ..evaluation.calibration import THRESHOLDS_NAME, Thresholds
 from ..files import whole_file
 from ..modeling_oskdft import OSKDFTForXVector
-from .model_card import CARD_NAME, is_of, write_card
+from .model_card import CARD_NAME, is_of, stated, write_card
 
 if TYPE_CHECKING:
     from ..data.manifest import Manifest
@@ -24,7 +26,9 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.sa
 NEEDED = ("config.json", "preprocessor_config.json", *TRAVELLING)
 # Whatever else lies in the folder stays there: optimisers, checkpoints, arguments, the teacher, anybody's audio.
 SENT = (*NEEDED, *WEIGHTS, THRESHOLDS_NAME, CARD_NAME)
-SPACE_SENT = ("*.py", "*.md", "*.txt", "*.json", "*.css", "*.svg", "samples/*.flac", "samples/*.wav")
+SPACE_SENT = (".py", ".md", ".txt", ".css", ".svg")
+PACKAGE = Path(__file__).parents[1]
+PACKAGE_SENT = ("*.py", "py.typed", "card_template.md")
 
 
 def push_model(
@@ -38,13 +42,17 @@ def push_model(
     """Send a saved verifier to the model `repository`; returns its address.
 
     Weights, config, code files, feature extractor, thresholds and card go, and nothing else that lies in the folder; a
-    card is written where there is none. private: of a new repository; None leaves it to the account. revision: a
-    branch, made when it is not there. Raises `FileNotFoundError` and `ValueError` for a folder that could not be
-    opened by others, before anything is sent, and as `upload`.
+    card is written where there is none, and written anew, with what was stated, where ours names another repository.
+    private: of a new repository; None leaves it to the account. revision: a branch, made when it is not there. Raises
+    `FileNotFoundError` and `ValueError` for a folder that could not be opened by others, before anything is sent, and
+    as `upload`.
     """
     check_model(Path(folder))
-    if not Path(folder, CARD_NAME).is_file():
-        write_card(folder, name=repository)
+    known = stated(folder)
+    if known is not None and known[0] != repository:
+        write_card(folder, repository, known[1])
+    elif not Path(folder, CARD_NAME).is_file():
+        write_card(folder, repository)
     return upload(folder, repository, "model", SENT, message, private=private, revision=revision, token=token)
 
 
@@ -76,15 +84,32 @@ def check_model(folder: Path) -> None:
         raise ValueError(f"'{folder}/{CARD_NAME}' is the card of other weights: write it again with `oskdft card`.")
 
 
-def push_space(folder: str | Path, repository: str, private: bool | None = None, token: str | None = None) -> str:
+def push_space(
+    folder: str | Path,
+    repository: str,
+    private: bool | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+) -> str:
     """Send the folder of a Space (`app.py`, `README.md` with its front matter) to `repository`; returns its address.
 
-    Raises `FileNotFoundError` when it is not such a folder, and as `upload`.
+    The code and pages of the folder itself go, nothing below it, and this package beside them, so that the Space needs
+    no index to have it. revision: a branch, made when it is not there. Raises `FileNotFoundError` when it is not such
+    a folder, and as `upload`.
     """
     for name in ("app.py", "README.md", "requirements.txt"):
         if not Path(folder, name).is_file():
             raise FileNotFoundError(f"There is no {name} in '{folder}': give the folder of a Space.")
-    return upload(folder, repository, "space", SPACE_SENT, "The Space", private=private, token=token)
+    with tempfile.TemporaryDirectory() as place:
+        for file in Path(folder).iterdir():
+            if file.is_file() and file.suffix in SPACE_SENT:
+                shutil.copy(file, place)
+        for pattern in PACKAGE_SENT:
+            for file in PACKAGE.rglob(pattern):
+                target = Path(place, PACKAGE.name, file.relative_to(PACKAGE))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, target)
+        return upload(place, repository, "space", ("*",), "The Space", private, revision, token)
 
 
 def push_dataset(

@@ -401,7 +401,10 @@ class OSKDFTTrainer(Trainer):
             self._save(folder)
             write_card(folder, self.hub_model_id, self._statements())
             message = f"Training in progress, step {self.state.global_step}"
-            push_model(folder, self.hub_model_id, token=self.args.hub_token, message=message)
+            try:
+                push_model(folder, self.hub_model_id, token=self.args.hub_token, message=message)
+            except OSError as error:  # a Hub that is away costs neither the checkpoint nor the run
+                warnings.warn(f"Step {self.state.global_step} did not reach the Hub: {error}", stacklevel=2)
 
     def _statements(self) -> Statements:
         args = self.args

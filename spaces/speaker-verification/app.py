@@ -3,14 +3,18 @@
 import html
 import importlib.util
 import os
+import signal
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 # Before Gradio reads it: what visitors send lies in memory where the system has a folder there.
 _UPLOADS = tempfile.TemporaryDirectory(prefix="oskdft-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
 os.environ["GRADIO_TEMP_DIR"] = _UPLOADS.name
+MOST_MINUTES = 10  # that a recording stays there
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import gradio as gr  # noqa: E402
@@ -21,8 +25,10 @@ sys.path.insert(0, str(HERE))
 
 from drawing import distributions, recording  # noqa: E402
 from samples import PAIRS, write_samples  # noqa: E402
-from service import Answer, Refusal, Service, open_service  # noqa: E402
+from service import MOST_BYTES, Answer, Refusal, Service, open_service  # noqa: E402
 from words import LABELS, SAID, language_of  # noqa: E402
+
+from modeling_oskdft.verification import OPERATING_POINTS  # noqa: E402
 
 I18N = gr.I18n(**LABELS)
 THEME = gr.themes.Soft(
@@ -43,12 +49,12 @@ NAME_GROUPS = """() => {
 
 def build(service: Service, samples: Path) -> gr.Blocks:
     """The page of a service. samples: folder of recordings to click."""
-    with gr.Blocks(title="Speaker verification", analytics_enabled=False, delete_cache=(60, 600)) as page:
+    with gr.Blocks(title="Speaker verification", analytics_enabled=False) as page:
         with gr.Column(elem_classes="lead"):
             gr.Markdown(I18N("title"), elem_classes="title", elem_id="title")
             gr.Markdown(I18N("lead"))
             if service.name == "quickstart/student":
-                gr.Markdown("This model has heard synthetic voices only: about people it knows nothing.")
+                gr.Markdown(I18N("synthetic"))
         slider = _slider(service)
         with gr.Tab(I18N("verify"), id="verify"):
             _verify_tab(service, samples, slider)
@@ -100,8 +106,7 @@ def _verify_tab(service: Service, samples: Path, slider: gr.Slider | None) -> No
     def compare(one: str | None, other: str | None, chosen: str, value: float | None, request: gr.Request) -> str:
         language = _language(request)
         try:
-            threshold = service.threshold(chosen, value)
-            return _answer(service, service.compare(one, other, threshold, language), threshold, language)
+            return _answer(service, service.compare(one, other, chosen or "eer", value, language), language)
         except Refusal as sentence:
             return _refusal(sentence)
 
@@ -116,17 +121,18 @@ def _verify_tab(service: Service, samples: Path, slider: gr.Slider | None) -> No
             second: Another one.
             operating_point: eer, far_1_percent or far_0.1_percent.
         """
-        known = [*service.points, "eer"]
-        if operating_point not in known:
-            raise gr.Error(f"operating_point is '{operating_point}': use one of {', '.join(service.points)}.")
+        if operating_point not in OPERATING_POINTS:
+            raise gr.Error(
+                f"operating_point is '{operating_point}': use one of {', '.join(OPERATING_POINTS)}.",
+                print_exception=False,
+            )
         try:
-            threshold = service.threshold(operating_point)
-            found = service.compare(first, second, threshold, "en")
+            found = service.compare(first, second, operating_point, None, "en")
         except Refusal as sentence:
             raise gr.Error(str(sentence), print_exception=False) from None
         verdict = found.verdicts[0]
         decided = {"same": True, "different": False, "undecided": None}[verdict.kind]
-        result = {"score": verdict.score, "same_speaker": decided, "threshold": threshold}
+        result = {"score": verdict.score, "same_speaker": decided, "threshold": verdict.threshold}
         return result | {"warnings": list(found.warnings), "milliseconds": round(verdict.milliseconds, 1)}
 
     wanted = gr.Textbox(value="eer", visible=False, label="operating_point")
@@ -140,8 +146,9 @@ def _verify_tab(service: Service, samples: Path, slider: gr.Slider | None) -> No
     )
 
 
-def _answer(service: Service, found: Answer, threshold: float | None, language: str) -> str:
+def _answer(service: Service, found: Answer, language: str) -> str:
     said, verdict = SAID[language], found.verdicts[0]
+    threshold = verdict.threshold
     against = "" if threshold is None else f" · {said['threshold']} {threshold:.2f}"
     numbers = f"{said['score']} {verdict.score:.2f}{against} · {said['time']} {verdict.milliseconds:.0f} ms"
     summary = [_panel(verdict.kind, said[verdict.kind], numbers), _warnings(found.warnings)]
@@ -206,7 +213,6 @@ def _enrol_tab(service: Service) -> None:
             known, found = service.enrol(known, called, file, LABELS[language]["enrolment"], language)
         except Refusal as sentence:
             return known, _refusal(sentence), called, file
-        _delete(file)
         return known, _enrolled(known, found, language), "", None
 
     def identify(known: dict[str, Any], file: str | None, request: gr.Request) -> Handler:
@@ -215,7 +221,6 @@ def _enrol_tab(service: Service) -> None:
             ranking, found = service.identify(known, file, LABELS[language]["probe"], language)
         except Refusal as sentence:
             return _refusal(sentence), file
-        _delete(file)
         return _identified(ranking, found, service.threshold("eer"), language), None
 
     def forget(request: gr.Request) -> Handler:
@@ -256,12 +261,6 @@ def _note(sentence: str) -> str:
     return f'<div class="answer" role="status"><p>{html.escape(sentence)}</p></div>'
 
 
-def _delete(file: str | None) -> None:
-    """A voice that was enrolled or identified leaves no recording behind."""
-    if file and Path(_UPLOADS.name) in Path(file).parents:
-        Path(file).unlink(missing_ok=True)
-
-
 # ---- the operating point --------------------------------------------------------------------------------------------
 
 
@@ -269,14 +268,15 @@ def _slider(service: Service) -> gr.Slider | None:
     if service.thresholds is None or not service.thresholds.quantiles:
         return None
     scores = service.thresholds.quantiles
-    low, high = scores["non_target"][0], scores["target"][-1]
+    low = min(scores["non_target"][0], scores["target"][0])
+    high = max(scores["non_target"][-1], scores["target"][-1])
     start = service.threshold("eer")
     return gr.Slider(low, high, value=start, step=0.01, label=I18N("threshold"), elem_id="threshold", render=False)
 
 
 def _operating_tab(service: Service, tab: gr.Tab, slider: gr.Slider | None) -> None:
     if slider is None:
-        gr.Markdown(SAID["en"]["no_distribution"])
+        gr.Markdown(I18N("no_distribution"))
         return
     gr.Markdown(I18N("operating_lead"))
     slider.render()
@@ -307,8 +307,26 @@ def _language(request: gr.Request | None) -> str:
     return language_of(request.headers.get("accept-language")) if request is not None else "en"
 
 
+def forget_old_recordings(folder: Path, seconds: float) -> None:
+    """Remove every file below `folder` that is older, also what an upload that broke off has left."""
+    for file in folder.rglob("*"):
+        try:
+            if file.is_file() and time.time() - file.stat().st_mtime > seconds:
+                file.unlink()
+        except OSError:  # another one was faster
+            continue
+
+
+def _keep_forgetting() -> None:
+    while True:
+        time.sleep(30)
+        forget_old_recordings(Path(_UPLOADS.name), 60 * MOST_MINUTES)
+
+
 def main() -> None:
     """Open the model, write the samples, serve."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # an exit that removes the recordings
+    threading.Thread(target=_keep_forgetting, daemon=True).start()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))  # two visitors at a time
     service = open_service()
     with tempfile.TemporaryDirectory() as folder:
@@ -318,7 +336,7 @@ def main() -> None:
             theme=THEME,
             css_paths=HERE / "style.css",
             i18n=I18N,
-            max_file_size="10mb",
+            max_file_size=MOST_BYTES,
             ssr_mode=False,
             show_error=True,
             allowed_paths=[folder],

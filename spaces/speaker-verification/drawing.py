@@ -22,8 +22,8 @@ def distributions(
     """Both score distributions as areas, the threshold and the score as lines. quantiles: as in `thresholds.json`."""
     values = [np.asarray(quantiles[kind]) for kind in ("non_target", "target")]
     marks = [one for one in (threshold, score) if one is not None]
-    low = min(float(values[0][0]), *marks, -0.2) - 0.05
-    high = max(float(values[1][-1]), *marks, 0.8) + 0.05
+    low = min(*(float(one[0]) for one in values), *marks, -0.2) - 0.05
+    high = max(*(float(one[-1]) for one in values), *marks, 0.8) + 0.05
     height, base = 208, 168
 
     def across(value: float) -> float:

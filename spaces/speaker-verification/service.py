@@ -2,7 +2,6 @@
 
 import os
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +10,13 @@ from numpy.typing import NDArray
 from words import SAID, translate
 
 from modeling_oskdft import SpeakerVerifier
-from modeling_oskdft.audio import SAMPLING_RATE, Waveform, load_audio
+from modeling_oskdft.audio import SAMPLING_RATE, Waveform, count_samples, load_audio
 from modeling_oskdft.verification import OPERATING_POINTS, look_at, speech_seconds
 
 Embedding = NDArray[np.float32]
 LEAST_SECONDS, MOST_SECONDS = 0.1, 60.0
+MOST_BYTES = 12 * 2**20  # 60 s of 48 kHz stereo with 16 bits
+LOUDEST = 1e3  # of samples that are sound at all; floating-point files can hold anything
 MOST_VOICES, LONGEST_NAME = 20, 40
 DEFAULT_MODEL = "quickstart/student"
 
@@ -71,17 +72,23 @@ class Service:
             return slider
         return self.thresholds.values.get(point) if self.thresholds else None
 
-    def compare(self, first: str | None, second: str | None, threshold: float | None, language: str) -> Answer:
-        """Two files to an answer. Raises `Refusal`."""
+    def compare(
+        self, first: str | None, second: str | None, point: str, slider: float | None, language: str
+    ) -> Answer:
+        """Two files to an answer, decided at the operating point. Raises `Refusal`."""
         said = SAID[language]
         waveforms = (
             self.listen(first, f"{said['recording']} 1", language),
             self.listen(second, f"{said['recording']} 2", language),
         )
         found = [one for number, each in enumerate(waveforms) for one in look_at(each, f"Recording {number + 1}")]
+        threshold = self.threshold(point, slider)
+        if threshold is None:
+            found.append(f"The model has no threshold at {point}: the score is all that can be said.")
         verdicts = [self._verdict(self.student, said["student"], waveforms, threshold, language)]
         if self.teacher is not None:
-            own = self.teacher.thresholds.values.get("eer") if self.teacher.thresholds else None
+            # Its scores have a scale of their own: the student's slider says nothing about them.
+            own = self.teacher.thresholds.values.get(point) if self.teacher.thresholds else None
             verdicts.append(self._verdict(self.teacher, said["teacher"], waveforms, own, language))
         return Answer(tuple(verdicts), waveforms, tuple(translate(one, language) for one in found))
 
@@ -97,14 +104,22 @@ class Service:
         if not file:
             raise Refusal(said["missing"].format(label))
         try:
-            waveform = load_audio(Path(file).read_bytes())
+            size = Path(file).stat().st_size
+            if size > MOST_BYTES:
+                raise Refusal(said["too_large"].format(label, size / 2**20, MOST_BYTES / 2**20))
+            content = Path(file).read_bytes()
+            seconds = count_samples(content) / SAMPLING_RATE  # by its header: a small file can hold hours of silence
+            if seconds < LEAST_SECONDS:
+                raise Refusal(said["too_short"].format(label, seconds))
+            if seconds > MOST_SECONDS:
+                raise Refusal(said["too_long"].format(label, seconds, MOST_SECONDS))
+            waveform = load_audio(content)
+        except FileNotFoundError:
+            raise Refusal(said["gone"].format(label)) from None
         except (ValueError, OSError):
             raise Refusal(said["unreadable"].format(label)) from None
-        seconds = len(waveform) / SAMPLING_RATE
-        if seconds < LEAST_SECONDS:
-            raise Refusal(said["too_short"].format(label, seconds))
-        if seconds > MOST_SECONDS:
-            raise Refusal(said["too_long"].format(label, seconds, MOST_SECONDS))
+        if not np.abs(waveform).max() <= LOUDEST:
+            raise Refusal(said["unreadable"].format(label))
         if speech_seconds(waveform) == 0:
             raise Refusal(translate(f"{label} is silent: give a recording with speech in it.", language))
         return waveform
@@ -127,9 +142,7 @@ class Service:
         verifier: SpeakerVerifier, waveforms: tuple[Waveform, ...] | list[Waveform], language: str
     ) -> NDArray[np.float32]:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # they are shown as part of the answer
-                return verifier.embed_many([(one, SAMPLING_RATE) for one in waveforms])
+            return verifier.embed_waveforms(waveforms)  # what is wrong with them is part of the answer already
         except ValueError as error:  # too short for one frame
             raise Refusal(translate(str(error), language)) from None
 
@@ -165,8 +178,12 @@ class Service:
             text = page.read_text(encoding="utf-8") if page.is_file() else f"# {folder.name}"
         else:
             from huggingface_hub import ModelCard
+            from huggingface_hub.errors import EntryNotFoundError
 
-            text = ModelCard.load(self.name).text
+            try:
+                text = ModelCard.load(self.name).text
+            except EntryNotFoundError:
+                text = f"# {self.name}"
         return text.split("\n---\n", 1)[-1] if text.startswith("---\n") else text
 
 
@@ -175,7 +192,7 @@ def open_service() -> Service:
     model = os.environ.get("OSKDFT_MODEL")
     if not model:
         model = DEFAULT_MODEL
-        if not Path(model, "model.safetensors").is_file():
+        if not Path(model, "README.md").is_file():  # the last that the quickstart writes there
             from modeling_oskdft.quickstart import run
 
             print("No OSKDFT_MODEL is set: making the quickstart's small model, in about four minutes.", flush=True)

@@ -45,3 +45,13 @@ def test_round_trip_and_damage(tmp_path):
         (tmp_path / "bad.json").write_text(content)
         with pytest.raises(ValueError, match="does not hold thresholds"):
             Thresholds.load(tmp_path / "bad.json")
+
+
+def test_rates_of_equal_scores():
+    """Half of the strangers score 0.5 exactly: a threshold there accepts them, one above does not."""
+    thresholds = Thresholds(
+        {"eer": 0.5}, 100, 50, 10, "made up", "f", {"non_target": [0.0, 0.5, 0.5], "target": [1.0] * 3}
+    )
+    assert thresholds.false_accept_rate(0.5) == pytest.approx(0.5) and thresholds.false_accept_rate(0.6) == 0.0
+    assert thresholds.false_accept_rate(-1) == 1.0 and thresholds.false_accept_rate(0.25) == pytest.approx(0.75)
+    assert thresholds.false_reject_rate(1.0) == 0.0 and thresholds.false_reject_rate(1.1) == 1.0

@@ -7,7 +7,7 @@ from huggingface_hub import ModelCard
 
 from modeling_oskdft.cli import main
 from modeling_oskdft.evaluation.calibration import measure_thresholds
-from modeling_oskdft.hub.model_card import Statements, gather, record, render, render_record, write_card
+from modeling_oskdft.hub.model_card import Statements, gather, record, render, render_record, stated, write_card
 from modeling_oskdft.hub.publishing import check_model
 from tests.tiny import tiny_verifier
 
@@ -36,7 +36,8 @@ def folder(tmp_path, feature_extractor):
 
 
 def test_a_measured_model(folder):
-    (folder / "results.json").write_text(json.dumps(RESULTS))
+    own = {"fingerprint": tiny_verifier().fingerprint()}
+    (folder / "results.json").write_text(json.dumps(RESULTS | own))
     scores, labels = torch.randn(4000).numpy(), [0, 1] * 2000
     measure_thresholds(scores, labels, 40, "40 speakers set aside", tiny_verifier().fingerprint()).save(folder)
     said = Statements("cc-by-4.0", "Apache-2.0", "its own", "A note.")
@@ -82,6 +83,23 @@ def test_what_was_not_measured_is_said_not_to_be(folder):
     ):
         assert said in text, said
     assert "model-index" not in text and "nan" not in text.lower().split() and "None |" not in text
+
+
+def test_what_was_measured_of_other_weights_was_not_measured_of_these(folder):
+    (folder / "results.json").write_text(json.dumps(RESULTS | {"fingerprint": "0" * 64}))
+    measure_thresholds(torch.randn(4000).numpy(), [0, 1] * 2000, 40, "others", "0" * 64).save(folder)
+    text = write_card(folder).read_text()
+    assert "5.12" not in text and "were not measured on a test list" in text
+    assert "Not measured: the model gives a score and does not decide." in text
+
+
+def test_what_was_stated_is_kept_with_the_page(folder):
+    said = Statements("mit", notes="Not --> the end -- of it.")
+    text = write_card(folder, "org/name", said).read_text()
+    assert stated(folder) == ("org/name", said)
+    assert text.rstrip().endswith("-->") and "--" not in text.rstrip().rsplit("<!--", 1)[1][:-3]
+    (folder / "README.md").write_text("by hand")
+    assert stated(folder) is None
 
 
 def test_a_page_written_by_hand_is_not_lost(folder):

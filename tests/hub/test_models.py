@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from modeling_oskdft.evaluation.calibration import Thresholds
+from modeling_oskdft.hub.model_card import Statements, write_card
 from modeling_oskdft.hub.publishing import TRAVELLING
 from tests.bare import bare_site
 from tests.tiny import tiny_teacher, tiny_verifier, waves
@@ -115,6 +116,27 @@ def test_a_private_repository_wants_a_token(hub, oskdft, folder, voices):
     assert refused.returncode == 2 and "log in with `hf auth login`" in refused.stderr
 
 
+def test_a_card_names_where_it_is(hub, oskdft, folder):
+    write_card(folder, statements=Statements("mit", notes="Mine."))
+    assert 'from_pretrained("student")' in (folder / "README.md").read_text()
+    assert oskdft("push", folder, "org/student").returncode == 0
+    page = hub.files("org/student")["README.md"].decode()
+    assert 'from_pretrained("org/student")' in page and 'from_pretrained("student")' not in page
+    assert "license: mit" in page and "Mine." in page
+
+
+def test_a_page_by_hand_goes_along_and_a_template_does_not(hub, at_hub, folder):
+    push = "import sys, transformers, modeling_oskdft\nmodel = transformers.AutoModel.from_pretrained(sys.argv[1])\n"
+    push += "model.push_to_hub(sys.argv[2])\n"
+    (folder / "README.md").unlink(missing_ok=True)
+    assert at_hub("-c", push, folder, "org/bare").returncode == 0
+    page = hub.files("org/bare")["README.md"].decode()
+    assert "Nothing else is stated" in page and "More Information Needed" not in page
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n\nMy own words.\n")
+    assert at_hub("-c", push, folder, "org/mine").returncode == 0
+    assert "My own words." in hub.files("org/mine")["README.md"].decode()
+
+
 def test_an_interrupted_upload_is_gone_on_with(hub, oskdft, folder):
     hub.refuse_uploads_after = 0
     first = oskdft("push", folder, "org/student")
@@ -154,16 +176,35 @@ def test_the_trainer_pushes_and_the_card_tells_what_was_measured(tmp_path, hub, 
     thresholds, card = json.loads(files["thresholds.json"]), files["README.md"].decode()
     assert thresholds["fingerprint"] in card and 'from_pretrained("org/trained")' in card
     assert "license: cc-by-4.0" in card and "2 steps" in card and str(tmp_path) not in card
+    assert f"Data: {voices.name}, " in card
     assert not [name for name, content in files.items() if str(tmp_path).encode() in content]
 
 
+def test_a_hub_that_is_away_costs_neither_run_nor_checkpoint(tmp_path, hub, at_hub, voices, feature_extractor):
+    tiny_teacher("hubert", True, "group").save_pretrained(tmp_path / "teacher")
+    feature_extractor.save_pretrained(tmp_path / "teacher")
+    hub.refuse_uploads_after = 0
+    words = [*TRAIN, "--teacher", tmp_path / "teacher", "--train_data", voices, "--output_dir", tmp_path / "run"]
+    done = at_hub(*words)
+    assert done.returncode == 2 and "run the same command again" in done.stderr, "the last push is the run's business"
+    assert "Step 2 did not reach the Hub" in done.stderr
+    assert (tmp_path / "run/checkpoint-2/model.safetensors").is_file() and (tmp_path / "run/README.md").is_file()
+
+
 def test_the_folder_of_a_space(tmp_path, hub, oskdft):
-    for name in ("app.py", "requirements.txt", "visitor.npz"):
+    (tmp_path / "quickstart").mkdir()
+    for name in ("app.py", "requirements.txt", "visitor.npz", "secrets.json", "quickstart/mine.py"):
         (tmp_path / name).touch()
     front = "title: T\nemoji: 🎙\ncolorFrom: blue\ncolorTo: gray\nsdk: gradio\n"
     (tmp_path / "README.md").write_text(f"---\n{front}---\n")
     done = oskdft("push", tmp_path, "org/space")
     assert done.returncode == 0, done.stderr
-    assert set(hub.files("org/space", "space")) == {".gitattributes", "app.py", "requirements.txt", "README.md"}
+    sent = set(hub.files("org/space", "space"))
+    own = {name for name in sent if not name.startswith("modeling_oskdft/")}
+    assert own == {".gitattributes", "app.py", "requirements.txt", "README.md"}
+    assert sent - own >= {"modeling_oskdft/__init__.py", "modeling_oskdft/hub/card_template.md"}
+    assert not [name for name in sent if "__pycache__" in name]
+    assert oskdft("push", tmp_path, "org/space", "--revision", "try").returncode == 0
+    assert set(hub.repositories["space", "org/space"].branches) == {"main", "try"}
     (tmp_path / "README.md").write_text("---\ntitle: T\n---\n")
     assert oskdft("push", tmp_path, "org/space").returncode == 2, "the Hub refuses such a page"
