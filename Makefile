@@ -15,7 +15,7 @@ export MALLOC_MMAP_MAX_ ?= 0
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-quickstart: $(VENV)/.ready  ## voices, a teacher, its student and a table, in about five minutes
+quickstart: $(VENV)/.ready  ## voices, a teacher, its student and a table, in a few minutes
 	$(RUN)/oskdft quickstart
 
 test: $(VENV)/.ready lint browser  ## style, types and the whole test suite

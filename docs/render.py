@@ -21,6 +21,7 @@ def render(text: str) -> str:
         "small_speech": small_speech,
         "benchmarks": benchmarks,
         "training": training,
+        "compression": compression,
         "estimates": estimates,
         "augmentation": augmentation,
     }
@@ -90,7 +91,11 @@ def benchmarks() -> str:
     rows = [
         f"| {one['name']} | {label} | {number(ratio)} |" for one in results for label, ratio in one["ratios"].items()
     ]
-    return "\n".join(["| benchmark | ratio | measured |", "| --- | --- | ---: |", *rows, "", foot(results[0])])
+    machines: dict[str, list[str]] = {}
+    for one in results:
+        machines.setdefault(foot(one), []).append(one["name"])
+    feet = [f"{', '.join(names)}: {place}" for place, names in machines.items()]
+    return "\n".join(["| benchmark | ratio | measured |", "| --- | --- | ---: |", *rows, "", *feet])
 
 
 def training() -> str:
@@ -98,6 +103,12 @@ def training() -> str:
     result = stored("training")
     columns = ("system", "step", "crops", "steps/s", "peak memory, GB", "times plain", "bound by multiply-adds")
     return "\n".join([*grid(result["rows"], columns), "", foot(result)])
+
+
+def compression() -> str:
+    """Size and time of students beside their teachers."""
+    result = stored("compression")
+    return "\n".join([*grid(result["rows"], tuple(result["rows"][0])), "", result["note"], "", foot(result)])
 
 
 def augmentation() -> str:

@@ -195,6 +195,6 @@ def open_service() -> Service:
         if not Path(model, "README.md").is_file():  # the last that the quickstart writes there
             from modeling_oskdft.quickstart import run
 
-            print("No OSKDFT_MODEL is set: making the quickstart's small model, in about four minutes.", flush=True)
+            print("No OSKDFT_MODEL is set: making the quickstart's small model, in a few minutes.", flush=True)
             run(Path(model).parent)
     return Service(model, os.environ.get("OSKDFT_TEACHER"))

@@ -70,6 +70,28 @@ def test_an_interrupted_upload_goes_on(tmp_path, hub, oskdft, voices):
     assert hub.files("org/voices", "dataset")[f"data/{shard.name}"] == shard.read_bytes()
 
 
+SHARDS = """
+import sys
+from modeling_oskdft.data.manifest import load_manifest
+from modeling_oskdft.hub.publishing import push_dataset
+push_dataset(load_manifest(sys.argv[1]), "org/voices", sys.argv[2], shard_seconds=30)
+"""
+
+
+def test_what_has_arrived_is_not_sent_again(tmp_path, hub, at_hub, voices):
+    hub.refuse_uploads_after = 1
+    assert at_hub("-c", SHARDS, voices, tmp_path / "shards").returncode == 1
+    shards = sorted((tmp_path / "shards" / "data").iterdir())
+    assert len(shards) > 2 and len(hub.objects) == 1
+    hub.refuse_uploads_after = None
+    hub.requests.clear()
+    done = at_hub("-c", SHARDS, voices, tmp_path / "shards")
+    assert done.returncode == 0, done.stderr
+    assert sum(method == "PUT" for method, _ in hub.requests) == len(shards) - 1
+    files = hub.files("org/voices", "dataset")
+    assert all(files[f"data/{shard.name}"] == shard.read_bytes() for shard in shards)
+
+
 def test_a_page_written_by_hand_is_kept_and_stale_shards_go(tmp_path, hub, oskdft, voices):
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards/README.md").write_text("licence: mine")

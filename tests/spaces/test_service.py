@@ -137,3 +137,30 @@ def test_the_pictures_hold_every_score(parts):
 def test_thresholds_of_the_fixture_are_of_its_model(space_model):
     found = Thresholds.load(space_model / "thresholds.json")
     assert SpeakerVerifier.from_pretrained(space_model).thresholds == found
+
+
+def test_which_model_is_opened(parts, space_model, tmp_path, monkeypatch, capsys):
+    module, made = parts["service"], []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OSKDFT_MODEL", raising=False)
+    monkeypatch.setattr(
+        "modeling_oskdft.quickstart.run", lambda root: made.append(shutil.copytree(space_model, root / "student"))
+    )
+    for _ in range(2):  # made at the first start, found at the second
+        opened = module.open_service()
+        assert opened.name == "quickstart/student" and opened.card().strip().startswith("# A tiny verifier")
+    assert len(made) == 1 and "making the quickstart's small model" in capsys.readouterr().out
+    monkeypatch.setenv("OSKDFT_MODEL", str(space_model))
+    assert module.open_service().name == str(space_model)
+
+
+def test_a_repository_without_a_page(service, monkeypatch):
+    from huggingface_hub import ModelCard
+    from huggingface_hub.errors import EntryNotFoundError
+
+    def missing(name):
+        raise EntryNotFoundError("no README.md")
+
+    monkeypatch.setattr(ModelCard, "load", missing)
+    service.name = "org/student"
+    assert service.card() == "# org/student"
