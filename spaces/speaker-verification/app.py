@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 # Before Gradio reads it: what visitors send lies in memory where the system has a folder there.
-_UPLOADS = tempfile.TemporaryDirectory(prefix="oskdft-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+_UPLOADS = tempfile.TemporaryDirectory(prefix=f"oskdft-{os.getpid()}-", dir=_MEMORY)
 os.environ["GRADIO_TEMP_DIR"] = _UPLOADS.name
 MOST_MINUTES = 10  # that a recording stays there
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")

@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -71,16 +72,16 @@ def space(space_model, tmp_path_factory):
         _wait_for(address, process, log)
         yield address
     finally:
-        kept = _folder_of(process)
+        kept = _folders_of(process)
         process.terminate()
         process.wait(20)
-    assert kept is None or not kept.exists(), "recordings stay behind"
+    assert kept and not _folders_of(process), "recordings stay behind"
 
 
-def _folder_of(process: subprocess.Popen) -> Path | None:
-    """Where a running page keeps what visitors send; on Linux."""
-    places = [place for root in ("/dev/shm", "/tmp") for place in Path(root).glob("oskdft-*") if place.is_dir()]
-    return max(places, key=lambda place: place.stat().st_mtime, default=None) if process.poll() is None else None
+def _folders_of(process: subprocess.Popen) -> list[Path]:
+    """Where the page keeps what visitors send."""
+    roots = {Path("/dev/shm"), Path(tempfile.gettempdir())}
+    return [place for root in roots for place in root.glob(f"oskdft-{process.pid}-*")]
 
 
 def _wait_for(address: str, process: subprocess.Popen, log: Path) -> None:

@@ -22,8 +22,6 @@ def short(tmp_path, files):
     soundfile.write(tmp_path / "short.wav", samples[:1600], rate)
     soundfile.write(tmp_path / "tiny.wav", samples[:100], rate)
     soundfile.write(tmp_path / "silent.wav", np.zeros(16000), rate)
-    soundfile.write(tmp_path / "long.wav", np.tile(samples, 30), rate)
-    (tmp_path / "garbage.wav").write_bytes(b"RIFF, they said")
     return tmp_path
 
 
@@ -81,20 +79,12 @@ def test_a_microphone(visit):
     assert "Same speaker" in visitor.ask("compare", "answer")
 
 
-@pytest.mark.parametrize(
-    "name, english, japanese",
-    [
-        ("tiny.wav", "Recording 2 lasts 0.01 s: give one with a second of speech or more.", "短すぎます"),
-        ("silent.wav", "Recording 2 is silent: give a recording with speech in it.", "録音 2は無音です"),
-        ("long.wav", "at most 60 s are taken here", "60 秒以内"),
-        ("garbage.wav", "Recording 2 cannot be read as audio: give wav, flac, ogg or mp3.", "読み込めません"),
-    ],
-)
-def test_recordings_that_cannot_be_compared(visit, files, short, name, english, japanese):
-    for locale, sentence in (("en-GB", english), ("ja-JP", japanese)):
+def test_a_recording_that_cannot_be_compared(visit, files, short):
+    sentences = {"en-GB": "Recording 2 lasts 0.01 s: give one with a second of speech or more.", "ja-JP": "短すぎます"}
+    for locale, sentence in sentences.items():
         visitor = visit(locale=locale)
         visitor.give("first", files[0])
-        visitor.page.locator("#second input[type=file]").set_input_files(str(short / name))
+        visitor.page.locator("#second input[type=file]").set_input_files(str(short / "tiny.wav"))
         visitor.page.wait_for_timeout(1000)
         assert sentence in visitor.ask("compare", "answer")
         assert visitor.page.locator("#answer [role=alert]").count() == 1

@@ -72,7 +72,7 @@ def random_trials(generator, size):
 @both
 def test_random_trials_get_the_number_of_the_package(measure, name):
     generator = np.random.default_rng(7)
-    for _ in range(300):
+    for _ in range(100):
         scores, labels = random_trials(generator, generator.integers(2, 60))
         words = {}
         if name == "min_dcf":

@@ -85,6 +85,11 @@ def test_what_is_no_recording(service, tmp_path):
     assert "cannot be read as audio" in refused(service, tmp_path / "wild.wav")
     soundfile.write(tmp_path / "nan.wav", np.full(16000, np.nan), 16000, subtype="DOUBLE")
     assert "cannot be read as audio" in refused(service, tmp_path / "nan.wav")
+    (tmp_path / "garbage.wav").write_bytes(b"RIFF, they said")
+    assert "読み込めません" in refused(service, tmp_path / "garbage.wav", "ja")
+    soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
+    assert "is silent: give a recording with speech in it" in refused(service, tmp_path / "silent.wav")
+    assert "録音 1は無音です" in refused(service, tmp_path / "silent.wav", "ja")
     assert "is missing: record or upload it first" in refused(service, "")
 
 
