@@ -68,7 +68,7 @@ def test_a_student_is_compared_with_its_teacher(monkeypatch):
     assert student["float32, MB"] == 2 * student["float16, MB"] == 4 * student["verifier parameters"] / 1e6
     expected = 100 * (student["encoder parameters"] / teacher["encoder parameters"] - 1)
     assert ratios[f"{compression.PAPER}: encoder parameters, change in % (paper -76.2 %)"] == pytest.approx(expected)
-    assert f"{expected:.1f} % smaller" in compression.explain([teacher, student])
+    assert f"size changes by {expected:.1f} %" in compression.explain([teacher, student])
 
 
 class _Here:
