@@ -97,13 +97,13 @@ def _wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def chromium(voices):
+def chromium(voices, tmp_path_factory):
     """A browser whose microphone hears a made-up voice; its tests skip where there is none."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         pytest.skip("no Chromium was found: install it (Debian: apt-get install chromium)")
-    heard = voices / "microphone.wav"
+    heard = tmp_path_factory.mktemp("microphone") / "voice.wav"
     samples, rate = soundfile.read(sorted(voices.rglob("*.flac"))[0])
     soundfile.write(heard, np.tile(samples, 4), rate, subtype="PCM_16")
     with playwright.sync_playwright() as driver:
