@@ -7,7 +7,7 @@ corpora beside them, heard by neither. The epoch is chosen on other training spe
     python examples/adapt_to_site.py
 
 Writes docs/results/adapt_to_site.json and the page rendered from it. Wants the folder of real speech and the small
-teacher beside the project; about 25 minutes on two CPU cores.
+teacher beside the project.
 """
 
 import subprocess

@@ -4,12 +4,17 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from transformers.utils import cached_file
+
+if TYPE_CHECKING:  # a mixin: what it is mixed into is such a model
+    from transformers import PreTrainedModel as Mixin
+else:
+    Mixin = object
 
 FEATURE_EXTRACTOR_NAME = "preprocessor_config.json"
 OPENING = ("revision", "token", "cache_dir", "subfolder", "local_files_only")
@@ -50,21 +55,17 @@ def _write_whole(path: str, content: str) -> None:
     os.replace(partial, path)
 
 
-class Companions:
+class Companions(Mixin):
     """Mixed into `OSKDFTForXVector`: what it was opened with goes where it is saved or pushed to.
 
     The feature extractor always does; thresholds and card only while the weights are those that they speak of, so a
     verifier that was trained on loses both.
     """
 
-    # What the model brings.
-    name_or_path: str
-    state_dict: Callable[[], dict[str, Tensor]]
-
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  (as transformers)
         """As in transformers; remembers at which revision, to find the companions of that one."""
-        opened = super().from_pretrained(*args, **kwargs)  # type: ignore[misc]
+        opened = super().from_pretrained(*args, **kwargs)
         model = opened[0] if isinstance(opened, tuple) else opened
         model._opened_with = {name: kwargs[name] for name in OPENING if kwargs.get(name) is not None}
         # A folder stays that folder, wherever the process goes, and is never taken for a name on the Hub.
@@ -78,7 +79,7 @@ class Companions:
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:  # noqa: ANN401  (path-like)
         """As in transformers, with the code files, the feature extractor, the thresholds and the card."""
-        super().save_pretrained(save_directory, **kwargs)  # type: ignore[misc]
+        super().save_pretrained(save_directory, **kwargs)
         if kwargs.get("is_main_process", True):
             self._write_companions(save_directory)
 
@@ -92,9 +93,9 @@ class Companions:
                 f"This verifier came without a feature extractor, so '{repo_id}' could not be used: save both into "
                 "one folder, and push that (`oskdft push DIR org/name`)."
             )
-        return super().push_to_hub(repo_id, **kwargs)  # type: ignore[misc]
+        return super().push_to_hub(repo_id, **kwargs)
 
-    def _upload_modified_files(self, working_dir: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def _upload_modified_files(self, working_dir: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  (as transformers)
         # transformers has put a template of its own in the card's place.
         card = os.path.join(working_dir, CARD_NAME)
         if os.path.isfile(card):
@@ -103,7 +104,7 @@ class Companions:
             if is_placeholder:
                 _write_whole(card, PLAIN_CARD.format(name=os.path.basename(working_dir)))
         self._write_companions(working_dir)
-        return super()._upload_modified_files(working_dir, *args, **kwargs)  # type: ignore[misc]
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
 
     def _write_companions(self, folder: Any) -> None:  # noqa: ANN401  (path-like)
         for name, content in self._companions():

@@ -4,8 +4,8 @@
     python examples/downstream/nearest_speakers.py find who.flac --model org/student --index speakers.npz
 
 SPEAKERS has one folder a speaker, with recordings at any depth in it; a speaker is the mean of their embeddings. The
-search is an exact inner product with every speaker. Up to about a million speakers that is enough, one product of a
-matrix and a vector; beyond, give the centroids to an approximate index.
+search is an exact inner product with every speaker, one product of a matrix and a vector; where that becomes slow,
+give the centroids to an approximate index.
 """
 
 import argparse

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import AgglomerativeClustering  # type: ignore[import-untyped]
+from sklearn.cluster import AgglomerativeClustering
 
 from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.audio import SAMPLING_RATE, Waveform, load_audio

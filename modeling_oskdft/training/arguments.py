@@ -30,7 +30,7 @@ def _with_lists(annotation: Any) -> Any:  # noqa: ANN401  (a type)
     """The same type with lists for tuples, which the argument parser does not know."""
     inner = typing.get_args(annotation)
     if typing.get_origin(annotation) is tuple:
-        return list[inner[0]]  # type: ignore[valid-type]
+        return list[inner[0]]  # type: ignore[valid-type]  # known at run time only
     if isinstance(annotation, types.UnionType) and typing.get_origin(inner[0]) is tuple:
         return _with_lists(inner[0]) | None
     return annotation

@@ -358,7 +358,7 @@ class OSKDFTTrainer(Trainer):
         private = self.args.hub_private_repo if private is None else private
         self.hub_model_id = create_repository(name, private=private, token=token or self.args.hub_token).repo_id
 
-    def create_model_card(self, **_: Any) -> None:  # noqa: ANN401  (transformers' own)
+    def create_model_card(self, **_: Any) -> None:
         """The card of the published student, from what the run has measured; a page written by hand stays."""
         if self.is_world_process_zero() and not written_by_hand(self.args.output_dir):
             write_card(self.args.output_dir, self.hub_model_id, self._statements())
@@ -370,7 +370,7 @@ class OSKDFTTrainer(Trainer):
         token: str | None = None,
         revision: str | None = None,
         private: bool | None = None,
-        **_: Any,  # noqa: ANN401  (transformers' own)
+        **_: Any,
     ) -> Any:  # noqa: ANN401  (an address, or a future of one)
         """Send the published student with its thresholds and its card, and nothing else of the run.
 

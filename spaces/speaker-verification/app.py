@@ -18,18 +18,18 @@ os.environ["GRADIO_TEMP_DIR"] = _UPLOADS.name
 MOST_MINUTES = 10  # that a recording stays there
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-import gradio as gr  # noqa: E402
-import torch  # noqa: E402
+import gradio as gr
+import torch
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from drawing import distributions, recording  # noqa: E402
-from samples import PAIRS, write_samples  # noqa: E402
-from service import MOST_BYTES, Answer, Refusal, Service, open_service  # noqa: E402
-from words import LABELS, SAID, language_of  # noqa: E402
+from drawing import distributions, recording
+from samples import PAIRS, write_samples
+from service import MOST_BYTES, Answer, Refusal, Service, open_service
+from words import LABELS, SAID, language_of
 
-from modeling_oskdft.verification import OPERATING_POINTS  # noqa: E402
+from modeling_oskdft.verification import OPERATING_POINTS
 
 I18N = gr.I18n(**LABELS)
 THEME = gr.themes.Soft(
