@@ -34,7 +34,7 @@ def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
         model = _student(Path(folder) / "model")
         voices = write_voices(Path(folder) / "voices", speakers=2, sessions=1, utterances=2, seed=0)
         files = sorted(voices.rglob("*.flac"))[:2]
-        with _page(model) as address:
+        with page(model) as (address, _):
             _press(address, files, 1)  # the first answer warms the model up
             rows = [_press(address, files, visitors) for visitors in (1, VISITORS)]
     last = rows[-1]
@@ -52,32 +52,41 @@ def _student(folder: Path) -> Path:
 
 
 @contextmanager
-def _page(model: Path) -> Iterator[str]:
+def page(model: Path, **variables: str) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """The page of a verifier, on a free port of this machine: its address and its process, which ends with the block.
+
+    variables: more of the process's environment. Raises `RuntimeError` with what the page printed when it does not
+    start.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = {"OSKDFT_MODEL": str(model), "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1"}
-    with (model / "log.txt").open("w") as log:
-        page = subprocess.Popen([sys.executable, APP], env=os.environ | words, stdout=log, stderr=log)
-    try:
-        address = f"http://127.0.0.1:{port}"
-        _wait(address, page)
-        yield address
-    finally:
-        page.terminate()
-        page.wait()
+    words = {"OSKDFT_MODEL": str(model), "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1"} | variables
+    with tempfile.TemporaryDirectory() as place:
+        log = Path(place, "log.txt")
+        with log.open("w") as file:
+            process = subprocess.Popen(
+                [sys.executable, APP], env=os.environ | words, cwd=place, stdout=file, stderr=file
+            )
+        try:
+            address = f"http://127.0.0.1:{port}"
+            _wait(address, process, log)
+            yield address, process
+        finally:
+            process.terminate()
+            process.wait(20)
 
 
-def _wait(address: str, page: subprocess.Popen[bytes]) -> None:
+def _wait(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     for _ in range(240):
-        if page.poll() is not None:
+        if process.poll() is not None:
             break
         try:
             urllib.request.urlopen(address, timeout=5).close()
             return
         except OSError:
             time.sleep(0.5)
-    raise RuntimeError("The page did not start: try `make space`, which shows why.")
+    raise RuntimeError(f"The page did not start:\n{log.read_text(encoding='utf-8')}")
 
 
 def _press(address: str, files: list[Path], visitors: int) -> dict[str, Any]:

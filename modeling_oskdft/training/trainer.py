@@ -1,30 +1,16 @@
 """The Trainer: transformers' own, with the joint step, the three learning rates, and trials for selection."""
 
-import contextlib
-import hashlib
-import os
-import shutil
-import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
     ProgressCallback,
     SequenceFeatureExtractor,
-    Trainer,
 )
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_callback import TrainerState
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, get_last_checkpoint, rotate_checkpoints
 
 from ..data.crops import Augmentation, CropCollator, CropDataset, EpochSampler
 from ..data.manifest import Manifest
@@ -32,9 +18,6 @@ from ..evaluation.calibration import Thresholds, measure_thresholds
 from ..evaluation.extraction import extract_embeddings
 from ..evaluation.metrics import equal_error_rate, min_detection_cost
 from ..evaluation.scoring import Trials, score_trials
-from ..files import whole_folder
-from ..hub.model_card import Statements, write_card, written_by_hand
-from ..hub.publishing import create_repository, push_model
 from ..modeling_oskdft import OSKDFTForXVector, shortest_input
 from .arguments import ObjectiveArguments, OSKDFTTrainingArguments
 from .averaging import WeightAverage
@@ -42,14 +25,11 @@ from .building import build_objectives
 from .guards import NonFiniteGuard, SaveOnSigterm
 from .joint_model import JointModel, JointOutput, SpecMask, Teacher, same_front_end
 from .progress import LogLines, ProgressBarWithLogLines
+from .publication import PublishingTrainer
 from .schedules import KD_SCHEDULES, Clock, cosine, warmup_then_decay
 
-OBJECTIVES_NAME = "objectives.safetensors"
-EMA_NAME = "ema.safetensors"
-INCOMPLETE = ".incomplete"
 
-
-class OSKDFTTrainer(Trainer):
+class OSKDFTTrainer(PublishingTrainer):
     """Distils and fine-tunes a student in one run.
 
     student: as `init_student_from_teacher` gives it. args: see `OSKDFTTrainingArguments`. train: the training
@@ -147,16 +127,6 @@ class OSKDFTTrainer(Trainer):
         # Both losses are divided by the weight of the whole batch here: transformers must not divide again.
         self.model_accepts_loss_kwargs = True
 
-    @property
-    def student(self) -> OSKDFTForXVector:
-        """The student that the optimiser moves, out of any wrapper."""
-        return self.joint.student
-
-    @property
-    def published(self) -> OSKDFTForXVector:
-        """The student that is evaluated and published: the moving average where there is one."""
-        return self.student if self.average is None else self.average.student
-
     def train(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  (transformers' own)
         """As in transformers; after SIGTERM, `sigterm.received` is true and a checkpoint was saved."""
         try:
@@ -199,11 +169,6 @@ class OSKDFTTrainer(Trainer):
         labels = torch.cat([batch["labels"] for batch in batches])
         weights = self.joint.objectives.speaker.item_weights(labels)
         return torch.stack([torch.ones_like(weights).sum(), weights.sum()])
-
-    @property
-    def joint(self) -> JointModel:
-        """The joint model, out of any wrapper."""
-        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     def kd_weight(self) -> float:
         """The weight of the distillation loss in the step that comes next."""
@@ -347,223 +312,3 @@ class OSKDFTTrainer(Trainer):
         )
         trials = self.trials.among(embeddings)
         return score_trials(trials, embeddings), trials
-
-    # ---- the Hub --------------------------------------------------------------------------------------------------
-
-    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Make the repository now: what is wrong with name or token shows before the run, not after it."""
-        if not self.is_world_process_zero():
-            return
-        name = self.args.hub_model_id or Path(self.args.output_dir).absolute().name
-        private = self.args.hub_private_repo if private is None else private
-        self.hub_model_id = create_repository(name, private=private, token=token or self.args.hub_token).repo_id
-
-    def create_model_card(self, **_: Any) -> None:
-        """The card of the published student, from what the run has measured; a page written by hand stays."""
-        if self.is_world_process_zero() and not written_by_hand(self.args.output_dir):
-            write_card(self.args.output_dir, self.hub_model_id, self._statements())
-
-    def push_to_hub(
-        self,
-        commit_message: str | None = "End of training",
-        blocking: bool = True,
-        token: str | None = None,
-        revision: str | None = None,
-        private: bool | None = None,
-        **_: Any,
-    ) -> Any:  # noqa: ANN401  (an address, or a future of one)
-        """Send the published student with its thresholds and its card, and nothing else of the run.
-
-        To be called by every process. Returns the address, or with `blocking=False` a future of it.
-        """
-        self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        token = token or self.args.hub_token
-        if self.hub_model_id is None:
-            self.init_hf_repo(token, private)
-        self.save_model(_internal_call=True)
-        thresholds = self.measure_thresholds() if self.trials is not None else None
-        if not self.is_world_process_zero():
-            return None
-        if thresholds is not None:
-            thresholds.save(self.args.output_dir)
-        self.create_model_card()
-        words: dict[str, Any] = {"token": token, "message": commit_message or "End of training"}
-        words |= {"revision": revision or self.args.hub_revision}
-        if blocking:
-            return push_model(self.args.output_dir, self.hub_model_id, **words)
-        return HfApi().run_as_future(push_model, self.args.output_dir, self.hub_model_id, **words)
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """With `hub_strategy: every_save`, the student of every checkpoint, while its run goes on."""
-        if self.args.hub_strategy == HubStrategy.END or not self.is_world_process_zero():
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            self._save(folder)
-            write_card(folder, self.hub_model_id, self._statements())
-            message = f"Training in progress, step {self.state.global_step}"
-            try:
-                push_model(folder, self.hub_model_id, token=self.args.hub_token, message=message)
-            except OSError as error:  # a Hub that is away costs neither the checkpoint nor the run
-                warnings.warn(f"Step {self.state.global_step} did not reach the Hub: {error}", stacklevel=2)
-
-    def _statements(self) -> Statements:
-        args = self.args
-        return Statements(args.hub_license or "", args.hub_teacher_license or "", args.hub_data_license or "")
-
-    # ---- checkpoints ----------------------------------------------------------------------------------------------
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        folder = output_dir or self.args.output_dir
-        is_checkpoint = Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR)
-        with whole_folder(folder) as aside:
-            (self.student if is_checkpoint else self.published).save_pretrained(aside)
-            self.processing_class.save_pretrained(aside)
-            if is_checkpoint:
-                metadata = {"speakers": self._speakers_digest(), "order": self._order()}
-                _save_state(self.joint.objectives, aside / OBJECTIVES_NAME, **metadata)
-            if is_checkpoint and self.average is not None:
-                _save_state(self.average.student, aside / EMA_NAME)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        """Read through `from_pretrained`, because key names on disk depend on where a model was first loaded from."""
-        checkpoint = Path(resume_from_checkpoint)
-        order = self._stored(checkpoint, "order")
-        if order != self._order():
-            raise ValueError(
-                f"'{checkpoint}' was made with {order} and this run has {self._order()}: crops would be seen twice or "
-                "not at all; resume with as many."
-            )
-        student = OSKDFTForXVector.from_pretrained(checkpoint, dtype=torch.float32)
-        self.student.load_state_dict(student.state_dict())
-        try:
-            if self._stored(checkpoint, "speakers") != self._speakers_digest():
-                raise RuntimeError  # vectors of as many other people
-            self.joint.objectives.load_state_dict(load_file(checkpoint / OBJECTIVES_NAME))
-            if self.average is not None:
-                self.average.student.load_state_dict(load_file(checkpoint / EMA_NAME))
-        except (RuntimeError, FileNotFoundError):
-            raise ValueError(
-                f"The objectives in '{checkpoint}' are not those of this recipe: resume with the recipe and the data "
-                "that the run was started with."
-            ) from None
-
-        self._share_only_what_is_the_same()
-
-    def _share_only_what_is_the_same(self) -> None:
-        """Other weights were loaded: the student's convolutions may no longer be the teacher's."""
-        shared = None if self.teacher is None else self.teacher.front_end
-        if self.teacher is not None and shared is not None and not same_front_end(self.student, shared.front_end):
-            self.teacher.stop_sharing()
-
-    def start_from(self, run: str | Path) -> None:
-        """Begin with the weights of another run instead of the teacher's: of its best checkpoint, averaged if it is.
-
-        Its class vectors are taken as well where the speakers are the same, else they start anew. Raises
-        `FileNotFoundError` for a folder without a checkpoint, `ValueError` for a student of another shape.
-        """
-        checkpoint = best_checkpoint(run)
-        student = OSKDFTForXVector.from_pretrained(checkpoint, dtype=torch.float32)
-        if (checkpoint / EMA_NAME).is_file():
-            student.load_state_dict(load_file(checkpoint / EMA_NAME))
-        try:
-            self.student.load_state_dict(student.state_dict())
-        except RuntimeError:
-            raise ValueError(
-                f"The student in '{checkpoint}' has another shape than this recipe's: start from a run whose student "
-                "fields are the same."
-            ) from None
-        if self.average is not None:
-            self.average.student.load_state_dict(self.student.state_dict())
-        self._share_only_what_is_the_same()
-        stored = load_file(checkpoint / OBJECTIVES_NAME)
-        own = self.joint.objectives.speaker.state_dict(prefix="speaker.")
-        if self._stored(checkpoint, "speakers") == self._speakers_digest() and all(
-            name in stored and stored[name].shape == value.shape for name, value in own.items()
-        ):
-            self.joint.objectives.load_state_dict({name: stored[name] for name in own}, strict=False)
-        else:
-            warnings.warn(f"The class vectors start anew: '{checkpoint}' has other speakers.", stacklevel=2)
-
-    @staticmethod
-    def _stored(checkpoint: Path, what: str) -> str:
-        with safe_open(checkpoint / OBJECTIVES_NAME, "pt") as file:
-            return (file.metadata() or {}).get(what, "")
-
-    def _order(self) -> str:
-        """What the order of the crops depends on beside seed and epoch: with shards, who reads them."""
-        if self.train_dataset.manifest.row_groups() is None:
-            return "rows"
-        return f"{self.args.world_size} processes, {self.args.dataloader_num_workers} workers"
-
-    def _speakers_digest(self) -> str:
-        """Of the classes in their order: class vectors mean nothing to other speakers."""
-        classes = [f"{speed:g} {one}" for speed in self.train_dataset.speeds for one in self.train_dataset.speakers]
-        return hashlib.sha256("\n".join(classes).encode()).hexdigest()
-
-    def _load_best_model(self) -> None:
-        self._load_from_checkpoint(self.state.best_model_checkpoint)
-
-    def _get_output_dir(self, trial: Any) -> str:  # noqa: ANN401  (transformers' own)
-        folder = super()._get_output_dir(trial)
-        return os.path.join(folder, INCOMPLETE) if getattr(self, "_is_saving", False) else folder
-
-    @contextlib.contextmanager
-    def _saving_aside(self) -> Iterator[None]:
-        self._is_saving = True
-        try:
-            yield
-        finally:
-            self._is_saving = False
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:  # noqa: ANN401  (transformers' own)
-        """Write beside, then rename: a checkpoint under its own name is whole, however the run dies."""
-        with self._saving_aside():
-            staging = Path(self._get_output_dir(trial))
-            if self.args.should_save:
-                shutil.rmtree(staging, ignore_errors=True)
-            self.accelerator.wait_for_everyone()
-            try:
-                super()._save_checkpoint(model, trial)
-            except (OSError, RuntimeError, SafetensorError) as error:
-                shutil.rmtree(staging, ignore_errors=True)  # half a checkpoint would keep a full disk full
-                raise OSError(
-                    f"The checkpoint of step {self.state.global_step} could not be written to '{staging.parent}' "
-                    f"({str(error).splitlines()[0]}): make room; the last one is whole, go on with "
-                    "--resume_from_checkpoint last."
-                ) from error
-            self.accelerator.wait_for_everyone()  # every process has written its random state
-        run, name = staging.parent, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        if self.state.best_global_step:
-            self.state.best_model_checkpoint = str(run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}")
-        if self.args.should_save:
-            self.state.save_to_json(str(staging / name / "trainer_state.json"))
-            if (run / name).exists():  # of the same step, saved once more with what evaluation has found
-                os.replace(run / name, staging / "earlier")
-            os.replace(staging / name, run / name)
-            shutil.rmtree(staging)
-            rotate_checkpoints(
-                output_dir=str(run),
-                save_total_limit=self.args.save_total_limit,
-                best_model_checkpoint=self.state.best_model_checkpoint,
-            )
-        self.accelerator.wait_for_everyone()
-
-
-def _save_state(module: nn.Module, path: Path, **metadata: str) -> None:
-    save_file({name: value.contiguous() for name, value in module.state_dict().items()}, path, metadata or None)
-
-
-def best_checkpoint(run: str | Path) -> Path:
-    """The checkpoint that a run selected, or its last one; a checkpoint itself is its own.
-
-    Raises `FileNotFoundError` when there is none.
-    """
-    folder = Path(run)
-    if (folder / OBJECTIVES_NAME).is_file():
-        return folder
-    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    if last is None:
-        raise FileNotFoundError(f"There is no checkpoint in '{run}': give the output_dir of a run, or a checkpoint.")
-    best = TrainerState.load_from_json(str(Path(last, TRAINER_STATE_NAME))).best_model_checkpoint
-    chosen = folder / Path(best).name if best else Path(last)  # the run may have moved since
-    return chosen if chosen.is_dir() else Path(last)

@@ -1,13 +1,8 @@
 """A Space as its visitors find it: the page in a process of its own, and a browser."""
 
-import os
 import shutil
-import socket
 import subprocess
-import sys
 import tempfile
-import time
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from modeling_oskdft.benchmark.space import page
 from modeling_oskdft.evaluation.calibration import Thresholds, measure_thresholds
 from tests.tiny import tiny_verifier
 
@@ -54,27 +50,12 @@ def space_model(tmp_path_factory, feature_extractor) -> Path:
 
 
 @pytest.fixture(scope="session")
-def space(space_model, tmp_path_factory):
+def space(space_model):
     """The address of the running page; the student's teacher is itself."""
     pytest.importorskip("gradio", reason="gradio is not installed: pip install 'modeling-oskdft[space]'")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("space-log") / "log.txt"
-    words = {"OSKDFT_MODEL": space_model, "OSKDFT_TEACHER": space_model, "GRADIO_SERVER_PORT": port}
-    environment = os.environ | {name: str(value) for name, value in words.items()} | {"OMP_NUM_THREADS": "1"}
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, SPACE / "app.py"], env=environment, cwd=log.parent, stdout=file, stderr=file
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        _wait_for(address, process, log)
+    with page(space_model, OSKDFT_TEACHER=str(space_model), OMP_NUM_THREADS="1") as (address, process):
         yield address
-    finally:
         kept = _folders_of(process)
-        process.terminate()
-        process.wait(20)
     assert kept and not _folders_of(process), "recordings stay behind"
 
 
@@ -82,18 +63,6 @@ def _folders_of(process: subprocess.Popen) -> list[Path]:
     """Where the page keeps what visitors send."""
     roots = {Path("/dev/shm"), Path(tempfile.gettempdir())}
     return [place for root in roots for place in root.glob(f"oskdft-{process.pid}-*")]
-
-
-def _wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
-    for _ in range(240):
-        if process.poll() is not None:
-            break
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.5)
-    pytest.fail(f"The page did not start:\n{log.read_text()}")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, TrainerCallback
 
-from tests.training.test_trainer import StopAt, assert_same, make_trainer
+from tests.training.making import StopAt, assert_same, make_trainer
 
 
 def test_the_average_is_the_one_computed_by_hand(tmp_path, manifest, feature_extractor):

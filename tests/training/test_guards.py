@@ -11,8 +11,8 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
+from tests.training.making import make_trainer, parameters
 from tests.training.test_distributed import launcher, write_recipe
-from tests.training.test_trainer import make_trainer, parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 

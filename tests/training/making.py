@@ -1,0 +1,82 @@
+"""Tiny runs of the Trainer, for the tests of its parts."""
+
+import torch
+from transformers import TrainerCallback
+
+from modeling_oskdft import OSKDFTConfig, OSKDFTTrainer, OSKDFTTrainingArguments, init_student_from_teacher
+from modeling_oskdft.data.manifest import split_by_speaker
+from modeling_oskdft.evaluation.scoring import make_trials
+from modeling_oskdft.training.arguments import ObjectiveArguments
+from tests.tiny import tiny_teacher
+
+
+def hiss(waveform, generator):
+    """An augmentation that draws: resuming must draw the same."""
+    return waveform + 0.01 * generator.normal(size=len(waveform)).astype("float32")
+
+
+def make_trainer(
+    folder,
+    manifest,
+    feature_extractor,
+    objectives=None,
+    validate=True,
+    callbacks=None,
+    augmentation=hiss,
+    speeds=(),
+    spec_mask=None,
+    **arguments,
+):
+    torch.manual_seed(0)
+    teacher = tiny_teacher("hubert", True, "group", hidden_dropout=0.1, attention_dropout=0.1)
+    config = OSKDFTConfig.from_teacher(teacher.config, [0, 1], adapter_size=8, head_type="statistics_pooling")
+    train, validation = split_by_speaker(manifest, 0.3, 0)
+    training = OSKDFTTrainingArguments(
+        output_dir=str(folder),
+        **{
+            "num_train_epochs": 2,
+            "per_device_train_batch_size": 4,
+            "learning_rate": 1e-2,
+            "logging_steps": 1,
+            "report_to": "none",
+            "use_cpu": True,
+            "dataloader_num_workers": 0,
+            "eval_strategy": "epoch" if validate else "no",
+            "save_strategy": "epoch" if validate else "no",
+        }
+        | arguments,
+    )
+    return OSKDFTTrainer(
+        student=init_student_from_teacher(teacher, config),
+        args=training,
+        train=train,
+        feature_extractor=feature_extractor,
+        objective_arguments=ObjectiveArguments(**({"kd_objective": "layerwise_heads"} | (objectives or {}))),
+        teacher=teacher,
+        validation=validation if validate else None,
+        trials=make_trials(validation.by_speaker()) if validate else None,
+        augmentation=augmentation,
+        spec_mask=spec_mask,
+        crop_seconds=0.5,
+        speeds=speeds,
+        callbacks=callbacks,
+    )
+
+
+def parameters(trainer):
+    return {name: value.clone() for name, value in trainer.joint.state_dict().items()}
+
+
+def assert_same(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert torch.equal(value, theirs[name]), name
+
+
+class StopAt(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            control.should_save = control.should_training_stop = True
