@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from modeling_oskdft.benchmark.measure import measured_on
+from modeling_oskdft.evaluation.report import eer_in_percent
 from modeling_oskdft.hub.model_card import render_record
 from modeling_oskdft.quickstart import table
 
@@ -59,8 +61,7 @@ def small_speech() -> str:
     ]
     for name, label in systems.items():
         one, test = results["systems"][name], results["systems"][name]["test"]
-        eer = f"{100 * test['eer']:.1f} ({100 * test['eer_low']:.1f}–{100 * test['eer_high']:.1f})"
-        cells = (label, eer, f"{one['encoder_parameters']:,}", f"{one['bytes'] / 1e6:.2f}")
+        cells = (label, eer_in_percent(test), f"{one['encoder_parameters']:,}", f"{one['bytes'] / 1e6:.2f}")
         lines.append(f"| {' | '.join(cells)} | {one['encoder_milliseconds']:.1f} |")
     test = results["systems"]["student"]["test"]
     lines += [
@@ -78,12 +79,6 @@ def stored(name: str) -> dict[str, Any]:
     return next(one for one in map(json.loads, lines) if one["name"] == name)
 
 
-def foot(result: dict[str, Any]) -> str:
-    """On what something was measured."""
-    machine, versions = result["machine"], result["versions"]
-    return f"{machine.get('gpu', machine['cpu'])}, {machine['cores']} cores, torch {versions['torch']}."
-
-
 def benchmarks() -> str:
     """One ratio a line."""
     lines = (RESULTS / "benchmarks.jsonl").read_text(encoding="utf-8").splitlines()
@@ -93,7 +88,7 @@ def benchmarks() -> str:
     ]
     machines: dict[str, list[str]] = {}
     for one in results:
-        machines.setdefault(foot(one), []).append(one["name"])
+        machines.setdefault(measured_on(one), []).append(one["name"])
     feet = [f"{', '.join(names)}: {place}" for place, names in machines.items()]
     return "\n".join(["| benchmark | ratio | measured |", "| --- | --- | ---: |", *rows, "", *feet])
 
@@ -102,19 +97,19 @@ def training() -> str:
     """The joint step at real size."""
     result = stored("training")
     columns = ("system", "step", "crops", "steps/s", "peak memory, GB", "times plain", "bound by multiply-adds")
-    return "\n".join([*grid(result["rows"], columns), "", foot(result)])
+    return "\n".join([*grid(result["rows"], columns), "", measured_on(result)])
 
 
 def compression() -> str:
     """Size and time of students beside their teachers."""
     result = stored("compression")
-    return "\n".join([*grid(result["rows"], tuple(result["rows"][0])), "", result["note"], "", foot(result)])
+    return "\n".join([*grid(result["rows"], tuple(result["rows"][0])), "", result["note"], "", measured_on(result)])
 
 
 def augmentation() -> str:
     """Ours against audiomentations."""
     result = stored("augmentation")
-    return "\n".join([*grid(result["rows"], tuple(result["rows"][0])), "", foot(result)])
+    return "\n".join([*grid(result["rows"], tuple(result["rows"][0])), "", measured_on(result)])
 
 
 def number(value: float) -> str:

@@ -27,10 +27,10 @@ from transformers.utils import logging
 
 from modeling_oskdft import OSKDFTForXVector
 from modeling_oskdft.audio import SAMPLING_RATE
-from modeling_oskdft.benchmark.measure import machine, versions, write_json
+from modeling_oskdft.benchmark.measure import machine, measured_on, versions, write_json
 from modeling_oskdft.data.crops import CropCollator, CropDataset, EpochSampler
 from modeling_oskdft.data.manifest import Manifest, load_manifest
-from modeling_oskdft.evaluation.report import TrialReport, report_scores, speakers_of, trial_scores
+from modeling_oskdft.evaluation.report import TrialReport, eer_in_percent, report_scores, speakers_of, trial_scores
 from modeling_oskdft.evaluation.scoring import Trials, make_trials, read_trials
 from modeling_oskdft.files import whole_file
 from modeling_oskdft.training.objectives import AAMSoftmax
@@ -213,19 +213,11 @@ def page(results: dict[str, Any]) -> str:
     ]
     for corpus, one in before.items():
         label = f"{corpus}, the site" if corpus == SITE else corpus
-        lines.append(f"| {label} | {one['trials']:,} ({one['speakers']}) | {_eer(one)} | {_eer(after[corpus])} |")
+        cells = (label, f"{one['trials']:,} ({one['speakers']})", eer_in_percent(one), eer_in_percent(after[corpus]))
+        lines.append(f"| {' | '.join(cells)} |")
     lines += ["", verdict(before, after), ""]
-    found = results["versions"]
-    lines += [
-        f"{results['machine']['cpu']}, {results['machine']['cores']} cores, torch {found['torch']}, transformers "
-        f"{found['transformers']}, peft {found['peft']}.",
-        "",
-    ]
+    lines += [measured_on(results, ("torch", "transformers", "peft")), ""]
     return "\n".join(lines)
-
-
-def _eer(one: dict[str, Any]) -> str:
-    return f"{100 * one['eer']:.1f} ({100 * one['eer_low']:.1f}–{100 * one['eer_high']:.1f})"
 
 
 def verdict(before: dict[str, Any], after: dict[str, Any]) -> str:

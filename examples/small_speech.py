@@ -28,7 +28,7 @@ from modeling_oskdft.benchmark.measure import (
 )
 from modeling_oskdft.data.manifest import load_manifest
 from modeling_oskdft.evaluation.extraction import extract_embeddings
-from modeling_oskdft.evaluation.report import report_scores, reports_by, speakers_of
+from modeling_oskdft.evaluation.report import eer_in_percent, report_scores, reports_by, speakers_of
 from modeling_oskdft.evaluation.scoring import read_trials, score_trials
 from modeling_oskdft.files import whole_file
 from modeling_oskdft.hub.model_card import Statements, record
@@ -208,7 +208,7 @@ def row(label: str, system: dict[str, Any]) -> str:
     """One system of the table."""
     test = system["test"]
     return (
-        f"| {label} | {100 * test['eer']:.1f} ({100 * test['eer_low']:.1f}–{100 * test['eer_high']:.1f}) "
+        f"| {label} | {eer_in_percent(test)} "
         f"| {test['min_dcf']:.2f} ({test['min_dcf_low']:.2f}–{test['min_dcf_high']:.2f}) | {system['parameters']:,} "
         f"| {system['encoder_parameters']:,} | {system['bytes'] / 1e6:.2f} | {system['encoder_milliseconds']:.1f} |"
     )

@@ -18,9 +18,9 @@ from typing import Any
 from transformers import AutoFeatureExtractor, AutoModel
 from transformers.utils import logging
 
-from modeling_oskdft.benchmark.measure import machine, versions, write_json
+from modeling_oskdft.benchmark.measure import machine, measured_on, versions, write_json
 from modeling_oskdft.data.manifest import load_manifest, split_by_speaker
-from modeling_oskdft.evaluation.report import report_trials
+from modeling_oskdft.evaluation.report import eer_in_percent, report_trials
 from modeling_oskdft.evaluation.scoring import make_trials
 from modeling_oskdft.files import whole_file
 
@@ -102,15 +102,9 @@ def page(results: dict[str, Any]) -> str:
     ]
     for name, (label, _) in VARIANTS.items():
         one = results["systems"][name]
-        eer = f"{100 * one['eer']:.1f} ({100 * one['eer_low']:.1f}–{100 * one['eer_high']:.1f})"
-        lines.append(f"| {label} | {eer} | {one['min_dcf']:.3f} | {one['selected_step']} |")
+        lines.append(f"| {label} | {eer_in_percent(one)} | {one['min_dcf']:.3f} | {one['selected_step']} |")
     lines += ["", verdict(results["systems"]), ""]
-    found = results["versions"]
-    lines += [
-        f"{results['machine']['cpu']}, {results['machine']['cores']} cores, torch {found['torch']}, transformers "
-        f"{found['transformers']}.",
-        "",
-    ]
+    lines += [measured_on(results, ("torch", "transformers")), ""]
     return "\n".join(lines)
 
 

@@ -28,7 +28,7 @@ from .benchmark.measure import count_parameters, encoder_seconds, file_bytes, ma
 from .configuration_oskdft import OSKDFTConfig
 from .data.manifest import Manifest, load_manifest
 from .data.synthetic_voices import write_voices
-from .evaluation.report import TrialReport, report_scores, report_trials, speakers_of
+from .evaluation.report import TrialReport, eer_in_percent, report_scores, report_trials, speakers_of
 from .evaluation.scoring import Trials, make_trials
 from .files import whole_file
 from .hub.model_card import CARD_NAME, Statements, record, render_record
@@ -333,8 +333,5 @@ def table(results: dict[str, Any]) -> str:
 
 
 def _error_row(teacher: dict[str, Any], student: dict[str, Any]) -> str:
-    cells = [
-        f"{100 * one['eer']:.1f} ({100 * one['eer_low']:.1f}–{100 * one['eer_high']:.1f})"
-        for one in (teacher, student)
-    ]
-    return f"| EER, % | {cells[0]} | {cells[1]} | {100 * (student['eer'] - teacher['eer']):+.1f} points |"
+    cells = f"{eer_in_percent(teacher)} | {eer_in_percent(student)}"
+    return f"| EER, % | {cells} | {100 * (student['eer'] - teacher['eer']):+.1f} points |"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from .measure import machine, versions
+from .measure import machine, measured_on, versions
 
 NAMES = {
     "training-step": "the joint step against two separate passes of the same student",
@@ -40,11 +40,7 @@ def table(result: dict[str, Any]) -> str:
     lines += ["", *(f"{label}: **{ratio:.2f}**" for label, ratio in result["ratios"].items())]
     if "note" in result:
         lines += ["", result["note"]]
-    lines += [
-        "",
-        f"{result['machine']['cpu']}, {result['machine']['cores']} cores, torch {result['versions']['torch']}.",
-    ]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", measured_on(result)])
 
 
 def _cell(value: object) -> str:

@@ -40,6 +40,17 @@ def versions() -> dict[str, str]:
     return found | {"modeling-oskdft": __version__}
 
 
+def measured_on(result: Mapping[str, Any], packages: tuple[str, ...] = ("torch",)) -> str:
+    """The line below a table: the card or the processor, its cores, and the versions of these packages."""
+    where, known = result["machine"], result["versions"]
+    parts = [
+        where.get("gpu", where["cpu"]),
+        f"{where['cores']} cores",
+        *(f"{name} {known[name]}" for name in packages),
+    ]
+    return f"{', '.join(parts)}."
+
+
 def _lines(path: str) -> list[str]:
     return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).is_file() else []
 

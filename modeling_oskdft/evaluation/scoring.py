@@ -73,6 +73,25 @@ def read_trials(path: str | Path) -> Trials:
     return Trials(np.asarray(labels), enrolments, tests)
 
 
+def read_scores(text: str) -> tuple[list[float], list[int]]:
+    """Scores and labels of lines `score label`, separated by spaces or a comma; empty lines count for nothing.
+
+    Raises `ValueError` naming the first line that is something else.
+    """
+    scores, labels = [], []
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            if line.strip():
+                score, label = line.replace(",", " ").split()
+                scores.append(float(score))
+                labels.append({"0": 0, "1": 1}[label])
+        except (ValueError, KeyError):
+            raise ValueError(
+                f"Line {number} is '{line[:40]}': give a score and then 1 or 0, as in '0.73 1'."
+            ) from None
+    return scores, labels
+
+
 def write_trials(trials: Trials, path: str | Path) -> None:
     """Write a list that `read_trials` reads."""
     rows = zip(trials.labels, trials.enrolments, trials.tests, strict=True)

@@ -18,6 +18,7 @@ from transformers import AutoFeatureExtractor
 
 from ..audio import SAMPLING_RATE
 from ..evaluation.calibration import THRESHOLDS_NAME, Thresholds
+from ..evaluation.report import eer_in_percent
 from ..files import whole_file
 from ..modeling_oskdft import OSKDFTForXVector
 
@@ -282,11 +283,6 @@ def _measured_on(facts: dict[str, Any], what: str) -> str:
     )
 
 
-def rate(report: dict[str, Any]) -> str:
-    """An EER with its interval, in per cent."""
-    return f"{100 * report['eer']:.2f} ({100 * report['eer_low']:.2f}–{100 * report['eer_high']:.2f})"
-
-
 def _cost(report: dict[str, Any]) -> str:
     return f"{report['min_dcf']:.3f} ({report['min_dcf_low']:.3f}–{report['min_dcf_high']:.3f})"
 
@@ -294,9 +290,10 @@ def _cost(report: dict[str, Any]) -> str:
 def _results_table(test: dict[str, Any] | None) -> str:
     if not test:
         return "EER and minDCF were not measured on a test list."
+    size = f"{test['trials']:,} | {test['speakers']:,}"
     return (
         "| trials | EER, % | minDCF (p_target 0.01) | number | speakers |\n| --- | ---: | ---: | ---: | ---: |\n"
-        f"| {test.get('name', 'test')} | {rate(test)} | {_cost(test)} | {test['trials']:,} | {test['speakers']:,} |"
+        f"| {test.get('name', 'test')} | {eer_in_percent(test, 2)} | {_cost(test)} | {size} |"
     )
 
 
@@ -361,7 +358,7 @@ def _bias(test: dict[str, Any] | None) -> str:
             parts.append(f"By {column}: not measured; the test data do not say it.")
             continue
         rows = [
-            f"| {group} | {rate(report)} | {report['trials']:,} | {report['speakers']} |"
+            f"| {group} | {eer_in_percent(report, 2)} | {report['trials']:,} | {report['speakers']} |"
             for group, report in groups.items()
         ]
         head = [f"| {column} | EER, % | trials | speakers |", "| --- | ---: | ---: | ---: |"]

@@ -6,6 +6,8 @@ import evaluate
 import gradio as gr
 from huggingface_hub import RepoCard
 
+from modeling_oskdft.evaluation.scoring import read_scores
+
 HERE = Path(__file__).resolve().parent
 LEAD = "# Equal error rate\n\nOne trial a line: a score, then 1 (the same speaker) or 0 (different speakers)."
 TRIALS = "0.9 1\n0.8 0\n0.7 1\n0.6 1\n0.5 1\n0.4 0\n0.3 0\n0.2 0\n"
@@ -29,29 +31,15 @@ def build() -> gr.Blocks:
 
 def measure(pasted: str, file: str | None = None) -> tuple[float, float]:
     """Equal error rate and threshold of the pasted trials, or of those of the file where there is one."""
-    scores, labels = read_trials(Path(file).read_text("utf-8-sig", "replace") if file else pasted)
+    text = Path(file).read_text("utf-8-sig", "replace") if file else pasted
     # One metric a visitor: it gathers what it is given.
     metric = evaluate.load(str(HERE / "eer.py"), keep_in_memory=True)
     try:
+        scores, labels = read_scores(text)
         result = metric.compute(predictions=scores, references=labels)
     except ValueError as sentence:
         raise gr.Error(str(sentence), print_exception=False) from None
     return result["eer"], result["threshold"]
-
-
-def read_trials(text: str) -> tuple[list[float], list[int]]:
-    """The scores and labels of a text. Raises `gr.Error` for a line that is not a trial."""
-    scores, labels = [], []
-    for number, line in enumerate(text.splitlines(), 1):
-        try:
-            if line.strip():
-                score, label = line.replace(",", " ").split()
-                scores.append(float(score))
-                labels.append({"0": 0, "1": 1}[label])
-        except (ValueError, KeyError):
-            sentence = f"Line {number} is '{line[:40]}': give a score and then 1 or 0, as in '0.73 1'."
-            raise gr.Error(sentence, print_exception=False) from None
-    return scores, labels
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ sys.path.insert(0, str(HERE))
 
 from drawing import distributions, recording
 from samples import PAIRS, write_samples
-from service import MOST_BYTES, Answer, Refusal, Service, open_service
+from service import DEFAULT_MODEL, MOST_BYTES, Answer, Refusal, Service, open_service
 from words import LABELS, SAID, language_of
 
 from modeling_oskdft.verification import OPERATING_POINTS
@@ -54,7 +54,7 @@ def build(service: Service, samples: Path) -> gr.Blocks:
         with gr.Column(elem_classes="lead"):
             gr.Markdown(I18N("title"), elem_classes="title", elem_id="title")
             gr.Markdown(I18N("lead"))
-            if service.name == "quickstart/student":
+            if service.name == DEFAULT_MODEL:
                 gr.Markdown(I18N("synthetic"))
         slider = _slider(service)
         with gr.Tab(I18N("verify"), id="verify"):

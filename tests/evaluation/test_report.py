@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from modeling_oskdft.evaluation.report import report_trials
+from modeling_oskdft.evaluation.report import eer_in_percent, report_trials
 from modeling_oskdft.evaluation.scoring import Trials, make_trials
 from tests.tiny import tiny_verifier
 
@@ -21,3 +21,8 @@ def test_a_trial_that_names_a_missing_utterance_is_named(manifest, feature_extra
     strange = Trials(trials.labels, trials.enrolments, [*trials.tests[:-1], "voice099/session0/00"])
     with pytest.raises(ValueError, match="do not have, 'voice099/session0/00' first"):
         report_trials(tiny_verifier(), feature_extractor, manifest, strange)
+
+
+def test_an_eer_for_a_table():
+    report = {"eer": 0.04297, "eer_low": 0.0256, "eer_high": 0.0664}
+    assert (eer_in_percent(report), eer_in_percent(report, 2)) == ("4.3 (2.6–6.6)", "4.30 (2.56–6.64)")

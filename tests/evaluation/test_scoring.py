@@ -7,6 +7,7 @@ from modeling_oskdft.evaluation.scoring import (
     adaptive_s_norm,
     combined_scores,
     make_trials,
+    read_scores,
     read_trials,
     score_trials,
     unit_length,
@@ -149,3 +150,10 @@ def test_a_segment_without_a_direction_is_named():
     trials = Trials(np.array([1]), ["a"], ["b"])
     with pytest.raises(ValueError, match="embedding of 'b' is zero or not finite"):
         score_trials(trials, {"a": np.ones((2, 3)), "b": np.array([[1.0, 0, 0], [0, 0, 0]])})
+
+
+def test_scores_of_a_text():
+    assert read_scores("0.9 1\n\n-2,0\r\n 1e-3  1 \n") == ([0.9, -2.0, 0.001], [1, 0, 1])
+    for text, named in (("0.9 1\nx 0", "Line 2 is 'x 0'"), ("0.9", "Line 1 is '0.9'"), ("1 2", "Line 1 is '1 2'")):
+        with pytest.raises(ValueError, match=f"{named}: give a score and then 1 or 0"):
+            read_scores(text)

@@ -17,6 +17,7 @@ import torch
 from huggingface_hub import metadata_load
 
 from modeling_oskdft.evaluation.metrics import equal_error_rate, min_detection_cost
+from modeling_oskdft.evaluation.scoring import read_scores
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACES = ROOT / "spaces"
@@ -230,7 +231,7 @@ def app(request, load):
 
 def test_the_page_builds_and_measures_what_is_pasted_or_uploaded(app, tmp_path):
     assert "/measure" in app.build().get_api_info()["named_endpoints"]
-    scores, labels = app.read_trials(app.TRIALS)
+    scores, labels = read_scores(app.TRIALS)
     expected = of_the_package(app.name, scores, labels)
     expected = expected["min_dcf"] if app.name == "min_dcf" else tuple(expected.values())
     assert len(scores) == 8 and app.measure(app.TRIALS) == expected
