@@ -51,7 +51,7 @@ def train(recipe: Recipe) -> dict[str, Any]:
         manifest, data.validation_fraction, args.seed if args.data_seed is None else args.data_seed
     )
     warn_about_single_utterances(train_manifest)
-    test = load_test(recipe, manifest) if data.test_trials else None
+    test = load_test(recipe, manifest) if data.test_trials and learns_speakers(recipe) else None
     encoders = compare_encoders(teacher, student) if args.should_save else {}
 
     # One run: kd_weight(t) * kd_loss on one path, ft_loss on the other.
@@ -69,6 +69,8 @@ def train(recipe: Recipe) -> dict[str, Any]:
         crop_seconds=data.crop_seconds,
         max_damaged=data.max_damaged_files,
         speeds=data.speed_perturbation or (),
+        labelled=labelled_speakers(recipe, train_manifest),
+        teacher_hears=data.teacher_hears,
     )
     if args.start_from and checkpoint is None:
         trainer.start_from(args.start_from)
@@ -99,10 +101,11 @@ def train(recipe: Recipe) -> dict[str, Any]:
         "machine": machine(),
         "versions": versions(),
     }
-    thresholds = trainer.measure_thresholds()
+    thresholds = trainer.measure_thresholds() if learns_speakers(recipe) else None
     if args.should_save:
         trainer.save_model(_internal_call=True)
-        thresholds.save(args.output_dir)
+        if thresholds is not None:
+            thresholds.save(args.output_dir)
         write_json(results, Path(args.output_dir, "results.json"))  # whatever becomes of the test
     if test is not None:
         trials = read_trials(data.test_trials or "")
@@ -169,6 +172,17 @@ def load_test(recipe: Recipe, train_manifest: Manifest) -> Manifest:
         )
     refuse_common_speakers(train_manifest, test)
     return test
+
+
+def learns_speakers(recipe: Recipe) -> bool:
+    """Whether the run trains a head; distillation alone leaves one whose error rates mean nothing."""
+    return recipe.objectives.speaker_objective != "none"
+
+
+def labelled_speakers(recipe: Recipe, train_manifest: Manifest) -> list[str] | None:
+    """The speakers that are classes, drawn by the seed; None for all."""
+    fraction = recipe.data.labelled_fraction
+    return None if fraction == 1 else split_by_speaker(train_manifest, fraction, recipe.training.seed)[1].speakers
 
 
 def augmentation(recipe: Recipe) -> WaveformAugmentation | None:

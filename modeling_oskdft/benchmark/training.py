@@ -87,12 +87,13 @@ class Step:
         config = OSKDFTConfig.from_teacher(teacher.config, layers, head_type=system.head_type)
         student = init_student_from_teacher(teacher, config)
         kd = system.kd()
-        objectives = Objectives(AAMSoftmax(config.embedding_size, SPEAKERS), kd)
+        speaker = AAMSoftmax(config.embedding_size, SPEAKERS)
+        objectives = Objectives(speaker, kd)
         joint = JointModel(student, objectives, "feature_encoder" if frozen else "none")
         self.joint = joint.to(self.device).train()
         self.student: Any = student
         self.kd = kd
-        self.speaker = objectives.speaker
+        self.speaker = speaker
         own = torch.bfloat16 if self.device.type == "cuda" else torch.float32
         precision = torch.bfloat16 if variant in (ROUGH, ROUGH_FROZEN) else own
         self.whole_teacher = teacher.to(self.device).eval().requires_grad_(False)

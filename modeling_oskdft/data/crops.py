@@ -18,6 +18,8 @@ from .augmentation import change_speed, samples_for_speed
 from .manifest import Manifest
 from .shards import visiting_order
 
+UNLABELLED = -100  # torch's ignore_index: a crop whose speaker is not known
+
 Augmentation = Callable[[Waveform, np.random.Generator], Waveform]
 
 
@@ -44,7 +46,8 @@ class CropDataset(Dataset[Crop]):
     A file that cannot be read is reported, and the next readable row stands in for it; the run stops with a
     `ValueError` when more than `max_damaged` different files were met.
     speeds: other speeds that a crop is equally often heard at, each making new speakers of all speakers: class
-    `speakers * (1 + number of the speed) + speaker`.
+    `speakers * (1 + number of the speed) + speaker`. labelled: the speakers that are classes, None for all; crops of
+    the others have the label -100.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class CropDataset(Dataset[Crop]):
         augmentation: Augmentation | None = None,
         max_damaged: int = 100,
         speeds: Sequence[float] = (),
+        labelled: Sequence[str] | None = None,
     ) -> None:
         self.manifest = manifest
         self.num_samples = round(crop_seconds * SAMPLING_RATE)
@@ -67,9 +71,9 @@ class CropDataset(Dataset[Crop]):
         self.augmentation = augmentation
         self.max_damaged = max_damaged
         self.utterance_ids = manifest.table.column("utterance_id")
-        self.speakers = manifest.speakers
+        self.speakers = manifest.speakers if labelled is None else sorted(labelled)
         label_of = {speaker: label for label, speaker in enumerate(self.speakers)}
-        self.labels = np.asarray([label_of[speaker] for speaker in manifest.column("speaker_id")])
+        self.labels = np.asarray([label_of.get(speaker, UNLABELLED) for speaker in manifest.column("speaker_id")])
         # Shared with the workers, so that the limit counts files, not files a worker.
         self.damaged = torch.zeros(len(manifest), dtype=torch.bool).share_memory_()
         self.not_augmented = torch.zeros((), dtype=torch.long).share_memory_()
@@ -79,7 +83,8 @@ class CropDataset(Dataset[Crop]):
 
     def utterances_of_classes(self) -> list[int]:
         """How many utterances each class has: the speakers in their order, once a speed."""
-        return np.bincount(self.labels, minlength=len(self.speakers)).tolist() * len(self.speeds)
+        labels = self.labels[self.labels != UNLABELLED]
+        return np.bincount(labels, minlength=len(self.speakers)).tolist() * len(self.speeds)
 
     def __getitem__(self, item: tuple[int, int]) -> Crop:
         epoch, row = item
@@ -99,7 +104,9 @@ class CropDataset(Dataset[Crop]):
         speed = self.speeds[number]
         heard = read_crop(self.manifest.audio(row), samples_for_speed(self.num_samples, speed), generator.random())
         clean = change_speed(heard, speed, self.num_samples)
-        label = int(self.labels[row]) + number * len(self.speakers)
+        label = int(self.labels[row])
+        if label != UNLABELLED:
+            label += number * len(self.speakers)
         return Crop(waveform=self._augment(clean, generator), clean=clean, label=label)
 
     def _augment(self, clean: Waveform, generator: np.random.Generator) -> Waveform:
@@ -158,10 +165,14 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 class CropCollator:
-    """Crops to a batch of tensors, each normalised as the teacher's feature extractor does it, after augmentation."""
+    """Crops to a batch of tensors, each normalised as the teacher's feature extractor does it, after augmentation.
 
-    def __init__(self, feature_extractor: SequenceFeatureExtractor) -> None:
+    teacher_hears: "clean" crops (the paper), or "augmented" ones, as the student.
+    """
+
+    def __init__(self, feature_extractor: SequenceFeatureExtractor, teacher_hears: str = "clean") -> None:
         self.feature_extractor = feature_extractor
+        self.teacher_hears = teacher_hears
 
     def __call__(self, crops: list[Crop]) -> dict[str, torch.Tensor]:
         """Returns `input_values` (batch, samples), `labels` (batch,), and `teacher_input_values` when it differs."""
@@ -169,7 +180,7 @@ class CropCollator:
             "input_values": self._normalise([crop["waveform"] for crop in crops]),
             "labels": torch.tensor([crop["label"] for crop in crops]),
         }
-        if any(crop["waveform"] is not crop["clean"] for crop in crops):
+        if self.teacher_hears == "clean" and any(crop["waveform"] is not crop["clean"] for crop in crops):
             batch["teacher_input_values"] = self._normalise([crop["clean"] for crop in crops])
         return batch
 

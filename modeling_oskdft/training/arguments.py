@@ -23,7 +23,8 @@ from .joint_model import FREEZABLE
 from .schedules import KD_SCHEDULES
 
 KD_OBJECTIVES = ("last_layer_mse", "layerwise_heads", "layerwise_projection")
-SPEAKER_OBJECTIVES = ("aam_softmax", "linear_softmax")
+SPEAKER_OBJECTIVES = ("aam_softmax", "linear_softmax", "none")
+TEACHER_HEARS = ("clean", "augmented")
 
 
 def _with_lists(annotation: Any) -> Any:  # noqa: ANN401  (a type)
@@ -83,7 +84,8 @@ class ObjectiveArguments:
     kd_reduction: str = field(default="mean", metadata={"help": "cosine term over frames: mean, or the authors' sum"})
     hint_lambda: float = field(default=0.1, metadata={"help": "weight of all but the last layer_projection"})
     speaker_objective: str = field(
-        default="aam_softmax", metadata={"help": "one of: " + ", ".join(SPEAKER_OBJECTIVES)}
+        default="aam_softmax",
+        metadata={"help": "one of: " + ", ".join(SPEAKER_OBJECTIVES) + " (distillation alone)"},
     )
     margin: float = field(default=0.2, metadata={"help": "angular margin of aam_softmax (the paper's 0.2)"})
     scale: float = field(default=30.0, metadata={"help": "scale of aam_softmax (the paper's 30)"})
@@ -111,6 +113,12 @@ class DataArguments:
     )
     data_root: str | None = field(default=None, metadata={"help": "replaces the root that train_data was made with"})
     test_root: str | None = field(default=None, metadata={"help": "replaces the root that test_data was made with"})
+    labelled_fraction: float = field(
+        default=1.0, metadata={"help": "share of the train speakers with labels; the others are for distillation alone"}
+    )
+    teacher_hears: str = field(
+        default="clean", metadata={"help": "what the student hears augmented: " + " or ".join(TEACHER_HEARS)}
+    )
     crop_seconds: float = field(default=2.0, metadata={"help": "length of a training crop (the paper's code: 2)"})
     noise_root: str | None = field(default=None, metadata={"help": "folder laid out like MUSAN"})
     rir_root: str | None = field(default=None, metadata={"help": "folder of room impulse responses"})
@@ -130,6 +138,10 @@ class DataArguments:
     def __post_init__(self) -> None:
         if self.test_scoring not in SCORINGS:
             raise ValueError(f"test_scoring is '{self.test_scoring}': use one of {', '.join(SCORINGS)}.")
+        if self.teacher_hears not in TEACHER_HEARS:
+            raise ValueError(f"teacher_hears is '{self.teacher_hears}': use {' or '.join(TEACHER_HEARS)}.")
+        if not 0 < self.labelled_fraction <= 1:
+            raise ValueError(f"labelled_fraction is {self.labelled_fraction}: use a share above 0, up to 1 for all.")
 
 
 @dataclass
@@ -193,7 +205,8 @@ class OSKDFTTrainingArguments(TrainingArguments):
             )
         if self.eval_strategy == "no":
             self.load_best_model_at_end = False
-        if not torch.cuda.is_available():
+        if not torch.accelerator.is_available():
+            self.use_cpu = True  # else transformers refuses bf16, which a CPU can do as well
             self.dataloader_pin_memory = False
         if not sys.stderr.isatty():
             self.disable_tqdm = True

@@ -34,12 +34,18 @@ def build_objectives(
     return Objectives(_speaker_objective(arguments, student.config.embedding_size, utterance_counts), kd)
 
 
-def _speaker_objective(arguments: ObjectiveArguments, embedding_size: int, counts: Sequence[int]) -> SpeakerObjective:
+def _speaker_objective(
+    arguments: ObjectiveArguments, embedding_size: int, counts: Sequence[int]
+) -> SpeakerObjective | None:
+    if arguments.speaker_objective == "none":
+        return None
     weights = class_weights(counts, arguments.class_weight_cap) if arguments.class_weight_cap else None
     if arguments.speaker_objective == "linear_softmax":
         return LinearSoftmax(embedding_size, len(counts), weights)
     if arguments.speaker_objective != "aam_softmax":
-        raise ValueError(f"speaker_objective is '{arguments.speaker_objective}': use aam_softmax or linear_softmax.")
+        raise ValueError(
+            f"speaker_objective is '{arguments.speaker_objective}': use aam_softmax, linear_softmax or none."
+        )
     return AAMSoftmax(
         embedding_size,
         len(counts),

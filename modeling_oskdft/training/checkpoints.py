@@ -113,12 +113,13 @@ class CheckpointingTrainer(Trainer):
             self.average.student.load_state_dict(self.student.state_dict())
         self._share_only_what_is_the_same()
         stored = load_file(checkpoint / OBJECTIVES_NAME)
-        own = self.joint.objectives.speaker.state_dict(prefix="speaker.")
+        speaker = self.joint.objectives.speaker
+        own = {} if speaker is None else speaker.state_dict(prefix="speaker.")
         if self._stored(checkpoint, "speakers") == self._speakers_digest() and all(
             name in stored and stored[name].shape == value.shape for name, value in own.items()
         ):
             self.joint.objectives.load_state_dict({name: stored[name] for name in own}, strict=False)
-        else:
+        elif any(name.startswith("speaker.") for name in stored):
             warnings.warn(f"The class vectors start anew: '{checkpoint}' has other speakers.", stacklevel=2)
 
     @staticmethod

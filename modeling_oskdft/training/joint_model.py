@@ -11,15 +11,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..modeling_oskdft import OSKDFTForXVector, adapter_parameters
-from .objectives import Objectives, WeightedLoss
+from .objectives import KDObjective, Objectives, WeightedLoss
+from .precision import protect_narrow_convolutions
 
 FREEZABLE = ("none", "feature_encoder", "encoder")
 
 
 class JointOutput(NamedTuple):
-    """Both losses of a batch, undivided; `kd` is None without a distillation objective."""
+    """Both losses of a batch, undivided; each is None without its objective."""
 
-    ft: WeightedLoss
+    ft: WeightedLoss | None
     kd: WeightedLoss | None
 
 
@@ -81,6 +82,11 @@ class JointModel(nn.Module):
             student.oskdft.requires_grad_(False)
         elif freeze == "feature_encoder":
             student.freeze_feature_encoder()
+        if objectives.speaker is None:  # nothing reads the ft path
+            student.head.requires_grad_(False)
+            for _, parameter in adapter_parameters(student):
+                parameter.requires_grad_(False)
+        protect_narrow_convolutions(student)
 
     def train(self, mode: bool = True) -> "JointModel":
         """As usual, but a frozen encoder stays in eval mode: no dropout on features that nothing adapts to."""
@@ -102,6 +108,9 @@ class JointModel(nn.Module):
         """
         encoder, kd_objective = self.student.oskdft, self.objectives.kd
         features = encoder.convolve(input_values) if conv_features is None else conv_features
+        if self.objectives.speaker is None:
+            distilled = encoder.encode(features, path="kd").hidden_states
+            return JointOutput(None, cast(KDObjective, kd_objective)(distilled, teacher_states))
         outputs = encoder.encode(features, path="ft" if kd_objective is None else "both")
         heard = outputs.hidden_states
         if self.spec_mask is not None and self.training:
@@ -201,6 +210,7 @@ class Teacher:
         if shared_front_end is not None:
             model.feature_extractor = self.front_end = SharedFrontEnd(model.feature_extractor, shared_front_end)
         self.model = model.requires_grad_(False).eval()
+        protect_narrow_convolutions(self.model)
         self.dtype = dtype
 
     def stop_sharing(self) -> None:

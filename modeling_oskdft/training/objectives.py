@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..data.crops import UNLABELLED
+
 
 class WeightedLoss(NamedTuple):
     """A loss as its weighted sum over items and the sum of their weights, both scalars."""
@@ -38,7 +40,10 @@ def class_weights(utterance_counts: Sequence[int], cap: float = 10.0) -> Tensor:
 
 
 class SpeakerObjective(nn.Module):
-    """What both classifiers share: labels are checked, items are weighted by their class."""
+    """What both classifiers share: labels are checked, items are weighted by their class.
+
+    A label of `UNLABELLED` weighs nothing: such a crop is there for the distillation.
+    """
 
     class_weights: Tensor | None
 
@@ -59,15 +64,17 @@ class SpeakerObjective(nn.Module):
 
     def item_weights(self, labels: Tensor) -> Tensor:
         """What each item counts: the weight of its class. labels: (batch,) on any device; returns (batch,) there."""
+        labelled = labels != UNLABELLED
         if self.class_weights is None:
-            return torch.ones(len(labels), device=labels.device)
-        return self.class_weights.to(labels.device)[labels]
+            return labelled.float()
+        return self.class_weights.to(labels.device)[labels * labelled] * labelled
 
     def check(self, labels: Tensor) -> None:
         """Raise `ValueError` for a label that is no speaker; on a GPU the look would stall it, and CUDA asserts."""
         if labels.is_cuda or torch.compiler.is_compiling():
             return
-        if bool(((labels < 0) | (labels >= self.num_speakers)).any()):
+        strange = (labels < 0) | (labels >= self.num_speakers)
+        if bool((strange & (labels != UNLABELLED)).any()):
             raise ValueError(
                 f"Labels run from {int(labels.min())} to {int(labels.max())}: the objective knows speakers 0 to "
                 f"{self.num_speakers - 1}; build it with the training set's number of speakers."
@@ -121,7 +128,7 @@ class AAMSoftmax(SpeakerObjective):
     def _with_margins(self, cosine: Tensor, labels: Tensor) -> Tensor:
         # The floor keeps the gradient of the root finite at cosine 1.
         sine = (1.0 - cosine.square()).clamp(min=1e-7).sqrt()
-        is_target = F.one_hot(labels, self.num_speakers).bool()
+        is_target = F.one_hot(labels * (labels != UNLABELLED), self.num_speakers).bool()
         result = cosine
         if self.penalty_top_k:
             others = cosine.masked_fill(is_target, float("-inf"))
@@ -294,9 +301,15 @@ class LayerwiseProjection(KDObjective):
 
 
 class Objectives(nn.Module):
-    """Both objectives of a run: what `objectives.safetensors` of a checkpoint holds. `kd` is None without one."""
+    """Both objectives of a run: what `objectives.safetensors` of a checkpoint holds.
 
-    def __init__(self, speaker: SpeakerObjective, kd: KDObjective | None = None) -> None:
+    `kd` is None in fine-tuning alone, `speaker` in distillation alone, the first of two steps. Raises `ValueError`
+    without either.
+    """
+
+    def __init__(self, speaker: SpeakerObjective | None, kd: KDObjective | None = None) -> None:
         super().__init__()
+        if speaker is None and kd is None:
+            raise ValueError("speaker_objective is 'none' and kd_weight 0: nothing would learn; set one of them.")
         self.speaker = speaker
         self.kd = kd

@@ -12,9 +12,10 @@ def log_line(logs: dict[str, float]) -> str:
     """One log entry of the Trainer as a line; empty for an entry that says nothing new."""
     start = f"epoch {logs.get('epoch', 0.0):7.2f}"
     if "loss" in logs:
-        parts = f"  loss {logs['loss']:8.3f} = ft {logs.get('ft_loss', logs['loss']):.3f}"
+        terms = [f"ft {logs['ft_loss']:.3f}"] if "ft_loss" in logs else []
         if "kd_loss" in logs:
-            parts += f" + {logs['kd_weight']:.2f} x kd {logs['kd_loss']:.3f}"
+            terms.append(f"{logs['kd_weight']:.2f} x kd {logs['kd_loss']:.3f}")
+        parts = f"  loss {logs['loss']:8.3f}" + (f" = {' + '.join(terms)}" if terms else "")
         rates = [name for name in logs if name.startswith("learning_rate_")]
         return start + parts + "".join(f"  {name.removeprefix('learning_rate_')} {logs[name]:.1e}" for name in rates)
     for name in logs:

@@ -37,7 +37,8 @@ class OSKDFTTrainer(PublishingTrainer):
     teacher: the encoder, None when `kd_weight` is 0; it is taken over, frozen and cut to the deepest state that is
     asked of it. validation, trials: what the EER that selects the best
     checkpoint is measured on; without them nothing is evaluated. augmentation: on the student's input only; the
-    teacher hears the clean crop. data: crop length and the limit on damaged files.
+    teacher hears the clean crop, unless teacher_hears is "augmented". labelled: speakers whose labels are used, None
+    for all; the crops of the others are for the distillation. data: crop length and the limit on damaged files.
 
     Logged: `loss`, `kd_loss` (before its weight), `ft_loss`, `kd_weight`, the three learning rates; `eval_eer` and
     `eval_min_dcf`. A checkpoint holds the student as `save_pretrained` writes it, the objectives, the optimiser, the
@@ -64,12 +65,19 @@ class OSKDFTTrainer(PublishingTrainer):
         crop_seconds: float = 2.0,
         max_damaged: int = 100,
         speeds: Sequence[float] = (),
+        labelled: Sequence[str] | None = None,
+        teacher_hears: str = "clean",
         **kwargs: Any,
     ) -> None:
-        dataset = CropDataset(train, crop_seconds, args.seed, augmentation, max_damaged, speeds)
+        dataset = CropDataset(train, crop_seconds, args.seed, augmentation, max_damaged, speeds, labelled)
         counts = dataset.utterances_of_classes()
         objectives = build_objectives(objective_arguments, student, counts, teacher and teacher.config)
         joint = JointModel(student, objectives, args.freeze, spec_mask)
+        if objectives.speaker is None and args.eval_strategy != "no":
+            raise ValueError(
+                f"speaker_objective is 'none' with eval_strategy '{args.eval_strategy}': a head that does not learn "
+                "has no error rate; set eval_strategy to no."
+            )
         batch = args.per_device_train_batch_size * args.world_size
         if args.n_gpu > 1:
             raise ValueError(
@@ -93,7 +101,7 @@ class OSKDFTTrainer(PublishingTrainer):
             )
         self.teacher = None
         if objectives.kd is not None and teacher is not None:
-            hear_the_same = args.freeze == "feature_encoder" and augmentation is None
+            hear_the_same = args.freeze == "feature_encoder" and (augmentation is None or teacher_hears == "augmented")
             shared = hear_the_same and same_front_end(student, teacher.feature_extractor)
             own = torch.bfloat16 if args.bf16 else torch.float32
             precision = torch.bfloat16 if args.teacher_in_bfloat16 else torch.float32
@@ -108,7 +116,7 @@ class OSKDFTTrainer(PublishingTrainer):
         super().__init__(
             model=joint,
             args=args,
-            data_collator=CropCollator(feature_extractor),
+            data_collator=CropCollator(feature_extractor, teacher_hears),
             train_dataset=dataset,
             eval_dataset=validation,  # read by our own evaluate
             processing_class=feature_extractor,
@@ -150,11 +158,10 @@ class OSKDFTTrainer(PublishingTrainer):
         totals = self._batch_totals([inputs]) if num_items_in_batch is None else num_items_in_batch
         # DDP averages gradients over processes; the weights are already those of all of them.
         share = self.args.world_size / totals
-        ft_loss = output.ft.total * share[1]
-        loss, kd_loss = ft_loss, None
-        if output.kd is not None:
-            kd_loss = output.kd.total * share[0]
-            loss = loss + self.kd_weight() * kd_loss
+        ft_loss = None if output.ft is None else output.ft.total * share[1]
+        kd_loss = None if output.kd is None else output.kd.total * share[0]
+        weighted = (ft_loss, None if kd_loss is None else self.kd_weight() * kd_loss)
+        loss = torch.stack([one for one in weighted if one is not None]).sum()
         self._remember(ft_loss=ft_loss, kd_loss=kd_loss)
         return (loss, output) if return_outputs else loss
 
@@ -167,8 +174,10 @@ class OSKDFTTrainer(PublishingTrainer):
 
     def _batch_totals(self, batches: list[dict[str, Tensor]]) -> Tensor:
         labels = torch.cat([batch["labels"] for batch in batches])
-        weights = self.joint.objectives.speaker.item_weights(labels)
-        return torch.stack([torch.ones_like(weights).sum(), weights.sum()])
+        speaker = self.joint.objectives.speaker
+        weights = torch.ones(len(labels), device=labels.device) if speaker is None else speaker.item_weights(labels)
+        # A batch may have no labels at all: its speaker loss is 0, not 0 / 0.
+        return torch.stack([torch.ones_like(weights).sum(), weights.sum().clamp(min=1e-6)])
 
     def kd_weight(self) -> float:
         """The weight of the distillation loss in the step that comes next."""
