@@ -153,7 +153,8 @@ def student_config(recipe: Recipe, teacher: PreTrainedModel) -> OSKDFTConfig:
     if recipe.student.evenly_spaced_layers is not None:
         if recipe.student.layers:
             raise ValueError("The recipe gives layers and evenly_spaced_layers: give one of them.")
-        layers = evenly_spaced_layers(teacher.config.num_hidden_layers, recipe.student.evenly_spaced_layers)
+        depth = teacher.config.num_hidden_layers
+        layers = evenly_spaced_layers(depth, recipe.student.evenly_spaced_layers or depth)
     return OSKDFTConfig.from_teacher(teacher.config, layers, **recipe.student_config_fields())
 
 

@@ -26,6 +26,7 @@ from modeling_oskdft.benchmark.measure import (
     versions,
     write_json,
 )
+from modeling_oskdft.benchmark.plotting import figure
 from modeling_oskdft.data.manifest import load_manifest
 from modeling_oskdft.evaluation.extraction import extract_embeddings
 from modeling_oskdft.evaluation.report import eer_in_percent, report_scores, reports_by, speakers_of
@@ -112,16 +113,8 @@ def describe_history(history: list[dict[str, float]]) -> dict[str, list[tuple[fl
 
 def plot(results: dict[str, Any], theme: str) -> None:
     """Losses of the student, and the EER on the speakers set aside, of all systems."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    ink, paper = ("#1f2328", "#ffffff") if theme == "light" else ("#e6edf3", "#0d1117")
     colours = dict(zip(SYSTEMS, ("#888888", "#3987e5", "#e5732a"), strict=True))
-    style = {"text.color": ink, "axes.labelcolor": ink, "xtick.color": ink, "ytick.color": ink, "axes.edgecolor": ink}
-    with plt.rc_context(style | {"figure.facecolor": paper, "axes.facecolor": paper, "font.size": 10}):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    with figure(DOCS / f"small_speech_{theme}.png", theme, 10, 3.6, columns=2) as ((left, right), _):
         curves = results["systems"]["student"]["curves"]
         for name, label, colour in (("kd_loss", "kd_loss", "#8a63d2"), ("ft_loss", "ft_loss", colours["student"])):
             left.plot(*zip(*curves[name], strict=True), color=colour, label=label)
@@ -133,11 +126,6 @@ def plot(results: dict[str, Any], theme: str) -> None:
                 epochs, [100 * rate for rate in rates], color=colours[name], marker="o", markersize=3, label=label
             )
         right.set(xlabel="epoch", ylabel="EER, %", title="Speakers set aside from training", ylim=(0, None))
-        for axes in (left, right):
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.legend(frameon=False, labelcolor=ink)
-        figure.savefig(DOCS / f"small_speech_{theme}.png", dpi=150)
-        plt.close(figure)
 
 
 def page(results: dict[str, Any]) -> str:

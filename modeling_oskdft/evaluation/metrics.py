@@ -66,6 +66,51 @@ class Interval(NamedTuple):
     high: float
 
 
+def bootstrap_rates(
+    scores: Sequence[ArrayLike],
+    labels: ArrayLike,
+    speakers: Sequence[tuple[str, str]],
+    draws: int = 1000,
+    seed: int = 0,
+    p_target: float = 0.01,
+) -> tuple[Floats, Floats]:
+    """EER and minDCF of several systems on draws of the same speakers, each (draws, systems).
+
+    scores: one (trials,) a system. speakers: (trials,) pairs, the speaker of the enrolment and of the test recording.
+    Each draw takes as many speakers as there are, with replacement; a non-target trial weighs count(a) * count(b), a
+    target trial count(a). Trials share speakers, so drawing trials would give an interval that is too narrow. All
+    systems get the same draws, so that a difference of two columns is a paired one. Raises `ValueError` when no draw
+    has trials of both classes.
+    """
+    checked = [_checked(one, labels) for one in scores]
+    orders = [np.argsort(-values, kind="stable") for values, _ in checked]
+    targets = checked[0][1]
+    names, inverse = np.unique(np.asarray(speakers, dtype=object).astype(str), return_inverse=True)
+    first, second = inverse.reshape(-1, 2).T
+    generator = np.random.default_rng(seed)
+    eers, costs = [], []
+    for _ in range(draws):
+        count = np.bincount(generator.integers(len(names), size=len(names)), minlength=len(names))
+        weights = np.where(targets == 1, count[first], count[first] * count[second]).astype(np.float64)
+        if weights[targets == 1].sum() == 0 or weights[targets == 0].sum() == 0:
+            continue
+        rates = [
+            _rates_of_sorted(values[order], targets[order], weights[order])
+            for (values, _), order in zip(checked, orders, strict=True)
+        ]
+        eers.append([_equal_error_rate(one).value for one in rates])
+        costs.append([_min_detection_cost(one, p_target, 1.0, 1.0) for one in rates])
+    if not eers:
+        raise ValueError("No draw held both classes: give trials of more speakers.")
+    return np.asarray(eers), np.asarray(costs)
+
+
+def interval_of(draws: ArrayLike) -> Interval:
+    """The 95 % interval of draws of a bootstrap, (draws,)."""
+    low, high = np.quantile(np.asarray(draws), [0.025, 0.975])
+    return Interval(float(low), float(high))
+
+
 def bootstrap_intervals(
     scores: ArrayLike,
     labels: ArrayLike,
@@ -74,29 +119,9 @@ def bootstrap_intervals(
     seed: int = 0,
     p_target: float = 0.01,
 ) -> tuple[Interval, Interval]:
-    """95 % intervals of EER and minDCF by bootstrap over speakers.
-
-    speakers: (trials,) pairs, the speaker of the enrolment and of the test recording. Each draw takes as many speakers
-    as there are, with replacement; a non-target trial weighs count(a) * count(b), a target trial count(a). Trials
-    share speakers, so drawing trials would give an interval that is too narrow.
-    """
-    values, targets = _checked(scores, labels)
-    names, inverse = np.unique(np.asarray(speakers, dtype=object).astype(str), return_inverse=True)
-    first, second = inverse.reshape(-1, 2).T
-    order = np.argsort(-values, kind="stable")
-    values, targets, first, second = values[order], targets[order], first[order], second[order]
-    generator = np.random.default_rng(seed)
-    results = []
-    for _ in range(draws):
-        count = np.bincount(generator.integers(len(names), size=len(names)), minlength=len(names))
-        weights = np.where(targets == 1, count[first], count[first] * count[second]).astype(np.float64)
-        if weights[targets == 1].sum() > 0 and weights[targets == 0].sum() > 0:
-            rates = _rates_of_sorted(values, targets, weights)
-            results.append((_equal_error_rate(rates).value, _min_detection_cost(rates, p_target, 1.0, 1.0)))
-    if not results:
-        raise ValueError("No draw held both classes: give trials of more speakers.")
-    low, high = np.quantile(np.asarray(results), [0.025, 0.975], axis=0)
-    return Interval(float(low[0]), float(high[0])), Interval(float(low[1]), float(high[1]))
+    """95 % intervals of EER and minDCF of one system by bootstrap over speakers: see `bootstrap_rates`."""
+    eers, costs = bootstrap_rates([scores], labels, speakers, draws, seed, p_target)
+    return interval_of(eers[:, 0]), interval_of(costs[:, 0])
 
 
 def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArray[np.int64]]:

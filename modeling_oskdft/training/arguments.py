@@ -61,7 +61,7 @@ class TeacherArguments:
         default=None, metadata={"help": "teacher layers of the student, from 0 (default: 0 1)"}
     )
     evenly_spaced_layers: int | None = field(
-        default=None, metadata={"help": "instead of layers: this many, from the first to the last"}
+        default=None, metadata={"help": "instead of layers: this many, from the first to the last; 0: all"}
     )
 
 
@@ -114,7 +114,8 @@ class DataArguments:
     data_root: str | None = field(default=None, metadata={"help": "replaces the root that train_data was made with"})
     test_root: str | None = field(default=None, metadata={"help": "replaces the root that test_data was made with"})
     labelled_fraction: float = field(
-        default=1.0, metadata={"help": "share of the train speakers with labels; the others are for distillation alone"}
+        default=1.0,
+        metadata={"help": "share of the train speakers with labels; the others are for distillation alone"},
     )
     teacher_hears: str = field(
         default="clean", metadata={"help": "what the student hears augmented: " + " or ".join(TEACHER_HEARS)}

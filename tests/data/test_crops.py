@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from modeling_oskdft.audio import load_audio
-from modeling_oskdft.data.crops import CropCollator, CropDataset, EpochSampler
+from modeling_oskdft.data.crops import UNLABELLED, CropCollator, CropDataset, EpochSampler
 from modeling_oskdft.data.manifest import load_manifest
 
 
@@ -147,3 +147,20 @@ def test_noise_that_goes_away_in_the_middle_of_a_run_ends_it(manifest):
             assert dataset[0, row]["waveform"].shape == (8000,)
     with pytest.raises(ValueError, match="More than 2 crops could not be augmented .*check noise_root and rir_root"):
         dataset[0, 2]
+
+
+def test_speakers_without_labels_are_heard_and_are_no_classes(manifest):
+    labelled = [manifest.speakers[3], manifest.speakers[1]]
+    dataset = CropDataset(manifest, 0.5, 0, speeds=(0.9,), labelled=labelled)
+    assert dataset.utterances_of_classes() == [4, 4, 4, 4] and len(dataset) == 40
+    for row, speaker in enumerate(manifest.column("speaker_id")):
+        label = dataset[0, row]["label"]
+        assert label == UNLABELLED if speaker not in labelled else label % 2 == labelled[::-1].index(speaker)
+
+
+def test_the_teacher_can_hear_what_the_student_hears(manifest, feature_extractor):
+    dataset = CropDataset(manifest, 0.5, 0, augmentation=lambda waveform, generator: 0.5 * waveform + 0.1)
+    crops = [dataset[0, row] for row in range(2)]
+    clean, augmented = (CropCollator(feature_extractor, hears)(crops) for hears in ("clean", "augmented"))
+    assert "teacher_input_values" in clean and "teacher_input_values" not in augmented
+    assert torch.equal(clean["input_values"], augmented["input_values"])

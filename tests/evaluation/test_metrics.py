@@ -7,8 +7,10 @@ from sklearn.metrics import roc_curve
 
 from modeling_oskdft.evaluation.metrics import (
     bootstrap_intervals,
+    bootstrap_rates,
     equal_error_rate,
     error_rates,
+    interval_of,
     min_detection_cost,
 )
 
@@ -154,3 +156,14 @@ def test_infinite_scores_that_are_equal_are_one_point():
     for labels in ([1, 0], [0, 1]):
         assert equal_error_rate([np.inf, np.inf], labels).value == 0.5
         assert equal_error_rate([-np.inf, -np.inf], labels).value == 0.5
+
+
+def test_systems_get_the_same_draws_so_that_differences_are_paired():
+    scores, labels, speakers = made_up_trials()
+    eers, costs = bootstrap_rates([scores, 3 * scores + 1, -scores], labels, speakers, draws=50)
+    assert eers.shape == costs.shape == (50, 3)
+    assert np.array_equal(eers[:, 0], eers[:, 1]) and np.array_equal(costs[:, 0], costs[:, 1])
+    assert interval_of(eers[:, 0] - eers[:, 1]) == (0.0, 0.0)
+    alone, _ = bootstrap_intervals(scores, labels, speakers, draws=50)
+    assert alone == interval_of(eers[:, 0])
+    assert (eers[:, 2] > eers[:, 0]).mean() > 0.9

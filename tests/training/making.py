@@ -25,6 +25,7 @@ def make_trainer(
     augmentation=hiss,
     speeds=(),
     spec_mask=None,
+    labelled_speakers=None,
     **arguments,
 ):
     torch.manual_seed(0)
@@ -60,6 +61,7 @@ def make_trainer(
         crop_seconds=0.5,
         speeds=speeds,
         callbacks=callbacks,
+        labelled=None if labelled_speakers is None else train.speakers[:labelled_speakers],
     )
 
 

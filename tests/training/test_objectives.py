@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from modeling_oskdft.data.crops import UNLABELLED
 from modeling_oskdft.training.objectives import (
     AAMSoftmax,
     FrameUpsampling,
@@ -173,3 +174,24 @@ def test_upsampling_refuses_a_rate_that_does_not_divide():
 def test_objectives_name_their_parts():
     names = set(Objectives(AAMSoftmax(8, 5), LayerwiseHeads(8, 8, [1])).state_dict())
     assert "speaker.weight" in names and "kd.predictors.0.2.bias" in names
+
+
+@pytest.mark.parametrize("objective", [AAMSoftmax, LinearSoftmax])
+@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])])
+def test_a_crop_without_a_label_weighs_nothing(objective, weights):
+    embeddings, labels = batch()
+    loss = objective(8, 5, weights=weights)
+    alone = loss(embeddings[:4], labels[:4])
+    embeddings.requires_grad_()
+    together = loss(embeddings, torch.cat([labels[:4], torch.tensor([UNLABELLED, UNLABELLED])]))
+    torch.testing.assert_close(together.total, alone.total)
+    assert together.weight == alone.weight
+    together.mean().backward()
+    assert not embeddings.grad[4:].any() and embeddings.grad[:4].abs().sum(1).min() > 0
+    with pytest.raises(ValueError, match="Labels run from -1 to 4"):
+        loss(embeddings, torch.tensor([-1, 0, 1, 2, 3, 4]))
+
+
+def test_a_run_without_any_objective_is_refused():
+    with pytest.raises(ValueError, match="nothing would learn"):
+        Objectives(None, None)

@@ -1,3 +1,4 @@
+import math
 import shutil
 
 import pytest
@@ -6,7 +7,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, TrainerCallback
 
 from modeling_oskdft.training.objectives import AAMSoftmax
-from tests.training.making import hiss, make_trainer, parameters
+from tests.training.making import assert_same, hiss, make_trainer, parameters
 
 
 def test_a_run_logs_selects_saves_and_opens(tmp_path, manifest, feature_extractor):
@@ -237,3 +238,30 @@ def test_tensorboard_and_trackio_offline(tmp_path, manifest, feature_extractor, 
     with sqlite3.connect(tmp_path / "trackio" / "oskdft-test.db") as database:
         rows = database.execute("select metrics from metrics").fetchall()
     assert any("kd_loss" in str(row) for row in rows)
+
+
+def test_distillation_alone_leaves_adapters_and_head_as_they_were(tmp_path, manifest, feature_extractor):
+    objectives = {"speaker_objective": "none", "kd_schedule": "constant"}
+    trainer = make_trainer(tmp_path / "first", manifest, feature_extractor, objectives, eval_strategy="no")
+    before = parameters(trainer)
+    trainer.train()
+    after = parameters(trainer)
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved and not any(".adapter." in name or "head" in name for name in moved)
+    log = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert all(entry["loss"] == pytest.approx(entry["kd_loss"]) and "ft_loss" not in entry for entry in log)
+    second = make_trainer(tmp_path / "second", manifest, feature_extractor, {"kd_weight": 0.0}, max_steps=1)
+    second.start_from(tmp_path / "first")
+    assert_same(second.student.state_dict(), trainer.student.state_dict())
+    second.train()
+    with pytest.raises(ValueError, match="a head that does not learn has no error rate; set eval_strategy to no"):
+        make_trainer(tmp_path / "third", manifest, feature_extractor, objectives)
+
+
+def test_without_a_labelled_crop_in_a_batch_only_the_distillation_learns(tmp_path, manifest, feature_extractor):
+    trainer = make_trainer(tmp_path, manifest, feature_extractor, validate=False, max_steps=7, labelled_speakers=2)
+    assert trainer.joint.objectives.speaker.num_speakers == 2
+    trainer.train()
+    log = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert all(math.isfinite(entry["loss"]) and entry["kd_loss"] > 0 for entry in log)
+    assert any(entry["ft_loss"] == 0 for entry in log) and any(entry["ft_loss"] > 0 for entry in log)
