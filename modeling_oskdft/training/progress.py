@@ -15,6 +15,8 @@ def log_line(logs: dict[str, float]) -> str:
         parts = f"  loss {logs['loss']:8.3f} = ft {logs.get('ft_loss', logs['loss']):.3f}"
         if "kd_loss" in logs:
             parts += f" + {logs['kd_weight']:.2f} x kd {logs['kd_loss']:.3f}"
+        if "front_end_kd_loss" in logs:
+            parts += f" (front end {logs['front_end_kd_loss']:.3f})"
         rates = [name for name in logs if name.startswith("learning_rate_")]
         return start + parts + "".join(f"  {name.removeprefix('learning_rate_')} {logs[name]:.1e}" for name in rates)
     for name in logs:

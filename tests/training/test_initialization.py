@@ -60,5 +60,7 @@ def test_a_teacher_that_does_not_fit_gets_a_sentence():
         init_student_from_teacher(teacher, tiny_config())
     with pytest.raises(ValueError, match="teacher has layers 0 to 3"):
         init_student_from_teacher(teacher, tiny_config(teacher_layers=[0, 4]))
-    with pytest.raises(ValueError, match="shape is not the teacher's"):
+    with pytest.raises(
+        ValueError, match="cannot start from the teacher's: its intermediate_size is 64 and the teacher's 48"
+    ):
         init_student_from_teacher(teacher, tiny_config(teacher_layers=[0, 1], encoder={"intermediate_size": 64}))

@@ -110,7 +110,7 @@ def test_a_shared_front_end_gives_the_same_losses_and_gradients(shape):
     assert same_front_end(model.student, encoder.feature_extractor)
     teacher = Teacher(encoder, [1, 3, 4], shared_front_end=torch.float32)
     waveforms, labels = waves(4000, 4000)[0], torch.tensor([0, 3])
-    states, features = teacher(waveforms)
+    states, features, _ = teacher(waveforms)
     assert features is not None and not features.is_inference()
     gradients = []
     for given in (features, None):
