@@ -20,10 +20,12 @@ class Kept(NamedTuple):
     """Of a teacher, as ascending indices: channels of each convolution, hidden channels, and what its layers keep.
 
     The hidden channels are the same wherever the residual stream is written or read, and as many of each group of the
-    positional convolution. `layers` has one entry for each student layer.
+    positional convolution. `factors` makes up for what the kept channels of a convolution no longer read: (kept
+    channels,), 1 where nothing is left out. `layers` has one entry for each student layer.
     """
 
     channels: list[Tensor]
+    factors: list[Tensor]
     hidden: Tensor
     layers: list[KeptOfLayer]
 
@@ -47,7 +49,9 @@ class Scores:
         grouped = scores.unflatten(0, (groups, -1))
         # Stable: equal scores keep the first, on every machine.
         chosen = grouped.argsort(dim=1, descending=True, stable=True)[:, : number // groups]
-        return (chosen + grouped.shape[1] * torch.arange(groups)[:, None]).flatten().sort().values
+        return (
+            (chosen + grouped.shape[1] * torch.arange(groups, device=scores.device)[:, None]).flatten().sort().values
+        )
 
 
 @torch.no_grad()
@@ -61,8 +65,10 @@ def choose(teacher: PreTrainedModel, student: PreTrainedConfig, layers: list[int
     groups = student.num_conv_pos_embedding_groups
     hidden = scores.best(hidden_importance(teacher, chosen), student.hidden_size, groups)
     heads = _heads(head_importance(teacher, chosen, hidden), student, scores)
+    channels = _channels(teacher, student, hidden, scores)
     return Kept(
-        _channels(teacher, student, hidden, scores),
+        channels,
+        _make_up(teacher, channels),
         hidden,
         [_of_layer(layer, own, student, hidden, scores) for layer, own in zip(chosen, heads, strict=True)],
     )
@@ -107,30 +113,60 @@ def _heads(importance: list[Tensor], student: PreTrainedConfig, scores: Scores) 
 
 
 def _channels(teacher: PreTrainedModel, student: PreTrainedConfig, hidden: Tensor, scores: Scores) -> list[Tensor]:
-    """Last convolution first, so that a channel counts by what the kept ones read of it."""
+    """Last convolution first, so that a channel counts by what the kept ones read of it, and they by theirs."""
     projection = teacher.feature_projection
     read = projection.projection.weight[hidden].square().sum(0).sqrt()
     if hasattr(projection, "layer_norm"):
         read = read * projection.layer_norm.weight.abs()
     kept: list[Tensor] = []
     convolutions = teacher.feature_extractor.conv_layers
-    for layer, width in reversed(list(zip(convolutions, student.conv_dim, strict=True))):
-        kept.insert(0, scores.best(made(layer) * read, width))
-        read = layer.conv.weight[kept[0]].square().sum((0, 2)).sqrt()
+    for layer, width, signal in reversed(list(zip(convolutions, student.conv_dim, signals(teacher), strict=True))):
+        kept.insert(0, scores.best(signal * read, width))
+        read = (layer.conv.weight[kept[0]] * read[kept[0]][:, None, None]).square().sum((0, 2)).sqrt()
     return kept
 
 
-def made(layer: Any) -> Tensor:  # noqa: ANN401  (a transformers module)
-    """(channels,): how much of each channel a convolution makes, with its norm's gain and shift."""
-    signal, shift = layer.conv.weight.square().sum((1, 2)).sqrt(), layer.conv.bias
-    norm = getattr(layer, "layer_norm", None)
-    if norm is None:
-        return signal if shift is None else signal.hypot(shift)
+def signals(teacher: PreTrainedModel) -> list[Tensor]:
+    """(channels,) of each convolution: how much it makes of each channel, of inputs as strong as those before it."""
+    result: list[Tensor] = []
+    inputs = teacher.encoder.layer_norm.weight.new_ones(1)
+    for layer in teacher.feature_extractor.conv_layers:
+        result.append(inputs := _made(layer, inputs))
+    return result
+
+
+def _made(layer: Any, inputs: Tensor) -> Tensor:  # noqa: ANN401  (a transformers module)
+    """(channels,): the strength of each channel after the convolution and its norm. inputs: that of what it reads."""
+    signal, shift = _strengths(layer, inputs).sum(1).sqrt(), layer.conv.bias
     if shift is not None:
         signal = signal.hypot(shift)
+    norm = getattr(layer, "layer_norm", None)
+    if norm is None:
+        return signal
     if isinstance(norm, nn.GroupNorm):  # each channel is brought to one scale: only whether there is anything counts
         signal = (signal > 0).to(signal.dtype)
     return (signal * norm.weight).hypot(norm.bias)
+
+
+def _strengths(layer: Any, inputs: Tensor) -> Tensor:  # noqa: ANN401  (a transformers module)
+    """(channels, input channels): the square of what each input adds."""
+    return layer.conv.weight.square().sum(2) * inputs.square()
+
+
+def _make_up(teacher: PreTrainedModel, channels: list[Tensor]) -> list[Tensor]:
+    """Factors (kept channels,) for each convolution: as strong as the channel was with all that the teacher reads.
+
+    Few convolutions have a norm behind them. What is left out at each would add up, and weak signals leave the part of
+    the activation that they were trained for.
+    """
+    strength = signals(teacher)
+    factors = [torch.ones_like(strength[0][channels[0]])]
+    layers = list(teacher.feature_extractor.conv_layers)[1:]
+    for layer, inputs, before, own in zip(layers, strength, channels, channels[1:], strict=False):
+        whole = _strengths(layer, inputs)[own]
+        left = whole[:, before].sum(1)
+        factors.append(torch.where(left > 0, whole.sum(1) / left, 1.0).sqrt())
+    return factors
 
 
 def _values(attention: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401  (a transformers module)

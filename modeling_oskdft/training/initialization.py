@@ -65,6 +65,7 @@ def init_student_from_teacher(
     were chosen. A student as wide as its teacher has a kd path that is the truncated teacher, bit for bit. A narrower
     one keeps the most important channels, heads and neurons, as `importance.choose` finds them in the weights (not
     with learned gates, as DPHuBERT does); where no LayerNorm counts it, leaving out what is dead changes nothing.
+    What its convolutions no longer read is made up for by their scale.
     A convolution of time reduction starts as the mean of its frames. Adapters and head start as the config says.
 
     start: "importance"; "random_channels", which keeps as many by chance; or "random_weights", which takes nothing
@@ -137,8 +138,10 @@ def _cut(teacher: PreTrainedModel, config: OSKDFTConfig, kept: Kept) -> Iterator
     for index, channels in enumerate(kept.channels):
         prefix = f"feature_extractor.conv_layers.{index}."
         for name in _below(prefix, state):
-            columns = (inputs,) if name.endswith("conv.weight") else ()
-            yield name, _select(state[name], channels, *columns)
+            if name.endswith("conv.weight"):
+                yield name, _select(state[name], channels, inputs) * kept.factors[index][:, None, None]
+            else:
+                yield name, _select(state[name], channels)
         inputs = channels
     for name in _below("feature_projection.layer_norm.", state):
         yield name, _select(state[name], inputs)

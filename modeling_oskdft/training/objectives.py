@@ -338,8 +338,8 @@ class LayerwiseProjection(KDObjective):
 class FrontEndDistillation(nn.Module):
     """Pulls the student's convolutions towards the teacher's, through a projection to their width and frame rate.
 
-    The teacher reads its convolutions through a LayerNorm, so the target is what that makes of them, without its gain:
-    the mean squared error then has one scale whatever the teacher, 1 for a student that says nothing. `weight` is the
+    Both read their convolutions through a LayerNorm, so what that makes of them is compared, without its gain: the
+    mean squared error then has one scale whatever the teacher, 1 for a projection that says nothing. `weight` is the
     factor on it inside kd_loss.
     """
 
@@ -353,7 +353,7 @@ class FrontEndDistillation(nn.Module):
 
     def forward(self, features: Tensor, target: Tensor) -> WeightedLoss:
         """features: (batch, student_width, frames); target: (batch, teacher_width, frames of the teacher)."""
-        own = features.transpose(1, 2)
+        own = F.layer_norm(features.transpose(1, 2), features.shape[1:2])
         if self.upsampling is not None:
             own = self.upsampling(own, target.shape[2])
         wanted = F.layer_norm(target.transpose(1, 2).float(), target.shape[1:2])
