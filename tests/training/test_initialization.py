@@ -160,7 +160,8 @@ def test_importance_starts_nearer_to_the_teacher_than_chance():
             return float(objective(states, [teacher(waveforms).last_hidden_state]).mean())
 
     important = loss("importance")
-    assert important < 0.7 * min(loss("random_channels") for _ in range(3))
+    chance = [loss("random_channels") for _ in range(5)]
+    assert important < min(chance) and important < 0.75 * sum(chance) / 5
     assert important < 0.7 * loss("random_weights")
 
 
