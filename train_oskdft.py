@@ -43,7 +43,7 @@ def train(recipe: Recipe) -> dict[str, Any]:
 
     # The teacher, and the student cut out of it.
     teacher, feature_extractor = load_teacher(recipe.student.teacher)
-    student = init_student_from_teacher(teacher, student_config(recipe, teacher))
+    student = init_student_from_teacher(teacher, student_config(recipe, teacher), recipe.student.student_start)
 
     # Speakers to learn from, and speakers set aside to choose the best checkpoint with.
     manifest = load_manifest(data.train_data, data.train_split, data.data_root, data.max_damaged_files)
@@ -155,7 +155,8 @@ def student_config(recipe: Recipe, teacher: PreTrainedModel) -> OSKDFTConfig:
             raise ValueError("The recipe gives layers and evenly_spaced_layers: give one of them.")
         depth = teacher.config.num_hidden_layers
         layers = evenly_spaced_layers(depth, recipe.student.evenly_spaced_layers or depth)
-    return OSKDFTConfig.from_teacher(teacher.config, layers, **recipe.student_config_fields())
+    fields = recipe.student.shape_fields() | recipe.student_config_fields()
+    return OSKDFTConfig.from_teacher(teacher.config, layers, **fields)
 
 
 def load_test(recipe: Recipe, train_manifest: Manifest) -> Manifest:

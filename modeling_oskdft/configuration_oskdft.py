@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import fields
@@ -17,6 +18,8 @@ SUPPORTED_ENCODERS = ("hubert", "wav2vec2", "wavlm")
 HEAD_TYPES = ("ecapa_tdnn", "statistics_pooling")
 ADAPTER_INITIALIZATIONS = ("zero", "normal")
 ADAPTER_ACTIVATIONS = (*ACT2CLS, "elu")
+# What `OSKDFTConfig.from_teacher` takes beside the configuration's own fields.
+SHAPE_FIELDS = ("front_end_width", "front_end_stride", "hidden_size", "intermediate_size", "num_attention_heads")
 
 # Names that transformers itself writes into a config.json or passes to the constructor of any configuration.
 _TRANSFORMERS_FIELDS = frozenset(
@@ -122,15 +125,31 @@ class OSKDFTConfig(PreTrainedConfig):
 
     @classmethod
     def from_teacher(
-        cls, name_or_config: str | PreTrainedConfig | dict[str, Any], layers: Iterable[int] = (0, 1), **fields: Any
+        cls,
+        name_or_config: str | PreTrainedConfig | dict[str, Any],
+        layers: Iterable[int] = (0, 1),
+        front_end_width: int | Iterable[int] | None = None,
+        front_end_stride: Iterable[int] | None = None,
+        hidden_size: int | None = None,
+        intermediate_size: int | None = None,
+        num_attention_heads: int | None = None,
+        **fields: Any,
     ) -> "OSKDFTConfig":
-        """A student that keeps the teacher's shape and the given layers of it.
+        """A student that keeps the given layers of the teacher, and of its widths what is asked for.
 
         name_or_config: a repository, a folder, or a configuration of a supported family.
         layers: teacher layers, counted from 0, in the order in which the student stacks them.
+        front_end_width: channels of the widest convolution, the others in the teacher's proportion; or one number for
+        each convolution. front_end_stride: one stride for each convolution. hidden_size: width of the layers.
+        intermediate_size: of their feed-forward blocks; None: in the teacher's proportion. num_attention_heads: None:
+        as many as heads of the teacher's width fill `hidden_size`. Whatever is None is the teacher's.
         LayerDrop and SpecAugment are switched off, because a shallow student must not lose a layer by accident.
-        Raises `ValueError` for an unsupported family, a layer that does not exist, or an unknown field.
+        Raises `ValueError` for an unsupported family, a layer that does not exist, an unknown field, a width that the
+        teacher does not have or that heads or groups do not divide, and frames that do not fall on the teacher's.
         """
+        for name in cls._unknown(fields):
+            known = [*cls.field_names(), *SHAPE_FIELDS]
+            raise ValueError(f"OSKDFTConfig has no field '{name}': {nearest_name(name, known)}")
         config = AutoConfig.from_pretrained(name_or_config) if isinstance(name_or_config, str) else name_or_config
         teacher = _as_encoder_config(config)
         chosen = list(layers)
@@ -145,13 +164,17 @@ class OSKDFTConfig(PreTrainedConfig):
             "layerdrop": 0.0,
             "mask_time_prob": 0.0,
             "mask_feature_prob": 0.0,
+            **_front_end(teacher, front_end_width, front_end_stride),
+            **_layer_widths(teacher, hidden_size, intermediate_size, num_attention_heads),
         }
         student.pop("_name_or_path", None)
         source = name_or_config if isinstance(name_or_config, str) else getattr(teacher, "name_or_path", None)
         if source and os.path.isdir(source):  # its path says nothing elsewhere, and may say more than it should
             source = os.path.basename(os.path.abspath(source))
         origin = {"teacher_name_or_path": source or None, "teacher_layers": chosen}
-        return cls(**({"encoder_config": student} | origin | fields))
+        result = cls(**({"encoder_config": student} | origin | fields))
+        frame_ratio(result.encoder_config, teacher, result.time_reduction)
+        return result
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:  # noqa: ANN401  (transformers' own return)
@@ -205,6 +228,13 @@ class OSKDFTConfig(PreTrainedConfig):
             raise ValueError(
                 f"ecapa_dilations is {self.ecapa_dilations}: give a dilation of at least 1 for each block."
             )
+        encoder = self.encoder_config
+        for name in ("num_attention_heads", "num_conv_pos_embedding_groups"):
+            if encoder.hidden_size % getattr(encoder, name):
+                raise ValueError(
+                    f"hidden_size is {encoder.hidden_size}: it must be a multiple of the encoder's {name}, "
+                    f"{getattr(encoder, name)}."
+                )
         noise = self.adapter_noise
         if noise is not None and (len(noise) != 2 or not 0 <= noise[0] <= noise[1]):
             raise ValueError(f"adapter_noise is {noise}: give two numbers, 0 <= low <= high.")
@@ -225,3 +255,72 @@ def _as_encoder_config(config: PreTrainedConfig | dict[str, Any] | None) -> Any:
         if getattr(config, name, None):
             raise ValueError(f"The encoder's {name} is {getattr(config, name)}: OS-KDFT needs it off.")
     return config
+
+
+def frame_ratio(encoder: PreTrainedConfig, teacher: PreTrainedConfig, time_reduction: int = 1) -> int:
+    """How many frames of the teacher's encoder one frame of a student's spans.
+
+    encoder, teacher: the two encoders' configurations. Raises `ValueError` unless that is a whole number: the
+    distillation would hold frames against each other that lie at different times.
+    """
+    own, theirs = math.prod(encoder.conv_stride) * time_reduction, math.prod(teacher.conv_stride)
+    if own % theirs:
+        raise ValueError(
+            f"The student makes a frame every {own} samples and the teacher every {theirs}: choose front_end_stride "
+            f"and time_reduction so that their product is a multiple of {theirs}."
+        )
+    return own // theirs
+
+
+def _front_end(
+    teacher: PreTrainedConfig, width: int | Iterable[int] | None, stride: Iterable[int] | None
+) -> dict[str, list[int]]:
+    """The fields of the encoder's configuration that a thinner front end changes."""
+    theirs = list(teacher.conv_dim)
+    widths = [width] if isinstance(width, int) else list(theirs if width is None else width)
+    strides = list(teacher.conv_stride if stride is None else stride)
+    if len(widths) == 1:
+        _check_range("front_end_width", widths[0], max(theirs), "channels of the teacher's widest convolution")
+        widths = [max(round(one * widths[0] / max(theirs)), 1) for one in theirs]
+    for name, values in (("front_end_width", widths), ("front_end_stride", strides)):
+        if len(values) != len(theirs):
+            raise ValueError(
+                f"{name} is {values}: give one number for each of the teacher's {len(theirs)} convolutions."
+            )
+    for own, most in zip(widths, theirs, strict=True):
+        _check_range("front_end_width", own, most, "channels of the teacher's convolution")
+    if min(strides) < 1:
+        raise ValueError(f"front_end_stride is {strides}: every stride must be at least 1.")
+    return {"conv_dim": widths, "conv_stride": strides}
+
+
+def _layer_widths(
+    teacher: PreTrainedConfig, hidden_size: int | None, intermediate_size: int | None, heads: int | None
+) -> dict[str, int]:
+    """The fields of the encoder's configuration that narrower layers change."""
+    width = teacher.hidden_size if hidden_size is None else hidden_size
+    _check_range("hidden_size", width, teacher.hidden_size, "the teacher's hidden_size")
+    inner = intermediate_size
+    if inner is None:
+        inner = max(round(teacher.intermediate_size * width / teacher.hidden_size), 1)
+    _check_range("intermediate_size", inner, teacher.intermediate_size, "the teacher's intermediate_size")
+    head_width = teacher.hidden_size // teacher.num_attention_heads
+    if heads is None:
+        if width % head_width:
+            raise ValueError(
+                f"hidden_size is {width}: it must be a multiple of {head_width}, the width of a teacher's head, or "
+                "num_attention_heads must be given and divide it."
+            )
+        heads = width // head_width
+    _check_range("num_attention_heads", heads, teacher.num_attention_heads, "the teacher's num_attention_heads")
+    if width % heads:
+        raise ValueError(
+            f"hidden_size is {width} with {heads} num_attention_heads: give a hidden_size that they divide."
+        )
+    _check_range("hidden_size / num_attention_heads", width // heads, head_width, "the width of a teacher's head")
+    return {"hidden_size": width, "intermediate_size": inner, "num_attention_heads": heads}
+
+
+def _check_range(name: str, value: int, most: int, what: str) -> None:
+    if not 1 <= value <= most:
+        raise ValueError(f"{name} is {value}: a student starts from 1 to {most}, {what}; give a number in between.")

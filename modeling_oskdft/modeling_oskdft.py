@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import XVectorOutput
@@ -56,11 +56,14 @@ def feature_lengths(config: OSKDFTConfig, lengths: Any) -> Any:  # noqa: ANN401 
 
 def shortest_input(config: OSKDFTConfig) -> int:
     """Samples needed for one frame: the receptive field of the front end (400 for the published models)."""
-    length = config.time_reduction
-    encoder = config.encoder_config
+    return receptive_field(config.encoder_config, config.time_reduction)
+
+
+def receptive_field(encoder: PreTrainedConfig, frames: int = 1) -> int:
+    """Samples that so many frames of an encoder's convolutions are made of."""
     for kernel, stride in reversed(list(zip(encoder.conv_kernel, encoder.conv_stride, strict=True))):
-        length = (length - 1) * stride + kernel
-    return length
+        frames = (frames - 1) * stride + kernel
+    return frames
 
 
 def masked_group_norm(norm: nn.GroupNorm, values: Tensor, lengths: Tensor) -> Tensor:

@@ -1,11 +1,17 @@
 import json
+from pathlib import Path
 
 import pytest
+import torch
 from transformers import HubertConfig, HubertModel, WavLMConfig, WavLMModel
 
-from modeling_oskdft.benchmark import compression, crop_reading, training_step
+from modeling_oskdft import OSKDFTConfig, OSKDFTModel
+from modeling_oskdft.benchmark import compression, crop_reading, thin_students, training_step
 from modeling_oskdft.benchmark.__main__ import main
-from modeling_oskdft.benchmark.measure import alternating_medians, machine, multiply_adds, versions
+from modeling_oskdft.benchmark.measure import alternating_medians, count_parameters, machine, multiply_adds, versions
+from modeling_oskdft.training.arguments import read_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_functions_take_turns():
@@ -69,6 +75,29 @@ def test_a_student_is_compared_with_its_teacher(monkeypatch):
     expected = 100 * (student["encoder parameters"] / teacher["encoder parameters"] - 1)
     assert ratios[f"{compression.PAPER}: encoder parameters, change in % (paper -76.2 %)"] == pytest.approx(expected)
     assert f"size changes by {expected:.1f} %" in compression.explain([teacher, student])
+
+
+def test_thin_students_are_held_against_their_teacher(monkeypatch):
+    small = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 48}
+    shape = small | {"conv_dim": (16,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
+    monkeypatch.setattr(thin_students, "hubert_base", lambda: HubertModel(HubertConfig(**shape)))
+    students = {"wide": {}, thin_students.CHOSEN: {"front_end_width": 8, "hidden_size": 16, "time_reduction": 2}}
+    monkeypatch.setattr(thin_students, "STUDENTS", students)
+    (teacher, wide, thin), ratios = thin_students.measure()
+    assert teacher["parameters"] > wide["parameters"] > thin["parameters"] == 1e6 * thin["int8, MB"]
+    assert teacher["of the teacher's time"] == 1 > thin["of the teacher's multiply-adds"] > 0
+    assert ratios[f"{thin_students.CHOSEN}: time / teacher (at most 0.10)"] == thin["of the teacher's time"]
+
+
+def test_the_thin_recipe_is_the_measured_shape_and_small_enough():
+    """Parameters are those of the true shape; the time is the benchmark's to measure."""
+    recipe = read_recipe([str(ROOT / "examples/recipes/hubert_base_thin_voxceleb2.yaml"), "--bf16", "false"])
+    fields = recipe.student.shape_fields() | {"time_reduction": recipe.student.time_reduction}
+    chosen = thin_students.STUDENTS[thin_students.CHOSEN]
+    assert {name: value for name, value in fields.items() if value is not None} == chosen
+    with torch.device("meta"):
+        encoder = OSKDFTModel(OSKDFTConfig.from_teacher(HubertConfig(), **chosen))
+    assert count_parameters(encoder) < 9.6e6
 
 
 class _Here:

@@ -4,6 +4,7 @@ import pytest
 from transformers import BertConfig, HubertConfig, Wav2Vec2Config, WavLMConfig
 
 from modeling_oskdft import OSKDFTConfig
+from modeling_oskdft.configuration_oskdft import frame_ratio
 from tests.tiny import encoder_config, tiny_config
 
 
@@ -22,6 +23,39 @@ def test_from_teacher_keeps_the_shape_and_drops_what_would_drop_layers(teacher):
     assert (encoder.layerdrop, encoder.mask_time_prob, encoder.mask_feature_prob) == (0.0, 0.0, 0.0)
     assert config.teacher_layers == [0, 5, 11] and config.adapter_size == 16
     assert teacher.num_hidden_layers == 12, "the teacher's own config was changed"
+
+
+def thin(**fields):
+    return OSKDFTConfig.from_teacher(HubertConfig(), **fields)
+
+
+def test_a_thinner_student_is_an_ordinary_encoder_configuration(tmp_path):
+    config = thin(front_end_width=256, front_end_stride=[10, 2, 2, 2, 2, 2, 2], hidden_size=384)
+    encoder = config.encoder_config
+    assert (encoder.conv_dim, encoder.conv_stride) == ([256] * 7, [10, 2, 2, 2, 2, 2, 2])
+    assert (encoder.hidden_size, encoder.intermediate_size, encoder.num_attention_heads) == (384, 1536, 6)
+    config.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert not {"front_end_width", "hidden_size"} & set(saved)
+    assert OSKDFTConfig.from_pretrained(tmp_path).encoder_config.to_dict() == encoder.to_dict()
+
+
+def test_widths_follow_the_teacher_s_proportion_or_are_given_one_by_one():
+    teacher = encoder_config(layers=4, conv_dim=(8, 8, 12, 16, 16, 24, 24))
+    half = OSKDFTConfig.from_teacher(teacher, front_end_width=12)
+    assert half.encoder_config.conv_dim == [4, 4, 6, 8, 8, 12, 12]
+    each = OSKDFTConfig.from_teacher(teacher, front_end_width=[4, 8, 8, 16, 16, 24, 20])
+    assert each.encoder_config.conv_dim == [4, 8, 8, 16, 16, 24, 20]
+    heads = OSKDFTConfig.from_teacher(teacher, hidden_size=16, num_attention_heads=4, intermediate_size=48)
+    assert (heads.encoder_config.num_attention_heads, heads.encoder_config.intermediate_size) == (4, 48)
+    same = OSKDFTConfig.from_teacher(teacher, front_end_width=24, hidden_size=32)
+    assert same.to_dict() == OSKDFTConfig.from_teacher(teacher).to_dict()
+
+
+def test_strides_and_time_reduction_make_the_frame_rate_together():
+    config = thin(front_end_stride=[5, 2, 2, 2, 2, 2, 1], time_reduction=2)
+    assert frame_ratio(config.encoder_config, HubertConfig(), 2) == 1
+    assert frame_ratio(HubertConfig(), HubertConfig(), 3) == 3
 
 
 def test_from_teacher_reads_a_folder_and_remembers_it(tmp_path):
@@ -81,6 +115,22 @@ def test_transformers_own_fields_pass():
         (lambda: OSKDFTConfig(ecapa_channels=30), "multiple of ecapa_res2net_scale"),
         (lambda: OSKDFTConfig(adapter_noise=(0.5, 0.1)), "adapter_noise"),
         (lambda: OSKDFTConfig(Wav2Vec2Config(add_adapter=True)), "add_adapter is True"),
+        (lambda: OSKDFTConfig(HubertConfig(hidden_size=100)), "hidden_size is 100: .* num_attention_heads, 12"),
+        (lambda: OSKDFTConfig.from_teacher(HubertConfig(), hiden_size=384), "did you mean 'hidden_size'"),
+        (lambda: thin(hidden_size=400), "hidden_size is 400: it must be a multiple of 64, the width of a teacher's"),
+        (lambda: thin(hidden_size=400, num_attention_heads=7), "hidden_size is 400 with 7 num_attention_heads"),
+        (lambda: thin(hidden_size=360, num_attention_heads=6), "multiple of .* num_conv_pos_embedding_groups, 16"),
+        (lambda: thin(hidden_size=768, num_attention_heads=6), "hidden_size / num_attention_heads is 128: .* 1 to 64"),
+        (lambda: thin(hidden_size=1024), "hidden_size is 1024: a student starts from 1 to 768"),
+        (lambda: thin(num_attention_heads=16), "num_attention_heads is 16: a student starts from 1 to 12"),
+        (lambda: thin(intermediate_size=0), "intermediate_size is 0: a student starts from 1 to 3072"),
+        (lambda: thin(front_end_width=513), "front_end_width is 513: a student starts from 1 to 512"),
+        (lambda: thin(front_end_width=[64] * 6 + [600]), "front_end_width is 600"),
+        (lambda: thin(front_end_width=[64, 64]), "front_end_width is .* each of the teacher's 7 convolutions"),
+        (lambda: thin(front_end_stride=[5, 2]), "front_end_stride is .* each of the teacher's 7 convolutions"),
+        (lambda: thin(front_end_stride=[5, 2, 2, 2, 2, 2, 0]), "every stride must be at least 1"),
+        (lambda: thin(front_end_stride=[5, 2, 2, 2, 2, 2, 3]), "every 480 samples and the teacher every 320"),
+        (lambda: thin(front_end_stride=[5, 2, 2, 2, 2, 2, 1]), "every 160 samples and the teacher every 320"),
     ],
 )
 def test_bad_values_get_one_sentence(make, message):

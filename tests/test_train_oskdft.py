@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from safetensors.torch import load_file
 from transformers import AutoModel
 
 from modeling_oskdft import SpeakerVerifier
@@ -73,6 +74,30 @@ def test_the_plain_teacher_with_a_head(setting):
     teacher = AutoModel.from_pretrained(setting / "teacher")
     ours = student.oskdft.encoder.layers[3].attention.q_proj.weight
     assert bool((ours == teacher.encoder.layers[3].attention.q_proj.weight).all())
+
+
+@pytest.mark.parametrize("start", ["importance", "random_weights"])
+def test_a_thin_student_publishes_no_projection(setting, start):
+    words = ["--front_end_width", "8", "--hidden_size", "16", "--time_reduction", "2", "--student_start", start]
+    words += ["--kd_objective", "layerwise_heads", "--front_end_kd_lambda", "1", "--logging_steps", "1"]
+    assert main([str(setting / "recipe.yaml"), "--max_steps", "3", *words]) == 0
+    first = json.loads((setting / "run" / "results.json").read_text())["history"][0]
+    assert 0 < first["front_end_kd_loss"] < first["kd_loss"]
+    student = AutoModel.from_pretrained(setting / "run")
+    assert (student.config.encoder_config.conv_dim, student.config.encoder_config.hidden_size) == ([8] * 7, 16)
+    published = load_file(setting / "run" / "model.safetensors")
+    assert set(published) == set(student.state_dict())
+    kept = load_file(setting / "run" / "checkpoint-3" / "objectives.safetensors")
+    assert kept["front_end.projection.weight"].shape == (16, 8) and "kd.upsampling.convolution.weight" in kept
+    assert not any(name.startswith(("front_end", "kd.")) for name in published)
+    assert not list((setting / "run").glob("objectives*"))
+
+
+def test_a_shape_that_cannot_be_is_one_sentence(setting, capsys):
+    assert main([str(setting / "recipe.yaml"), "--hidden_size", "20"]) == 2
+    assert "hidden_size is 20: it must be a multiple of 8" in capsys.readouterr().err
+    assert main([str(setting / "recipe.yaml"), "--hidden_size", "16"]) == 2
+    assert "use layerwise_heads or layerwise_projection" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[4], SHAPES[5]])

@@ -59,7 +59,7 @@ def verifier(system: System, of: str) -> OSKDFTForXVector:
         layers, adapter_size = list(range(config.num_hidden_layers)), 0
     else:
         layers, adapter_size = system.layers, 64
-    fields = {"adapter_size": adapter_size, "head_type": system.head_type}
+    fields: dict[str, Any] = {"adapter_size": adapter_size, "head_type": system.head_type}
     return OSKDFTForXVector(OSKDFTConfig.from_teacher(config, layers, **fields)).eval()
 
 

@@ -118,7 +118,7 @@ class Step:
         return self.kd(distilled, targets).mean() + self.speaker(self.student.head(heard), self.labels).mean()
 
     def _joint(self) -> Tensor:
-        states, features = self.teacher(self.waveforms)
+        states, features, _ = self.teacher(self.waveforms)
         output = self.joint(self.waveforms, self.labels, states, features)
         return output.kd.mean() + output.ft.mean()
 

@@ -17,8 +17,9 @@ from typing import Any, NoReturn
 import torch
 from transformers import HfArgumentParser, TrainingArguments
 
-from ..configuration_oskdft import OSKDFTConfig, nearest_name
+from ..configuration_oskdft import SHAPE_FIELDS, OSKDFTConfig, nearest_name
 from ..evaluation.scoring import SCORINGS
+from .initialization import STARTS
 from .joint_model import FREEZABLE
 from .schedules import KD_SCHEDULES
 
@@ -63,6 +64,28 @@ class TeacherArguments:
     evenly_spaced_layers: int | None = field(
         default=None, metadata={"help": "instead of layers: this many, from the first to the last; 0: all"}
     )
+    front_end_width: list[int] | None = field(
+        default=None, metadata={"help": "channels of the widest convolution, or of each (default: the teacher's)"}
+    )
+    front_end_stride: list[int] | None = field(
+        default=None, metadata={"help": "stride of each convolution (default: the teacher's)"}
+    )
+    hidden_size: int | None = field(default=None, metadata={"help": "width of the layers (default: the teacher's)"})
+    intermediate_size: int | None = field(
+        default=None, metadata={"help": "of the feed-forward blocks (default: in the teacher's proportion)"}
+    )
+    num_attention_heads: int | None = field(
+        default=None, metadata={"help": "default: heads of the teacher's width that fill hidden_size"}
+    )
+    student_start: str = field(default="importance", metadata={"help": "one of: " + ", ".join(STARTS)})
+
+    def __post_init__(self) -> None:
+        if self.student_start not in STARTS:
+            raise ValueError(f"student_start is '{self.student_start}': use one of {', '.join(STARTS)}.")
+
+    def shape_fields(self) -> dict[str, Any]:
+        """What `OSKDFTConfig.from_teacher` takes beside the configuration's own fields."""
+        return {name: getattr(self, name) for name in SHAPE_FIELDS}
 
 
 StudentArguments = make_dataclass("StudentArguments", _student_fields(), bases=(TeacherArguments,))
@@ -83,6 +106,9 @@ class ObjectiveArguments:
     cos_lambda: float = field(default=1.0, metadata={"help": "weight of the cosine term of layerwise_heads"})
     kd_reduction: str = field(default="mean", metadata={"help": "cosine term over frames: mean, or the authors' sum"})
     hint_lambda: float = field(default=0.1, metadata={"help": "weight of all but the last layer_projection"})
+    front_end_kd_lambda: float = field(
+        default=0.0, metadata={"help": "weight, in kd_loss, of the convolutions' own distillation; 0: none"}
+    )
     speaker_objective: str = field(
         default="aam_softmax",
         metadata={"help": "one of: " + ", ".join(SPEAKER_OBJECTIVES) + " (distillation alone)"},

@@ -1,10 +1,38 @@
-"""How a student starts: chosen layers and everything below them, copied from the teacher."""
+"""How a student starts: chosen layers and everything below them, copied from the teacher as far as they fit."""
 
-from torch import nn
-from transformers import PreTrainedModel
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..configuration_oskdft import OSKDFTConfig
 from ..modeling_oskdft import OSKDFTForXVector
+from .importance import Kept, choose
+
+STARTS = ("importance", "random_channels", "random_weights")
+# Of the encoder's configuration: what a copied weight cannot do without, and what a student may have less of.
+_SAME = [
+    *("do_stable_layer_norm", "feat_extract_norm", "feat_proj_layer_norm", "conv_bias", "conv_kernel"),
+    *("num_conv_pos_embeddings", "num_conv_pos_embedding_groups", "num_buckets", "max_bucket_distance"),
+]
+_AT_MOST = ("conv_dim", "hidden_size", "intermediate_size", "num_attention_heads")
+# What is indexed by what: rows, then columns. Names are those of a layer's parameters.
+_OF_LAYER: dict[str, tuple[str | None, ...]] = {
+    **{f"attention.{name}_proj.weight": ("queries", "hidden") for name in "qk"},
+    **{f"attention.{name}_proj.bias": ("queries",) for name in "qk"},
+    "attention.v_proj.weight": ("values", "hidden"),
+    "attention.v_proj.bias": ("values",),
+    "attention.out_proj.weight": ("hidden", "values"),
+    "attention.gru_rel_pos_const": (None, "heads"),
+    "attention.gru_rel_pos_linear.weight": (),
+    "attention.gru_rel_pos_linear.bias": (),
+    "attention.rel_attn_embed.weight": (None, "heads"),
+    "feed_forward.intermediate_dense.weight": ("neurons", "hidden"),
+    "feed_forward.intermediate_dense.bias": ("neurons",),
+    "feed_forward.output_dense.weight": ("hidden", "neurons"),
+}
 
 
 def evenly_spaced_layers(teacher_layers: int, student_layers: int) -> list[int]:
@@ -26,54 +54,156 @@ def thirds(teacher_layers: int) -> list[int]:
     return sorted({max(1, round(teacher_layers * part / 3)) for part in (1, 2, 3)})
 
 
-def init_student_from_teacher(teacher: PreTrainedModel, config: OSKDFTConfig) -> OSKDFTForXVector:
-    """A student whose kd path is the teacher cut to `config.teacher_layers`, bit for bit.
+def init_student_from_teacher(
+    teacher: PreTrainedModel, config: OSKDFTConfig, start: str = "importance"
+) -> OSKDFTForXVector:
+    """A student that is the teacher cut to `config.teacher_layers` and to the widths of `config.encoder_config`.
 
     Convolutions, projection, positional convolution, the encoder's LayerNorm, the chosen layers and, where SpecAugment
     is on, the mask embedding are copied (the authors' code leaves the positional convolution and the LayerNorm
     random). Of WavLM, the relative-position embedding of teacher layer 0 goes into student layer 0, whichever layers
-    were chosen. Adapters and head start as the config says. Raises `ValueError` for a teacher of another family or
-    shape.
+    were chosen. A student as wide as its teacher has a kd path that is the truncated teacher, bit for bit. A narrower
+    one keeps the most important channels, heads and neurons, as `importance.choose` finds them in the weights (not
+    with learned gates, as DPHuBERT does); where no LayerNorm counts it, leaving out what is dead changes nothing.
+    What its convolutions no longer read is made up for by their scale.
+    A convolution of time reduction starts as the mean of its frames. Adapters and head start as the config says.
+
+    start: "importance"; "random_channels", which keeps as many by chance; or "random_weights", which takes nothing
+    from the teacher: both for comparison, by torch's random state.
+    Raises `ValueError` for a teacher of another family, or of a shape that has less than the student.
     """
+    if start not in STARTS:
+        raise ValueError(f"start is '{start}': use one of {', '.join(STARTS)}.")
     student = OSKDFTForXVector(config)
+    if start == "random_weights":
+        return student
+    _check(teacher, config)
+    kept = choose(teacher, config.encoder_config, config.teacher_layers or [], start == "random_channels")
     encoder = student.oskdft
-    if teacher.config.model_type != config.encoder_config.model_type:
-        raise ValueError(
-            f"The teacher is a {teacher.config.model_type} and the student a {config.encoder_config.model_type}: "
-            "build the student's config with OSKDFTConfig.from_teacher."
-        )
-    layers = config.teacher_layers
-    if layers is None or len(layers) != len(encoder.encoder.layers):
-        raise ValueError(
-            f"teacher_layers is {layers} for {len(encoder.encoder.layers)} student layers: name one teacher layer for "
-            "each, as OSKDFTConfig.from_teacher does."
-        )
-    depth = teacher.config.num_hidden_layers
-    if any(not 0 <= layer < depth for layer in layers):
-        raise ValueError(f"teacher_layers is {layers}: the teacher has layers 0 to {depth - 1}.")
-    _copy(teacher.feature_extractor, encoder.feature_extractor)
-    _copy(teacher.feature_projection, encoder.feature_projection)
-    _copy(teacher.encoder.pos_conv_embed, encoder.encoder.pos_conv_embed)
-    _copy(teacher.encoder.layer_norm, encoder.encoder.layer_norm)
-    for layer, chosen in zip(encoder.encoder.layers, layers, strict=True):
-        _copy(teacher.encoder.layers[chosen], layer)
-    first = encoder.encoder.layers[0].attention
-    if hasattr(first, "rel_attn_embed"):
-        _copy(teacher.encoder.layers[0].attention.rel_attn_embed, first.rel_attn_embed)
-    if hasattr(encoder, "masked_spec_embed") and hasattr(teacher, "masked_spec_embed"):
-        encoder.masked_spec_embed.data.copy_(teacher.masked_spec_embed.data)
+    with torch.no_grad():
+        state = dict(_cut(teacher, config, kept))
+        missing, unexpected = encoder.load_state_dict(state, strict=False)
+        if config.time_reduction > 1:
+            mean = torch.eye(config.encoder_config.conv_dim[-1]) / config.time_reduction
+            encoder.time_reduction.weight.copy_(mean[:, :, None].expand_as(encoder.time_reduction.weight))
+    stray = [name for name in missing if not ("adapter." in name or name.startswith("time_reduction."))]
+    if stray := [name for name in (*stray, *unexpected) if name != "masked_spec_embed"]:
+        raise ValueError(f"Student and teacher differ in {', '.join(stray)}: use OSKDFTConfig.from_teacher.")
     return student
 
 
-def _copy(source: nn.Module, target: nn.Module) -> None:
-    """Copy what both have. Adapters stay; WavLM's position embedding exists in first layers only."""
-    try:
-        missing, unexpected = target.load_state_dict(source.state_dict(), strict=False)
-    except RuntimeError as error:
-        detail = str(error).splitlines()[-1].strip()
+def _check(teacher: PreTrainedModel, config: OSKDFTConfig) -> None:
+    """Raise `ValueError` unless every weight of the student has one in the teacher."""
+    theirs, own, layers = teacher.config, config.encoder_config, config.teacher_layers
+    if theirs.model_type != own.model_type:
         raise ValueError(
-            f"The student's shape is not the teacher's ({detail}): use OSKDFTConfig.from_teacher."
-        ) from None
-    stray = [name for name in (*missing, *unexpected) if "adapter." not in name and "rel_attn_embed" not in name]
-    if stray:
-        raise ValueError(f"Student and teacher differ in {', '.join(stray)}: use OSKDFTConfig.from_teacher.")
+            f"The teacher is a {theirs.model_type} and the student a {own.model_type}: "
+            "build the student's config with OSKDFTConfig.from_teacher."
+        )
+    if layers is None or len(layers) != own.num_hidden_layers:
+        raise ValueError(
+            f"teacher_layers is {layers} for {own.num_hidden_layers} student layers: name one teacher layer for "
+            "each, as OSKDFTConfig.from_teacher does."
+        )
+    depth = theirs.num_hidden_layers
+    if any(not 0 <= layer < depth for layer in layers):
+        raise ValueError(f"teacher_layers is {layers}: the teacher has layers 0 to {depth - 1}.")
+    for name in _SAME:
+        if _listed(own, name) != _listed(theirs, name):
+            raise _cannot_start(name, own, theirs, "as the teacher's")
+    for name in _AT_MOST:
+        widths, most = _listed(own, name), _listed(theirs, name)
+        if len(widths) != len(most) or any(one > other for one, other in zip(widths, most, strict=True)):
+            raise _cannot_start(name, own, theirs, "no more than the teacher's")
+    if own.hidden_size // own.num_attention_heads > theirs.hidden_size // theirs.num_attention_heads:
+        raise _cannot_start("num_attention_heads", own, theirs, "such that heads are no wider than the teacher's")
+
+
+def _listed(config: PreTrainedConfig, name: str) -> list[Any]:
+    value = getattr(config, name, None)
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _cannot_start(name: str, own: PreTrainedConfig, theirs: PreTrainedConfig, wanted: str) -> ValueError:
+    return ValueError(
+        f"The student's shape cannot start from the teacher's: its {name} is {getattr(own, name)} and the teacher's "
+        f"{getattr(theirs, name)}; make it {wanted}, as OSKDFTConfig.from_teacher does."
+    )
+
+
+def _cut(teacher: PreTrainedModel, config: OSKDFTConfig, kept: Kept) -> Iterator[tuple[str, Tensor]]:
+    """The student's weights by their names, out of the teacher's."""
+    state, hidden = teacher.state_dict(), kept.hidden
+    inputs: Tensor | None = None
+    for index, channels in enumerate(kept.channels):
+        prefix = f"feature_extractor.conv_layers.{index}."
+        for name in _below(prefix, state):
+            if name.endswith("conv.weight"):
+                yield name, _select(state[name], channels, inputs) * kept.factors[index][:, None, None]
+            else:
+                yield name, _select(state[name], channels)
+        inputs = channels
+    for name in _below("feature_projection.layer_norm.", state):
+        yield name, _select(state[name], inputs)
+    yield (
+        "feature_projection.projection.weight",
+        _select(state["feature_projection.projection.weight"], hidden, inputs),
+    )
+    for name in ("feature_projection.projection.bias", "encoder.layer_norm.weight", "encoder.layer_norm.bias"):
+        yield name, _select(state[name], hidden)
+    if config.encoder_config.mask_time_prob > 0.0 or config.encoder_config.mask_feature_prob > 0.0:
+        if "masked_spec_embed" in state:
+            yield "masked_spec_embed", _select(state["masked_spec_embed"], hidden)
+    yield from _positions(teacher, hidden)
+    for index, (layer, own) in enumerate(zip(config.teacher_layers or [], kept.layers, strict=True)):
+        axes = own._asdict() | {"hidden": hidden}
+        cut = {}
+        for name in _below(f"encoder.layers.{layer}.", state):
+            short = name.removeprefix(f"encoder.layers.{layer}.")
+            indices = [None if axis is None else axes[axis] for axis in _OF_LAYER.get(short, ("hidden",))]
+            cut[short] = _select(state[name], *indices)
+        cut.pop("attention.rel_attn_embed.weight", None)
+        if index == 0 and "encoder.layers.0.attention.rel_attn_embed.weight" in state:
+            embedding = state["encoder.layers.0.attention.rel_attn_embed.weight"]
+            cut["attention.rel_attn_embed.weight"] = _select(embedding, None, own.heads)
+        _fit_heads(cut, teacher.config, config.encoder_config)
+        yield from ((f"encoder.layers.{index}.{name}", value) for name, value in cut.items())
+
+
+def _fit_heads(cut: dict[str, Tensor], theirs: PreTrainedConfig, own: PreTrainedConfig) -> None:
+    """What narrower heads and narrower layers change beside indices."""
+    widths = own.hidden_size // own.num_attention_heads, theirs.hidden_size // theirs.num_attention_heads
+    if widths[0] != widths[1]:  # attention divides by the root of a head's width: what it softens by stays
+        for name in ("attention.q_proj.weight", "attention.q_proj.bias"):
+            cut[name] = cut[name] * (widths[0] / widths[1]) ** 0.5
+    gate = "attention.gru_rel_pos_linear.weight"
+    if gate in cut and own.hidden_size != theirs.hidden_size:
+        # WavLM's gate reads hidden channels by their place, and they have changed places: it starts from its bias.
+        cut[gate] = torch.zeros(len(cut[gate]), widths[0])
+
+
+def _positions(teacher: PreTrainedModel, hidden: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The positional convolution, each group on its own: as the teacher has it, or cut and normed anew."""
+    convolution, prefix = teacher.encoder.pos_conv_embed.conv, "encoder.pos_conv_embed.conv."
+    yield f"{prefix}bias", _select(convolution.bias, hidden)
+    length, magnitude = f"{prefix}parametrizations.weight.original0", f"{prefix}parametrizations.weight.original1"
+    weight = convolution.weight
+    if len(hidden) == len(weight):
+        parts = convolution.parametrizations.weight
+        yield from ((length, parts.original0), (magnitude, parts.original1))
+        return
+    groups = hidden.view(convolution.groups, -1)
+    cut = torch.cat([weight[own][:, own % weight.shape[1]] for own in groups])
+    yield from ((length, cut.square().sum((0, 1), keepdim=True).sqrt()), (magnitude, cut))
+
+
+def _below(prefix: str, state: dict[str, Tensor]) -> list[str]:
+    return [name for name in state if name.startswith(prefix)]
+
+
+def _select(values: Tensor, *indices: Tensor | None) -> Tensor:
+    """The values at these indices of the first dimensions; None: all of one."""
+    for dimension, index in enumerate(indices):
+        if index is not None:
+            values = values.index_select(dimension, index)
+    return values

@@ -11,17 +11,21 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..modeling_oskdft import OSKDFTForXVector, adapter_parameters
-from .objectives import KDObjective, Objectives, WeightedLoss
+from .objectives import Objectives, WeightedLoss
 from .precision import protect_narrow_convolutions
 
 FREEZABLE = ("none", "feature_encoder", "encoder")
 
 
 class JointOutput(NamedTuple):
-    """Both losses of a batch, undivided; each is None without its objective."""
+    """Both losses of a batch, undivided; each is None without its objective.
+
+    `front_end` is the part of `kd` that front-end distillation has, weighted as it is in there.
+    """
 
     ft: WeightedLoss | None
     kd: WeightedLoss | None
+    front_end: WeightedLoss | None = None
 
 
 class SpecMask(nn.Module):
@@ -74,6 +78,11 @@ class JointModel(nn.Module):
             raise ValueError(
                 "freeze is 'encoder' with a distillation objective: nothing would learn; set kd_weight to 0."
             )
+        if freeze == "feature_encoder" and objectives.front_end is not None:
+            raise ValueError(
+                "freeze is 'feature_encoder' with front-end distillation: no convolution would learn; set "
+                "front_end_kd_lambda to 0, or freeze to none."
+            )
         self.student = student
         self.objectives = objectives
         self.spec_mask = spec_mask
@@ -101,22 +110,41 @@ class JointModel(nn.Module):
         labels: Tensor,
         teacher_states: Sequence[Tensor] | None = None,
         conv_features: Tensor | None = None,
+        front_end_target: Tensor | None = None,
     ) -> JointOutput:
         """input_values: (batch, samples) of one length; labels: (batch,); teacher_states: see `KDObjective`.
 
         conv_features: what the front end makes of `input_values`, where the teacher has computed it already.
+        front_end_target: what the teacher's makes of what the teacher hears, for `FrontEndDistillation`.
         """
         encoder, kd_objective = self.student.oskdft, self.objectives.kd
         features = encoder.convolve(input_values) if conv_features is None else conv_features
         if self.objectives.speaker is None:
             distilled = encoder.encode(features, path="kd").hidden_states
-            return JointOutput(None, cast(KDObjective, kd_objective)(distilled, teacher_states))
+            return JointOutput(None, *self._distil(features, distilled, teacher_states, front_end_target))
         outputs = encoder.encode(features, path="ft" if kd_objective is None else "both")
         heard = outputs.hidden_states
         if self.spec_mask is not None and self.training:
             heard = self.spec_mask(heard)
-        kd = None if kd_objective is None else kd_objective(outputs.kd_hidden_states, teacher_states)
-        return JointOutput(self.objectives.speaker(self.student.head(heard), labels), kd)
+        ft = self.objectives.speaker(self.student.head(heard), labels)
+        return JointOutput(ft, *self._distil(features, outputs.kd_hidden_states, teacher_states, front_end_target))
+
+    def _distil(
+        self,
+        features: Tensor,
+        student_states: Sequence[Tensor] | None,
+        teacher_states: Sequence[Tensor] | None,
+        front_end_target: Tensor | None,
+    ) -> tuple[WeightedLoss | None, WeightedLoss | None]:
+        """The whole distillation loss and, of it, the front end's part."""
+        objectives = self.objectives
+        if objectives.kd is None:
+            return None, None
+        kd = objectives.kd(student_states, teacher_states)
+        if objectives.front_end is None:
+            return kd, None
+        front_end = objectives.front_end(features, front_end_target)
+        return WeightedLoss(kd.total + front_end.total, kd.weight), front_end
 
     def activation_checkpointing_enable(self, **kwargs: object) -> None:
         """What the Trainer calls on its model, by the name of its version: passed on to the student."""
@@ -144,10 +172,14 @@ class JointModel(nn.Module):
 
 
 class TeacherOutput(NamedTuple):
-    """The target states, each (batch, frames, hidden), and the front end's output where the student shares it."""
+    """The target states, each (batch, frames, hidden), and the front end's output, (batch, channels, frames).
+
+    `conv_features` is that output for a student who shares it, `front_end_target` for one who is to learn it.
+    """
 
     states: tuple[Tensor, ...]
-    conv_features: Tensor | None
+    conv_features: Tensor | None = None
+    front_end_target: Tensor | None = None
 
 
 def same_front_end(student: OSKDFTForXVector, front_end: nn.Module) -> bool:
@@ -160,7 +192,10 @@ def same_front_end(student: OSKDFTForXVector, front_end: nn.Module) -> bool:
 
 
 class SharedFrontEnd(nn.Module):
-    """A teacher's convolutions, whose last output is kept for the student, in the student's precision."""
+    """A teacher's convolutions, whose last output is kept for the student.
+
+    dtype: in the student's precision, or in the teacher's own for a target.
+    """
 
     def __init__(self, front_end: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
@@ -172,6 +207,11 @@ class SharedFrontEnd(nn.Module):
         with _precision(input_values.device, self.dtype):
             self.features = self.front_end(input_values)
         return self.features
+
+    def take(self) -> Tensor | None:
+        """A copy of the last output, which autograd takes; it is not kept any longer."""
+        features, self.features = self.features, None
+        return None if features is None else features.clone()
 
 
 def _precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
@@ -186,7 +226,7 @@ class Teacher:
     the input of the first layer, and the last one is `last_hidden_state`, for both norm orders.
     dtype: bfloat16 computes in it, by autocast; states are handed on as float32. shared_front_end: hand on the output
     of the convolutions, which a student with the same frozen ones and the same input need not compute again, computed
-    in this precision; None: do not.
+    in this precision; None: do not. front_end_target: hand on that output as a target, for a student to learn.
     """
 
     def __init__(
@@ -195,6 +235,7 @@ class Teacher:
         target_layers: Sequence[int],
         dtype: torch.dtype = torch.float32,
         shared_front_end: torch.dtype | None = None,
+        front_end_target: bool = False,
     ) -> None:
         depth = model.config.num_hidden_layers
         for layer in target_layers:
@@ -209,6 +250,9 @@ class Teacher:
         self.front_end: SharedFrontEnd | None = None
         if shared_front_end is not None:
             model.feature_extractor = self.front_end = SharedFrontEnd(model.feature_extractor, shared_front_end)
+        self.listened: SharedFrontEnd | None = None
+        if front_end_target:
+            model.feature_extractor = self.listened = SharedFrontEnd(model.feature_extractor, dtype)
         self.model = model.requires_grad_(False).eval()
         protect_narrow_convolutions(self.model)
         self.dtype = dtype
@@ -230,9 +274,8 @@ class Teacher:
         states = list(outputs.hidden_states)
         if self.needs_last:
             states[-1] = outputs.last_hidden_state
-        features = None
-        if self.front_end is not None and self.front_end.features is not None:
-            features, self.front_end.features = self.front_end.features.clone(), None
         return TeacherOutput(
-            tuple(states[layer].to(torch.float32, copy=True) for layer in self.target_layers), features
+            tuple(states[layer].to(torch.float32, copy=True) for layer in self.target_layers),
+            None if self.front_end is None else self.front_end.take(),
+            None if self.listened is None else self.listened.take(),
         )

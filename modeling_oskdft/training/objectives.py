@@ -190,27 +190,66 @@ class LastLayerMSE(KDObjective):
         return self.over_items(self.scale * (student.float() - teacher.float()).square().mean((1, 2)))
 
 
-class FrameUpsampling(nn.Module):
-    """From a time-reduced student's frame rate back to the teacher's (FitHuBERT, Lee et al., 2022)."""
+class FrameMatch(NamedTuple):
+    """How a student's frames lie over its teacher's.
 
-    def __init__(self, width: int, stride: int) -> None:
+    ratio: teacher frames that a student frame stands for. surplus: by how many teacher frames the stretch of audio
+    that a student frame hears is longer than a teacher frame's; None: by what the ratio brings, as after a
+    convolution of time reduction.
+    """
+
+    ratio: int = 1
+    surplus: float | None = None
+
+    @property
+    def beyond(self) -> float:
+        """The surplus as a number."""
+        return self.ratio - 1 if self.surplus is None else self.surplus
+
+    @property
+    def equal(self) -> bool:
+        """Whether frame for frame stands for the same stretch of audio."""
+        return self.ratio == 1 and self.beyond == 0
+
+
+class FrameUpsampling(nn.Module):
+    """From a student's frame rate back to the teacher's (FitHuBERT, Lee et al., 2022).
+
+    Where other strides make frames hear longer stretches, there are fewer of them: frames are held against those with
+    the same middle, and the first and the last stand in for those that are missing.
+    """
+
+    def __init__(self, width: int, stride: int, surplus: float | None = None) -> None:
         super().__init__()
+        self.match = FrameMatch(stride, surplus)
         self.stride = stride
-        self.convolution = nn.ConvTranspose1d(width, width, kernel_size=stride, stride=stride)
+        self.convolution = nn.ConvTranspose1d(width, width, kernel_size=stride, stride=stride) if stride > 1 else None
 
     def forward(self, hidden_states: Tensor, frames: int) -> Tensor:
         """hidden_states: (batch, fewer frames, width). Returns (batch, frames, width).
 
-        Raises `ValueError` when no output padding leads to `frames`.
+        Raises `ValueError` when student and teacher cannot have heard the same audio.
         """
-        reached = hidden_states.shape[1] * self.stride
-        if not 0 <= frames - reached < self.stride:
+        beyond, missing = self.match.beyond, frames - hidden_states.shape[1] * self.stride
+        if not beyond - self.stride < missing < beyond + 1:
             raise ValueError(
                 f"{hidden_states.shape[1]} student frames times {self.stride} do not reach the teacher's {frames}: "
                 "give the student a time_reduction that divides the teacher's frame rate."
             )
-        size = [frames]
-        return self.convolution(hidden_states.transpose(1, 2), output_size=size).transpose(1, 2)
+        lead = round((beyond - (self.stride - 1)) / 2)
+        upsampled = hidden_states
+        if self.convolution is not None:
+            size = hidden_states.shape[1] * self.stride + min(max(missing - lead, 0), self.stride - 1)
+            upsampled = self.convolution(hidden_states.transpose(1, 2), output_size=[size]).transpose(1, 2)
+        if lead == 0 and upsampled.shape[1] == frames:
+            return upsampled
+        places = torch.arange(frames, device=upsampled.device) - lead
+        return upsampled[:, places.clamp(0, upsampled.shape[1] - 1)]
+
+
+def _upsampling(width: int, match: FrameMatch) -> list[FrameUpsampling]:
+    """One module, or none where frames lie on frames."""
+    return [] if match.equal else [FrameUpsampling(width, *match)]
 
 
 class LayerwiseHeads(KDObjective):
@@ -218,6 +257,7 @@ class LayerwiseHeads(KDObjective):
 
     Per target: the mean absolute difference minus `cos_lambda` times the log-sigmoid of the cosine, over frames by
     `reduction`: "mean", or the authors' "sum", which makes this term hundreds of times the speaker loss.
+    time_reduction, surplus: ratio and surplus of `FrameMatch`.
     """
 
     def __init__(
@@ -228,12 +268,13 @@ class LayerwiseHeads(KDObjective):
         cos_lambda: float = 1.0,
         reduction: str = "mean",
         time_reduction: int = 1,
+        surplus: float | None = None,
     ) -> None:
         super().__init__(target_layers)
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction is '{reduction}': use mean or sum.")
         self.cos_lambda, self.reduction = cos_lambda, reduction
-        self.upsampling = FrameUpsampling(student_width, time_reduction) if time_reduction > 1 else None
+        self.upsampling = next(iter(_upsampling(student_width, FrameMatch(time_reduction, surplus))), None)
         self.predictors = nn.ModuleList(
             nn.Sequential(nn.Linear(student_width, teacher_width), nn.GELU(), nn.Linear(teacher_width, teacher_width))
             for _ in self.target_layers
@@ -257,6 +298,7 @@ class LayerwiseProjection(KDObjective):
     """Each student layer, projected to the teacher's width and frame rate, against a teacher layer of its own.
 
     Mean squared error; all but the last layer times `hint_lambda` (FitHuBERT, Lee et al., 2022).
+    time_reduction, surplus: ratio and surplus of `FrameMatch`.
     """
 
     def __init__(
@@ -266,12 +308,12 @@ class LayerwiseProjection(KDObjective):
         target_layers: Sequence[int],
         hint_lambda: float = 0.1,
         time_reduction: int = 1,
+        surplus: float | None = None,
     ) -> None:
         super().__init__(target_layers)
         self.hint_lambda = hint_lambda
-        self.upsampling = nn.ModuleList(
-            FrameUpsampling(student_width, time_reduction) for _ in self.target_layers if time_reduction > 1
-        )
+        match = FrameMatch(time_reduction, surplus)
+        self.upsampling = nn.ModuleList(one for _ in self.target_layers for one in _upsampling(student_width, match))
         self.projections = nn.ModuleList(nn.Linear(student_width, teacher_width) for _ in self.target_layers)
 
     def project(self, student_states: Sequence[Tensor], frames: int) -> list[Tensor]:
@@ -300,16 +342,47 @@ class LayerwiseProjection(KDObjective):
         return self.over_items(per_item)
 
 
+class FrontEndDistillation(nn.Module):
+    """Pulls the student's convolutions towards the teacher's, through a projection to their width and frame rate.
+
+    Both read their convolutions through a LayerNorm, so what that makes of them is compared, without its gain: the
+    mean squared error then has one scale whatever the teacher, 1 for a projection that says nothing. `weight` is the
+    factor on it inside kd_loss.
+    """
+
+    def __init__(
+        self, student_width: int, teacher_width: int, weight: float = 1.0, match: FrameMatch | None = None
+    ) -> None:
+        super().__init__()
+        self.weight = weight
+        self.upsampling = next(iter(_upsampling(student_width, match or FrameMatch())), None)
+        self.projection = nn.Linear(student_width, teacher_width)
+
+    def forward(self, features: Tensor, target: Tensor) -> WeightedLoss:
+        """features: (batch, student_width, frames); target: (batch, teacher_width, frames of the teacher)."""
+        own = F.layer_norm(features.transpose(1, 2), features.shape[1:2])
+        if self.upsampling is not None:
+            own = self.upsampling(own, target.shape[2])
+        wanted = F.layer_norm(target.transpose(1, 2).float(), target.shape[1:2])
+        return KDObjective.over_items(self.weight * (self.projection(own).float() - wanted).square().mean((1, 2)))
+
+
 class Objectives(nn.Module):
     """Both objectives of a run: what `objectives.safetensors` of a checkpoint holds.
 
-    `kd` is None in fine-tuning alone, `speaker` in distillation alone, the first of two steps. Raises `ValueError`
-    without either.
+    `kd` is None in fine-tuning alone, `speaker` in distillation alone, the first of two steps; `front_end` is a further
+    part of kd_loss, None without one. Raises `ValueError` without a loss.
     """
 
-    def __init__(self, speaker: SpeakerObjective | None, kd: KDObjective | None = None) -> None:
+    def __init__(
+        self,
+        speaker: SpeakerObjective | None,
+        kd: KDObjective | None = None,
+        front_end: FrontEndDistillation | None = None,
+    ) -> None:
         super().__init__()
         if speaker is None and kd is None:
             raise ValueError("speaker_objective is 'none' and kd_weight 0: nothing would learn; set one of them.")
         self.speaker = speaker
         self.kd = kd
+        self.front_end = front_end

@@ -14,7 +14,8 @@ def log_line(logs: dict[str, float]) -> str:
     if "loss" in logs:
         terms = [f"ft {logs['ft_loss']:.3f}"] if "ft_loss" in logs else []
         if "kd_loss" in logs:
-            terms.append(f"{logs['kd_weight']:.2f} x kd {logs['kd_loss']:.3f}")
+            part = f" (front end {logs['front_end_kd_loss']:.3f})" if "front_end_kd_loss" in logs else ""
+            terms.append(f"{logs['kd_weight']:.2f} x kd {logs['kd_loss']:.3f}{part}")
         parts = f"  loss {logs['loss']:8.3f}" + (f" = {' + '.join(terms)}" if terms else "")
         rates = [name for name in logs if name.startswith("learning_rate_")]
         return start + parts + "".join(f"  {name.removeprefix('learning_rate_')} {logs[name]:.1e}" for name in rates)

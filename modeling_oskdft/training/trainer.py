@@ -106,7 +106,8 @@ class OSKDFTTrainer(PublishingTrainer):
             own = torch.bfloat16 if args.bf16 else torch.float32
             precision = torch.bfloat16 if args.teacher_in_bfloat16 else torch.float32
             targets = objectives.kd.target_layers
-            self.teacher = Teacher(teacher, targets, precision, own if shared else None).to(args.device)
+            wanted = objectives.front_end is not None
+            self.teacher = Teacher(teacher, targets, precision, own if shared else None, wanted).to(args.device)
         self.objective_arguments = objective_arguments
         self.trials = trials
         # Only what a trial needs is embedded.
@@ -153,16 +154,17 @@ class OSKDFTTrainer(PublishingTrainer):
     ) -> Any:  # noqa: ANN401  (transformers' own return)
         """kd_weight(t) * kd_loss + ft_loss, each a mean over all processes and accumulation steps."""
         heard_by_teacher = inputs.pop("teacher_input_values", inputs["input_values"])
-        states, features = (None, None) if self.teacher is None else self.teacher(heard_by_teacher)
-        output: JointOutput = model(inputs["input_values"], inputs["labels"], states, features)
+        heard = (None, None, None) if self.teacher is None else self.teacher(heard_by_teacher)
+        output: JointOutput = model(inputs["input_values"], inputs["labels"], *heard)
         totals = self._batch_totals([inputs]) if num_items_in_batch is None else num_items_in_batch
         # DDP averages gradients over processes; the weights are already those of all of them.
         share = self.args.world_size / totals
         ft_loss = None if output.ft is None else output.ft.total * share[1]
         kd_loss = None if output.kd is None else output.kd.total * share[0]
+        front_end = None if output.front_end is None else output.front_end.total * share[0]
         weighted = (ft_loss, None if kd_loss is None else self.kd_weight() * kd_loss)
         loss = torch.stack([one for one in weighted if one is not None]).sum()
-        self._remember(ft_loss=ft_loss, kd_loss=kd_loss)
+        self._remember(ft_loss=ft_loss, kd_loss=kd_loss, front_end_kd_loss=front_end)
         return (loss, output) if return_outputs else loss
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Tensor | None:

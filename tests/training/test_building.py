@@ -39,6 +39,32 @@ def test_what_does_not_exist_is_named(fields, message):
         build(**fields)
 
 
+def test_a_thin_student_meets_its_teacher_in_the_objectives_alone():
+    teacher = tiny_teacher().config
+    config = OSKDFTConfig.from_teacher(
+        teacher, front_end_width=8, front_end_stride=[10, 2, 2, 2, 2, 2, 1], hidden_size=16, time_reduction=2
+    )
+    student = OSKDFTForXVector(config)
+    objectives = build_objectives(
+        ObjectiveArguments(kd_objective="layerwise_heads", front_end_kd_lambda=0.5), student, COUNTS, teacher
+    )
+    assert objectives.kd.predictors[0][0].in_features == 16 and objectives.kd.predictors[0][-1].out_features == 32
+    assert objectives.kd.upsampling.match.ratio == 2 and objectives.front_end.upsampling.match.ratio == 1
+    assert objectives.front_end.projection.weight.shape == (16, 8) and objectives.front_end.weight == 0.5
+    assert not any("projection" in name and "front_end" in name for name in student.state_dict())
+    projections = build_objectives(ObjectiveArguments(kd_objective="layerwise_projection"), student, COUNTS, teacher)
+    assert len(projections.kd.upsampling) == 2 and projections.front_end is None
+    with pytest.raises(ValueError, match="last_layer_mse for a student of width 16, 2 teacher frames a frame"):
+        build_objectives(ObjectiveArguments(), student, COUNTS, teacher)
+
+
+def test_frames_that_do_not_fall_on_the_teacher_s_are_named():
+    teacher = tiny_teacher().config
+    by_hand = OSKDFTForXVector(tiny_config(encoder={"conv_stride": (5, 2, 2, 2, 2, 2, 3)}))
+    with pytest.raises(ValueError, match="every 480 samples and the teacher every 320"):
+        build_objectives(ObjectiveArguments(kd_objective="layerwise_heads"), by_hand, COUNTS, teacher)
+
+
 def test_distillation_needs_a_teacher():
     student = OSKDFTForXVector(OSKDFTConfig(encoder_config=tiny_teacher().config))
     with pytest.raises(ValueError, match="without a teacher: name one, or set kd_weight to 0"):

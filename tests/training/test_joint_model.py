@@ -3,8 +3,16 @@ import torch
 
 from modeling_oskdft import OSKDFTConfig, init_student_from_teacher
 from modeling_oskdft.modeling_oskdft import adapter_parameters
+from modeling_oskdft.training.arguments import ObjectiveArguments
+from modeling_oskdft.training.building import build_objectives
 from modeling_oskdft.training.joint_model import JointModel, SpecMask, Teacher, same_front_end
-from modeling_oskdft.training.objectives import AAMSoftmax, LastLayerMSE, LayerwiseHeads, Objectives
+from modeling_oskdft.training.objectives import (
+    AAMSoftmax,
+    FrontEndDistillation,
+    LastLayerMSE,
+    LayerwiseHeads,
+    Objectives,
+)
 from tests.tiny import SHAPES, tiny_teacher, waves
 
 
@@ -97,6 +105,43 @@ def test_a_frozen_front_end_learns_behind_it():
     assert not front & trained and trained
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_one_step_of_a_thin_student_reaches_every_parameter(shape):
+    encoder = tiny_teacher(*shape)
+    thin = {"front_end_width": 8, "front_end_stride": [10, 2, 2, 2, 2, 2, 1], "hidden_size": 16, "time_reduction": 2}
+    config = OSKDFTConfig.from_teacher(encoder.config, adapter_size=8, head_type="statistics_pooling", **thin)
+    student = init_student_from_teacher(encoder, config)
+    arguments = ObjectiveArguments(kd_objective="layerwise_heads", front_end_kd_lambda=1.0)
+    model = JointModel(student, build_objectives(arguments, student, [3] * 4, encoder.config)).train()
+    teacher = Teacher(encoder, [1, 3, 4], front_end_target=True)
+    waveforms, _ = waves(8000, 8000)
+    states, features, target = teacher(waveforms)
+    assert features is None and target.shape[:2] == (2, 16) and not target.is_inference()
+    output = model(waveforms, torch.tensor([0, 3]), states, features, target)
+    (output.kd.mean() + output.ft.mean()).backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+    assert float(output.kd.total.detach()) > float(output.front_end.total.detach()) > 0
+    assert float(output.front_end.weight) == float(output.kd.weight) == 2
+    assert {id(p) for p in model.objectives.front_end.parameters()} <= {
+        id(p) for p in model.parameter_groups()["head"]
+    }
+
+
+def test_a_front_end_target_outlives_the_end_of_sharing():
+    teacher = Teacher(tiny_teacher(), [4], front_end_target=True)
+    teacher.stop_sharing()
+    waveforms, _ = waves(4000)
+    target = teacher(waveforms).front_end_target
+    assert torch.equal(target, tiny_teacher().feature_extractor(waveforms))
+
+
+def test_a_frozen_front_end_is_not_distilled():
+    model, encoder = joint()
+    model.objectives.front_end = FrontEndDistillation(16, 16)
+    with pytest.raises(ValueError, match="no convolution would learn; set front_end_kd_lambda to 0"):
+        JointModel(model.student, model.objectives, "feature_encoder")
+
+
 def test_bad_freezing_is_named():
     with pytest.raises(ValueError, match="nothing would learn"):
         joint(freeze="encoder")
@@ -110,7 +155,7 @@ def test_a_shared_front_end_gives_the_same_losses_and_gradients(shape):
     assert same_front_end(model.student, encoder.feature_extractor)
     teacher = Teacher(encoder, [1, 3, 4], shared_front_end=torch.float32)
     waveforms, labels = waves(4000, 4000)[0], torch.tensor([0, 3])
-    states, features = teacher(waveforms)
+    states, features, _ = teacher(waveforms)
     assert features is not None and not features.is_inference()
     gradients = []
     for given in (features, None):

@@ -5,9 +5,12 @@ import torch
 from torch.nn import functional as F
 
 from modeling_oskdft.data.crops import UNLABELLED
+from modeling_oskdft.training.building import frame_match
 from modeling_oskdft.training.objectives import (
     AAMSoftmax,
+    FrameMatch,
     FrameUpsampling,
+    FrontEndDistillation,
     LastLayerMSE,
     LayerwiseHeads,
     LayerwiseProjection,
@@ -15,6 +18,7 @@ from modeling_oskdft.training.objectives import (
     Objectives,
     class_weights,
 )
+from tests.tiny import encoder_config
 
 
 def batch(items=6, width=8, speakers=5):
@@ -169,6 +173,61 @@ def test_layerwise_projection_weighs_hints():
 def test_upsampling_refuses_a_rate_that_does_not_divide():
     with pytest.raises(ValueError, match="7 student frames times 2 do not reach the teacher's 20"):
         FrameUpsampling(8, 2)(states(1)[0], 20)
+
+
+def lengths(kernels, strides, samples):
+    for kernel, stride in zip(kernels, strides, strict=True):
+        samples = (samples - kernel) // stride + 1
+    return samples
+
+
+@pytest.mark.parametrize(
+    ("strides", "time_reduction"),
+    [
+        ((10, 2, 2, 2, 2, 2, 1), 1),
+        ((10, 2, 2, 2, 2, 2, 2), 1),
+        ((5, 2, 2, 2, 2, 2, 1), 2),
+        ((10, 2, 2, 2, 2, 2, 1), 2),
+        ((5, 4, 2, 2, 2, 2, 3), 1),
+        ((1, 1, 5, 4, 4, 2, 2), 1),  # hears less than the teacher
+    ],
+)
+def test_frames_of_other_strides_reach_the_teacher_s_whatever_the_length(strides, time_reduction):
+    kernels, theirs = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
+    teacher = encoder_config(conv_stride=theirs)
+    match = frame_match(encoder_config(conv_stride=strides), teacher, time_reduction)
+    module = FrameUpsampling(1, *match)
+    for samples in range(16000, 16000 + 2 * 960, 53):
+        frames, own = lengths(kernels, theirs, samples), lengths(kernels, strides, samples) // time_reduction
+        assert module(torch.zeros(1, own, 1), frames).shape == (1, frames, 1)
+    with pytest.raises(ValueError, match="do not reach the teacher's"):
+        module(torch.zeros(1, own, 1), frames + 4)
+
+
+def test_frames_that_hear_longer_stretches_are_held_against_those_with_their_middle():
+    ours = FrameUpsampling(1, 1, surplus=4.0)(torch.arange(5.0).view(1, 5, 1), 9)
+    assert ours.flatten().tolist() == [0, 0, 0, 1, 2, 3, 4, 4, 4]
+    shorter = FrameUpsampling(1, 1, surplus=-2.0)(torch.arange(6.0).view(1, 6, 1), 4)
+    assert shorter.flatten().tolist() == [1, 2, 3, 4]
+    assert FrameMatch(1, 0.0).equal and not FrameMatch(1, 1.0).equal and not FrameMatch(2).equal
+    assert LayerwiseHeads(8, 8, [1], surplus=0.0).upsampling is None
+
+
+def test_front_end_distillation_is_zero_for_the_teacher_and_one_for_nothing():
+    features = 7 * torch.randn(3, 8, 20) + 2
+    objective = FrontEndDistillation(8, 8, weight=2.0)
+    torch.nn.init.zeros_(objective.projection.weight)
+    torch.nn.init.zeros_(objective.projection.bias)
+    assert float(objective(features, features).mean().detach()) == pytest.approx(2.0, rel=1e-4)
+    objective.projection.weight.data = torch.eye(8)
+    assert float(objective(features, 3 * features).mean().detach()) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_front_end_distillation_reaches_another_width_and_frame_rate():
+    objective = FrontEndDistillation(6, 8, match=FrameMatch(2))
+    features = torch.randn(2, 6, 10, requires_grad=True)
+    objective(features, torch.randn(2, 8, 21)).mean().backward()
+    assert all(parameter.grad is not None for parameter in objective.parameters()) and features.grad is not None
 
 
 def test_objectives_name_their_parts():

@@ -15,6 +15,7 @@ def test_a_step_is_one_line():
         "epoch": 1.5,
     }
     assert log_line(logs) == "epoch    1.50  loss   27.650 = ft 12.600 + 0.99 x kd 15.100  head 1.0e-03"
+    assert "x kd 15.100 (front end 0.800)  head" in log_line(logs | {"front_end_kd_loss": 0.8})
     assert log_line({"loss": 2.0, "ft_loss": 2.0, "epoch": 1}) == "epoch    1.00  loss    2.000 = ft 2.000"
 
 
