@@ -370,8 +370,8 @@ class FrontEndDistillation(nn.Module):
 class Objectives(nn.Module):
     """Both objectives of a run: what `objectives.safetensors` of a checkpoint holds.
 
-    `kd` is None in fine-tuning alone, `speaker` in distillation alone, the first of two steps; `front_end` is a further
-    part of kd_loss, None without one. Raises `ValueError` without a loss.
+    `kd` is None in fine-tuning alone, `speaker` in distillation alone, the first of two steps; `front_end` is a
+    further part of kd_loss, None without one. Raises `ValueError` without a loss.
     """
 
     def __init__(
