@@ -18,6 +18,11 @@ REFERENCE = "11_oskdft"
 # What the question of the title is about: against these OS-KDFT has to win.
 RIVALS = ("04_cut_finetuned", "06_distilled_frozen", "07_distilled_finetuned", "09_distilled_finetuned_twice")
 ROUNDS = 15
+COLUMNS = (
+    *("#", "system", "EER, %", "EER less OS-KDFT's, points", "each seed", "minDCF", "steps", "minutes"),
+    *("encoder, M", "encoder, ms (of the slowest)"),
+)
+RULE = ("---", "---", "---:", "---:", "---", *["---:"] * 5)
 Draws = NDArray[np.float64]
 Stored = dict[str, dict[int, dict[str, Any]]]  # system, seed, what study.py stores
 
@@ -111,7 +116,7 @@ def shape_of(seeds: Mapping[int, Mapping[str, Any]]) -> str:
 
 
 def encoder_times(stored: Stored, known: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Milliseconds of every encoder shape for 3 s on one thread, all of one run; measured anew where one is missing."""
+    """Milliseconds of every encoder shape for 3 s on one thread, of one run; measured anew where one is missing."""
     configs = {shape_of(seeds): next(iter(seeds.values()))["config"] for seeds in stored.values()}
     if known and set(configs) <= set(known["milliseconds"]):
         return dict(known)
@@ -183,14 +188,14 @@ def page(summary: Mapping[str, Any], folder: str) -> str:
     python -m examples.one_step_or_two.study --jobs 2
 
 Every system is a folder of `examples/one_step_or_two` with a few lines over the common `base.yaml`: the same
-{train["speakers"]} training speakers ({train["utterances"]:,} utterances, {train["hours"]} h), augmentation, batches and
-schedules. The checkpoint was chosen on other speakers set aside; the {summary["trials"]:,} trials of
-{summary["speakers"]} further speakers were read once, for this table. Seeds {", ".join(map(str, seeds))}. Rates are means
-over the seeds, intervals are 95 % by bootstrap over speakers with the same draws for all systems, so that the differences
-are paired. They hold the trials' speakers for random, not the training: the column "each seed" shows that.
+{train["speakers"]} training speakers ({train["utterances"]:,} utterances, {train["hours"]} h), augmentation, batches
+and schedules. The checkpoint was chosen on other speakers set aside; the {summary["trials"]:,} trials of
+{summary["speakers"]} further speakers were read once, for this table. Seeds {", ".join(map(str, seeds))}. Rates are
+means over the seeds, intervals are 95 % by bootstrap over speakers, with the same draws for all systems, so that the
+differences are paired. They hold the trials' speakers for random, not the training: the column "each seed" shows that.
 
-| # | system | EER, % | EER less OS-KDFT's, points | each seed | minDCF | steps | minutes | encoder, M | encoder, ms (of the slowest) |
-| --- | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |
+| {" | ".join(COLUMNS)} |
+| {" | ".join(RULE)} |
 {rows}
 
 {findings(systems)}
@@ -198,10 +203,10 @@ are paired. They hold the trials' speakers for random, not the training: the col
 {pictures}
 
 What this does not show: the paper's claim at its own scale. The teacher had an hour of pre-training, a run has a few
-hundred steps where the paper's has a hundred thousand, and most trials are of one corpus and one session. Equal steps are
-not equal time: the minutes were taken while other runs shared the machine, and a distilled system also pays for its teacher.
-With VoxCeleb and a real teacher the same command runs the same systems: `--help` says how.
+hundred steps where the paper's has a hundred thousand, and most trials are of one corpus and one session. Equal steps
+are not equal time: the minutes were taken while other runs shared the machine, and a distilled system also pays for
+its teacher. With VoxCeleb and a real teacher the same command runs the same systems: `--help` says how.
 
-{measured_on(summary, ("torch", "transformers"))} Encoder times: 3 s of audio, one thread, medians of {ROUNDS} alternating
-runs, all in one process.
+{measured_on(summary, ("torch", "transformers"))} Encoder times: 3 s of audio, one thread, medians of {ROUNDS}
+alternating runs, all in one process.
 """
