@@ -26,6 +26,7 @@ def render(text: str) -> str:
         "compression": compression,
         "estimates": estimates,
         "augmentation": augmentation,
+        "thin_students": thin_students,
     }
     for name, make in makers.items():
         if f"<!-- {name} -->" in text:
@@ -112,6 +113,12 @@ def augmentation() -> str:
     return "\n".join([*grid(result["rows"], tuple(result["rows"][0])), "", measured_on(result)])
 
 
+def thin_students() -> str:
+    """Thinner students beside their teacher."""
+    result = stored("thin-students")
+    return "\n".join([*grid(result["rows"], tuple(result["rows"][0])), "", measured_on(result)])
+
+
 def number(value: float) -> str:
     """Three digits, and no exponent for large ones."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -163,7 +170,8 @@ def cards() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    for page in (ROOT / "README.md", ROOT / "docs" / "voxceleb.md", ROOT / "docs" / "augmentation.md"):
+    pages = ("README.md", "docs/voxceleb.md", "docs/augmentation.md", "docs/training.md")
+    for page in map(ROOT.joinpath, pages):
         page.write_text(render(page.read_text(encoding="utf-8")), encoding="utf-8")
     for place, card in cards().items():
         place.write_text(card, encoding="utf-8")

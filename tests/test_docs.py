@@ -21,7 +21,7 @@ def load(path):
     return module
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/voxceleb.md", "docs/augmentation.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/voxceleb.md", "docs/augmentation.md", "docs/training.md"])
 def test_the_tables_are_those_of_the_results(page):
     text = (ROOT / page).read_text()
     assert "<!-- " in text and load(ROOT / "docs" / "render.py").render(text) == text

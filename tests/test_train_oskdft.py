@@ -81,7 +81,9 @@ def test_a_thin_student_publishes_no_projection(setting, start):
     words = ["--front_end_width", "8", "--hidden_size", "16", "--time_reduction", "2", "--student_start", start]
     words += ["--kd_objective", "layerwise_heads", "--front_end_kd_lambda", "1", "--logging_steps", "1"]
     assert main([str(setting / "recipe.yaml"), "--max_steps", "3", *words]) == 0
-    first = json.loads((setting / "run" / "results.json").read_text())["history"][0]
+    results = json.loads((setting / "run" / "results.json").read_text())
+    first = results["history"][0]
+    assert results["recipe"]["student_start"] == start and results["recipe"]["front_end_kd_lambda"] == 1
     assert 0 < first["front_end_kd_loss"] < first["kd_loss"]
     student = AutoModel.from_pretrained(setting / "run")
     assert (student.config.encoder_config.conv_dim, student.config.encoder_config.hidden_size) == ([8] * 7, 16)

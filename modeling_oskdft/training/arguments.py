@@ -267,12 +267,13 @@ class Recipe:
         return {one.name: getattr(self.student, one.name) for one in fields(self.student) if one.name not in own}
 
     def describe(self) -> dict[str, Any]:
-        """What decided the run, for a results file or a card: both losses, data and schedules, and no path."""
+        """What decided the run, for a results file or a card: the start, both losses, data, schedules, and no path."""
         paths = {"train_data", "test_data", "test_trials", "data_root", "test_root", "noise_root", "rir_root"}
         said = asdict(self.objectives) | {
             name: value for name, value in asdict(self.data).items() if name not in paths
         }
         said |= {"noise": bool(self.data.noise_root), "rooms": bool(self.data.rir_root)}
+        said["student_start"] = self.student.student_start
         return said | {name: getattr(self.training, name) for name in _DESCRIBED}
 
 

@@ -34,9 +34,10 @@ class Scores:
     """How the candidates are ranked: by importance, or by chance.
 
     The importance of a group of weights is the norm of those that make a value times the norm of those that read it,
-    so that what is dead on either side goes first. It is a function of the weights alone: no data and no training, as
-    the magnitude pruning that DPHuBERT (Peng et al., Interspeech 2023) is compared with; DPHuBERT itself learns which
-    units to drop (L0 gates). By chance: `torch`'s random state decides, for comparison.
+    so that what is dead on either side goes first. The units are those of DPHuBERT (Peng et al., Interspeech 2023):
+    convolution channels, heads, neurons, and hidden channels beside them. DPHuBERT learns what to drop, with L0 gates
+    and a distillation loss; this is a function of the weights alone, with no data and no training. By chance:
+    `torch`'s random state decides, for comparison.
     """
 
     def __init__(self, by_chance: bool = False) -> None:

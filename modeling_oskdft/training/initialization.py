@@ -133,11 +133,25 @@ def _cannot_start(name: str, own: PreTrainedConfig, theirs: PreTrainedConfig, wa
 
 def _cut(teacher: PreTrainedModel, config: OSKDFTConfig, kept: Kept) -> Iterator[tuple[str, Tensor]]:
     """The student's weights by their names, out of the teacher's."""
-    state, hidden = teacher.state_dict(), kept.hidden
+    state = teacher.state_dict()
+    yield from _cut_front_end(state, kept)
+    yield from _cut_positions(teacher, kept.hidden)
+    names = ["encoder.layer_norm.weight", "encoder.layer_norm.bias"]
+    if config.encoder_config.mask_time_prob > 0.0 or config.encoder_config.mask_feature_prob > 0.0:
+        names += [name for name in state if name == "masked_spec_embed"]
+    for name in names:
+        yield name, _select(state[name], kept.hidden)
+    for index, layer in enumerate(config.teacher_layers or []):
+        cut = _cut_layer(state, layer, kept, index)
+        _fit_heads(cut, teacher.config, config.encoder_config)
+        yield from ((f"encoder.layers.{index}.{name}", value) for name, value in cut.items())
+
+
+def _cut_front_end(state: dict[str, Tensor], kept: Kept) -> Iterator[tuple[str, Tensor]]:
+    """Convolutions and projection."""
     inputs: Tensor | None = None
     for index, channels in enumerate(kept.channels):
-        prefix = f"feature_extractor.conv_layers.{index}."
-        for name in _below(prefix, state):
+        for name in _below(f"feature_extractor.conv_layers.{index}.", state):
             if name.endswith("conv.weight"):
                 yield name, _select(state[name], channels, inputs) * kept.factors[index][:, None, None]
             else:
@@ -145,29 +159,38 @@ def _cut(teacher: PreTrainedModel, config: OSKDFTConfig, kept: Kept) -> Iterator
         inputs = channels
     for name in _below("feature_projection.layer_norm.", state):
         yield name, _select(state[name], inputs)
-    yield (
-        "feature_projection.projection.weight",
-        _select(state["feature_projection.projection.weight"], hidden, inputs),
-    )
-    for name in ("feature_projection.projection.bias", "encoder.layer_norm.weight", "encoder.layer_norm.bias"):
-        yield name, _select(state[name], hidden)
-    if config.encoder_config.mask_time_prob > 0.0 or config.encoder_config.mask_feature_prob > 0.0:
-        if "masked_spec_embed" in state:
-            yield "masked_spec_embed", _select(state["masked_spec_embed"], hidden)
-    yield from _positions(teacher, hidden)
-    for index, (layer, own) in enumerate(zip(config.teacher_layers or [], kept.layers, strict=True)):
-        axes = own._asdict() | {"hidden": hidden}
-        cut = {}
-        for name in _below(f"encoder.layers.{layer}.", state):
-            short = name.removeprefix(f"encoder.layers.{layer}.")
-            indices = [None if axis is None else axes[axis] for axis in _OF_LAYER.get(short, ("hidden",))]
-            cut[short] = _select(state[name], *indices)
-        cut.pop("attention.rel_attn_embed.weight", None)
-        if index == 0 and "encoder.layers.0.attention.rel_attn_embed.weight" in state:
-            embedding = state["encoder.layers.0.attention.rel_attn_embed.weight"]
-            cut["attention.rel_attn_embed.weight"] = _select(embedding, None, own.heads)
-        _fit_heads(cut, teacher.config, config.encoder_config)
-        yield from ((f"encoder.layers.{index}.{name}", value) for name, value in cut.items())
+    weight, bias = "feature_projection.projection.weight", "feature_projection.projection.bias"
+    yield from ((weight, _select(state[weight], kept.hidden, inputs)), (bias, _select(state[bias], kept.hidden)))
+
+
+def _cut_positions(teacher: PreTrainedModel, hidden: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The positional convolution, each group on its own: as the teacher has it, or cut and normed anew."""
+    convolution, prefix = teacher.encoder.pos_conv_embed.conv, "encoder.pos_conv_embed.conv."
+    length, direction = (f"{prefix}parametrizations.weight.original{part}" for part in (0, 1))
+    yield f"{prefix}bias", _select(convolution.bias, hidden)
+    weight = convolution.weight
+    if len(hidden) == len(weight):
+        parts = convolution.parametrizations.weight
+        yield from ((length, parts.original0), (direction, parts.original1))
+        return
+    groups = hidden.view(convolution.groups, -1)
+    cut = torch.cat([weight[own][:, own % weight.shape[1]] for own in groups])
+    yield from ((length, cut.square().sum((0, 1), keepdim=True).sqrt()), (direction, cut))
+
+
+def _cut_layer(state: dict[str, Tensor], layer: int, kept: Kept, index: int) -> dict[str, Tensor]:
+    """What student layer `index` takes of this teacher layer, by the names inside a layer."""
+    axes, prefix = kept.layers[index]._asdict() | {"hidden": kept.hidden}, f"encoder.layers.{layer}."
+    sources = {name.removeprefix(prefix): state[name] for name in _below(prefix, state)}
+    # WavLM's first layer has the position embedding, whichever of the teacher's it is.
+    embedding = "attention.rel_attn_embed.weight"
+    sources.pop(embedding, None)
+    if index == 0 and f"encoder.layers.0.{embedding}" in state:
+        sources[embedding] = state[f"encoder.layers.0.{embedding}"]
+    return {
+        name: _select(values, *(None if axis is None else axes[axis] for axis in _OF_LAYER.get(name, ("hidden",))))
+        for name, values in sources.items()
+    }
 
 
 def _fit_heads(cut: dict[str, Tensor], theirs: PreTrainedConfig, own: PreTrainedConfig) -> None:
@@ -180,21 +203,6 @@ def _fit_heads(cut: dict[str, Tensor], theirs: PreTrainedConfig, own: PreTrained
     if gate in cut and own.hidden_size != theirs.hidden_size:
         # WavLM's gate reads hidden channels by their place, and they have changed places: it starts from its bias.
         cut[gate] = torch.zeros(len(cut[gate]), widths[0])
-
-
-def _positions(teacher: PreTrainedModel, hidden: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """The positional convolution, each group on its own: as the teacher has it, or cut and normed anew."""
-    convolution, prefix = teacher.encoder.pos_conv_embed.conv, "encoder.pos_conv_embed.conv."
-    yield f"{prefix}bias", _select(convolution.bias, hidden)
-    length, magnitude = f"{prefix}parametrizations.weight.original0", f"{prefix}parametrizations.weight.original1"
-    weight = convolution.weight
-    if len(hidden) == len(weight):
-        parts = convolution.parametrizations.weight
-        yield from ((length, parts.original0), (magnitude, parts.original1))
-        return
-    groups = hidden.view(convolution.groups, -1)
-    cut = torch.cat([weight[own][:, own % weight.shape[1]] for own in groups])
-    yield from ((length, cut.square().sum((0, 1), keepdim=True).sqrt()), (magnitude, cut))
 
 
 def _below(prefix: str, state: dict[str, Tensor]) -> list[str]:

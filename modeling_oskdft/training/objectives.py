@@ -247,9 +247,9 @@ class FrameUpsampling(nn.Module):
         return upsampled[:, places.clamp(0, upsampled.shape[1] - 1)]
 
 
-def _upsampling(width: int, match: FrameMatch) -> list[FrameUpsampling]:
-    """One module, or none where frames lie on frames."""
-    return [] if match.equal else [FrameUpsampling(width, *match)]
+def _upsampling(width: int, match: FrameMatch) -> FrameUpsampling | None:
+    """None where frames lie on frames."""
+    return None if match.equal else FrameUpsampling(width, *match)
 
 
 class LayerwiseHeads(KDObjective):
@@ -274,7 +274,7 @@ class LayerwiseHeads(KDObjective):
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction is '{reduction}': use mean or sum.")
         self.cos_lambda, self.reduction = cos_lambda, reduction
-        self.upsampling = next(iter(_upsampling(student_width, FrameMatch(time_reduction, surplus))), None)
+        self.upsampling = _upsampling(student_width, FrameMatch(time_reduction, surplus))
         self.predictors = nn.ModuleList(
             nn.Sequential(nn.Linear(student_width, teacher_width), nn.GELU(), nn.Linear(teacher_width, teacher_width))
             for _ in self.target_layers
@@ -313,7 +313,9 @@ class LayerwiseProjection(KDObjective):
         super().__init__(target_layers)
         self.hint_lambda = hint_lambda
         match = FrameMatch(time_reduction, surplus)
-        self.upsampling = nn.ModuleList(one for _ in self.target_layers for one in _upsampling(student_width, match))
+        self.upsampling = nn.ModuleList(
+            FrameUpsampling(student_width, *match) for _ in self.target_layers if not match.equal
+        )
         self.projections = nn.ModuleList(nn.Linear(student_width, teacher_width) for _ in self.target_layers)
 
     def project(self, student_states: Sequence[Tensor], frames: int) -> list[Tensor]:
@@ -355,7 +357,7 @@ class FrontEndDistillation(nn.Module):
     ) -> None:
         super().__init__()
         self.weight = weight
-        self.upsampling = next(iter(_upsampling(student_width, match or FrameMatch())), None)
+        self.upsampling = _upsampling(student_width, match or FrameMatch())
         self.projection = nn.Linear(student_width, teacher_width)
 
     def forward(self, features: Tensor, target: Tensor) -> WeightedLoss:

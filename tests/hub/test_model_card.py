@@ -35,6 +35,14 @@ def folder(tmp_path, feature_extractor):
     return tmp_path
 
 
+@pytest.mark.parametrize(("start", "said"), [("importance", "cut from"), ("random_weights", "distilled from")])
+def test_a_card_says_whether_the_student_was_cut_out_of_its_teacher(folder, start, said):
+    stored = record(folder)
+    stored["facts"]["teacher"]["name"] = "org/teacher"
+    stored["facts"]["recipe"] = RESULTS["recipe"] | {"student_start": start}
+    assert f"layers {said} org/teacher." in render_record(stored)
+
+
 def test_a_measured_model(folder):
     own = {"fingerprint": tiny_verifier().fingerprint()}
     (folder / "results.json").write_text(json.dumps(RESULTS | own))
