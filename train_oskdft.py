@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PreTrainedModel, set_seed
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PreTrainedConfig, PreTrainedModel, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_oskdft import OSKDFTConfig, OSKDFTTrainer, init_student_from_teacher
@@ -39,11 +39,15 @@ def train(recipe: Recipe) -> dict[str, Any]:
     """Run a recipe; returns what `results.json` says."""
     args, data = recipe.training, recipe.data
     checkpoint = checkpoint_to_resume(args.output_dir, args.resume_from_checkpoint)
+    if args.push_to_hub and not learns_speakers(recipe):
+        raise ValueError(
+            "push_to_hub with speaker_objective none: its head has learnt nothing; publish the second step."
+        )
     set_seed(args.seed)
 
     # The teacher, and the student cut out of it.
     teacher, feature_extractor = load_teacher(recipe.student.teacher)
-    student = init_student_from_teacher(teacher, student_config(recipe, teacher), recipe.student.student_start)
+    student = init_student_from_teacher(teacher, student_config(recipe, teacher.config), recipe.student.student_start)
 
     # Speakers to learn from, and speakers set aside to choose the best checkpoint with.
     manifest = load_manifest(data.train_data, data.train_split, data.data_root, data.max_damaged_files)
@@ -91,6 +95,7 @@ def train(recipe: Recipe) -> dict[str, Any]:
         "processes": args.world_size,
         "steps": trainer.state.global_step,
         "seconds": round(seconds, 1),
+        "resumed": checkpoint is not None,  # then the seconds are those of the last process
         "selected_step": trainer.state.best_global_step,
         "selection_eer": trainer.state.best_metric,
         "fingerprint": trainer.published.fingerprint(),
@@ -120,7 +125,8 @@ def train(recipe: Recipe) -> dict[str, Any]:
         }
     if args.should_save:
         write_json(results, Path(args.output_dir, "results.json"))
-    trainer.push_to_hub() if args.push_to_hub else trainer.create_model_card()
+    if thresholds is not None:
+        trainer.push_to_hub() if args.push_to_hub else trainer.create_model_card()
     return results
 
 
@@ -147,16 +153,16 @@ def load_teacher(name: str) -> tuple[PreTrainedModel, Any]:
     return model, feature_extractor
 
 
-def student_config(recipe: Recipe, teacher: PreTrainedModel) -> OSKDFTConfig:
+def student_config(recipe: Recipe, teacher: PreTrainedConfig) -> OSKDFTConfig:
     """The student's configuration, from the teacher's and the recipe's fields."""
     layers = recipe.student.layers or [0, 1]
     if recipe.student.evenly_spaced_layers is not None:
         if recipe.student.layers:
             raise ValueError("The recipe gives layers and evenly_spaced_layers: give one of them.")
-        depth = teacher.config.num_hidden_layers
+        depth = teacher.num_hidden_layers
         layers = evenly_spaced_layers(depth, recipe.student.evenly_spaced_layers or depth)
     fields = recipe.student.shape_fields() | recipe.student_config_fields()
-    return OSKDFTConfig.from_teacher(teacher.config, layers, **fields)
+    return OSKDFTConfig.from_teacher(teacher, layers, **fields)
 
 
 def load_test(recipe: Recipe, train_manifest: Manifest) -> Manifest:

@@ -128,9 +128,9 @@ class OSKDFTConfig(PreTrainedConfig):
         cls,
         name_or_config: str | PreTrainedConfig | dict[str, Any],
         layers: Iterable[int] = (0, 1),
-        front_end_width: int | Iterable[int] | None = None,
+        front_end_width: float | Iterable[float] | None = None,
         front_end_stride: Iterable[int] | None = None,
-        hidden_size: int | None = None,
+        hidden_size: float | None = None,
         intermediate_size: int | None = None,
         num_attention_heads: int | None = None,
         **fields: Any,
@@ -140,7 +140,8 @@ class OSKDFTConfig(PreTrainedConfig):
         name_or_config: a repository, a folder, or a configuration of a supported family.
         layers: teacher layers, counted from 0, in the order in which the student stacks them.
         front_end_width: channels of the widest convolution, the others in the teacher's proportion; or one number for
-        each convolution. front_end_stride: one stride for each convolution. hidden_size: width of the layers.
+        each convolution. front_end_stride: one stride for each convolution. hidden_size: width of the layers. Widths
+        below 1 are shares of the teacher's.
         intermediate_size: of their feed-forward blocks; None: in the teacher's proportion. num_attention_heads: None:
         as many as heads of the teacher's width fill `hidden_size`. Whatever is None is the teacher's.
         LayerDrop and SpecAugment are switched off, because a shallow student must not lose a layer by accident.
@@ -273,15 +274,18 @@ def frame_ratio(encoder: PreTrainedConfig, teacher: PreTrainedConfig, time_reduc
 
 
 def _front_end(
-    teacher: PreTrainedConfig, width: int | Iterable[int] | None, stride: Iterable[int] | None
+    teacher: PreTrainedConfig, width: float | Iterable[float] | None, stride: Iterable[int] | None
 ) -> dict[str, list[int]]:
     """The fields of the encoder's configuration that a thinner front end changes."""
     theirs = list(teacher.conv_dim)
-    widths = [width] if isinstance(width, int) else list(theirs if width is None else width)
+    asked = [width] if isinstance(width, int | float) else list(theirs if width is None else width)
     strides = list(teacher.conv_stride if stride is None else stride)
-    if len(widths) == 1:
-        _check_range("front_end_width", widths[0], max(theirs), "channels of the teacher's widest convolution")
-        widths = [max(round(one * widths[0] / max(theirs)), 1) for one in theirs]
+    if len(asked) == 1:
+        widest = _whole_width("front_end_width", asked[0], max(theirs))
+        _check_range("front_end_width", widest, max(theirs), "channels of the teacher's widest convolution")
+        asked = [max(round(one * widest / max(theirs)), 1) for one in theirs]
+    widths = [_whole_width("front_end_width", own, most) for own, most in zip(asked, theirs, strict=False)]
+    widths += [int(one) for one in asked[len(theirs) :]]
     for name, values in (("front_end_width", widths), ("front_end_stride", strides)):
         if len(values) != len(theirs):
             raise ValueError(
@@ -295,10 +299,12 @@ def _front_end(
 
 
 def _layer_widths(
-    teacher: PreTrainedConfig, hidden_size: int | None, intermediate_size: int | None, heads: int | None
+    teacher: PreTrainedConfig, hidden_size: float | None, intermediate_size: int | None, heads: int | None
 ) -> dict[str, int]:
     """The fields of the encoder's configuration that narrower layers change."""
-    width = teacher.hidden_size if hidden_size is None else hidden_size
+    width = teacher.hidden_size
+    if hidden_size is not None:
+        width = _whole_width("hidden_size", hidden_size, teacher.hidden_size)
     _check_range("hidden_size", width, teacher.hidden_size, "the teacher's hidden_size")
     inner = intermediate_size
     if inner is None:
@@ -319,6 +325,15 @@ def _layer_widths(
         )
     _check_range("hidden_size / num_attention_heads", width // heads, head_width, "the width of a teacher's head")
     return {"hidden_size": width, "intermediate_size": inner, "num_attention_heads": heads}
+
+
+def _whole_width(name: str, value: float, theirs: int) -> int:
+    """A number of channels; below 1, that share of the teacher's."""
+    if 0 < value < 1:
+        return round(value * theirs)
+    if value != int(value):
+        raise ValueError(f"{name} is {value}: give a whole number, or a share of the teacher's below 1.")
+    return int(value)
 
 
 def _check_range(name: str, value: int, most: int, what: str) -> None:

@@ -44,6 +44,9 @@ def test_widths_follow_the_teacher_s_proportion_or_are_given_one_by_one():
     teacher = encoder_config(layers=4, conv_dim=(8, 8, 12, 16, 16, 24, 24))
     half = OSKDFTConfig.from_teacher(teacher, front_end_width=12)
     assert half.encoder_config.conv_dim == [4, 4, 6, 8, 8, 12, 12]
+    share = OSKDFTConfig.from_teacher(teacher, front_end_width=0.5, hidden_size=0.5)
+    assert share.encoder_config.conv_dim == half.encoder_config.conv_dim
+    assert share.encoder_config.hidden_size == 16
     each = OSKDFTConfig.from_teacher(teacher, front_end_width=[4, 8, 8, 16, 16, 24, 20])
     assert each.encoder_config.conv_dim == [4, 8, 8, 16, 16, 24, 20]
     heads = OSKDFTConfig.from_teacher(teacher, hidden_size=16, num_attention_heads=4, intermediate_size=48)
@@ -121,6 +124,7 @@ def test_transformers_own_fields_pass():
         (lambda: thin(hidden_size=400, num_attention_heads=7), "hidden_size is 400 with 7 num_attention_heads"),
         (lambda: thin(hidden_size=360, num_attention_heads=6), "multiple of .* num_conv_pos_embedding_groups, 16"),
         (lambda: thin(hidden_size=768, num_attention_heads=6), "hidden_size / num_attention_heads is 128: .* 1 to 64"),
+        (lambda: thin(hidden_size=96.5), "hidden_size is 96.5: give a whole number, or a share"),
         (lambda: thin(hidden_size=1024), "hidden_size is 1024: a student starts from 1 to 768"),
         (lambda: thin(num_attention_heads=16), "num_attention_heads is 16: a student starts from 1 to 12"),
         (lambda: thin(intermediate_size=0), "intermediate_size is 0: a student starts from 1 to 3072"),

@@ -19,40 +19,50 @@ REFERENCE = "11_oskdft"
 RIVALS = ("04_cut_finetuned", "06_distilled_frozen", "07_distilled_finetuned", "09_distilled_finetuned_twice")
 ROUNDS = 15
 COLUMNS = (
-    *("#", "system", "EER, %", "EER less OS-KDFT's, points", "each seed", "minDCF", "steps", "minutes"),
+    *("#", "system", "EER, %", "less OS-KDFT's, points", "each seed", "minDCF", "less OS-KDFT's", "steps", "minutes"),
     *("encoder, M", "encoder, ms (of the slowest)"),
 )
-RULE = ("---", "---", "---:", "---:", "---", *["---:"] * 5)
+RULE = ("---", "---", "---:", "---:", "---", *["---:"] * 6)
+TRIALS_NAME, NOTES_NAME = "trials.json", "notes.md"
 Draws = NDArray[np.float64]
 Stored = dict[str, dict[int, dict[str, Any]]]  # system, seed, what study.py stores
 
 
-def render(results: Path, labels: Sequence[int], speakers: Sequence[tuple[str, str]]) -> None:
-    """Write `results`.json, `results`.md and the plots in `results`. labels, speakers: of the trials, in order.
+def render(results: Path) -> None:
+    """Write `results`.json, `results`.md and the plots in `results`, from what the study has stored there.
 
-    Raises `ValueError` where nothing is stored yet.
+    Raises `ValueError` where nothing is stored yet, or where results do not belong together.
     """
     stored = read(results)
     if not stored:
         raise ValueError(f"There is no result in '{results}' to render: run the study with at least one seed.")
-    summary_file = results.with_suffix(".json")
+    trials = json.loads((results / TRIALS_NAME).read_text(encoding="utf-8"))
+    summary_file, notes = results.with_suffix(".json"), results / NOTES_NAME
     before = json.loads(summary_file.read_text(encoding="utf-8")) if summary_file.is_file() else {}
-    summary = summarise(stored, labels, speakers) | {"times": encoder_times(stored, before.get("times"))}
+    summary = summarise(stored, trials["labels"], trials["speakers"])
+    summary |= {"name": results.name, "times": encoder_times(stored, before.get("times"))}
     for system, told in summary["systems"].items():
         told["encoder_milliseconds"] = summary["times"]["milliseconds"][shape_of(stored[system])]
     write_json(summary, summary_file)
     for theme in ("light", "dark"):
         draw(summary, stored, results, theme)
     with whole_file(results.with_suffix(".md")) as file:
-        file.write_text(page(summary, results.name), encoding="utf-8")
+        text = page(summary, notes.read_text(encoding="utf-8") if notes.is_file() else "")
+        file.write_text(text, encoding="utf-8")
 
 
 def read(results: Path) -> Stored:
-    """Every stored result, by system and seed, in order."""
+    """Every stored result, by system and seed, in order.
+
+    Raises `ValueError` where the seeds of a system were run with different settings.
+    """
     stored: Stored = {}
-    for file in sorted(results.glob("*.json")):
+    for file in sorted(results.glob("*-*.json")):
         one = json.loads(file.read_text(encoding="utf-8"))
-        stored.setdefault(one["system"], {})[one["seed"]] = one
+        seeds = stored.setdefault(one["system"], {})
+        if any(one["digest"] != other["digest"] for other in seeds.values()):
+            raise ValueError(f"'{file}' was made with other settings than the seeds before it: remove what is old.")
+        seeds[one["seed"]] = one
     return stored
 
 
@@ -60,51 +70,53 @@ def summarise(stored: Stored, labels: Sequence[int], speakers: Sequence[tuple[st
     """Error rates of every system, as means over its seeds, and its differences from OS-KDFT over common seeds."""
     runs = [(system, seed) for system, seeds in stored.items() for seed in seeds]
     scores = [stored[system][seed]["scores"] for system, seed in runs]
-    eers, costs = bootstrap_rates(scores, labels, speakers)
+    rates = {
+        "eer": [equal_error_rate(one, labels).value for one in scores],
+        "min_dcf": [min_detection_cost(one, labels) for one in scores],
+    }
+    draws = dict(zip(rates, bootstrap_rates(scores, labels, speakers), strict=True))
     column = {run: number for number, run in enumerate(runs)}
     systems = {}
     for system, seeds in stored.items():
-        own = [column[system, seed] for seed in seeds]
-        common = [seed for seed in seeds if seed in stored.get(REFERENCE, {})]
+        first = next(iter(seeds.values()))
+        seconds = [one["seconds"] for one in seeds.values() if one["seconds"] is not None]
         told = {
-            "label": next(iter(seeds.values()))["label"],
+            "label": first["label"],
             "seeds": list(seeds),
-            "eer": rate([equal_error_rate(scores[one], labels).value for one in own], eers[:, own]),
-            "min_dcf": rate([min_detection_cost(scores[one], labels) for one in own], costs[:, own]),
-            **{name: next(iter(seeds.values()))[name] for name in ("steps", "parameters", "encoder_parameters")},
-            "minutes": float(np.mean([one["seconds"] for one in seeds.values()])) / 60,
+            **{name: first[name] for name in ("steps", "parameters", "encoder_parameters")},
+            "minutes": float(np.mean(seconds)) / 60 if seconds else None,
             "selection_eer": float(np.mean([one["selection_eer"] for one in seeds.values()])),
         }
-        if common and system != REFERENCE:
-            told["difference"] = difference(system, common, stored, column, eers)
+        common = [seed for seed in seeds if seed in stored.get(REFERENCE, {})]
+        pairs = [(column[system, seed], column[REFERENCE, seed]) for seed in common if system != REFERENCE]
+        for name, values in rates.items():
+            told[name] = rate(values, draws[name], [column[system, seed] for seed in seeds])
+            if pairs:
+                told[f"{name}_difference"] = difference(values, draws[name], pairs)
         systems[system] = told
     first = next(iter(next(iter(stored.values())).values()))
     return {
-        "name": "one_step_or_two",
         "systems": systems,
         "trials": len(labels),
         "speakers": len({one for pair in speakers for one in pair}),
-        "train": first["train"],
-        "machine": first["machine"],
-        "versions": first["versions"],
+        "teacher": first["config"].get("teacher_name_or_path"),
+        **{name: first[name] for name in ("train", "machine", "versions")},
     }
 
 
-def rate(values: Sequence[float], draws: Draws) -> dict[str, Any]:
-    """The mean over seeds with its interval. values: one a seed; draws: (draws, seeds)."""
-    low, high = interval_of(draws.mean(1))
-    return {"mean": float(np.mean(values)), "low": low, "high": high, "each": list(values)}
+def rate(values: Sequence[float], draws: Draws, own: Sequence[int]) -> dict[str, Any]:
+    """The mean over seeds with its interval. values: (runs,); draws: (draws, runs); own: which of the runs."""
+    low, high = interval_of(draws[:, own].mean(1))
+    each = [values[one] for one in own]
+    return {"mean": float(np.mean(each)), "low": low, "high": high, "each": each}
 
 
-def difference(
-    system: str, seeds: Sequence[int], stored: Stored, column: Mapping[tuple[str, int], int], eers: Draws
-) -> dict[str, float]:
-    """EER of the system less that of OS-KDFT, over these seeds; above 0 where OS-KDFT is better."""
-    own = [column[system, seed] for seed in seeds]
-    theirs = [column[REFERENCE, seed] for seed in seeds]
-    low, high = interval_of(eers[:, own].mean(1) - eers[:, theirs].mean(1))
-    gaps = [stored[system][seed]["eer"] - stored[REFERENCE][seed]["eer"] for seed in seeds]
-    return {"mean": float(np.mean(gaps)), "low": low, "high": high}
+def difference(values: Sequence[float], draws: Draws, pairs: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """A rate less OS-KDFT's, seed by seed; above 0 where OS-KDFT is better. pairs: runs of one seed."""
+    own, theirs = zip(*pairs, strict=True)
+    low, high = interval_of(draws[:, own].mean(1) - draws[:, theirs].mean(1))
+    each = [values[one] - values[other] for one, other in pairs]
+    return {"mean": float(np.mean(each)), "low": low, "high": high, "each": each}
 
 
 def shape_of(seeds: Mapping[int, Mapping[str, Any]]) -> str:
@@ -126,47 +138,60 @@ def encoder_times(stored: Stored, known: Mapping[str, Any] | None) -> dict[str, 
     return {"milliseconds": milliseconds, "machine": machine(), "versions": versions()}
 
 
-def points(told: Mapping[str, float], digits: int = 1) -> str:
-    """A difference in points of EER with its interval: "+1.2 (+0.3 to +2.1)"."""
-    mean, low, high = (f"{100 * told[name]:+.{digits}f}" for name in ("mean", "low", "high"))
+def points(told: Mapping[str, float], scale: float = 100, digits: int = 1) -> str:
+    """A difference with its interval: "+1.2 (+0.3 to +2.1)"; by default of fractions, in points of per cent."""
+    mean, low, high = (f"{scale * told[name]:+.{digits}f}" for name in ("mean", "low", "high"))
     return f"{mean} ({low} to {high})"
+
+
+def direction(gap: Mapping[str, Any]) -> int:
+    """1 where OS-KDFT is better, -1 where it is worse: by an interval without 0 and by every seed. Else 0."""
+    if gap["low"] > 0 and min(gap["each"]) > 0:
+        return 1
+    return -1 if gap["high"] < 0 and max(gap["each"]) < 0 else 0
 
 
 def verdict(told: Mapping[str, Any]) -> str:
     """A difference in words."""
-    gap = told["difference"]
-    direction = "worse than OS-KDFT" if gap["low"] > 0 else "better than OS-KDFT" if gap["high"] < 0 else "undecided"
-    return f"{told['label']}: {points(gap)} points, {direction}"
+    gap = told["eer_difference"]
+    word = {1: "worse than OS-KDFT", -1: "better than OS-KDFT", 0: "undecided"}[direction(gap)]
+    return f"{told['label']}: {points(gap)} points, {word}"
 
 
 def findings(systems: Mapping[str, Mapping[str, Any]]) -> str:
     """What the numbers show about the title."""
-    rivals = [systems[name] for name in RIVALS if "difference" in systems.get(name, {})]
+    rivals = [systems[name] for name in RIVALS if "eer_difference" in systems.get(name, {})]
     if not rivals:
         return "OS-KDFT or its rivals have no result yet: nothing can be said."
-    beaten = sum(one["difference"]["low"] > 0 for one in rivals)
-    lost = sum(one["difference"]["high"] < 0 for one in rivals)
-    head = f"Of {len(rivals)} rivals OS-KDFT is better than {beaten} and worse than {lost}, by intervals without 0; "
-    return head + "the others are undecided. " + "; ".join(verdict(one) for one in rivals) + "."
+    found = [direction(one["eer_difference"]) for one in rivals]
+    head = (
+        f"Of {len(rivals)} rivals OS-KDFT is better than {found.count(1)} and worse than {found.count(-1)}, by an "
+        "interval without 0 and by every seed; the others are undecided. "
+    )
+    return head + "; ".join(verdict(one) for one in rivals) + "."
 
 
-def row(name: str, told: Mapping[str, Any], teacher_milliseconds: float) -> str:
-    """One system of the table."""
+def row(name: str, told: Mapping[str, Any], slowest: float) -> str:
+    """One system of the table. slowest: milliseconds of the slowest encoder."""
     number = name.split("_")[0]
     eer, cost = told["eer"], told["min_dcf"]
-    gap = points(told["difference"]) if "difference" in told else "–"
+    gaps = [
+        points(told["eer_difference"]) if "eer_difference" in told else "–",
+        points(told["min_dcf_difference"], 1, 2) if "min_dcf_difference" in told else "–",
+    ]
     each = ", ".join(f"{100 * one:.1f}" for one in eer["each"])
+    minutes = "–" if told["minutes"] is None else f"{told['minutes']:.1f}"
     return (
         f"| {number} | {told['label']} | {100 * eer['mean']:.1f} ({100 * eer['low']:.1f}–{100 * eer['high']:.1f}) "
-        f"| {gap} | {each} | {cost['mean']:.2f} ({cost['low']:.2f}–{cost['high']:.2f}) | {told['steps']} "
-        f"| {told['minutes']:.1f} | {told['encoder_parameters'] / 1e6:.2f} | {told['encoder_milliseconds']:.1f} "
-        f"({told['encoder_milliseconds'] / teacher_milliseconds:.2f}) |"
+        f"| {gaps[0]} | {each} | {cost['mean']:.2f} ({cost['low']:.2f}–{cost['high']:.2f}) | {gaps[1]} "
+        f"| {told['steps']} | {minutes} | {told['encoder_parameters'] / 1e6:.2f} "
+        f"| {told['encoder_milliseconds']:.1f} ({told['encoder_milliseconds'] / slowest:.2f}) |"
     )
 
 
-def page(summary: Mapping[str, Any], folder: str) -> str:
-    """The page in Markdown. folder: where the plots lie beside it."""
-    systems = summary["systems"]
+def page(summary: Mapping[str, Any], notes: str) -> str:
+    """The page in Markdown; the plots lie in a folder of its name. notes: what only the writer of this study knows."""
+    systems, folder, times = summary["systems"], summary["name"], summary["times"]
     slowest = max(one["encoder_milliseconds"] for one in systems.values())
     rows = "\n".join(row(name, told, slowest) for name, told in systems.items())
     train, seeds = summary["train"], sorted({seed for told in systems.values() for seed in told["seeds"]})
@@ -177,7 +202,7 @@ def page(summary: Mapping[str, Any], folder: str) -> str:
         f"</picture>"
         for name, alt in (
             ("rates", "EER of every system with its interval, and each seed."),
-            ("curves", "Losses, and EER on the speakers set aside, over the steps."),
+            ("curves", "Speaker loss, distillation loss, and EER on the speakers set aside, over the epochs."),
             ("frontier", "Encoder time against EER."),
         )
     )
@@ -185,14 +210,13 @@ def page(summary: Mapping[str, Any], folder: str) -> str:
 
 <!-- Written by examples/one_step_or_two from the stored results: change those, not this. -->
 
-    python -m examples.one_step_or_two.study --jobs 2
-
-Every system is a folder of `examples/one_step_or_two` with a few lines over the common `base.yaml`: the same
-{train["speakers"]} training speakers ({train["utterances"]:,} utterances, {train["hours"]} h), augmentation, batches
-and schedules. The checkpoint was chosen on other speakers set aside; the {summary["trials"]:,} trials of
-{summary["speakers"]} further speakers were read once, for this table. Seeds {", ".join(map(str, seeds))}. Rates are
-means over the seeds, intervals are 95 % by bootstrap over speakers, with the same draws for all systems, so that the
-differences are paired. They hold the trials' speakers for random, not the training: the column "each seed" shows that.
+By `python -m examples.one_step_or_two.study` ({summary["teacher"]} as the teacher). Every system is a folder of
+`examples/one_step_or_two` with a few lines over the common `base.yaml`: the same {train["speakers"]} training
+speakers ({train["utterances"]:,} utterances, {train["hours"]} h), augmentation, batches and schedules. The checkpoint
+was chosen on other speakers set aside; the {summary["trials"]:,} trials of {summary["speakers"]} further speakers were
+read once, for this table. Seeds {", ".join(map(str, seeds))}. Rates are means over the seeds; intervals are 95 %, by
+bootstrap over speakers, with the same draws for all systems, so that the differences from OS-KDFT (11) are paired.
+They hold the trials' speakers for random, not the training: the column "each seed" shows that.
 
 | {" | ".join(COLUMNS)} |
 | {" | ".join(RULE)} |
@@ -200,13 +224,11 @@ differences are paired. They hold the trials' speakers for random, not the train
 
 {findings(systems)}
 
+{notes.strip()}
+
 {pictures}
 
-What this does not show: the paper's claim at its own scale. The teacher had an hour of pre-training, a run has a few
-hundred steps where the paper's has a hundred thousand, and most trials are of one corpus and one session. Equal steps
-are not equal time: the minutes were taken while other runs shared the machine, and a distilled system also pays for
-its teacher. With VoxCeleb and a real teacher the same command runs the same systems: `--help` says how.
-
-{measured_on(summary, ("torch", "transformers"))} Encoder times: 3 s of audio, one thread, medians of {ROUNDS}
-alternating runs, all in one process.
+Equal steps are not equal time: a distilled system also pays for its teacher, and the minutes were taken with other
+runs beside them. {measured_on(summary, ("torch", "transformers"))} Encoder times: 3 s of audio, one thread, medians of
+{ROUNDS} alternating runs in one process; {measured_on(times)}
 """

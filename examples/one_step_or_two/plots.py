@@ -6,7 +6,7 @@ from typing import Any
 
 from modeling_oskdft.benchmark.plotting import figure
 
-COLOURS = {"teacher": "#888888", "two": "#3987e5", "one": "#e5732a", "thin": "#8a63d2"}
+COLOURS = {"teacher": "#888888", "two": "#3987e5", "one": "#e5732a", "shape": "#8a63d2"}
 CURVES = {  # system, colour
     "02_teacher_finetuned": COLOURS["teacher"],
     "04_cut_finetuned": "#2da44e",
@@ -16,10 +16,11 @@ CURVES = {  # system, colour
 
 
 def colour_of(system: str) -> str:
-    """Teachers, systems of two steps or none, OS-KDFT, and thinner students."""
-    number = int(system.split("_")[0])
-    kind = "teacher" if number < 3 else "two" if number < 10 else "one" if number < 20 else "thin"
-    return COLOURS[kind]
+    """By the number that a system's name begins with: teachers, no step or two, one step, one step in other shapes."""
+    number = system.split("_")[0]
+    if not number.isdigit() or int(number) < 3:
+        return COLOURS["teacher"]
+    return COLOURS["two" if int(number) < 10 else "one" if int(number) < 20 else "shape"]
 
 
 def draw(summary: Mapping[str, Any], stored: Mapping[str, Any], folder: Path, theme: str) -> None:
@@ -46,19 +47,21 @@ def draw_rates(systems: Mapping[str, Any], path: Path, theme: str) -> None:
 
 
 def draw_curves(stored: Mapping[str, Any], path: Path, theme: str) -> None:
-    """The speaker loss, and the EER on the speakers set aside, of the first seed."""
-    with figure(path, theme, 10, 3.6, columns=2) as ((left, right), _):
+    """Both losses, and the EER on the speakers set aside, of the first seed; of two steps those of the second."""
+    with figure(path, theme, 12, 3.6, columns=3) as (all_axes, _):
         for name, colour in CURVES.items():
             if name not in stored:
                 continue
             first = next(iter(stored[name].values()))
             curves, label = first["curves"], first["label"]
-            for axes, curve, factor in ((left, "ft_loss", 1), (right, "eval_eer", 100)):
+            for axes, curve, factor in zip(all_axes, ("ft_loss", "kd_loss", "eval_eer"), (1, 1, 100), strict=True):
                 values = [(epoch, factor * value) for epoch, value in curves.get(curve, [])]
                 if values:  # a run shorter than a log line has none
                     axes.plot(*zip(*values, strict=True), "o-", color=colour, markersize=3, label=label)
-        left.set(xlabel="epoch of the last run", ylabel="ft_loss", title="Speaker loss")
-        right.set(xlabel="epoch of the last run", ylabel="EER, %", title="Speakers set aside")
+        for axes, name in zip(
+            all_axes, ("Speaker loss", "Distillation loss", "EER on speakers set aside, %"), strict=True
+        ):
+            axes.set(xlabel="epoch", title=name)
 
 
 def draw_frontier(systems: Mapping[str, Any], path: Path, theme: str) -> None:

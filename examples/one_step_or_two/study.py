@@ -1,139 +1,129 @@
 r"""Does one step beat two? Every system of this folder, trained alike, measured on speakers that nobody trained on.
 
 A system is a folder with a recipe over base.yaml; its first line says what it is. What has no stored result yet is
-trained by train_oskdft.py and scored; then the page, the plots and the table are rendered from what is stored.
+trained by train_oskdft.py and scored; then summary, page and plots are rendered from what is stored.
 
     python -m examples.one_step_or_two.study --jobs 2
-    python -m examples.one_step_or_two.study --epochs 20 --data voxceleb.parquet --trials voxceleb1_o.txt \
-        --test_data voxceleb1.parquet --results docs/results/voxceleb --teacher facebook/hubert-base-ls960
+    python -m examples.one_step_or_two.study --results docs/results/voxceleb_study --epochs 40 \
+        --data data/voxceleb/voxceleb2_dev.parquet --test_data data/voxceleb/voxceleb1_test.parquet \
+        --trials data/voxceleb/voxceleb1_o_cleaned.txt --common examples/one_step_or_two/voxceleb.yaml
 
-What follows the options of the study goes to the training script, for every system. Without arguments it wants the
-folder of real speech and the small teacher beside the project, and about three hours of two CPU cores.
+Further options are fields of a recipe, for all systems: they replace base.yaml's and those of --common, and a
+system's own recipe replaces them. Without --data it wants the folder of real speech and the small teacher beside the
+project, and about three hours of two CPU cores.
 """
 
 import argparse
+import fcntl
 import json
+import signal
 import subprocess
 import sys
-import threading
-from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import yaml
-from transformers import AutoFeatureExtractor, AutoModel
+import torch
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 from transformers.utils import logging
 
-from examples.one_step_or_two.page import render
+from examples.one_step_or_two.page import TRIALS_NAME, render
+from examples.one_step_or_two.systems import RECIPE, Study, as_fields, read_yaml
 from examples.one_step_or_two.unpacking import unpacked
-from modeling_oskdft.benchmark.measure import count_parameters, machine, versions, write_json
+from modeling_oskdft.benchmark.measure import count_parameters, machine, versions
 from modeling_oskdft.cli import one_sentence_errors
-from modeling_oskdft.data.manifest import load_manifest
+from modeling_oskdft.data.manifest import load_manifest, refuse_common_speakers
 from modeling_oskdft.evaluation.metrics import equal_error_rate
 from modeling_oskdft.evaluation.report import speakers_of, trial_scores
 from modeling_oskdft.evaluation.scoring import read_trials
+from modeling_oskdft.files import whole_file
+from modeling_oskdft.training.arguments import read_recipe
+from train_oskdft import student_config
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 SHARED = ROOT.parent / "shared"
-BASE = "base.yaml"
 CURVES = ("kd_loss", "ft_loss", "eval_eer")
-
-
-@dataclass
-class Study:
-    """Where everything lies, and what all systems get.
-
-    data: manifest of the training speakers; test_data, test_split, trials: what the table is made of; words: options
-    for the training script; epochs: those of base.yaml, other numbers in recipes change in proportion.
-    """
-
-    results: Path
-    runs: Path
-    data: str
-    test_data: str
-    test_split: str | None
-    trials: str
-    epochs: float
-    words: list[str]
-    systems: Path = HERE
-    locks: dict[tuple[str, int], threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
-
-    def recipe(self, system: str) -> dict[str, str]:
-        """What a system's own recipe says, as text."""
-        text = (self.systems / system / "recipe.yaml").read_text(encoding="utf-8")
-        return yaml.load(text, Loader=yaml.BaseLoader)
-
-    def label(self, system: str) -> str:
-        """The first line of its recipe."""
-        return (self.systems / system / "recipe.yaml").read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-
-    def run_of(self, system: str, seed: int) -> Path:
-        """The folder of a run."""
-        return self.runs / f"seed-{seed}" / system
-
-    def result_of(self, system: str, seed: int) -> Path:
-        """The stored result of a run."""
-        return self.results / f"{system}-{seed}.json"
-
-    def epochs_of(self, system: str) -> float:
-        """In proportion to base.yaml's."""
-        base = yaml.load((self.systems / BASE).read_text(encoding="utf-8"), Loader=yaml.BaseLoader)["num_train_epochs"]
-        return self.epochs * float(self.recipe(system).get("num_train_epochs", base)) / float(base)
-
-    def chain(self, system: str) -> Iterator[str]:
-        """The system itself and, before it, those that it starts from."""
-        earlier = self.recipe(system).get("start_from")
-        if earlier:
-            yield from self.chain(earlier)
-        yield system
-
-    def has_a_row(self, system: str) -> bool:
-        """Whether it verifies; a first step has learnt no speakers yet."""
-        return self.recipe(system).get("speaker_objective") != "none"
-
-
-def systems_in(folder: Path) -> list[str]:
-    """The folders with a recipe, in order."""
-    return sorted(recipe.parent.name for recipe in folder.glob("*/recipe.yaml"))
+RUNNING: set[subprocess.Popen[bytes]] = set()
 
 
 def finish(study: Study, system: str, seed: int) -> None:
-    """Train what is missing of one system and store its result."""
-    if study.result_of(system, seed).is_file():
+    """Train what is missing of one system and store its result.
+
+    Raises `ValueError` for a stored result or a run that was made with other settings.
+    """
+    result = study.result_of(system, seed)
+    if result.is_file():
+        _check_digest(json.loads(result.read_text(encoding="utf-8")).get("digest"), study.digest(system), result)
         return
     for part in study.chain(system):
         with study.locks[part, seed]:
-            if not (study.run_of(part, seed) / "results.json").is_file():
-                train(study, part, seed)
-    write_json(measure(study, system, seed), study.result_of(system, seed))
-    print(f"{system}, seed {seed}: done", file=sys.stderr, flush=True)
+            train(study, part, seed)
+    told = measure(study, system, seed)
+    with whole_file(result) as file:
+        file.write_text(json.dumps(told) + "\n", encoding="utf-8")
+    print(f"{system}, seed {seed}: EER {100 * told['eer']:.1f} %", file=sys.stderr, flush=True)
 
 
 def train(study: Study, system: str, seed: int) -> None:
-    """One run of the training script, from its last checkpoint where it was interrupted."""
-    run = study.run_of(system, seed)
+    """One run of the training script, from its last checkpoint where it was cut off; nothing where it has ended."""
+    run, digest = study.run_of(system, seed), study.digest(system)
     run.mkdir(parents=True, exist_ok=True)
-    words = ["--output_dir", run, "--seed", seed, "--train_data", study.data, "--resume_from_checkpoint", "last"]
-    words += ["--num_train_epochs", study.epochs_of(system), "--report_to", "none", *study.words]
-    earlier = study.recipe(system).get("start_from")
-    if earlier:
-        words += ["--start_from", study.run_of(earlier, seed)]
-    command = [sys.executable, ROOT / "train_oskdft.py", study.systems / system / "recipe.yaml", *words]
-    with (run / "log.txt").open("a", encoding="utf-8") as log:
-        ended = subprocess.run([str(word) for word in command], cwd=ROOT, stdout=log, stderr=log, check=False)
-    if ended.returncode:
-        last = (run / "log.txt").read_text(encoding="utf-8").strip().splitlines()[-1:]
-        raise ValueError(f"The run of {system}, seed {seed}, ended with: {''.join(last)} See '{run / 'log.txt'}'.")
+    with _alone_in(run) as lock:
+        made_with = run / "digest.txt"
+        if made_with.is_file():
+            _check_digest(made_with.read_text(encoding="utf-8"), digest, run)
+        with whole_file(made_with) as file:
+            file.write_text(digest, encoding="utf-8")
+        if (run / "results.json").is_file():
+            return
+        words = ["--output_dir", run, "--seed", seed, "--train_data", study.data, "--resume_from_checkpoint", "last"]
+        words += ["--num_train_epochs", study.epochs_of(system), "--report_to", "none", *study.words(system)]
+        earlier = study.own(system).get("start_from")
+        words += ["--start_from", study.run_of(earlier, seed)] if earlier else []
+        command = [sys.executable, ROOT / "train_oskdft.py", study.folder / system / RECIPE, *words]
+        _run([str(word) for word in command], run / "log.txt", lock)
+
+
+def _check_digest(found: str | None, wanted: str, place: Path) -> None:
+    if found != wanted:
+        raise ValueError(
+            f"'{place}' was made with another recipe, other options, data or trials: remove it, or give other "
+            "--results."
+        )
+
+
+@contextmanager
+def _alone_in(run: Path) -> Iterator[IO[str]]:
+    """The run's lock, which a training process that outlives the study keeps."""
+    with (run / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"Another process is training in '{run}': wait for it, or end it.") from None
+        yield lock
+
+
+def _run(command: list[str], log: Path, lock: IO[str]) -> None:
+    with log.open("a", encoding="utf-8") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, pass_fds=(lock.fileno(),))
+        RUNNING.add(process)
+        try:
+            ended = process.wait()
+        finally:
+            RUNNING.discard(process)
+    if ended:
+        last = "".join(log.read_text(encoding="utf-8").strip().splitlines()[-1:])
+        raise ValueError(f"The run in '{log.parent}' ended with: {last} See '{log}'.")
 
 
 def measure(study: Study, system: str, seed: int) -> dict[str, Any]:
     """What is stored of a run: its scores on the trials, read here and nowhere else, and how it came about."""
     run = study.run_of(system, seed)
-    verifier = AutoModel.from_pretrained(run).eval()
+    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    verifier = AutoModel.from_pretrained(run).eval().to(device)
     trials = read_trials(study.trials)
     manifest = load_manifest(study.test_data, study.test_split)
     scores = trial_scores(verifier, AutoFeatureExtractor.from_pretrained(run), manifest, trials)
@@ -143,9 +133,10 @@ def measure(study: Study, system: str, seed: int) -> dict[str, Any]:
         "system": system,
         "label": study.label(system),
         "seed": seed,
+        "digest": study.digest(system),
         "eer": equal_error_rate(scores, trials.labels).value,
         "steps": sum(one["steps"] for one in told),
-        "seconds": sum(one["seconds"] for one in told),
+        "seconds": None if any(one["resumed"] for one in told) else sum(one["seconds"] for one in told),
         "selected_step": told[-1]["selected_step"],
         "selection_eer": told[-1]["selection_eer"],
         "parameters": count_parameters(verifier),
@@ -168,26 +159,64 @@ def curves(history: list[dict[str, float]]) -> dict[str, list[list[float]]]:
     }
 
 
-def trial_speakers(study: Study) -> tuple[list[int], list[tuple[str, str]]]:
-    """Labels of the trials, and the speakers of both recordings of each."""
+def prepare(study: Study, systems: list[str]) -> None:
+    """What would otherwise go wrong hours later: a student that cannot be built, a speaker on both sides.
+
+    Leaves labels and speakers of the trials beside the results, which is what rendering needs of the data.
+    """
+    for system in {part for one in systems for part in study.chain(one)}:
+        words = ["--output_dir", str(study.runs), *map(str, study.words(system))]
+        recipe = read_recipe([str(study.folder / system / RECIPE), *words])
+        try:
+            student_config(recipe, AutoConfig.from_pretrained(recipe.student.teacher))
+        except ValueError as error:
+            raise ValueError(f"The system {system} cannot be built: {error}") from None
     trials = read_trials(study.trials)
-    speaker_of = speakers_of(load_manifest(study.test_data, study.test_split))
+    test = load_manifest(study.test_data, study.test_split).where("utterance_id", trials.utterances())
+    refuse_common_speakers(load_manifest(study.data, recipe.data.train_split, recipe.data.data_root), test)
+    speaker_of = speakers_of(test)
     pairs = [(speaker_of[a], speaker_of[b]) for a, b in zip(trials.enrolments, trials.tests, strict=True)]
-    return trials.labels.tolist(), pairs
+    with whole_file(study.results / TRIALS_NAME) as file:
+        file.write_text(json.dumps({"labels": trials.labels.tolist(), "speakers": pairs}) + "\n", encoding="utf-8")
+
+
+def run_all(study: Study, systems: list[str], seeds: list[int], jobs: int) -> list[str]:
+    """Run what is missing; returns what went wrong, a sentence a run. An end by signal ends the runs as well."""
+    failures = []
+    with ThreadPoolExecutor(jobs) as pool:
+        runs = [pool.submit(finish, study, system, seed) for seed in seeds for system in systems]
+        try:
+            for run in runs:
+                try:
+                    run.result()
+                except (ValueError, OSError) as error:
+                    failures.append(str(error))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(RUNNING):
+                process.send_signal(signal.SIGTERM)  # each saves a checkpoint
+            raise
+    return failures
 
 
 def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """The study's own options, and the rest, for the training script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        prog="python -m examples.one_step_or_two.study",
+    )
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="none: only render")
     parser.add_argument("--systems", nargs="*", help="folders to run; all by default")
     parser.add_argument("--folder", type=Path, default=HERE, help="where the systems lie")
     parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results" / "one_step_or_two")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "one_step_or_two")
+    parser.add_argument("--runs", type=Path, help="runs/NAME OF THE RESULTS by default")
     parser.add_argument("--data", help="as train_data of a recipe")
     parser.add_argument("--test_data", help="data of the trials; the training data's by default")
     parser.add_argument("--test_split", help="rows of it whose split is this one")
     parser.add_argument("--trials", type=Path, help="trial list of speakers that nobody trains on")
+    parser.add_argument("--common", type=Path, help="YAML file of fields for all systems: teacher, noise_root, rates")
     parser.add_argument("--epochs", type=float, default=2.0, help="of a system that does not say another number")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     return parser.parse_known_args(arguments)
@@ -195,50 +224,54 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
 
 def study_of(chosen: argparse.Namespace, words: list[str]) -> Study:
     """With the data of the command line, or the small real speech, unpacked once because decoding it is slow."""
+    runs = (chosen.runs or ROOT / "runs" / chosen.results.name).resolve()
+    common = (read_yaml(chosen.common) if chosen.common else {}) | as_fields(words)
     if chosen.data is None:
         if not SHARED.is_dir():
             raise FileNotFoundError("The folder of real speech is not beside the project: give --data and --trials.")
-        audio = chosen.runs / "audio"
-        speech, noise = (unpacked(SHARED / "data" / name, audio / name) for name in ("speech", "noise"))
+        speech, noise = (unpacked(SHARED / "data" / name, runs / "audio" / name) for name in ("speech", "noise"))
         chosen.data = chosen.test_data = str(speech / "manifest.csv")
         chosen.trials, chosen.test_split = speech / "trials_validation.txt", "validation"
-        own = {"teacher": SHARED / "models" / "hubert-mini", "train_split": "train", "noise_root": noise.resolve()}
-        own["rir_root"] = SHARED / "data" / "rir"
-        words = [*(str(word) for name, value in own.items() for word in (f"--{name}", value)), *words]
+        own = {"teacher": SHARED / "models" / "hubert-mini", "noise_root": noise, "rir_root": SHARED / "data" / "rir"}
+        common = {name: str(place) for name, place in own.items()} | {"train_split": "train"} | common
     elif chosen.trials is None:
         raise ValueError("--data was given without --trials: give the trial list of the table as well.")
     return Study(
+        folder=chosen.folder.resolve(),
         results=chosen.results,
-        runs=chosen.runs.resolve(),
-        data=str(Path(chosen.data).resolve()),
-        test_data=str(Path(chosen.test_data or chosen.data).resolve()),
+        runs=runs,
+        data=chosen.data,
+        test_data=chosen.test_data or chosen.data,
         test_split=chosen.test_split,
-        trials=str(chosen.trials),
+        trials=chosen.trials,
         epochs=chosen.epochs,
-        words=words,
-        systems=chosen.folder.resolve(),
+        common=common,
     )
+
+
+def end_by_signal(number: int, _: object) -> None:
+    """SIGTERM as an exception, so that the runs are told."""
+    raise SystemExit(128 + number)
 
 
 @one_sentence_errors
 def main(arguments: list[str] | None = None) -> int:
-    """Run what is missing, then render."""
+    """Run what is missing, then render; 2 where something went wrong."""
     logging.disable_progress_bar()
     chosen, words = parse(arguments)
-    study = study_of(chosen, words)
-    known = systems_in(study.systems)
-    wanted = [one for one in chosen.systems or known if study.has_a_row(one)]
-    with ThreadPoolExecutor(chosen.jobs) as pool:
-        runs = [pool.submit(finish, study, system, seed) for seed in chosen.seeds for system in wanted]
-        try:
-            for run in runs:
-                run.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    render(study.results, *trial_speakers(study))
-    return 0
+    failures = []
+    if chosen.seeds:
+        study = study_of(chosen, words)
+        systems = study.with_a_row(chosen.systems)
+        prepare(study, systems)
+        failures = run_all(study, systems, chosen.seeds, chosen.jobs)
+    for failure in failures:
+        print(f"oskdft: {failure}", file=sys.stderr)
+    if not failures or any(chosen.results.glob("*-*.json")):
+        render(chosen.results)
+    return 2 if failures else 0
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, end_by_signal)
     sys.exit(main())

@@ -236,7 +236,9 @@ def _front_matter(facts: dict[str, Any], name: str, said: Statements) -> ModelCa
 def _summary(facts: dict[str, Any], said: Statements) -> str:
     student, teacher = facts["student"], facts["teacher"]
     recipe = facts["recipe"]
-    began = "distilled from" if recipe and recipe.get("student_start") == "random_weights" else "cut from"
+    began = "cut from"
+    if recipe and recipe.get("student_start") == "random_weights":
+        began = "distilled from" if recipe["kd_weight"] else "of the layers of"
     of = f" {began} {teacher['name']}" if teacher["name"] else ""
     lines = f"A speaker verifier: a {student['family']} encoder of {student['layers']} layers{of}."
     if recipe is not None:

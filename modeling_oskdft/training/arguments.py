@@ -64,13 +64,16 @@ class TeacherArguments:
     evenly_spaced_layers: int | None = field(
         default=None, metadata={"help": "instead of layers: this many, from the first to the last; 0: all"}
     )
-    front_end_width: list[int] | None = field(
-        default=None, metadata={"help": "channels of the widest convolution, or of each (default: the teacher's)"}
+    front_end_width: list[float] | None = field(
+        default=None,
+        metadata={"help": "channels of the widest convolution, or of each; below 1 a share (default: the teacher's)"},
     )
     front_end_stride: list[int] | None = field(
         default=None, metadata={"help": "stride of each convolution (default: the teacher's)"}
     )
-    hidden_size: int | None = field(default=None, metadata={"help": "width of the layers (default: the teacher's)"})
+    hidden_size: float | None = field(
+        default=None, metadata={"help": "width of the layers; below 1 a share (default: the teacher's)"}
+    )
     intermediate_size: int | None = field(
         default=None, metadata={"help": "of the feed-forward blocks (default: in the teacher's proportion)"}
     )

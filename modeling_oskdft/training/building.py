@@ -36,6 +36,11 @@ def build_objectives(
     """
     speaker = _speaker_objective(arguments, student.config.embedding_size, utterance_counts)
     if not arguments.kd_weight:
+        if arguments.front_end_kd_lambda:
+            raise ValueError(
+                f"front_end_kd_lambda is {arguments.front_end_kd_lambda} with kd_weight 0: it is a part of kd_loss; "
+                "set kd_weight as well."
+            )
         return Objectives(speaker)
     if teacher_config is None:
         raise ValueError(f"kd_weight is {arguments.kd_weight} without a teacher: name one, or set kd_weight to 0.")

@@ -73,6 +73,11 @@ class OSKDFTTrainer(PublishingTrainer):
         counts = dataset.utterances_of_classes()
         objectives = build_objectives(objective_arguments, student, counts, teacher and teacher.config)
         joint = JointModel(student, objectives, args.freeze, spec_mask)
+        if labelled is not None and (objectives.kd is None or objectives.speaker is None):
+            raise ValueError(
+                "labelled_fraction is below 1 without both losses: crops without labels are for the distillation; set "
+                "kd_weight, and a speaker_objective that reads the labels."
+            )
         if objectives.speaker is None and args.eval_strategy != "no":
             raise ValueError(
                 f"speaker_objective is 'none' with eval_strategy '{args.eval_strategy}': a head that does not learn "

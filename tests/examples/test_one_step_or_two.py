@@ -1,15 +1,17 @@
 """The study on made-up voices and a tiny teacher: a few steps of real systems, then a page that says so."""
 
+import fcntl
 import json
 import shutil
 
 import numpy as np
 import pytest
-import yaml
+from transformers import HubertConfig
 
-from examples.one_step_or_two.page import REFERENCE, RIVALS, findings, read, summarise
+from examples.one_step_or_two.page import REFERENCE, RIVALS, direction, findings, read, summarise
 from examples.one_step_or_two.plots import CURVES
-from examples.one_step_or_two.study import HERE, main, systems_in
+from examples.one_step_or_two.study import HERE, Study, main
+from examples.one_step_or_two.systems import as_fields
 from examples.one_step_or_two.unpacking import unpacked
 from modeling_oskdft import OSKDFTConfig
 from modeling_oskdft.audio import load_audio
@@ -17,20 +19,56 @@ from modeling_oskdft.data.manifest import load_manifest
 from modeling_oskdft.data.synthetic_voices import write_voices
 from modeling_oskdft.evaluation.scoring import make_trials, write_trials
 from modeling_oskdft.training.arguments import read_recipe
-from tests.tiny import tiny_config, tiny_teacher
+from tests.tiny import encoder_config, tiny_config, tiny_teacher
+from train_oskdft import student_config
 
 
-def test_every_system_is_a_few_lines_over_the_base():
-    names = systems_in(HERE)
+def study(tmp_path, **common):
+    trials = tmp_path / "trials.txt"
+    trials.write_text("1 a b\n")
+    return Study(HERE, tmp_path, tmp_path, "data", "data", None, trials, 2.0, common)
+
+
+def test_every_system_is_a_few_lines_over_the_base(tmp_path):
+    ours = study(tmp_path)
+    names = ours.systems()
     assert {REFERENCE, *RIVALS, *CURVES} <= set(names)
     for name in names:
-        file = HERE / name / "recipe.yaml"
-        first, second, *rest = file.read_text().splitlines()
+        first, second, *rest = (HERE / name / "recipe.yaml").read_text().splitlines()
         assert first.startswith("# ") and second == "base: ../base.yaml" and len(rest) <= 7
-        own = yaml.safe_load(file.read_text())
-        assert own.get("start_from") in (None, *names)
-        recipe = read_recipe([str(file), "--output_dir", "unused"])
+        assert ours.own(name).get("start_from") in (None, *names)
+
+
+def test_equal_steps_for_every_student(tmp_path):
+    ours = study(tmp_path)
+    totals = {name: sum(ours.epochs_of(part) for part in ours.chain(name)) for name in ours.with_a_row(None)}
+    assert set(totals.values()) == {2.0, 4.0}
+    assert [name for name, total in totals.items() if total == 4.0] == ["09_distilled_finetuned_twice"]
+
+
+@pytest.mark.parametrize("teacher", [HubertConfig(), encoder_config(layers=4, num_conv_pos_embedding_groups=4)])
+def test_every_system_can_be_built_for_teachers_of_any_size(tmp_path, teacher):
+    ours = study(tmp_path)
+    for name in ours.systems():
+        recipe = read_recipe([str(HERE / name / "recipe.yaml"), "--output_dir", "unused"])
         assert recipe.data.test_trials is None, "trials are read by the study alone, once"
+        config = student_config(recipe, teacher)
+        assert (config.adapter_size == 0) == ("adapter_size" in ours.own(name) and name != "14_adapter_16")
+
+
+def test_a_system_s_own_recipe_has_the_last_word(tmp_path):
+    ours = study(tmp_path, adapter_size="8", margin="0.3")
+    assert ours.words("11_oskdft") == ["--adapter_size", "8", "--margin", "0.3"]
+    assert ours.words("10_single_path") == ["--margin", "0.3"], "it has no adapters, whatever the others have"
+    assert ours.digest("10_single_path") == study(tmp_path, margin="0.3").digest("10_single_path")
+    assert ours.digest("11_oskdft") != study(tmp_path, margin="0.3").digest("11_oskdft")
+    with pytest.raises(ValueError, match="num_train_epochs was given for all systems: the study decides"):
+        study(tmp_path, num_train_epochs="4")
+    with pytest.raises(ValueError, match="no system '11_oskdf' with a row: did you mean '11_oskdft'"):
+        ours.with_a_row(["11_oskdf"])
+    assert as_fields(["--layers", "0", "1", "--margin=0.3"]) == {"layers": ["0", "1"], "margin": ["0.3"]}
+    with pytest.raises(ValueError, match="'stray' belongs to no option"):
+        as_fields(["stray", "--margin", "1"])
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +111,43 @@ def test_it_runs_what_is_missing_and_renders(setting, voices, capsys):
     # What has a result is not run again, and its page is rendered alike.
     shutil.rmtree(setting / "runs")
     assert main(asked) == 0 and (setting / "results.md").read_text() == page
-    # A run that fails is named, with where to look.
-    broken = [*asked[: asked.index("--seeds")], "--seeds", "1", "--systems", "11_oskdft", "--margin", "9"]
+    assert main(["--results", str(setting / "results"), "--seeds"]) == 0, "rendering wants no data"
+    capsys.readouterr()
+    # Other settings are another study.
+    assert main([*asked, "--margin", "0.3"]) == 2
+    assert "was made with another recipe, other options, data or trials" in capsys.readouterr().err
+    # A run that fails is named, with where to look, and what can be rendered is.
+    (setting / "results.md").unlink()
+    broken = [*asked[: asked.index("--seeds")], "--seeds", "1", "--systems", "11_oskdft", "--crop_seconds", "0.001"]
     assert main(broken) == 2
-    assert "The run of 11_oskdft, seed 1, ended with: oskdft: margin is 9.0" in capsys.readouterr().err
+    assert "ended with: oskdft: crop_seconds is 0.001" in capsys.readouterr().err
+    assert (setting / "results.md").is_file()
+
+
+def test_speakers_of_the_trials_are_not_trained_on(setting, voices, capsys):
+    assert main(words(setting, setting / "others", "--results", str(setting / "third"))) == 2
+    assert "speakers are in both the training and the evaluation data" in capsys.readouterr().err
+    assert not (setting / "runs" / "third").exists()
+
+
+def test_what_cannot_be_built_is_said_before_anything_runs(setting, voices, capsys):
+    asked = words(
+        setting, voices, "--hidden_size", "0.4", "--systems", "11_oskdft", "--results", str(setting / "fourth")
+    )
+    assert main(asked) == 2
+    assert "The system 11_oskdft cannot be built: hidden_size is 13" in capsys.readouterr().err
+
+
+def test_a_run_belongs_to_one_process(tmp_path, setting, voices, capsys):
+    run = tmp_path / "runs" / "seed-0" / "11_oskdft"
+    run.mkdir(parents=True)
+    with (run / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        asked = words(
+            setting, voices, "--systems", "11_oskdft", "--seeds", "0", "--results", str(tmp_path / "results")
+        )
+        assert main([*asked, "--runs", str(tmp_path / "runs")]) == 2
+    assert "Another process is training in" in capsys.readouterr().err
 
 
 def test_what_is_missing_is_said(setting, voices, capsys):
@@ -98,9 +169,11 @@ def made_up(separations, seeds=(0, 1)):
             stored.setdefault(system, {})[seed] = {
                 "label": system,
                 "scores": (separation * np.asarray(labels) + noise).tolist(),
-                "eer": 0.1,
                 "steps": 1,
-                "seconds": 60.0,
+                "seconds": None if seed else 60.0,
+                "seed": seed,
+                "system": system,
+                "digest": "a",
                 "parameters": 1,
                 "encoder_parameters": 1,
                 "selection_eer": 0.1,
@@ -114,12 +187,27 @@ def made_up(separations, seeds=(0, 1)):
 
 def test_a_clear_difference_is_called_one_and_no_difference_undecided():
     stored, labels, speakers = made_up({RIVALS[0]: 0.5, RIVALS[2]: 2.0, REFERENCE: 2.0, RIVALS[3]: 4.0})
+    del stored[RIVALS[0]][1]  # differences are over the seeds that both have
     systems = summarise(stored, labels, speakers)["systems"]
-    assert systems[RIVALS[2]]["difference"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
-    assert "difference" not in systems[REFERENCE]
+    same = systems[RIVALS[2]]["eer_difference"]
+    assert same == {"mean": 0.0, "low": 0.0, "high": 0.0, "each": [0.0, 0.0]}
+    worse = systems[RIVALS[0]]["eer_difference"]
+    assert worse["each"] == [systems[RIVALS[0]]["eer"]["mean"] - systems[REFERENCE]["eer"]["each"][0]]
+    assert worse["low"] < worse["mean"] < worse["high"] and systems[RIVALS[0]]["min_dcf_difference"]["mean"] > 0
+    assert "eer_difference" not in systems[REFERENCE] and systems[REFERENCE]["minutes"] == 1.0
     said = findings(systems)
     assert said.startswith("Of 3 rivals OS-KDFT is better than 1 and worse than 1")
     assert said.count("undecided") == 2 and "nothing can be said" in findings({})
+    gap = {"mean": 0.01, "low": 0.001, "high": 0.02, "each": [0.03, -0.01]}
+    assert direction(gap) == 0, "the seeds do not agree"
+
+
+def test_results_of_other_settings_are_not_mixed(tmp_path):
+    stored, _, _ = made_up({REFERENCE: 1.0})
+    for seed, one in stored[REFERENCE].items():
+        (tmp_path / f"{REFERENCE}-{seed}.json").write_text(json.dumps(one | {"digest": str(seed)}))
+    with pytest.raises(ValueError, match="made with other settings than the seeds before it"):
+        read(tmp_path)
 
 
 def test_unpacked_audio_is_the_same_audio(tmp_path, shared):

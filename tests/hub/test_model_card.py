@@ -35,11 +35,18 @@ def folder(tmp_path, feature_extractor):
     return tmp_path
 
 
-@pytest.mark.parametrize(("start", "said"), [("importance", "cut from"), ("random_weights", "distilled from")])
-def test_a_card_says_whether_the_student_was_cut_out_of_its_teacher(folder, start, said):
+@pytest.mark.parametrize(
+    ("start", "kd_weight", "said"),
+    [
+        ("importance", 1.0, "cut from"),
+        ("random_weights", 1.0, "distilled from"),
+        ("random_weights", 0.0, "of the layers of"),
+    ],
+)
+def test_a_card_says_where_the_student_comes_from(folder, start, kd_weight, said):
     stored = record(folder)
     stored["facts"]["teacher"]["name"] = "org/teacher"
-    stored["facts"]["recipe"] = RESULTS["recipe"] | {"student_start": start}
+    stored["facts"]["recipe"] = RESULTS["recipe"] | {"student_start": start, "kd_weight": kd_weight}
     assert f"layers {said} org/teacher." in render_record(stored)
 
 
