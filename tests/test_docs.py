@@ -36,6 +36,19 @@ def test_a_page_of_results_is_rendered_from_them(name):
     assert module.page(results) == (ROOT / f"docs/results/{name}.md").read_text()
 
 
+def test_the_study_s_page_is_rendered_from_its_results():
+    import json
+
+    from examples.one_step_or_two.page import NOTES_NAME, page, read
+
+    results = ROOT / "docs" / "results" / "one_step_or_two"
+    summary = json.loads(results.with_suffix(".json").read_text())
+    assert {name: list(seeds) for name, seeds in read(results).items()} == {
+        name: told["seeds"] for name, told in summary["systems"].items()
+    }
+    assert page(summary, (results / NOTES_NAME).read_text()) == results.with_suffix(".md").read_text()
+
+
 def test_the_cards_are_those_of_the_results():
     cards = load(ROOT / "docs" / "render.py").cards()
     assert {path.name: path.read_text() for path in (ROOT / "model_cards").glob("*.md")} == {
