@@ -279,7 +279,15 @@ def export(options: argparse.Namespace) -> int:
     """A verifier out of Python: one ONNX graph, its thresholds, and a page that decides with onnxruntime alone."""
     from .export import export_onnx
 
-    written = export_onnx(options.model, options.out, options.opset, options.revision)
+    written = export_onnx(
+        options.model,
+        options.out,
+        options.opset,
+        options.revision,
+        options.int8,
+        options.calibration,
+        options.split,
+    )
     if options.json:
         print(json.dumps(written.as_dict()))
         return 0
@@ -287,6 +295,11 @@ def export(options: argparse.Namespace) -> int:
         f"'{written.folder}': {written.precision}, {written.bytes / 1e6:.2f} MB, opset {written.opset}; cosine to "
         f"PyTorch at least {written.cosine:.6f}."
     )
+    if options.int8:
+        print(
+            f"{len(written.int8_convolutions)} convolutions in int8, {len(written.float_convolutions)} in float32: "
+            "the first, and those that int8 would change too much."
+        )
     return 0
 
 
@@ -390,6 +403,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("model", help="folder or repository of a verifier")
     one.add_argument("--out", required=True, help="folder to write: new, empty, or an export that is replaced")
     one.add_argument("--format", choices=("onnx",), default="onnx", help="of the graph (default: onnx)")
+    one.add_argument("--int8", action="store_true", help="quantise; wants --calibration")
+    one.add_argument("--calibration", help="folder or manifest of speech, a few dozen recordings, for int8")
+    one.add_argument("--split", help="rows of that manifest whose split is this one")
     one.add_argument("--opset", type=int, default=20, help="of ONNX: 18 to 23 (default: 20)")
     one.add_argument("--revision", help="branch, tag or commit of the repository")
     one.add_argument("--json", action="store_true", help="print one JSON object")

@@ -27,6 +27,7 @@ from .audio import SAMPLING_RATE, Waveform
 from .evaluation.calibration import THRESHOLDS_NAME, Thresholds
 from .files import replaced_folder
 from .modeling_oskdft import OSKDFTForXVector, shortest_input
+from .quantization import Quantised, calibration_recordings, quantise
 from .runtimes import EXPORT_EXTRA, MODEL_NAME, Embedder, OnnxEmbedder, TorchEmbedder
 
 VERIFY_NAME = "verify.py"
@@ -34,6 +35,8 @@ WRITTEN = {MODEL_NAME, THRESHOLDS_NAME, VERIFY_NAME}
 OPSETS = range(18, 24)
 OPSET = 20
 EPSILON = 1e-7  # of Wav2Vec2FeatureExtractor
+PARITY = 1e-4  # in cosine
+BATCH = 8
 INPUTS, OUTPUT = ("input_values", "attention_mask"), "embeddings"
 
 
@@ -46,6 +49,8 @@ class Export:
     opset: int
     bytes: int
     cosine: float
+    int8_convolutions: tuple[str, ...] = ()
+    float_convolutions: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -79,26 +84,71 @@ def normalised(waveform: Tensor, valid: Tensor) -> Tensor:
     return centred / (variance + EPSILON).sqrt()
 
 
-def export_onnx(name_or_path: str | Path, out: str | Path, opset: int = OPSET, revision: str | None = None) -> Export:
+def export_onnx(
+    name_or_path: str | Path,
+    out: str | Path,
+    opset: int = OPSET,
+    revision: str | None = None,
+    int8: bool = False,
+    calibration: str | Path | None = None,
+    split: str | None = None,
+) -> Export:
     """Write the verifier of a folder or repository to the folder `out`: model.onnx, thresholds.json, verify.py.
 
+    int8: quantised, see `quantization`, which wants `calibration`, a folder or manifest of speech; split: of its rows.
     The folder appears as a whole. Raises `ImportError` without the packages of the extra `export`, `ValueError` for an
-    opset that is not supported, for what is no OSKDFTForXVector, and for an `out` that holds anything but an export;
-    `OSError` as `SpeakerVerifier.from_pretrained`.
+    opset that is not supported, for what is no OSKDFTForXVector, for an `out` that holds anything but an export, and
+    for calibration audio that is missing or silent; `OSError` as `SpeakerVerifier.from_pretrained`.
     """
     _check_packages()
-    _check_opset(opset)
+    if opset not in OPSETS:
+        raise ValueError(f"opset is {opset}: {OPSETS[0]} to {OPSETS[-1]} are supported, {OPSET} is the default.")
+    if int8 and calibration is None:
+        raise ValueError(
+            "int8 was asked for without calibration: give a folder or a manifest of a few dozen recordings."
+        )
+    if calibration is not None and not int8:
+        raise ValueError(f"calibration is '{calibration}' for a float32 export: ask for int8, or leave it out.")
     _check_place(Path(out))
     name = str(name_or_path)
     source = TorchEmbedder.from_pretrained(name, revision)
     _check_extractor(source.feature_extractor)
+    shortest = shortest_input(source.model.config)
+    tried = _noise(shortest) if calibration is None else calibration_recordings(calibration, shortest, split)
     with replaced_folder(out) as folder:
-        write_graph(source, folder / MODEL_NAME, opset, Path(name).name)
-        cosine = lowest_cosine(source, OnnxEmbedder(folder / MODEL_NAME), _noise(shortest_input(source.model.config)))
+        graph = folder / MODEL_NAME
+        write_graph(source, graph, opset, Path(name).name)
+        _check_parity(source, OnnxEmbedder(graph), _noise(shortest))
+        done = _to_int8(graph, tried) if int8 else None
         _add_thresholds(name, revision, source.fingerprint(), folder)
         shutil.copy(Path(__file__).with_name("standalone") / VERIFY_NAME, folder / VERIFY_NAME)
-        size = (folder / MODEL_NAME).stat().st_size
-    return Export(str(out), "float32", opset, size, cosine)
+        cosine, size = lowest_cosine(source, OnnxEmbedder(graph), tried), graph.stat().st_size
+    if done is None:
+        return Export(str(out), "float32", opset, size, cosine)
+    return Export(str(out), "int8", opset, size, cosine, done.int8, done.float32)
+
+
+def _to_int8(graph: Path, recordings: Sequence[Waveform]) -> Quantised:
+    """Put the int8 form in the place of a float graph, with the same metadata."""
+    import onnx
+
+    target = graph.with_suffix(".int8")
+    with _quiet():
+        done = quantise(graph, target, recordings)
+    facts = {entry.key: entry.value for entry in onnx.load(graph, load_external_data=False).metadata_props}
+    model = onnx.load(target)
+    onnx.helper.set_model_props(model, facts | {"precision": "int8"})
+    onnx.checker.check_model(model)
+    onnx.save(model, graph)
+    target.unlink()
+    return done
+
+
+def _check_parity(source: TorchEmbedder, exported: Embedder, recordings: Sequence[Waveform]) -> None:
+    """No graph leaves that computes something else, whatever tracing took for a constant."""
+    cosine = min(lowest_cosine(source, exported, batch) for batch in (recordings, recordings[-1:]))
+    if not cosine > 1 - PARITY:
+        raise RuntimeError(f"The exported graph is not the verifier (cosine {cosine:.6f}): report this model's shape.")
 
 
 def write_graph(source: TorchEmbedder, path: Path, opset: int, name: str) -> None:
@@ -139,9 +189,12 @@ def write_graph(source: TorchEmbedder, path: Path, opset: int, name: str) -> Non
     onnx.checker.check_model(str(path))
 
 
-def lowest_cosine(one: Embedder, other: Embedder, waveforms: Sequence[Waveform]) -> float:
+def lowest_cosine(one: Embedder, other: Embedder, recordings: Sequence[Waveform]) -> float:
     """Of the embeddings of the same recordings by two runtimes."""
-    first, second = (torch.from_numpy(embedder.embed(waveforms)) for embedder in (one, other))
+    batches = [recordings[start : start + BATCH] for start in range(0, len(recordings), BATCH)]
+    first, second = (
+        torch.from_numpy(np.concatenate([embedder.embed(batch) for batch in batches])) for embedder in (one, other)
+    )
     return float(torch.cosine_similarity(first, second).min())
 
 
@@ -184,11 +237,6 @@ def _check_packages() -> None:
         raise ImportError(f"{error.name} is not installed, and the export needs it: {EXPORT_EXTRA}.") from None
 
 
-def _check_opset(opset: int) -> None:
-    if opset not in OPSETS:
-        raise ValueError(f"opset is {opset}: {OPSETS[0]} to {OPSETS[-1]} are supported, {OPSET} is the default.")
-
-
 def _check_place(out: Path) -> None:
     """An export may take the place of an export, or of nothing."""
     if not out.exists():
@@ -214,13 +262,12 @@ def _check_extractor(feature_extractor: SequenceFeatureExtractor) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter tells of its own inner life; what matters to the user comes as an exception."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """The exporters tell of their own inner life; what matters to the user comes as an exception."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(before)

@@ -77,17 +77,11 @@ class OnnxEmbedder:
         Raises `ImportError` without onnxruntime and `ValueError` for a file that `oskdft export` did not write.
         """
         try:
-            import onnxruntime
-        except ImportError:
-            raise ImportError(f"onnxruntime is not installed, and runs exported models: {EXPORT_EXTRA}.") from None
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors come as exceptions
-        if threads := os.environ.get("OMP_NUM_THREADS"):  # onnxruntime has threads of its own and does not ask
-            options.intra_op_num_threads = int(threads)
-        try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self.session = open_session(path)
             facts = self.session.get_modelmeta().custom_metadata_map
             self._fingerprint, self.shortest = facts["fingerprint"], int(facts["shortest_input"])
+        except ImportError:
+            raise
         except Exception as error:  # onnxruntime's own have no common class
             raise ValueError(f"'{path}' is no exported verifier ({_first_line(error)}): export it again.") from None
         self.embedding_size = int(self.session.get_outputs()[0].shape[1])
@@ -126,6 +120,22 @@ class OnnxEmbedder:
             values[row, : len(waveform)] = waveform
             mask[row, : len(waveform)] = 1
         return self.session.run(None, {"input_values": values, "attention_mask": mask})[0]
+
+
+def open_session(path: str | Path) -> Any:  # noqa: ANN401  (onnxruntime has no types)
+    """A graph in onnxruntime, on the CPU, on as many threads as OMP_NUM_THREADS says.
+
+    Raises `ImportError` without onnxruntime, and what that raises for a file that holds no graph.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ImportError(f"onnxruntime is not installed, and runs exported models: {EXPORT_EXTRA}.") from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors come as exceptions
+    if threads := os.environ.get("OMP_NUM_THREADS"):  # onnxruntime has threads of its own and does not ask
+        options.intra_op_num_threads = int(threads)
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def open_embedder(name: str, backend: str, revision: str | None = None, device: str | None = None) -> Embedder:

@@ -1,4 +1,5 @@
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import soundfile
 from transformers import HubertModel, Wav2Vec2FeatureExtractor
 
 from modeling_oskdft import SpeakerVerifier
@@ -17,6 +19,7 @@ from modeling_oskdft.evaluation.calibration import Thresholds
 from modeling_oskdft.export import WRITTEN, export_onnx, write_graph
 from modeling_oskdft.modeling_oskdft import shortest_input
 from modeling_oskdft.runtimes import OnnxEmbedder, TorchEmbedder
+from tests.bare import bare_site
 from tests.tiny import SHORT, encoder_config, tiny_verifier
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'modeling-oskdft[export]'")
@@ -182,3 +185,132 @@ export.export_onnx(sys.argv[1], sys.argv[2])
         assert process.stdout.readline() == "written\n"
         os.kill(process.pid, signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL and not (tmp_path / "deep" / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Python with onnxruntime, numpy and soundfile, and neither torch nor this package."""
+    site = bare_site(tmp_path_factory.mktemp("alone") / "site", ("onnxruntime", "numpy", "soundfile"))
+
+    def run(*words):
+        environment = {"PYTHONPATH": str(site), "PATH": "", "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-S", "-P", *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    assert "No module named 'torch'" in run("-c", "import torch").stderr
+    assert "No module named 'modeling_oskdft'" in run("-c", "import modeling_oskdft").stderr
+    return run
+
+
+def test_the_folder_stands_alone(exported, saved_verifier, recordings, alone, tmp_path):
+    shutil.copytree(exported, tmp_path / "moved")
+    page = tmp_path / "moved" / "verify.py"
+    verifier = SpeakerVerifier.from_pretrained(saved_verifier)
+    for point, code in (
+        ("eer", {True: 0, False: 1}),
+        ("far_1_percent", {True: 0, False: 1}),
+        ("far_0.1_percent", {None: 2}),
+    ):
+        for other in (recordings[0], recordings[3]):
+            expected = verifier.verify(recordings[0], other, point)
+            done = alone(page, recordings[0], other, "--operating_point", point)
+            assert done.returncode == code[expected.same_speaker] and done.stderr == ""
+            assert f"score {expected.score:.4f}" in done.stdout
+    same = alone(page, recordings[0], recordings[0]).stdout
+    assert same == "same speaker (score 1.0000, threshold 0.5000)\n"
+
+
+def test_what_the_page_says_of_bad_input(exported, recordings, alone, tmp_path):
+    def refusal(*words, page=exported / "verify.py"):
+        done = alone(page, *words)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+        return done.stdout + done.stderr
+
+    def recording(name, samples, rate=16000):
+        soundfile.write(tmp_path / name, samples, rate)
+        return tmp_path / name
+
+    low = recording("low.wav", np.full(8000, 0.1), 8000)
+    assert f"'{low}' is at 8000 Hz: resample it, e.g. `ffmpeg -i {low} -ar 16000 OUT.wav`" in refusal(
+        recordings[0], low
+    )
+    assert "is silent: give" in refusal(recording("silent.wav", np.full(16000, 1e-4)), recordings[0])
+    assert "is too short" in refusal(recording("short.wav", np.full(30, 0.1)), recordings[0])
+    assert "'nowhere.wav' cannot be read" in refusal("nowhere.wav", recordings[0])
+    shutil.copytree(exported, tmp_path / "other")
+    thresholds = json.loads((exported / "thresholds.json").read_text())
+    (tmp_path / "other" / "thresholds.json").write_text(json.dumps(thresholds | {"fingerprint": "of others"}))
+    done = alone(tmp_path / "other" / "verify.py", *recordings[:2])
+    assert done.returncode == 2 and done.stdout.startswith("no decision (score ")
+    (tmp_path / "other" / "model.onnx").write_bytes(b"no graph")
+    assert "model.onnx" in refusal(*recordings[:2], page=tmp_path / "other" / "verify.py")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc")
+def test_the_page_wants_little_memory(exported, recordings, alone):
+    """Peak of the whole process, and its processor time; a real student is a few MB more than this tiny one."""
+    code = """
+import runpy, sys, time
+sys.argv = sys.argv[1:]
+start = time.process_time()
+import numpy, onnxruntime, soundfile
+print(time.process_time() - start)
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    (peak,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+    print(int(peak.split()[1]) / 1024)
+"""
+    done = alone("-c", code, exported / "verify.py", *recordings[:2])
+    seconds, decision, megabytes = done.stdout.splitlines()
+    assert "speaker" in decision and float(megabytes) < 150
+    assert float(seconds) < 1.0  # 0.5 on an idle machine: see docs/deployment.md
+
+
+def test_int8_is_near_and_says_what_became_of_the_convolutions(saved_verifier, voices, recordings, tmp_path, capsys):
+    import onnx
+
+    words = ["export", str(saved_verifier), "--out", str(tmp_path / "int8"), "--int8", "--json"]
+    assert main([*words, "--calibration", str(voices / "voice000")]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["precision"] == "int8" and report["cosine"] > 0.99
+    assert len(report["int8_convolutions"]) + len(report["float_convolutions"]) == 4
+    model = onnx.load(tmp_path / "int8" / "model.onnx")
+    weights = {one.name: one for one in model.graph.initializer}
+    makers = {output: node for node in model.graph.node for output in node.output}
+    for node in (node for node in model.graph.node if node.op_type == "Conv"):
+        maker = makers.get(node.input[1])
+        quantised = maker is not None and maker.op_type == "DequantizeLinear"
+        assert quantised == (node.name in report["int8_convolutions"])
+        if quantised:  # per output channel
+            scales, numbers = weights[maker.input[1]], weights[maker.input[0]]
+            assert numbers.data_type == onnx.TensorProto.INT8 and list(scales.dims) == [numbers.dims[0]]
+    kinds = {node.op_type for node in model.graph.node}
+    assert {"DynamicQuantizeLinear", "MatMulInteger"} <= kinds
+    assert {entry.key: entry.value for entry in model.metadata_props}["precision"] == "int8"
+    expected, found = (
+        SpeakerVerifier.from_pretrained(place, backend=backend)
+        for place, backend in ((saved_verifier, "torch"), (tmp_path / "int8", "onnxruntime"))
+    )
+    assert found.thresholds == expected.thresholds
+    for other in recordings:
+        one, two = (verifier.verify(recordings[0], other) for verifier in (expected, found))
+        assert two.score == pytest.approx(one.score, abs=0.02) and two.same_speaker is one.same_speaker
+
+
+def test_calibration_that_is_no_use_is_said_in_a_sentence(saved_verifier, tmp_path, capsys):
+    def refusal(*words):
+        assert main(["export", str(saved_verifier), "--out", str(tmp_path / "out"), *map(str, words)]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and not (tmp_path / "out").exists()
+        return said
+
+    assert "int8 was asked for without calibration: give a folder" in refusal("--int8")
+    assert "for a float32 export: ask for int8" in refusal("--calibration", tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert "has no recordings to calibrate with" in refusal("--int8", "--calibration", tmp_path / "empty")
+    assert "nowhere" in refusal("--int8", "--calibration", tmp_path / "nowhere.csv")
+    (tmp_path / "silence").mkdir()
+    soundfile.write(tmp_path / "silence" / "a.wav", np.full(16000, 1e-4), 16000)
+    said = refusal("--int8", "--calibration", tmp_path / "silence")
+    assert "Every calibration recording of" in said and "is silent or too short" in said

@@ -14,6 +14,7 @@ import onnxruntime
 import soundfile
 
 HERE = Path(__file__).resolve().parent
+FRAME, QUIETEST = 320, 1e-3  # 20 ms; 60 dB below full scale
 
 
 def open_model() -> onnxruntime.InferenceSession:
@@ -26,16 +27,20 @@ def open_model() -> onnxruntime.InferenceSession:
 
 
 def read(path: str, rate: int, shortest: int) -> np.ndarray:
-    """A recording as (samples,), channels mixed. Raises `ValueError` for one that is not at `rate`, or too short."""
+    """A recording as (samples,), channels mixed. Raises `ValueError` for one that is not at `rate`, or silent."""
     try:
         frames, found = soundfile.read(path, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise ValueError(f"'{path}' cannot be read ({str(error).rstrip('.')}): give wav, flac, ogg or mp3.") from None
     if found != rate:
         raise ValueError(f"'{path}' is at {found} Hz: resample it, e.g. `ffmpeg -i {path} -ar {rate} OUT.wav`.")
-    if len(frames) < shortest or not np.isfinite(frames).all() or not frames.any():
-        raise ValueError(f"'{path}' is too short, silent or not finite: give a recording with speech in it.")
-    return frames.mean(axis=1)
+    waveform = frames.mean(axis=1)
+    if len(waveform) < shortest or not np.isfinite(waveform).all():
+        raise ValueError(f"'{path}' is too short or not finite: give a recording with speech in it.")
+    levels = np.sqrt(np.mean(np.square(np.pad(waveform, (0, -len(waveform) % FRAME)).reshape(-1, FRAME)), axis=1))
+    if levels.max() <= QUIETEST:
+        raise ValueError(f"'{path}' is silent: give a recording with speech in it.")
+    return waveform
 
 
 def embed(model: onnxruntime.InferenceSession, waveform: np.ndarray) -> np.ndarray:
