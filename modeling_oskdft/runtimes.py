@@ -122,8 +122,8 @@ class OnnxEmbedder:
         return self.session.run(None, {"input_values": values, "attention_mask": mask})[0]
 
 
-def open_session(path: str | Path) -> Any:  # noqa: ANN401  (onnxruntime has no types)
-    """A graph in onnxruntime, on the CPU, on as many threads as OMP_NUM_THREADS says.
+def open_session(path: str | Path, threads: int | None = None) -> Any:  # noqa: ANN401  (onnxruntime has no types)
+    """A graph in onnxruntime, on the CPU. threads: as many as OMP_NUM_THREADS says, or all.
 
     Raises `ImportError` without onnxruntime, and what that raises for a file that holds no graph.
     """
@@ -133,8 +133,8 @@ def open_session(path: str | Path) -> Any:  # noqa: ANN401  (onnxruntime has no 
         raise ImportError(f"onnxruntime is not installed, and runs exported models: {EXPORT_EXTRA}.") from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors come as exceptions
-    if threads := os.environ.get("OMP_NUM_THREADS"):  # onnxruntime has threads of its own and does not ask
-        options.intra_op_num_threads = int(threads)
+    # onnxruntime has threads of its own and does not ask; 0 lets it take all.
+    options.intra_op_num_threads = threads or int(os.environ.get("OMP_NUM_THREADS", "0"))
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 

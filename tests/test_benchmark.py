@@ -3,9 +3,10 @@ import json
 import pytest
 from transformers import HubertConfig, HubertModel, WavLMConfig, WavLMModel
 
-from modeling_oskdft.benchmark import compression, crop_reading, training_step
+from modeling_oskdft.benchmark import compression, crop_reading, inference, training_step
 from modeling_oskdft.benchmark.__main__ import main
 from modeling_oskdft.benchmark.measure import alternating_medians, machine, multiply_adds, versions
+from tests.tiny import SHORT
 
 
 def test_functions_take_turns():
@@ -69,6 +70,31 @@ def test_a_student_is_compared_with_its_teacher(monkeypatch):
     expected = 100 * (student["encoder parameters"] / teacher["encoder parameters"] - 1)
     assert ratios[f"{compression.PAPER}: encoder parameters, change in % (paper -76.2 %)"] == pytest.approx(expected)
     assert f"size changes by {expected:.1f} %" in compression.explain([teacher, student])
+
+
+def test_a_student_in_every_runtime(monkeypatch):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'modeling-oskdft[export]'")
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48}
+    config = HubertConfig(**small, **SHORT, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2)
+    system = compression.System(lambda: HubertModel(config), [0], "statistics_pooling")
+    monkeypatch.setattr(inference, "SYSTEM", system)
+    monkeypatch.setattr(inference, "SECONDS", {1: 1, 2: 1})
+    monkeypatch.setattr(inference, "MEMORY_SECONDS", (1,))
+    monkeypatch.setattr(inference, "RUNTIMES", (inference.FLOAT, inference.INT8, inference.INT8_ALL))
+    monkeypatch.setattr(inference, "TEACHER_RUNTIMES", (inference.FLOAT,))
+    rows, ratios = inference.measure()
+    assert [(row["model"], row["runtime"]) for row in rows] == [
+        ("student", "ONNX float32"),
+        ("student", "ONNX int8"),
+        ("student", "ONNX int8, every convolution"),
+        ("teacher", "ONNX float32"),
+    ]
+    assert rows[2]["int8 convolutions"] == "3 of 4" and rows[2]["file, MB"] < rows[0]["file, MB"]
+    assert all(0 < row["RTF, 1 s"] < 1 and 30 < row["peak memory, 1 s, MB"] < 150 for row in rows)
+    times = {(row["model"], row["runtime"]): row["RTF, 2 s"] for row in rows}
+    expected = times["student", "ONNX int8"] / times["student", "ONNX float32"]
+    assert ratios["student ONNX int8 / student ONNX float32, 2 s"] == pytest.approx(expected)
+    assert not any("eager" in name for name in ratios)
 
 
 class _Here:

@@ -17,6 +17,7 @@ NAMES = {
     "augmentation": "ours against audiomentations, where it is installed",
     "scoring": "as many trials as VoxCeleb1-E has, from names and embeddings to scores",
     "compression": "size and time of the paper's system and the released ones, student beside teacher",
+    "inference": "a student in PyTorch, compiled, and in onnxruntime, float32 and int8, beside its teacher",
     "space": "the demonstration page with 50 visitors at once",
 }
 
