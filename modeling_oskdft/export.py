@@ -5,12 +5,10 @@ where audio is real; it gives `embeddings` (batch, embedding_size) as the PyTorc
 extractor's normalisation is in it.
 """
 
-import logging
 import math
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -27,7 +25,7 @@ from .audio import SAMPLING_RATE, Waveform
 from .evaluation.calibration import THRESHOLDS_NAME, Thresholds
 from .files import replaced_folder
 from .modeling_oskdft import OSKDFTForXVector, shortest_input
-from .quantization import Quantised, calibration_recordings, quantise
+from .quantization import Quantised, calibration_recordings, quantise, quiet
 from .runtimes import EXPORT_EXTRA, MODEL_NAME, Embedder, OnnxEmbedder, TorchEmbedder
 
 VERIFY_NAME = "verify.py"
@@ -133,8 +131,7 @@ def _to_int8(graph: Path, recordings: Sequence[Waveform]) -> Quantised:
     import onnx
 
     target = graph.with_suffix(".int8")
-    with _quiet():
-        done = quantise(graph, target, recordings)
+    done = quantise(graph, target, recordings)
     facts = {entry.key: entry.value for entry in onnx.load(graph, load_external_data=False).metadata_props}
     model = onnx.load(target)
     onnx.helper.set_model_props(model, facts | {"precision": "int8"})
@@ -162,7 +159,7 @@ def write_graph(source: TorchEmbedder, path: Path, opset: int, name: str) -> Non
     # for a case of its own and trace a second time; the graph is the same for one frame, which `lowest_cosine` tries.
     example = (torch.zeros(2, shortest + 8 * hop), torch.ones(2, shortest + 8 * hop, dtype=torch.long))
     sizes = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("samples", min=shortest + hop)}
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             traced,
             example,
@@ -258,16 +255,3 @@ def _check_extractor(feature_extractor: SequenceFeatureExtractor) -> None:
             f"The feature extractor is a {said[0]} at {said[1]} Hz that pads with {said[2]}: a "
             f"Wav2Vec2FeatureExtractor at {SAMPLING_RATE} Hz that pads with zeros can be exported."
         )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporters tell of their own inner life; what matters to the user comes as an exception."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -12,8 +12,11 @@ What is quantised was decided by measuring, and for convolutions it is measured 
 - Products of matrices take a new scale at every run: they lose little, and calibrated ones gained no time over that.
 """
 
+import logging
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +79,7 @@ def quantise(path: Path, target: Path, recordings: Sequence[Waveform], floor: fl
     model = onnx.load(path)
     convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
     candidates = [name for name in convolutions if name not in _reading_the_waveform(model)]
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, quiet():
         static = StaticConvolutions(path, Path(place), recordings)
         kept = static.harmless(candidates, floor)
         # Weights by output channel: no slower, and nearer.
@@ -164,3 +167,16 @@ def _reading_the_waveform(model: "onnx.ModelProto") -> set[str]:
 def _some(items: Sequence[Any], count: int = RECORDINGS) -> list[Any]:
     """`count` of them at most, evenly spaced."""
     return [items[round(place)] for place in np.linspace(0, len(items) - 1, min(count, len(items)))]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """The exporters tell of their own inner life; what matters to the user comes as an exception."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
