@@ -297,8 +297,8 @@ def export(options: argparse.Namespace) -> int:
     )
     if options.int8:
         print(
-            f"{len(written.int8_convolutions)} convolutions in int8, {len(written.float_convolutions)} in float32: "
-            "the first, and those that int8 would change too much."
+            f"Convolutions: {len(written.int8_convolutions)} in int8, {len(written.two_part_convolutions)} in int8 in "
+            f"two parts, {len(written.float_convolutions)} in float32."
         )
     return 0
 

@@ -48,6 +48,7 @@ class Export:
     bytes: int
     cosine: float
     int8_convolutions: tuple[str, ...] = ()
+    two_part_convolutions: tuple[str, ...] = ()
     float_convolutions: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -123,7 +124,7 @@ def export_onnx(
         cosine, size = lowest_cosine(source, OnnxEmbedder(graph), tried), graph.stat().st_size
     if done is None:
         return Export(str(out), "float32", opset, size, cosine)
-    return Export(str(out), "int8", opset, size, cosine, done.int8, done.float32)
+    return Export(str(out), "int8", opset, size, cosine, done.int8, done.two_parts, done.float32)
 
 
 def _to_int8(graph: Path, recordings: Sequence[Waveform]) -> Quantised:

@@ -3,19 +3,20 @@
 What is quantised was decided by measuring, and for convolutions it is measured again for every model:
 
 - onnxruntime runs a quantised 1-D convolution in about a fifth of the time of a float one (512 channels, AVX-512
-  VNNI).
+  VNNI), and one in two parts, see `two_part_convolutions`, in half of it.
 - The convolution that reads the waveform stays float: with one input channel the quantised kernel is much slower.
 - Every other one is quantised where that changes no embedding of a calibration recording by more than `FLOOR`. The
   front end of models with GroupNorm fails: its activations follow the loudness of the speech, so that one step of a
   scale for the loudest frame is more than all there is in a quiet one, and the LayerNorm that follows brings the
   quiet ones back to full size. Clipping the loud ones, with percentiles instead of the extremes, does not cure it.
+- What fails is tried in two parts, and stays float where that fails as well.
 - Products of matrices take a new scale at every run: they lose little, and calibrated ones gained no time over that.
 """
 
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from .audio import SAMPLING_RATE, Waveform, load_audio
 from .data.folders import walk_audio
 from .data.manifest import load_manifest
 from .runtimes import open_session
+from .two_part_convolutions import can_be_split, split
 
 if TYPE_CHECKING:
     import onnx
@@ -39,9 +41,10 @@ QUIETEST = 1e-3  # of full scale; a recording that stays below holds no speech
 
 @dataclass(frozen=True)
 class Quantised:
-    """Names of the convolutions that became int8, and of those that stay float."""
+    """Names of the convolutions that became int8, of those that did in two parts, and of those that stay float."""
 
     int8: tuple[str, ...]
+    two_parts: tuple[str, ...]
     float32: tuple[str, ...]
 
 
@@ -77,20 +80,30 @@ def quantise(path: Path, target: Path, recordings: Sequence[Waveform], floor: fl
     from onnxruntime.quantization import quantize_dynamic
 
     model = onnx.load(path)
-    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    convolutions = {node.name: node for node in model.graph.node if node.op_type == "Conv"}
     candidates = [name for name in convolutions if name not in _reading_the_waveform(model)]
     with tempfile.TemporaryDirectory() as place, quiet():
         static = StaticConvolutions(path, Path(place), recordings)
-        kept = static.harmless(candidates, floor)
+        kept = _harmless(candidates, floor, lambda names: static.cosine(names, []))
+        others = [name for name in candidates if name not in kept and can_be_split(convolutions[name])]
+        two_parts = _harmless(others, floor, lambda names: static.cosine(kept, names))
         # Weights by output channel: no slower, and nearer.
         quantize_dynamic(
-            static.quantised(kept) if kept else path,
+            static.quantised(kept, two_parts),
             target,
             op_types_to_quantize=["MatMul", "Gemm"],
             per_channel=True,
             extra_options={"MatMulConstBOnly": True},
         )
-    return Quantised(tuple(kept), tuple(name for name in convolutions if name not in kept))
+    changed = {*kept, *two_parts}
+    return Quantised(tuple(kept), tuple(two_parts), tuple(name for name in convolutions if name not in changed))
+
+
+def _harmless(candidates: list[str], floor: float, cosine: Callable[[list[str]], float]) -> list[str]:
+    """Those that can be int8 and leave every embedding where it is: all together, or else each by itself."""
+    if not candidates or cosine(candidates) >= floor:
+        return candidates
+    return [name for name in candidates if cosine([name]) >= floor]
 
 
 class StaticConvolutions:
@@ -101,33 +114,39 @@ class StaticConvolutions:
         self.judges = [recordings[row] for row in _some(range(len(recordings)), JUDGES)]
         self.expected = embeddings(path, self.judges)
 
-    def harmless(self, candidates: list[str], floor: float) -> list[str]:
-        """Those that can be int8 and leave every embedding where it is: all together, or else each by itself."""
-        if not candidates or self.cosine(candidates) >= floor:
-            return candidates
-        return [name for name in candidates if self.cosine([name]) >= floor]
-
-    def cosine(self, names: list[str]) -> float:
-        """The lowest, between embeddings with these convolutions in int8 and with none."""
-        found = embeddings(self.quantised(names), self.judges)
+    def cosine(self, names: list[str], two_parts: list[str]) -> float:
+        """The lowest, between embeddings with these convolutions in int8, the second ones in two parts, and none."""
+        found = embeddings(self.quantised(names, two_parts), self.judges)
         return float((found * self.expected).sum(1).min())
 
-    def quantised(self, names: list[str]) -> Path:
+    def quantised(self, names: list[str], two_parts: list[str]) -> Path:
         """A graph with these convolutions in int8; the first call decides which ranges are known."""
+        import onnx
         from onnxruntime.quantization import QuantType, quantize_static
+        from onnxruntime.quantization.calibrate import load_tensors_data
 
-        target = self.place / "static.onnx"
-        quantize_static(
-            self.path,
-            target,
-            _Reader(self.recordings),
-            op_types_to_quantize=["Conv"],
-            nodes_to_quantize=names,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibration_cache_path=self.place / "ranges.json",
-        )
+        target, ranges = self.place / "static.onnx", self.place / "ranges.json"
+        if names:
+            quantize_static(
+                self.path,
+                target,
+                _Reader(self.recordings),
+                op_types_to_quantize=["Conv"],
+                nodes_to_quantize=names,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibration_cache_path=ranges,
+            )
+        model = onnx.load(target if names else self.path)
+        if two_parts:
+            known = {name: data.range_value for name, data in load_tensors_data(ranges).items()}
+            split(
+                model,
+                two_parts,
+                {name: (float(np.min(low)), float(np.max(high))) for name, (low, high) in known.items()},
+            )
+        onnx.save(model, target)
         return target
 
 

@@ -14,7 +14,7 @@ FLOORS = [
     {"data", "evaluation"},
     {"hub", "conversion"},
     {"training"},
-    {"verification", "export", "quantization", "runtimes"},
+    {"verification", "export", "quantization", "runtimes", "two_part_convolutions"},
     {"cli", "quickstart", "train_oskdft", "benchmark", "spaces"},
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -86,10 +86,10 @@ def test_a_student_in_every_runtime(monkeypatch):
     assert [(row["model"], row["runtime"]) for row in rows] == [
         ("student", "ONNX float32"),
         ("student", "ONNX int8"),
-        ("student", "ONNX int8, every convolution"),
+        ("student", "ONNX int8, no convolution in two parts"),
         ("teacher", "ONNX float32"),
     ]
-    assert rows[2]["int8 convolutions"] == "3 of 4" and rows[2]["file, MB"] < rows[0]["file, MB"]
+    assert rows[2]["int8 convolutions"] == "3 + 0 in two parts of 4" and rows[2]["file, MB"] < rows[0]["file, MB"]
     assert all(0 < row["RTF, 1 s"] < 1 and 30 < row["peak memory, 1 s, MB"] < 150 for row in rows)
     times = {(row["model"], row["runtime"]): row["RTF, 2 s"] for row in rows}
     expected = times["student", "ONNX int8"] / times["student", "ONNX float32"]

@@ -274,10 +274,12 @@ def test_int8_is_near_and_says_what_became_of_the_convolutions(saved_verifier, v
     assert main([*words, "--calibration", str(voices / "voice000")]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["precision"] == "int8" and report["cosine"] > 0.99
-    assert len(report["int8_convolutions"]) + len(report["float_convolutions"]) == 4
+    parts = [report[f"{kind}_convolutions"] for kind in ("int8", "two_part", "float")]
+    assert sum(map(len, parts)) == 4 and len(parts[2]) == 1, "the one that reads the waveform"
     model = onnx.load(tmp_path / "int8" / "model.onnx")
     weights = {one.name: one for one in model.graph.initializer}
     makers = {output: node for node in model.graph.node for output in node.output}
+    assert not {node.name for node in model.graph.node if node.op_type == "Conv"} & set(parts[1])
     for node in (node for node in model.graph.node if node.op_type == "Conv"):
         maker = makers.get(node.input[1])
         quantised = maker is not None and maker.op_type == "DequantizeLinear"

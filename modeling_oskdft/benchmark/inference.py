@@ -35,7 +35,7 @@ EAGER, COMPILED, FLOAT, INT8, INT8_ALL = (
     "PyTorch compiled",
     "ONNX float32",
     "ONNX int8",
-    "ONNX int8, every convolution",
+    "ONNX int8, no convolution in two parts",
 )
 RUNTIMES = (EAGER, COMPILED, FLOAT, INT8, INT8_ALL)
 TEACHER_RUNTIMES = (EAGER, FLOAT)
@@ -126,7 +126,8 @@ def write_graphs(
         if runtime in runtimes:
             files[runtime] = folder / f"{len(files)}.onnx"
             done = quantise(files[FLOAT], files[runtime], calibration_recordings(voices, 400), floor)
-            int8[runtime] = f"{len(done.int8)} of {len(done.int8) + len(done.float32)}"
+            counts = (len(done.int8), len(done.two_parts), len(done.float32))
+            int8[runtime] = f"{counts[0]} + {counts[1]} in two parts of {sum(counts)}"
     return files, int8
 
 
