@@ -11,6 +11,7 @@ CPU cores.
 """
 
 import argparse
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -19,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 from transformers.utils import logging
 
-from modeling_oskdft.audio import Waveform, load_audio
+from modeling_oskdft.audio import SAMPLING_RATE, Waveform, load_audio
 from modeling_oskdft.benchmark.measure import alternating_medians, machine, measured_on, noise, versions, write_json
 from modeling_oskdft.data.manifest import Manifest, load_manifest
 from modeling_oskdft.evaluation.calibration import Thresholds
@@ -43,6 +45,19 @@ RUNTIMES = {
     "int8_every": "ONNX int8, no convolution in two parts",
 }
 SECONDS, ROUNDS = 3, 21
+ALONE = """
+import runpy, sys, time
+start = time.perf_counter()
+import numpy, onnxruntime, soundfile
+print(time.perf_counter() - start)
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit:
+    assert "torch" not in sys.modules
+(peak,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+print(int(peak.split()[1]) / 1024)
+"""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -112,7 +127,9 @@ def open_all(model: Path, data: Path, place: Path) -> tuple[dict[str, Embedder],
     files = {name: place / name / MODEL_NAME for name in RUNTIMES if name != "torch"}
     embedders: dict[str, Embedder] = {"torch": source} | {name: OnnxEmbedder(file) for name, file in files.items()}
     facts: dict[str, dict[str, Any]] = {"torch": {"bytes": (model / "model.safetensors").stat().st_size}}
+    alone = stand_alone(place / "int8", recordings[0])
     facts |= {name: {"bytes": file.stat().st_size} for name, file in files.items()}
+    facts["int8"] |= alone
     counts = {
         "int8": (len(written.int8_convolutions), len(written.two_part_convolutions)),
         "int8_every": (len(every.int8), len(every.two_parts)),
@@ -122,6 +139,21 @@ def open_all(model: Path, data: Path, place: Path) -> tuple[dict[str, Embedder],
         plain, two_parts = counts.get(name, (0, 0))
         one |= {"convolutions": convolutions, "int8_convolutions": plain, "two_part_convolutions": two_parts}
     return embedders, facts
+
+
+def stand_alone(folder: Path, waveform: Waveform) -> dict[str, float]:
+    """The page of an export on two recordings of 3 s, without torch: seconds to import, megabytes at the highest."""
+    for number in range(2):
+        part = np.roll(np.resize(waveform, 2 * SECONDS * SAMPLING_RATE), number * SAMPLING_RATE)
+        soundfile.write(folder / f"{number}.wav", part[: SECONDS * SAMPLING_RATE], SAMPLING_RATE)
+    words = [sys.executable, "-c", ALONE, "verify.py", "0.wav", "1.wav"]
+    runs = [
+        subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout.split() for _ in range(5)
+    ]
+    return {
+        "import_seconds": float(np.median([float(run[0]) for run in runs])),
+        "peak_megabytes": max(float(run[-1]) for run in runs),
+    }
 
 
 def with_facts(graph: Path, plain: Path, target: Path) -> None:
@@ -179,6 +211,13 @@ def page(results: dict[str, Any]) -> str:
                 f"{one['other_decisions']:,}",
             )
             lines.append(f"| {' | '.join(cells)} |")
+    alone = results["systems"]["student"]["int8"]
+    lines += [
+        "",
+        f"`verify.py` with the int8 student on two recordings of {SECONDS} s, a process of its own: its packages are "
+        f"imported in {alone['import_seconds']:.2f} s (median of 5), and the process holds "
+        f"{alone['peak_megabytes']:.0f} MB at the most.",
+    ]
     lines += ["", verdict(results["systems"]["student"]), "", measured_on(results, ("torch", "onnxruntime")), ""]
     return "\n".join(lines)
 
