@@ -63,6 +63,7 @@ def pair(request, tmp_path_factory):
         time_reduction=case.time_reduction,
         encoder=SHORT,
         ecapa_dilations=(2,),
+        ecapa_res2net_scale=2,
         **case.fields,
     )
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=case.do_normalize)

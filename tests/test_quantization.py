@@ -13,7 +13,14 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip ins
 def graph(tmp_path_factory, feature_extractor):
     """LayerNorm between the convolutions, a time reduction and the convolutions of an ECAPA-TDNN."""
     model = tiny_verifier(
-        "hubert", True, "layer", head_type="ecapa_tdnn", time_reduction=2, encoder=SHORT, ecapa_dilations=(2,)
+        "hubert",
+        True,
+        "layer",
+        head_type="ecapa_tdnn",
+        time_reduction=2,
+        encoder=SHORT,
+        ecapa_dilations=(2,),
+        ecapa_res2net_scale=2,
     )
     path = tmp_path_factory.mktemp("graph") / "model.onnx"
     write_graph(TorchEmbedder(model, feature_extractor), path, 20, "tiny")
