@@ -14,6 +14,7 @@ from modeling_oskdft.quickstart import table
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
+PAGES = ("voxceleb", "augmentation", "deployment", "training")  # of docs/, which have tables
 
 
 def render(text: str) -> str:
@@ -24,6 +25,7 @@ def render(text: str) -> str:
         "benchmarks": benchmarks,
         "training": training,
         "compression": compression,
+        "inference": inference,
         "estimates": estimates,
         "augmentation": augmentation,
         "thin_students": thin_students,
@@ -107,6 +109,13 @@ def compression() -> str:
     return "\n".join([*grid(result["rows"], tuple(result["rows"][0])), "", result["note"], "", measured_on(result)])
 
 
+def inference() -> str:
+    """A student in every runtime, beside its teacher."""
+    result = stored("inference")
+    grid_of_all = grid(result["rows"], tuple(result["rows"][0]))
+    return "\n".join([*grid_of_all, "", measured_on(result, ("torch", "onnxruntime"))])
+
+
 def augmentation() -> str:
     """Ours against audiomentations."""
     result = stored("augmentation")
@@ -170,8 +179,7 @@ def cards() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    pages = ("README.md", "docs/voxceleb.md", "docs/augmentation.md", "docs/training.md")
-    for page in map(ROOT.joinpath, pages):
+    for page in (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in PAGES)):
         page.write_text(render(page.read_text(encoding="utf-8")), encoding="utf-8")
     for place, card in cards().items():
         place.write_text(card, encoding="utf-8")

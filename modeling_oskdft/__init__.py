@@ -15,6 +15,7 @@ from .modeling_oskdft import OSKDFTForXVector, OSKDFTModel, OSKDFTPreTrainedMode
 if TYPE_CHECKING:
     from .conversion import ConvertedCheckpoint, convert_original_state_dict
     from .evaluation.metrics import EqualErrorRate, equal_error_rate, min_detection_cost
+    from .export import Export, export_onnx
     from .training.arguments import OSKDFTTrainingArguments
     from .training.initialization import init_student_from_teacher
     from .training.trainer import OSKDFTTrainer
@@ -26,6 +27,8 @@ _LAZY = {
     "EqualErrorRate": "evaluation.metrics",
     "equal_error_rate": "evaluation.metrics",
     "min_detection_cost": "evaluation.metrics",
+    "Export": "export",
+    "export_onnx": "export",
     "OSKDFTTrainingArguments": "training.arguments",
     "init_student_from_teacher": "training.initialization",
     "OSKDFTTrainer": "training.trainer",
@@ -36,6 +39,7 @@ _LAZY = {
 __all__ = [
     "ConvertedCheckpoint",
     "EqualErrorRate",
+    "Export",
     "OSKDFTConfig",
     "OSKDFTForXVector",
     "OSKDFTModel",
@@ -47,6 +51,7 @@ __all__ = [
     "__version__",
     "convert_original_state_dict",
     "equal_error_rate",
+    "export_onnx",
     "init_student_from_teacher",
     "min_detection_cost",
 ]

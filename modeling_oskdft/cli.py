@@ -33,8 +33,8 @@ def one_sentence_errors(function: Callable[[list[str] | None], int]) -> Callable
         except (ValueError, OSError, ImportError) as error:
             if debug:
                 raise
-            missing = isinstance(error, ImportError)
-            hint = ": pip install 'modeling-oskdft[train]' brings it." if missing else ""
+            unsaid = isinstance(error, ImportError) and "pip install" not in str(error)
+            hint = ": pip install 'modeling-oskdft[train]' brings it." if unsaid else ""
             # An error of a loader's worker comes with the worker's traceback before its sentence.
             sentence = str(error).strip().splitlines()[-1].removeprefix(f"{type(error).__name__}: ")
             print(f"oskdft: {sentence if 'Original Traceback' in str(error) else error}{hint}", file=sys.stderr)
@@ -112,7 +112,7 @@ def verify(options: argparse.Namespace) -> int:
     """Whether two recordings are of one speaker: 0 the same, 1 different, 2 it cannot be said."""
     from .verification import SpeakerVerifier
 
-    verifier = SpeakerVerifier.from_pretrained(options.model, options.revision)
+    verifier = SpeakerVerifier.from_pretrained(options.model, options.revision, backend=options.backend)
     result = verifier.verify(options.first, options.second, options.operating_point)
     for sentence in result.warnings:
         print(f"oskdft: warning: {sentence}", file=sys.stderr)
@@ -134,7 +134,7 @@ def embed(options: argparse.Namespace) -> int:
 
     if options.out is None and not options.json:
         raise ValueError("Nothing was said of where the embeddings go: give --out FILE.npz, or --json.")
-    verifier = SpeakerVerifier.from_pretrained(options.model, options.revision)
+    verifier = SpeakerVerifier.from_pretrained(options.model, options.revision, backend=options.backend)
     embeddings = {path: verifier.embed(path) for path in options.recordings}
     if options.json:
         for path, embedding in embeddings.items():
@@ -275,6 +275,34 @@ def convert(options: argparse.Namespace) -> int:
     return 0
 
 
+def export(options: argparse.Namespace) -> int:
+    """A verifier out of Python: one ONNX graph, its thresholds, and a page that decides with onnxruntime alone."""
+    from .export import export_onnx
+
+    written = export_onnx(
+        options.model,
+        options.out,
+        options.opset,
+        options.revision,
+        options.int8,
+        options.calibration,
+        options.split,
+    )
+    if options.json:
+        print(json.dumps(written.as_dict()))
+        return 0
+    print(
+        f"'{written.folder}': {written.precision}, {written.bytes / 1e6:.2f} MB, opset {written.opset}; cosine to "
+        f"PyTorch at least {written.cosine:.6f}."
+    )
+    if options.int8:
+        print(
+            f"Convolutions: {len(written.int8_convolutions)} in int8, {len(written.two_part_convolutions)} in int8 in "
+            f"two parts, {len(written.float_convolutions)} in float32."
+        )
+    return 0
+
+
 def benchmark(options: argparse.Namespace) -> int:
     """A benchmark: a table of ratios measured in one run."""
     from .benchmark.__main__ import main as benchmark_main
@@ -371,6 +399,16 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("checkpoint", help=".safetensors or .pt file of the authors' code")
     one.add_argument("config", help="its config.json: family, encoder_config, adapter")
     one.add_argument("--out", required=True, help="folder to write")
+    one = command(export)
+    one.add_argument("model", help="folder or repository of a verifier")
+    one.add_argument("--out", required=True, help="folder to write: new, empty, or an export that is replaced")
+    one.add_argument("--format", choices=("onnx",), default="onnx", help="of the graph (default: onnx)")
+    one.add_argument("--int8", action="store_true", help="quantise; wants --calibration")
+    one.add_argument("--calibration", help="folder or manifest of speech, a few dozen recordings, for int8")
+    one.add_argument("--split", help="rows of that manifest whose split is this one")
+    one.add_argument("--opset", type=int, default=20, help="of ONNX: 18 to 23 (default: 20)")
+    one.add_argument("--revision", help="branch, tag or commit of the repository")
+    one.add_argument("--json", action="store_true", help="print one JSON object")
     one = command(benchmark)
     one.add_argument("name", help="a benchmark's name, or all")
     one.add_argument("--json", action="store_true", help="print one JSON object")
@@ -379,6 +417,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_model_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--model", required=True, help="folder or repository of a verifier")
+    one.add_argument("--backend", default="torch", help="torch (default), or onnxruntime for an exported verifier")
     one.add_argument("--revision", help="branch, tag or commit of the repository")
     one.add_argument("--json", action="store_true", help="print JSON")
 

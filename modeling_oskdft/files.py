@@ -33,3 +33,20 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         yield Path(aside)
         for file in sorted(Path(aside).iterdir()):
             os.replace(file, target / file.name)
+
+
+@contextmanager
+def replaced_folder(path: str | Path) -> Iterator[Path]:
+    """A folder beside `path` to write to; it takes the final name when the block ends, and goes when the block fails.
+
+    What had the name before is replaced as a whole: nobody finds files of both.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial") as aside:
+        new = Path(aside, "new")
+        new.mkdir()
+        yield new
+        if target.exists():  # a folder that is not empty cannot be replaced in one step
+            os.replace(target, Path(aside, "old"))
+        os.replace(new, target)

@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import AutoFeatureExtractor, AutoModel, SequenceFeatureExtractor
 from transformers.utils import cached_file
 
 from .audio import SAMPLING_RATE, AudioSource, Waveform, load_audio
 from .evaluation.calibration import OPERATING_POINTS, THRESHOLDS_NAME, Thresholds
-from .evaluation.embedding import embed_batch
-from .modeling_oskdft import OSKDFTForXVector
+from .runtimes import Embedder, open_embedder
 
 Embedding = NDArray[np.float32]
 
@@ -44,7 +42,7 @@ class VerificationResult:
 
 
 class SpeakerVerifier:
-    """A verifier with its feature extractor and its thresholds.
+    """A model, run by PyTorch or onnxruntime, with its thresholds.
 
     Example:
         >>> verifier = SpeakerVerifier.from_pretrained("org/oskdft-hubert")  # doctest: +SKIP
@@ -52,41 +50,40 @@ class SpeakerVerifier:
         True
     """
 
-    def __init__(
-        self,
-        model: OSKDFTForXVector,
-        feature_extractor: SequenceFeatureExtractor,
-        thresholds: Thresholds | None = None,
-    ) -> None:
-        self.model = model.eval()
-        self.feature_extractor = feature_extractor
-        if thresholds is not None and thresholds.fingerprint != model.fingerprint():
+    def __init__(self, embedder: Embedder, thresholds: Thresholds | None = None) -> None:
+        self.embedder = embedder
+        if thresholds is not None and thresholds.fingerprint != embedder.fingerprint():
             warnings.warn("The thresholds are of other weights and were left out: measure them anew.", stacklevel=2)
             thresholds = None
         self.thresholds = thresholds
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path, revision: str | None = None, device: str | None = None
+        cls,
+        name_or_path: str | Path,
+        revision: str | None = None,
+        device: str | None = None,
+        backend: str = "torch",
     ) -> "SpeakerVerifier":
         """Open a folder or a repository on the Hub.
 
-        Raises `OSError` for what is not there or may not be read, `ValueError` for what is no verifier.
+        backend: "torch" for a saved model, "onnxruntime" for what `oskdft export` wrote; the decisions are the same.
+        Raises `OSError` for what is not there or may not be read, `ValueError` for what is no verifier or not one for
+        this backend, `ImportError` without onnxruntime.
         """
         name = str(name_or_path)
-        try:
-            model = AutoModel.from_pretrained(name, revision=revision, dtype="float32")
-        except OSError as error:
-            raise OSError(
-                f"There is no verifier that can be read at '{name}'{f', revision {revision},' if revision else ''} "
-                f"({_first_line(error)}): check the name; a private repository wants `hf auth login` or HF_TOKEN."
-            ) from error
-        if not isinstance(model, OSKDFTForXVector):
-            raise ValueError(f"'{name}' holds a {type(model).__name__}: a saved OSKDFTForXVector is needed.")
-        feature_extractor = AutoFeatureExtractor.from_pretrained(name, revision=revision)
+        embedder = open_embedder(name, backend, revision, device)
         found = cached_file(name, THRESHOLDS_NAME, revision=revision, _raise_exceptions_for_missing_entries=False)
-        thresholds = None if found is None else Thresholds.load(found)
-        return cls(model.to(device) if device else model, feature_extractor, thresholds)
+        return cls(embedder, None if found is None else Thresholds.load(found))
+
+    @property
+    def embedding_size(self) -> int:
+        """Numbers in an embedding."""
+        return self.embedder.embedding_size
+
+    def fingerprint(self) -> str:
+        """Of the weights: equal for equal verifiers, whatever runs them."""
+        return self.embedder.fingerprint()
 
     def embed(self, audio: AudioSource) -> Embedding:
         """The voice in a recording as a vector of unit length, (embedding_size,).
@@ -126,7 +123,7 @@ class SpeakerVerifier:
 
     def embed_waveforms(self, waveforms: Sequence[Waveform]) -> NDArray[np.float32]:
         """(recordings, embedding_size) of waveforms (samples,) at 16 kHz, which nobody looks at: see `look_at`."""
-        embeddings = embed_batch(self.model, self.feature_extractor, waveforms).float().cpu().numpy()
+        embeddings = self.embedder.embed(waveforms)
         return embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
 
 
@@ -161,10 +158,6 @@ def speech_frames(waveform: Waveform) -> NDArray[np.bool_]:
 def speech_seconds(waveform: Waveform) -> float:
     """Time in frames with speech."""
     return float(np.sum(speech_frames(waveform))) * FRAME / SAMPLING_RATE
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")
 
 
 def _label(audio: AudioSource, number: int) -> str:

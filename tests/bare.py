@@ -1,4 +1,4 @@
-"""Python with nothing installed but torch, transformers and what they need: `python -S -P`, and this as PYTHONPATH."""
+"""Python with nothing installed but some packages and what they need: `python -S -P`, and this as PYTHONPATH."""
 
 import importlib.metadata as metadata
 import re
@@ -9,10 +9,10 @@ from packaging.requirements import Requirement
 WANTED = ("torch", "transformers")
 
 
-def bare_site(folder: Path) -> Path:
-    """A folder of links to the packages that installing torch and transformers would bring, and to no other."""
+def bare_site(folder: Path, wanted: tuple[str, ...] = WANTED) -> Path:
+    """A folder of links to the packages that installing `wanted` would bring, and to no other."""
     folder.mkdir()
-    for name in _closure(WANTED):
+    for name in _closure(wanted):
         for file in metadata.distribution(name).files or ():
             top = file.parts[0]
             if top not in ("..", "__pycache__") and not (folder / top).exists():

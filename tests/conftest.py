@@ -20,6 +20,8 @@ from transformers.utils import logging
 
 from modeling_oskdft.data.manifest import Manifest, load_manifest
 from modeling_oskdft.data.synthetic_voices import write_voices
+from modeling_oskdft.evaluation.calibration import Thresholds
+from tests.tiny import SHORT, tiny_verifier
 
 logging.disable_progress_bar()
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -83,3 +85,25 @@ def voxceleb(tmp_path, voices) -> Path:
 @pytest.fixture(scope="session")
 def feature_extractor():
     return Wav2Vec2FeatureExtractor(return_attention_mask=True)
+
+
+@pytest.fixture(scope="session")
+def saved_verifier(tmp_path_factory, feature_extractor) -> Path:
+    """A folder with a verifier and thresholds of its own: 0.5 at the EER, none at 0.1 % false accepts."""
+    place = tmp_path_factory.mktemp("verifier") / "saved"
+    model = tiny_verifier(encoder=SHORT)
+    model.save_pretrained(place)
+    feature_extractor.save_pretrained(place)
+    values = {"eer": 0.5, "far_1_percent": 0.999999, "far_0.1_percent": None}
+    Thresholds(values, 100, 50, 10, "made up", model.fingerprint()).save(place)
+    return place
+
+
+@pytest.fixture(scope="session")
+def exported(saved_verifier) -> Path:
+    """What `oskdft export` makes of it: an export takes seconds."""
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'modeling-oskdft[export]'")
+    from modeling_oskdft.export import export_onnx
+
+    export_onnx(saved_verifier, saved_verifier.with_name("exported"))
+    return saved_verifier.with_name("exported")

@@ -6,10 +6,11 @@ import torch
 from transformers import HubertConfig, HubertModel, WavLMConfig, WavLMModel
 
 from modeling_oskdft import OSKDFTConfig, OSKDFTModel
-from modeling_oskdft.benchmark import compression, crop_reading, thin_students, training_step
+from modeling_oskdft.benchmark import compression, crop_reading, inference, thin_students, training_step
 from modeling_oskdft.benchmark.__main__ import main
 from modeling_oskdft.benchmark.measure import alternating_medians, count_parameters, machine, multiply_adds, versions
 from modeling_oskdft.training.arguments import read_recipe
+from tests.tiny import SHORT
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -98,6 +99,31 @@ def test_the_thin_recipe_is_the_measured_shape_and_small_enough():
     with torch.device("meta"):
         encoder = OSKDFTModel(OSKDFTConfig.from_teacher(HubertConfig(), **chosen))
     assert count_parameters(encoder) < 9.6e6
+
+
+def test_a_student_in_every_runtime(monkeypatch):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'modeling-oskdft[export]'")
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48}
+    config = HubertConfig(**small, **SHORT, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2)
+    system = compression.System(lambda: HubertModel(config), [0], "statistics_pooling")
+    monkeypatch.setattr(inference, "SYSTEM", system)
+    monkeypatch.setattr(inference, "SECONDS", {1: 1, 2: 1})
+    monkeypatch.setattr(inference, "MEMORY_SECONDS", (1,))
+    monkeypatch.setattr(inference, "RUNTIMES", (inference.FLOAT, inference.INT8, inference.INT8_ALL))
+    monkeypatch.setattr(inference, "TEACHER_RUNTIMES", (inference.FLOAT,))
+    rows, ratios = inference.measure()
+    assert [(row["model"], row["runtime"]) for row in rows] == [
+        ("student", "ONNX float32"),
+        ("student", "ONNX int8"),
+        ("student", "ONNX int8, no convolution in two parts"),
+        ("teacher", "ONNX float32"),
+    ]
+    assert rows[2]["int8 convolutions"] == "3 + 0 in two parts of 4" and rows[2]["file, MB"] < rows[0]["file, MB"]
+    assert all(0 < row["RTF, 1 s"] < 1 and 30 < row["peak memory, 1 s, MB"] < 150 for row in rows)
+    times = {(row["model"], row["runtime"]): row["RTF, 2 s"] for row in rows}
+    expected = times["student", "ONNX int8"] / times["student", "ONNX float32"]
+    assert ratios["student ONNX int8 / student ONNX float32, 2 s"] == pytest.approx(expected)
+    assert not any("eager" in name for name in ratios)
 
 
 class _Here:

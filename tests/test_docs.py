@@ -21,13 +21,15 @@ def load(path):
     return module
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/voxceleb.md", "docs/augmentation.md", "docs/training.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/voxceleb.md", "docs/augmentation.md", "docs/deployment.md", "docs/training.md"]
+)
 def test_the_tables_are_those_of_the_results(page):
     text = (ROOT / page).read_text()
     assert "<!-- " in text and load(ROOT / "docs" / "render.py").render(text) == text
 
 
-@pytest.mark.parametrize("name", ["small_speech", "speaker_objectives", "adapt_to_site"])
+@pytest.mark.parametrize("name", ["small_speech", "speaker_objectives", "adapt_to_site", "export_int8"])
 def test_a_page_of_results_is_rendered_from_them(name):
     import json
 
@@ -151,3 +153,27 @@ def test_the_examples_of_docstrings_run(name):
     (example,) = finder.find(getattr(modeling_oskdft, name), name, globs=globals_)
     result = doctest.DocTestRunner().run(example)
     assert result.attempted == 2 and result.failed == 0
+
+
+def test_the_deployment_page_s_commands_and_code_run(exported, tmp_path, monkeypatch):
+    """Those that use an export; writing one is tests/test_export.py."""
+    import subprocess
+    import sys
+
+    from modeling_oskdft.cli import main
+
+    text = (ROOT / "docs/deployment.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    shutil.copytree(exported, tmp_path / "exported")
+    voices = sorted(write_voices(tmp_path / "v", 1, 1, 2).rglob("*.flac"))
+    for voice, name in zip(voices, ("a", "b"), strict=True):
+        for extension in ("flac", "wav"):
+            shutil.copy(voice, tmp_path / f"{name}.{extension}")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    commands = re.findall(r"^ {4}(oskdft verify|python exported/verify.py) (.*)$", text, flags=re.MULTILINE)
+    assert [name for name, _ in commands] == ["oskdft verify", "python exported/verify.py"]
+    expected = main(["verify", *commands[0][1].split()])
+    assert expected in (0, 1)
+    done = subprocess.run([sys.executable, "exported/verify.py", *commands[1][1].split()])
+    assert done.returncode == expected

@@ -32,7 +32,7 @@ def add_embeddings(corpus: Dataset, verifier: SpeakerVerifier, batch_size: int =
 
     # map writes what it is given and what it gets into its cache: given one column and rid of it, it copies no audio.
     recordings = corpus.select_columns("audio").cast_column("audio", Audio(decode=False))
-    column = Features({"embedding": List(Value("float32"), length=verifier.model.config.embedding_size)})
+    column = Features({"embedding": List(Value("float32"), length=verifier.embedding_size)})
     embeddings = recordings.map(
         embed,
         with_indices=True,
@@ -41,7 +41,7 @@ def add_embeddings(corpus: Dataset, verifier: SpeakerVerifier, batch_size: int =
         remove_columns="audio",
         features=column,
         load_from_cache_file=False,  # it knows paths and not what has changed in the files
-        new_fingerprint=verifier.model.fingerprint(),  # else map would hash the function, and a model has no hash
+        new_fingerprint=verifier.fingerprint(),  # else map would hash the function, and a model has no hash
     )
     return concatenate_datasets([corpus, embeddings], axis=1)
 

@@ -39,7 +39,7 @@ def enrol(folder: Path, verifier: SpeakerVerifier) -> Index:
         raise ValueError(f"'{folder}' has no folders in it: one for each speaker is needed, with recordings.")
     means = np.stack([np.mean([verifier.embed(file) for file in recordings(place)], axis=0) for place in speakers])
     centroids = means / np.linalg.norm(means, axis=1, keepdims=True)
-    return Index([place.name for place in speakers], centroids, verifier.model.fingerprint())
+    return Index([place.name for place in speakers], centroids, verifier.fingerprint())
 
 
 def recordings(folder: Path) -> list[Path]:
@@ -52,7 +52,7 @@ def recordings(folder: Path) -> list[Path]:
 
 def nearest(index: Index, recording: str | Path, verifier: SpeakerVerifier, count: int = 5) -> list[tuple[str, float]]:
     """The `count` speakers of the highest cosine, best first."""
-    if index.fingerprint != verifier.model.fingerprint():
+    if index.fingerprint != verifier.fingerprint():
         raise ValueError("The index was made with another model: enrol again, or give that model.")
     scores = index.centroids @ verifier.embed(recording)
     return [(index.speakers[row], float(scores[row])) for row in np.argsort(-scores)[:count]]

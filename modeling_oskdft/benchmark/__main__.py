@@ -18,6 +18,7 @@ NAMES = {
     "scoring": "as many trials as VoxCeleb1-E has, from names and embeddings to scores",
     "compression": "size and time of the paper's system and the released ones, student beside teacher",
     "thin-students": "students with fewer channels, narrower layers and fewer frames, beside their teacher",
+    "inference": "a student in PyTorch, compiled, and in onnxruntime, float32 and int8, beside its teacher",
     "space": "the demonstration page with 50 visitors at once",
 }
 

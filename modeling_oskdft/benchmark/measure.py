@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ def versions() -> dict[str, str]:
     """Of everything that can move a number."""
     names = ("torch", "transformers", "numpy", "soundfile")
     found = {"python": platform.python_version()} | {name: version(name) for name in names}
+    if find_spec("onnxruntime"):
+        found["onnxruntime"] = version("onnxruntime")
     return found | {"modeling-oskdft": __version__}
 
 

@@ -77,11 +77,11 @@ def test_a_merged_student_is_published_without_the_old_thresholds(tmp_path, feat
     values = {"eer": 0.5, "far_1_percent": None, "far_0.1_percent": None}
     Thresholds(values, 100, 50, 10, "made up", student.fingerprint()).save(tmp_path / "student")
     verifier = SpeakerVerifier.from_pretrained(tmp_path / "student")
-    merged = trained(with_lora(verifier.model, rank=2)).merge_and_unload()
+    merged = trained(with_lora(verifier.embedder.model, rank=2)).merge_and_unload()
     merged.save_pretrained(tmp_path / "merged")
     opened = SpeakerVerifier.from_pretrained(tmp_path / "merged")
     assert verifier.thresholds is not None and opened.thresholds is None
-    torch.testing.assert_close(said(opened.model), said(merged))
+    torch.testing.assert_close(said(opened.embedder.model), said(merged))
 
 
 def test_a_lora_on_wavlm_s_attention_would_say_nothing():

@@ -16,6 +16,7 @@ from transformers import pipeline
 
 from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.data.synthetic_voices import Session, draw_session, draw_voice, synthesise
+from modeling_oskdft.runtimes import TorchEmbedder
 from tests.tiny import randomise, tiny_verifier
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -239,7 +240,7 @@ def test_an_index_of_other_weights_or_with_pickles_is_refused(
 ):
     nearest_speakers = program("nearest_speakers")
     index = nearest_speakers.enrol(speakers, verifier)
-    other = SpeakerVerifier(randomise(tiny_verifier(), seed=1), feature_extractor)
+    other = SpeakerVerifier(TorchEmbedder(randomise(tiny_verifier(), seed=1), feature_extractor))
     with pytest.raises(ValueError, match="made with another model: enrol again"):
         nearest_speakers.nearest(index, recordings[0], other)
     words = ["find", recordings[0], "--model", folder, "--index", tmp_path / "other.npz"]

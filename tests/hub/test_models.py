@@ -165,3 +165,27 @@ def test_the_folder_of_a_space(tmp_path, hub, oskdft):
     assert set(hub.repositories["space", "org/space"].branches) == {"main", "try"}
     (tmp_path / "README.md").write_text("---\ntitle: T\n---\n")
     assert oskdft("push", tmp_path, "org/space").returncode == 2, "the Hub refuses such a page"
+
+
+OPEN_AN_EXPORT = """
+import sys
+from huggingface_hub import HfApi
+from modeling_oskdft import SpeakerVerifier
+HfApi().create_repo("org/exported")
+HfApi().upload_folder(repo_id="org/exported", folder_path=sys.argv[1])
+verifier = SpeakerVerifier.from_pretrained("org/exported", backend="onnxruntime")
+assert verifier.thresholds.values["eer"] == 0.5 and verifier.embedding_size == 12
+for name, backend in (("org/exported", "torch"), ("org/nothing", "onnxruntime")):
+    try:
+        SpeakerVerifier.from_pretrained(name, backend=backend)
+    except (OSError, ValueError) as error:
+        print(error)
+"""
+
+
+def test_an_export_in_a_repository(hub, at_hub, exported):
+    done = at_hub("-c", OPEN_AN_EXPORT, exported)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert "'org/exported' holds an export and no PyTorch weights: open it with backend='onnxruntime'" in said[-2]
+    assert "There is no verifier that can be read at 'org/nothing'" in said[-1]

@@ -1,0 +1,173 @@
+"""What computes embeddings for a verifier: PyTorch on a saved model, or onnxruntime on an exported one."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import AutoFeatureExtractor, AutoModel, SequenceFeatureExtractor
+from transformers.utils import cached_file
+
+from .audio import SAMPLING_RATE, Waveform
+from .evaluation.embedding import embed_batch
+from .modeling_oskdft import OSKDFTForXVector
+
+MODEL_NAME = "model.onnx"
+EXPORT_EXTRA = "pip install 'modeling-oskdft[export]'"
+
+
+class Embedder(Protocol):
+    """What a verifier asks of a runtime."""
+
+    embedding_size: int
+
+    def fingerprint(self) -> str:
+        """Of the weights, as `OSKDFTForXVector.fingerprint`: thresholds name it."""
+        ...
+
+    def embed(self, waveforms: Sequence[Waveform]) -> NDArray[np.float32]:
+        """Waveforms (samples,) at 16 kHz to (recordings, embedding_size), not normalised; rows do not mix."""
+        ...
+
+
+class TorchEmbedder:
+    """A PyTorch verifier with its feature extractor."""
+
+    def __init__(self, model: OSKDFTForXVector, feature_extractor: SequenceFeatureExtractor) -> None:
+        self.model = model.eval()
+        self.feature_extractor = feature_extractor
+        self.embedding_size: int = model.config.embedding_size
+
+    @classmethod
+    def from_pretrained(cls, name: str, revision: str | None = None, device: str | None = None) -> "TorchEmbedder":
+        """Open a saved verifier.
+
+        Raises `OSError` for what is not there or may not be read, `ValueError` for what is no PyTorch verifier.
+        """
+        try:
+            model = AutoModel.from_pretrained(name, revision=revision, dtype="float32")
+        except (OSError, ValueError) as error:
+            if _find(name, MODEL_NAME, revision) and not _find(name, "config.json", revision):
+                raise ValueError(
+                    f"'{name}' holds an export and no PyTorch weights: open it with backend='onnxruntime'."
+                ) from None
+            raise _not_there(name, revision, error) if isinstance(error, OSError) else error from error
+        if not isinstance(model, OSKDFTForXVector):
+            raise ValueError(f"'{name}' holds a {type(model).__name__}: a saved OSKDFTForXVector is needed.")
+        feature_extractor = AutoFeatureExtractor.from_pretrained(name, revision=revision)
+        return cls(model.to(device) if device else model, feature_extractor)
+
+    def fingerprint(self) -> str:
+        """Of the weights that the model has now."""
+        return self.model.fingerprint()
+
+    def embed(self, waveforms: Sequence[Waveform]) -> NDArray[np.float32]:
+        """As `Embedder.embed`. Raises `ValueError` for a waveform that is too short for one frame."""
+        return embed_batch(self.model, self.feature_extractor, waveforms).float().cpu().numpy()
+
+
+class OnnxEmbedder:
+    """An exported verifier in onnxruntime, on the CPU; normalisation is in its graph."""
+
+    def __init__(self, path: str | Path) -> None:
+        """path: the file `model.onnx`.
+
+        Raises `ImportError` without onnxruntime and `ValueError` for a file that `oskdft export` did not write.
+        """
+        try:
+            self.session = open_session(path)
+            facts = self.session.get_modelmeta().custom_metadata_map
+            self._fingerprint, self.shortest = facts["fingerprint"], int(facts["shortest_input"])
+        except ImportError:
+            raise
+        except Exception as error:  # onnxruntime's own have no common class
+            raise ValueError(f"'{path}' is no exported verifier ({_first_line(error)}): export it again.") from None
+        self.embedding_size = int(self.session.get_outputs()[0].shape[1])
+
+    @classmethod
+    def from_pretrained(cls, name: str, revision: str | None = None) -> "OnnxEmbedder":
+        """Open the export in a folder or a repository.
+
+        Raises `OSError` for what is not there or may not be read, `ValueError` for what holds no export.
+        """
+        try:
+            found = _find(name, MODEL_NAME, revision, quiet=False)
+        except OSError as error:
+            if _find(name, "config.json", revision):
+                raise ValueError(
+                    f"'{name}' holds no {MODEL_NAME}: write one with `oskdft export`, or use backend='torch'."
+                ) from None
+            raise _not_there(name, revision, error) from error
+        return cls(found)
+
+    def fingerprint(self) -> str:
+        """Of the PyTorch weights that were exported."""
+        return self._fingerprint
+
+    def embed(self, waveforms: Sequence[Waveform]) -> NDArray[np.float32]:
+        """As `Embedder.embed`. Raises `ValueError` for a waveform that is too short for one frame."""
+        lengths = [len(waveform) for waveform in waveforms]
+        if min(lengths) < self.shortest:
+            raise ValueError(
+                f"A recording has {min(lengths)} samples: one frame needs {self.shortest} "
+                f"({1000 * self.shortest / SAMPLING_RATE:.0f} ms at 16 kHz); give a longer recording."
+            )
+        values = np.zeros((len(lengths), max(lengths)), np.float32)
+        mask = np.zeros(values.shape, np.int64)
+        for row, waveform in enumerate(waveforms):
+            values[row, : len(waveform)] = waveform
+            mask[row, : len(waveform)] = 1
+        return self.session.run(None, {"input_values": values, "attention_mask": mask})[0]
+
+
+def open_session(path: str | Path, threads: int | None = None) -> Any:  # noqa: ANN401  (onnxruntime has no types)
+    """A graph in onnxruntime, on the CPU. threads: as many as OMP_NUM_THREADS says, or all.
+
+    Raises `ImportError` without onnxruntime, and what that raises for a file that holds no graph.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ImportError(f"onnxruntime is not installed, and runs exported models: {EXPORT_EXTRA}.") from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors come as exceptions
+    # onnxruntime has threads of its own and does not ask; 0 lets it take all.
+    options.intra_op_num_threads = threads or int(os.environ.get("OMP_NUM_THREADS", "0"))
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def open_embedder(name: str, backend: str, revision: str | None = None, device: str | None = None) -> Embedder:
+    """The verifier in a folder or repository, run by `backend`, "torch" or "onnxruntime".
+
+    Raises `ValueError` for another backend, for a device that it does not have, and as the two classes.
+    """
+    if backend == "torch":
+        return TorchEmbedder.from_pretrained(name, revision, device)
+    if backend != "onnxruntime":
+        raise ValueError(f"backend is '{backend}': use torch or onnxruntime.")
+    if device not in (None, "cpu"):
+        raise ValueError(f"device is '{device}': an exported model runs on the CPU; use backend='torch' for another.")
+    return OnnxEmbedder.from_pretrained(name, revision)
+
+
+def _find(name: str, file: str, revision: str | None, quiet: bool = True) -> Any:  # noqa: ANN401  (as transformers)
+    """The path of a file of a folder or repository; None where it cannot be had and `quiet`."""
+    try:
+        return cached_file(name, file, revision=revision)
+    except OSError:
+        if quiet:
+            return None
+        raise
+
+
+def _not_there(name: str, revision: str | None, error: OSError) -> OSError:
+    return OSError(
+        f"There is no verifier that can be read at '{name}'{f', revision {revision},' if revision else ''} "
+        f"({_first_line(error)}): check the name; a private repository wants `hf auth login` or HF_TOKEN."
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")

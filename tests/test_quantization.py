@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from modeling_oskdft.export import write_graph
+from modeling_oskdft.quantization import FLOOR, calibration_recordings, embeddings, quantise
+from modeling_oskdft.runtimes import TorchEmbedder
+from tests.tiny import SHORT, tiny_verifier
+
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'modeling-oskdft[export]'")
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory, feature_extractor):
+    """LayerNorm between the convolutions, a time reduction and the convolutions of an ECAPA-TDNN."""
+    model = tiny_verifier(
+        "hubert",
+        True,
+        "layer",
+        head_type="ecapa_tdnn",
+        time_reduction=2,
+        encoder=SHORT,
+        ecapa_dilations=(2,),
+        ecapa_res2net_scale=2,
+    )
+    path = tmp_path_factory.mktemp("graph") / "model.onnx"
+    write_graph(TorchEmbedder(model, feature_extractor), path, 20, "tiny")
+    return path
+
+
+def test_a_convolution_is_int8_where_it_changes_nothing(graph, voices, tmp_path):
+    recordings = calibration_recordings(voices, 80)[::8]
+    before = embeddings(graph, recordings)
+    every = quantise(graph, tmp_path / "every.onnx", recordings, floor=-1.0)
+    assert len(every.int8) > 5 and len(every.float32) == 1, "the one that reads the waveform"
+    none = quantise(graph, tmp_path / "none.onnx", recordings, floor=1.1)
+    assert none.int8 == none.two_parts == () and set(none.float32) == {*every.int8, *every.float32}
+    lowest = {
+        name: (embeddings(tmp_path / f"{name}.onnx", recordings) * before).sum(1).min() for name in ("every", "none")
+    }
+    assert lowest["none"] > FLOOR and 0.9 < lowest["every"] < lowest["none"]
+
+
+def test_a_few_recordings_stand_for_all(voices, tmp_path):
+    (tmp_path / "manifest.csv").write_text(
+        "path,speaker,session,split\n"
+        + "".join(
+            f"{file.relative_to(voices)},{file.parts[-3]},{file.parts[-2]},{'train' if number % 2 else 'test'}\n"
+            for number, file in enumerate(sorted(voices.rglob("*.flac")))
+        )
+    )
+    whole = calibration_recordings(voices, 400)
+    assert len(whole) == 40 and all(waveform.dtype == np.float32 and len(waveform) <= 64000 for waveform in whole)
+    for file in voices.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    part = calibration_recordings(tmp_path / "manifest.csv", 400, "train")
+    assert len(part) == 20
+    for one, other in zip(part, whole[1::2], strict=True):
+        np.testing.assert_array_equal(one, other)
