@@ -128,6 +128,8 @@ def test_the_folder_and_what_the_graph_says_of_itself(exported, saved_verifier):
     torch_verifier = SpeakerVerifier.from_pretrained(saved_verifier)
     assert facts["fingerprint"] == torch_verifier.fingerprint() and facts["sampling_rate"] == "16000"
     assert facts["shortest_input"] == str(shortest_input(torch_verifier.embedder.model.config))
+    graph = (exported / "model.onnx").read_bytes()
+    assert b"site-packages" not in graph and str(ROOT).encode() not in graph, "a path of this machine"
 
 
 def test_an_export_is_replaced_and_nothing_else_is(exported, saved_verifier, tmp_path, capsys):
