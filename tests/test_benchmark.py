@@ -109,8 +109,8 @@ def test_a_student_in_every_runtime(monkeypatch):
     monkeypatch.setattr(inference, "SYSTEM", system)
     monkeypatch.setattr(inference, "SECONDS", {1: 1, 2: 1})
     monkeypatch.setattr(inference, "MEMORY_SECONDS", (1,))
-    monkeypatch.setattr(inference, "RUNTIMES", (inference.FLOAT, inference.INT8, inference.INT8_ALL))
-    monkeypatch.setattr(inference, "TEACHER_RUNTIMES", (inference.FLOAT,))
+    runtimes = {"student": (inference.FLOAT, inference.INT8, inference.INT8_ALL), "teacher": (inference.FLOAT,)}
+    monkeypatch.setattr(inference, "RUNTIMES", runtimes)
     rows, ratios = inference.measure()
     assert [(row["model"], row["runtime"]) for row in rows] == [
         ("student", "ONNX float32"),
@@ -124,6 +124,8 @@ def test_a_student_in_every_runtime(monkeypatch):
     expected = times["student", "ONNX int8"] / times["student", "ONNX float32"]
     assert ratios["student ONNX int8 / student ONNX float32, 2 s"] == pytest.approx(expected)
     assert not any("eager" in name for name in ratios)
+    thin = inference.model_of(compression.SYSTEMS["HuBERT-base, 12 to 2 layers"], "thin student")
+    assert count_parameters(thin.oskdft) < 9.6e6
 
 
 class _Here:

@@ -166,9 +166,9 @@ def findings(systems: Mapping[str, Mapping[str, Any]]) -> str:
     found = [direction(one["eer_difference"]) for one in rivals]
     head = (
         f"Of {len(rivals)} rivals OS-KDFT is better than {found.count(1)} and worse than {found.count(-1)}, by an "
-        "interval without 0 and by every seed; the others are undecided. "
+        "interval without 0 and by every seed; the others are undecided:"
     )
-    return head + "; ".join(verdict(one) for one in rivals) + "."
+    return "\n".join([head, "", *(f"- {verdict(one)}" for one in rivals)])
 
 
 def row(name: str, told: Mapping[str, Any], slowest: float) -> str:

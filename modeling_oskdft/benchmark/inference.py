@@ -1,9 +1,9 @@
 """A verifier in PyTorch and in onnxruntime, one thread, recordings from 1 to 60 s: time, and memory of a process.
 
-Random weights of HuBERT-base's shape; the student has two layers, the teacher all twelve and the student's head. Every
-runtime gets the raw waveform and its mask and does the whole way to the embedding. Times are medians of alternating
-runs. Peak memory is that of a process that opens one model and embeds one recording: Python with torch and this
-package, or with onnxruntime and numpy alone.
+Random weights of HuBERT-base's shape; the student has two layers, the thin student is that of `thin_students`, and the
+teacher has all twelve layers and the student's head. Every runtime gets the raw waveform and its mask and does the
+whole way to the embedding. Times are medians of alternating runs. Peak memory is that of a process that opens one
+model and embeds one recording: Python with torch and this package, or with onnxruntime and numpy alone.
 """
 
 import os
@@ -19,13 +19,15 @@ import torch
 from torch import Tensor, nn
 from transformers import Wav2Vec2FeatureExtractor
 
+from ..configuration_oskdft import OSKDFTConfig
 from ..data.synthetic_voices import write_voices
 from ..export import INPUTS, OPSET, RawToEmbedding, write_graph
 from ..modeling_oskdft import OSKDFTForXVector
 from ..quantization import FLOOR, calibration_recordings, quantise
 from ..runtimes import TorchEmbedder, open_session
-from .compression import SYSTEMS, verifier
+from .compression import SYSTEMS, System, verifier
 from .measure import alternating_medians, memory_given_back, noise
+from .thin_students import CHOSEN, STUDENTS
 
 SYSTEM = SYSTEMS["HuBERT-base, 12 to 2 layers"]
 SECONDS = {1: 9, 3: 9, 10: 5, 60: 3}  # of audio, and rounds
@@ -37,8 +39,12 @@ EAGER, COMPILED, FLOAT, INT8, INT8_ALL = (
     "ONNX int8",
     "ONNX int8, no convolution in two parts",
 )
-RUNTIMES = (EAGER, COMPILED, FLOAT, INT8, INT8_ALL)
-TEACHER_RUNTIMES = (EAGER, FLOAT)
+STUDENT, THIN, TEACHER = "student", "thin student", "teacher"
+RUNTIMES = {
+    STUDENT: (EAGER, COMPILED, FLOAT, INT8, INT8_ALL),
+    THIN: (EAGER, FLOAT, INT8),
+    TEACHER: (EAGER, FLOAT),
+}
 OF_ONNX = """
 import sys
 import numpy
@@ -69,9 +75,19 @@ def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
         voices = write_voices(Path(place, "voices"), speakers=8, sessions=1, utterances=2, seed=0)
-        for of, runtimes in (("student", RUNTIMES), ("teacher", TEACHER_RUNTIMES)):
+        for of, runtimes in RUNTIMES.items():
             rows += measure_model(of, runtimes, Path(place, of), voices)
     return rows, ratios(rows)
+
+
+def model_of(system: System, of: str) -> OSKDFTForXVector:
+    """One of the three, with random weights."""
+    if of != THIN:
+        return verifier(system, of)
+    torch.manual_seed(0)
+    with torch.device("meta"):  # for its configuration: no weights
+        config = system.teacher().config
+    return OSKDFTForXVector(OSKDFTConfig.from_teacher(config, **STUDENTS[CHOSEN], head_type=system.head_type)).eval()
 
 
 def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -79,12 +95,15 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
     seconds = list(SECONDS)[1]
     times = {(row["model"], row["runtime"]): row[f"RTF, {seconds} s"] for row in rows}
     pairs = [
-        (("student", COMPILED), ("student", EAGER)),
-        (("student", FLOAT), ("student", EAGER)),
-        (("student", INT8), ("student", FLOAT)),
-        (("student", INT8_ALL), ("student", FLOAT)),
-        (("student", FLOAT), ("teacher", FLOAT)),
-        (("student", INT8), ("teacher", FLOAT)),
+        ((STUDENT, COMPILED), (STUDENT, EAGER)),
+        ((STUDENT, FLOAT), (STUDENT, EAGER)),
+        ((STUDENT, INT8), (STUDENT, FLOAT)),
+        ((STUDENT, INT8_ALL), (STUDENT, FLOAT)),
+        ((STUDENT, FLOAT), (TEACHER, FLOAT)),
+        ((STUDENT, INT8), (TEACHER, FLOAT)),
+        ((THIN, EAGER), (TEACHER, EAGER)),
+        ((THIN, FLOAT), (TEACHER, FLOAT)),
+        ((THIN, INT8), (TEACHER, FLOAT)),
     ]
     return {
         f"{' '.join(one)} / {' '.join(other)}, {seconds} s": times[one] / times[other]
@@ -96,7 +115,7 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
 def measure_model(of: str, runtimes: tuple[str, ...], folder: Path, voices: Path) -> list[dict[str, Any]]:
     """Its rows, one a runtime. voices: recordings to calibrate with."""
     print(f"{of}: exporting …", file=sys.stderr)
-    model = verifier(SYSTEM, of)
+    model = model_of(SYSTEM, of)
     model.save_pretrained(folder)
     files, int8 = write_graphs(model, folder, voices, runtimes)
     seconds = time_runtimes(model, files, runtimes)
