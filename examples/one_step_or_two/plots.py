@@ -7,6 +7,12 @@ from typing import Any
 from modeling_oskdft.benchmark.plotting import figure
 
 COLOURS = {"teacher": "#888888", "two": "#3987e5", "one": "#e5732a", "shape": "#8a63d2"}
+GROUPS = {
+    "teacher": COLOURS["teacher"],
+    "no distillation, or two steps": COLOURS["two"],
+    "one step": COLOURS["one"],
+    "one step, other shapes": COLOURS["shape"],
+}
 CURVES = {  # system, colour
     "02_teacher_finetuned": COLOURS["teacher"],
     "04_cut_finetuned": "#2da44e",
@@ -48,35 +54,43 @@ def draw_rates(systems: Mapping[str, Any], path: Path, theme: str) -> None:
 
 def draw_curves(stored: Mapping[str, Any], path: Path, theme: str) -> None:
     """Both losses, and the EER on the speakers set aside, of the first seed; of two steps those of the second."""
-    with figure(path, theme, 12, 3.6, columns=3) as (all_axes, _):
+    titles = {"ft_loss": "Speaker loss", "kd_loss": "Distillation loss", "eval_eer": "EER on speakers set aside, %"}
+    with figure(path, theme, 12, 4, columns=3) as (all_axes, ink):
+        lines = {}
         for name, colour in CURVES.items():
             if name not in stored:
                 continue
             first = next(iter(stored[name].values()))
-            curves, label = first["curves"], first["label"]
-            for axes, curve, factor in zip(all_axes, ("ft_loss", "kd_loss", "eval_eer"), (1, 1, 100), strict=True):
-                values = [(epoch, factor * value) for epoch, value in curves.get(curve, [])]
+            for axes, curve in zip(all_axes, titles, strict=True):
+                factor = 100 if curve == "eval_eer" else 1
+                values = [(epoch, factor * value) for epoch, value in first["curves"].get(curve, [])]
                 if values:  # a run shorter than a log line has none
-                    axes.plot(*zip(*values, strict=True), "o-", color=colour, markersize=3, label=label)
-        for axes, name in zip(
-            all_axes, ("Speaker loss", "Distillation loss", "EER on speakers set aside, %"), strict=True
-        ):
-            axes.set(xlabel="epoch", title=name)
+                    lines[first["label"]], *_ = axes.plot(*zip(*values, strict=True), "o-", color=colour, markersize=3)
+        for axes, title in zip(all_axes, titles.values(), strict=True):
+            axes.set(xlabel="epoch", title=title)
+        place = {"loc": "outside lower center", "ncols": len(CURVES), "frameon": False, "labelcolor": ink}
+        all_axes[0].figure.legend(list(lines.values()), list(lines), fontsize=8.5, **place)
 
 
 def draw_frontier(systems: Mapping[str, Any], path: Path, theme: str) -> None:
     """Encoder time against EER; numbers are those of the table."""
-    with figure(path, theme, 8, 4.6) as (axes, ink):
-        for name, told in systems.items():
-            eer, time, colour = told["eer"], told["encoder_milliseconds"], colour_of(name)
-            axes.plot(time, 100 * eer["mean"], "o", color=colour, markersize=6)
-            axes.annotate(
-                name.split("_")[0],
-                (time, 100 * eer["mean"]),
-                xytext=(5, 3),
-                textcoords="offset points",
-                fontsize=8,
-                color=ink,
-            )
+    with figure(path, theme, 8, 5.4) as (axes, ink):
+        for group, colour in GROUPS.items():
+            own = [told for name, told in systems.items() if colour_of(name) == colour]
+            times, rates = [one["encoder_milliseconds"] for one in own], [100 * one["eer"]["mean"] for one in own]
+            axes.plot(times, rates, "o", color=colour, markersize=6, label=group)
+        low, high = axes.get_ylim()
+        label_apart(axes, systems, 0.028 * (high - low), ink)
         axes.set(xlabel="encoder, ms for 3 s on one thread", ylabel="EER, %", xlim=(0, None))
         axes.grid(alpha=0.25)
+
+
+def label_apart(axes: Any, systems: Mapping[str, Any], least: float, ink: str) -> None:  # noqa: ANN401  (matplotlib)
+    """The number of each system beside its point; points of one time get labels `least` apart, from below."""
+    columns: dict[int, float] = {}
+    for name, told in sorted(systems.items(), key=lambda item: item[1]["eer"]["mean"]):
+        time, rate = told["encoder_milliseconds"], 100 * told["eer"]["mean"]
+        column = round(time)
+        columns[column] = height = max(rate, columns.get(column, -1.0) + least)
+        place = {"xytext": (7, 0), "textcoords": "offset points", "fontsize": 8, "color": ink, "va": "center"}
+        axes.annotate(name.split("_")[0], (time, height), **place)
