@@ -11,6 +11,8 @@ CPU cores.
 """
 
 import argparse
+import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
+import torch
 from transformers.utils import logging
 
 from modeling_oskdft.audio import SAMPLING_RATE, Waveform, load_audio
@@ -70,6 +73,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", default=DOCS, type=Path, help="folder for the results (default: docs/results)")
     options = parser.parse_args(arguments)
     logging.disable_progress_bar()
+    os.environ["OMP_NUM_THREADS"] = "1"  # onnxruntime's sessions read it here
+    torch.set_num_threads(1)
     for place in (options.data, *(options.runs / name for name in SYSTEMS)):
         if not place.is_dir():
             sys.exit(f"There is no '{place}': nothing was run.")
@@ -122,7 +127,7 @@ def open_all(model: Path, data: Path, place: Path) -> tuple[dict[str, Embedder],
     (place / "int8_every").mkdir()
     recordings = calibration_recordings(data / "manifest.csv", shortest_input(source.model.config), "train")
     graph = place / "float32" / MODEL_NAME
-    every = quantise(graph, place / "int8_every" / "plain.onnx", recordings, floor=-1.0)
+    every = quantise(graph, place / "int8_every" / "plain.onnx", recordings, floor=-math.inf)
     with_facts(graph, place / "int8_every" / "plain.onnx", place / "int8_every" / MODEL_NAME)
     files = {name: place / name / MODEL_NAME for name in RUNTIMES if name != "torch"}
     embedders: dict[str, Embedder] = {"torch": source} | {name: OnnxEmbedder(file) for name, file in files.items()}

@@ -292,8 +292,8 @@ def export(options: argparse.Namespace) -> int:
         print(json.dumps(written.as_dict()))
         return 0
     print(
-        f"'{written.folder}': {written.precision}, {written.bytes / 1e6:.2f} MB, opset {written.opset}; cosine to "
-        f"PyTorch at least {written.cosine:.6f}."
+        f"'{written.folder}': {written.precision}, {written.bytes / 1e6:.2f} MB, opset {written.opset}; lowest "
+        f"cosine to PyTorch {written.cosine:.6f}, on {'the calibration audio' if options.int8 else 'noise'}."
     )
     if options.int8:
         print(

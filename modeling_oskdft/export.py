@@ -34,6 +34,7 @@ OPSETS = range(18, 24)
 OPSET = 20
 EPSILON = 1e-7  # of Wav2Vec2FeatureExtractor
 PARITY = 1e-4  # in cosine
+INT8_COSINE = 0.99  # below, decisions change that are not near the threshold
 BATCH = 8
 INPUTS, OUTPUT = ("input_values", "attention_mask"), "embeddings"
 
@@ -108,6 +109,8 @@ def export_onnx(
         )
     if calibration is not None and not int8:
         raise ValueError(f"calibration is '{calibration}' for a float32 export: ask for int8, or leave it out.")
+    if split is not None and calibration is None:
+        raise ValueError(f"split is '{split}' without calibration: it is of a calibration manifest; leave it out.")
     _check_place(Path(out))
     name = str(name_or_path)
     source = TorchEmbedder.from_pretrained(name, revision)
@@ -122,6 +125,12 @@ def export_onnx(
         _add_thresholds(name, revision, source.fingerprint(), folder)
         shutil.copy(Path(__file__).with_name("standalone") / VERIFY_NAME, folder / VERIFY_NAME)
         cosine, size = lowest_cosine(source, OnnxEmbedder(graph), tried), graph.stat().st_size
+    if int8 and cosine < INT8_COSINE:
+        warnings.warn(
+            f"In int8 an embedding of the calibration audio falls to a cosine of {cosine:.3f}: expect other "
+            "decisions, or export float32.",
+            stacklevel=2,
+        )
     if done is None:
         return Export(str(out), "float32", opset, size, cosine)
     return Export(str(out), "int8", opset, size, cosine, done.int8, done.two_parts, done.float32)
@@ -145,6 +154,10 @@ def _to_int8(graph: Path, recordings: Sequence[Waveform]) -> Quantised:
 def _check_parity(source: TorchEmbedder, exported: Embedder, recordings: Sequence[Waveform]) -> None:
     """No graph leaves that computes something else, whatever tracing took for a constant."""
     cosine = min(lowest_cosine(source, exported, batch) for batch in (recordings, recordings[-1:]))
+    if not math.isfinite(cosine):
+        raise ValueError(
+            "The verifier gives NaN or infinite embeddings for noise: export one whose weights are sound."
+        )
     if not cosine > 1 - PARITY:
         raise RuntimeError(f"The exported graph is not the verifier (cosine {cosine:.6f}): report this model's shape.")
 
@@ -161,18 +174,20 @@ def write_graph(source: TorchEmbedder, path: Path, opset: int, name: str) -> Non
     example = (torch.zeros(2, shortest + 8 * hop), torch.ones(2, shortest + 8 * hop, dtype=torch.long))
     sizes = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("samples", min=shortest + hop)}
     with quiet():
-        program = torch.onnx.export(
-            traced,
-            example,
-            dynamo=True,
-            dynamic_shapes=dict.fromkeys(INPUTS, sizes),
-            input_names=list(INPUTS),
-            output_names=[OUTPUT],
-            opset_version=opset,
-            verbose=False,
-        )
-    if program is None:  # torch's types allow it
-        raise RuntimeError("torch.onnx.export gave no program.")
+        try:
+            program: Any = torch.onnx.export(
+                traced,
+                example,
+                dynamo=True,
+                dynamic_shapes=dict.fromkeys(INPUTS, sizes),
+                input_names=list(INPUTS),
+                output_names=[OUTPUT],
+                opset_version=opset,
+                verbose=False,
+            )
+        except RuntimeError as error:  # the exporter's own are such
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ValueError(f"torch cannot export this verifier ({reason}): report its shape.") from error
     program.model.metadata_props.update(
         {
             "name": name,
@@ -243,11 +258,21 @@ def _check_place(out: Path) -> None:
         return
     if not out.is_dir():
         raise ValueError(f"'{out}' is a file: give a folder that is new, empty, or holds an export.")
+    if out.resolve() == Path.cwd() or out.is_mount():
+        raise ValueError(
+            f"'{out}' is the working directory or a mount, which cannot be replaced: give a folder in it."
+        )
     others = sorted({file.name for file in out.iterdir()} - WRITTEN - {f"{MODEL_NAME}.data"})
     if others:
         raise ValueError(
             f"'{out}' holds {others[0]}, which no export wrote: give a folder that is new, empty, or holds an export."
         )
+    graph = out / MODEL_NAME
+    if graph.exists():
+        try:
+            OnnxEmbedder(graph)
+        except ValueError:
+            raise ValueError(f"'{graph}' is no export of this package: give a folder that is new or empty.") from None
 
 
 def _check_extractor(feature_extractor: SequenceFeatureExtractor) -> None:

@@ -39,14 +39,21 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
 def replaced_folder(path: str | Path) -> Iterator[Path]:
     """A folder beside `path` to write to; it takes the final name when the block ends, and goes when the block fails.
 
-    What had the name before is replaced as a whole: nobody finds files of both.
+    What had the name before is replaced as a whole: nobody finds files of both, and it comes back where the new one
+    cannot take its place. A link is followed.
     """
-    target = Path(path)
+    target = Path(path).resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial") as aside:
         new = Path(aside, "new")
         new.mkdir()
         yield new
+        old = Path(aside, "old")
         if target.exists():  # a folder that is not empty cannot be replaced in one step
-            os.replace(target, Path(aside, "old"))
-        os.replace(new, target)
+            os.replace(target, old)
+        try:
+            os.replace(new, target)
+        except BaseException:
+            if old.exists():
+                os.replace(old, target)
+            raise

@@ -2,15 +2,15 @@
 
 What is quantised was decided by measuring, and for convolutions it is measured again for every model:
 
-- onnxruntime runs a quantised 1-D convolution in about a fifth of the time of a float one (512 channels, AVX-512
-  VNNI), and one in two parts, see `two_part_convolutions`, in half of it.
+- onnxruntime runs quantised 1-D convolutions faster than float ones, and also those in two parts, see
+  `two_part_convolutions`: `benchmark inference` has the figures.
 - The convolution that reads the waveform stays float: with one input channel the quantised kernel is much slower.
-- Every other one is quantised where that changes no embedding of a calibration recording by more than `FLOOR`. The
+- Every other one is quantised where that changes no embedding of some calibration recordings by more than `FLOOR`. The
   front end of models with GroupNorm fails: its activations follow the loudness of the speech, so that one step of a
   scale for the loudest frame is more than all there is in a quiet one, and the LayerNorm that follows brings the
-  quiet ones back to full size. Clipping the loud ones, with percentiles instead of the extremes, does not cure it.
+  quiet ones back to full size.
 - What fails is tried in two parts, and stays float where that fails as well.
-- Products of matrices take a new scale at every run: they lose little, and calibrated ones gained no time over that.
+- Products of matrices take a new scale at every run: they lose little.
 """
 
 import logging
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 RECORDINGS, SECONDS = 48, 4  # that calibrate: this many at most, evenly spaced, this much of each
 JUDGES = 16  # of them, which a convolution must not change
-FLOOR = 0.999  # cosine to float32
+FLOOR = 0.999  # cosine to float32, of all convolutions together
+FEW = 16  # recordings: with fewer, ranges and judgement hang on single voices
 QUIETEST = 1e-3  # of full scale; a recording that stays below holds no speech
 
 
@@ -54,6 +55,8 @@ def calibration_recordings(source: str | Path, shortest: int, split: str | None 
     shortest: samples that one needs. split: rows of a manifest whose split is this one. Raises `FileNotFoundError` and
     `ValueError` where there is nothing, or nothing but silence.
     """
+    if not Path(source).exists():
+        raise FileNotFoundError(f"There is no calibration audio at '{source}': give a folder or a manifest of speech.")
     audio: list[Any]
     if Path(source).is_dir() and split is None:
         audio = list(walk_audio(source))
@@ -68,13 +71,15 @@ def calibration_recordings(source: str | Path, shortest: int, split: str | None 
         raise ValueError(
             f"Every calibration recording of '{source}' is silent or too short: give recordings with speech in them."
         )
+    if len(heard) < FEW:
+        warnings.warn(f"'{source}' has {len(heard)} recordings to calibrate with: give a few dozen.", stacklevel=3)
     return heard
 
 
 def quantise(path: Path, target: Path, recordings: Sequence[Waveform], floor: float = FLOOR) -> Quantised:
     """Write the int8 form of the float graph at `path` to `target`.
 
-    recordings: of speech, (samples,) at 16 kHz. floor: the cosine that a convolution must keep on them to be int8.
+    recordings: of speech, (samples,) at 16 kHz. floor: the cosine that the convolutions in int8 must keep together.
     """
     import onnx
     from onnxruntime.quantization import quantize_dynamic
@@ -84,9 +89,10 @@ def quantise(path: Path, target: Path, recordings: Sequence[Waveform], floor: fl
     candidates = [name for name in convolutions if name not in _reading_the_waveform(model)]
     with tempfile.TemporaryDirectory() as place, quiet():
         static = StaticConvolutions(path, Path(place), recordings)
-        kept = _harmless(candidates, floor, lambda names: static.cosine(names, []))
+        # Half of what may be lost is for those in one part, so that they leave something to those in two.
+        kept = harmless(candidates, (1 + floor) / 2, lambda names: static.cosine(names, []))
         others = [name for name in candidates if name not in kept and can_be_split(convolutions[name])]
-        two_parts = _harmless(others, floor, lambda names: static.cosine(kept, names))
+        two_parts = harmless(others, floor, lambda names: static.cosine(kept, names))
         # Weights by output channel: no slower, and nearer.
         quantize_dynamic(
             static.quantised(kept, two_parts),
@@ -99,11 +105,15 @@ def quantise(path: Path, target: Path, recordings: Sequence[Waveform], floor: fl
     return Quantised(tuple(kept), tuple(two_parts), tuple(name for name in convolutions if name not in changed))
 
 
-def _harmless(candidates: list[str], floor: float, cosine: Callable[[list[str]], float]) -> list[str]:
-    """Those that can be int8 and leave every embedding where it is: all together, or else each by itself."""
+def harmless(candidates: list[str], floor: float, cosine: Callable[[list[str]], float]) -> list[str]:
+    """Those that can be int8 and together keep the cosine: all, or else one after the other, while they do."""
     if not candidates or cosine(candidates) >= floor:
         return candidates
-    return [name for name in candidates if cosine([name]) >= floor]
+    kept: list[str] = []
+    for name in candidates:
+        if cosine([*kept, name]) >= floor:
+            kept.append(name)
+    return kept
 
 
 class StaticConvolutions:

@@ -51,6 +51,11 @@ class SpeakerVerifier:
     """
 
     def __init__(self, embedder: Embedder, thresholds: Thresholds | None = None) -> None:
+        if not hasattr(embedder, "embed"):
+            raise TypeError(
+                f"SpeakerVerifier was given a {type(embedder).__name__}: an Embedder is needed, such as "
+                "runtimes.TorchEmbedder(model, feature_extractor); or use SpeakerVerifier.from_pretrained."
+            )
         self.embedder = embedder
         if thresholds is not None and thresholds.fingerprint != embedder.fingerprint():
             warnings.warn("The thresholds are of other weights and were left out: measure them anew.", stacklevel=2)
@@ -67,7 +72,8 @@ class SpeakerVerifier:
     ) -> "SpeakerVerifier":
         """Open a folder or a repository on the Hub.
 
-        backend: "torch" for a saved model, "onnxruntime" for what `oskdft export` wrote; the decisions are the same.
+        backend: "torch" for a saved model, "onnxruntime" for what `oskdft export` wrote; the decisions are the same,
+        of an export in int8 but for some near the threshold, which is float32's.
         Raises `OSError` for what is not there or may not be read, `ValueError` for what is no verifier or not one for
         this backend, `ImportError` without onnxruntime.
         """

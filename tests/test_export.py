@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from transformers import HubertModel, Wav2Vec2FeatureExtractor
 
-from modeling_oskdft import SpeakerVerifier
+from modeling_oskdft import OSKDFTForXVector, SpeakerVerifier
 from modeling_oskdft.cli import main
 from modeling_oskdft.evaluation.calibration import Thresholds
 from modeling_oskdft.export import WRITTEN, export_onnx, write_graph
@@ -148,6 +148,10 @@ def test_an_export_is_replaced_and_nothing_else_is(exported, saved_verifier, tmp
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ValueError, match="is a file: give a folder"):
         export_onnx(saved_verifier, tmp_path / "file")
+    (place / "model.onnx").write_bytes(b"my own")
+    with pytest.raises(ValueError, match="is no export of this package: give a folder that is new or empty"):
+        export_onnx(saved_verifier, place)
+    assert (place / "model.onnx").read_bytes() == b"my own"
 
 
 def test_what_cannot_be_exported_is_said_in_a_sentence(saved_verifier, tmp_path, capsys):
@@ -167,6 +171,16 @@ def test_what_cannot_be_exported_is_said_in_a_sentence(saved_verifier, tmp_path,
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True, sampling_rate=8000)
     extractor.save_pretrained(tmp_path / "left")
     assert "Wav2Vec2FeatureExtractor at 8000 Hz that pads with 0.0" in refusal(str(tmp_path / "left"))
+
+
+def test_weights_that_give_nan_are_named(saved_verifier, tmp_path):
+    broken = OSKDFTForXVector.from_pretrained(saved_verifier)
+    broken.head.projection.weight.data[0] = float("nan")
+    broken.save_pretrained(tmp_path / "broken")
+    shutil.copy(saved_verifier / "preprocessor_config.json", tmp_path / "broken")
+    with pytest.raises(ValueError, match="gives NaN or infinite embeddings for noise: export one whose weights"):
+        export_onnx(tmp_path / "broken", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_killed_in_the_middle_nothing_has_the_final_name(saved_verifier, tmp_path):
@@ -312,6 +326,7 @@ def test_calibration_that_is_no_use_is_said_in_a_sentence(saved_verifier, tmp_pa
 
     assert "int8 was asked for without calibration: give a folder" in refusal("--int8")
     assert "for a float32 export: ask for int8" in refusal("--calibration", tmp_path)
+    assert "split is 'train' without calibration" in refusal("--split", "train")
     (tmp_path / "empty").mkdir()
     assert "has no recordings to calibrate with" in refusal("--int8", "--calibration", tmp_path / "empty")
     assert "nowhere" in refusal("--int8", "--calibration", tmp_path / "nowhere.csv")

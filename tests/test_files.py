@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from modeling_oskdft.files import replaced_folder, whole_file
@@ -29,3 +31,24 @@ def test_a_folder_is_replaced_as_a_whole_or_stays(tmp_path):
         (partial / "b.txt").write_text("second")
     assert [file.name for file in target.iterdir()] == ["b.txt"]
     assert [file.name for file in target.parent.iterdir()] == ["folder"]
+
+
+def test_what_cannot_be_replaced_comes_back(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.txt").write_text("first")
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    replace = os.replace
+
+    def full(source, target):
+        if str(source).endswith("new"):
+            raise OSError("No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space"), replaced_folder(tmp_path / "folder") as partial:
+        (partial / "b.txt").write_text("second")
+    assert (tmp_path / "folder" / "a.txt").read_text() == "first"
+    monkeypatch.undo()
+    with replaced_folder(tmp_path / "link") as partial:
+        (partial / "b.txt").write_text("second")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "folder" / "b.txt").read_text() == "second"

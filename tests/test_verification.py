@@ -30,6 +30,11 @@ def recordings(voices):
     return sorted(str(file) for file in voices.rglob("*.flac"))[:3]
 
 
+def test_a_model_is_no_embedder():
+    with pytest.raises(TypeError, match="given a OSKDFTForXVector: an Embedder is needed, such as runtimes.TorchEmb"):
+        SpeakerVerifier(tiny_verifier())
+
+
 def test_every_kind_of_audio_is_the_same_voice(folder, recordings):
     verifier = SpeakerVerifier.from_pretrained(folder)
     samples, rate = soundfile.read(recordings[0], dtype="float32")

@@ -6,6 +6,7 @@ whole way to the embedding. Times are medians of alternating runs. Peak memory i
 model and embeds one recording: Python with torch and this package, or with onnxruntime and numpy alone.
 """
 
+import math
 import os
 import subprocess
 import sys
@@ -147,7 +148,7 @@ def write_graphs(
     files = {EAGER: folder / "model.safetensors", COMPILED: folder / "model.safetensors", FLOAT: folder / "model.onnx"}
     write_graph(TorchEmbedder(model, extractor), files[FLOAT], OPSET, folder.name)
     int8 = {}
-    for runtime, floor in ((INT8, FLOOR), (INT8_ALL, -1.0)):
+    for runtime, floor in ((INT8, FLOOR), (INT8_ALL, -math.inf)):
         if runtime in runtimes:
             files[runtime] = folder / f"{len(files)}.onnx"
             done = quantise(files[FLOAT], files[runtime], calibration_recordings(voices, 400), floor)
