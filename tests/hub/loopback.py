@@ -49,6 +49,7 @@ class Hub:
         self.objects = {}
         self.requests = []
         self.refuse_uploads_after = None
+        self.receiving = threading.Lock()
         hub = self
 
         class Handler(_Handler):
@@ -215,11 +216,12 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send({"transfer": "basic", "objects": found})
 
     def lfs_put(self, body, query, oid):
-        limit = self.hub.refuse_uploads_after
-        if limit is not None and len(self.hub.objects) >= limit:
-            return self._error(400, "Interrupted", "the line was cut")
         assert hashlib.sha256(body).hexdigest() == oid
-        self.hub.objects[oid] = body
+        with self.hub.receiving:  # several uploads come at once
+            limit = self.hub.refuse_uploads_after
+            if limit is not None and len(self.hub.objects) >= limit:
+                return self._error(400, "Interrupted", "the line was cut")
+            self.hub.objects[oid] = body
         return self._send(b"")
 
     def commit(self, body, query, kinds, name, revision):
