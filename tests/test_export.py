@@ -248,8 +248,8 @@ def test_what_the_page_says_of_bad_input(exported, recordings, alone, tmp_path):
     assert "is too short or not finite" in refusal(
         recordings[0], recording("nan.wav", np.full(16000, np.nan), how="FLOAT")
     )
-    hour = recording("hour.wav", np.full(60 * 16000 + 1, 0.1))
-    assert f"'{hour}' is longer than 60 s: cut it, e.g. `ffmpeg -i {hour} -t 60 OUT.wav`" in refusal(hour, hour)
+    long = recording("long.wav", np.full(60 * 16000 + 1, 0.1))
+    assert f"'{long}' is longer than 60 s: cut it, e.g. `ffmpeg -i {long} -t 60 OUT.wav`" in refusal(long, long)
     minute = recording("minute.wav", np.random.default_rng(0).normal(0, 0.1, 60 * 16000))
     assert alone(exported / "verify.py", minute, minute).returncode == 0
     shutil.copytree(exported, tmp_path / "other")
@@ -308,7 +308,11 @@ def test_the_page_takes_any_omp_num_threads(exported, recordings, alone):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc")
 def test_the_page_wants_little_memory(exported, recordings, alone):
-    """Peak of the whole process, and its processor time; a real student is a few MB more than this tiny one."""
+    """Peak of the whole process, and processor time of the imports.
+
+    Nearly all of it is Python and its packages: this tiny model takes 101 MB, and the thin int8 student of
+    the benchmark 93 to 98 with recordings of 3 s; the student of two layers takes 177, and longer recordings more.
+    """
     code = """
 import runpy, sys, time
 sys.argv = sys.argv[1:]
@@ -323,7 +327,7 @@ finally:
 """
     done = alone("-c", code, exported / "verify.py", *recordings[:2])
     seconds, decision, megabytes = done.stdout.splitlines()
-    assert "speaker" in decision and float(megabytes) < 150
+    assert "speaker" in decision and float(megabytes) < 125
     assert float(seconds) < 1.0  # 0.5 on an idle machine: see docs/deployment.md
 
 
