@@ -16,6 +16,10 @@ from .modeling_oskdft import OSKDFTForXVector
 
 MODEL_NAME = "model.onnx"
 EXPORT_EXTRA = "pip install 'modeling-oskdft[export]'"
+# Of every session, here, in standalone/verify.py and where memory is measured. A plan of memory for each length costs
+# memory and saves no time where lengths are free: docs/deployment.md. Errors come as exceptions, so none is logged.
+# Not `session.x64quantprecision`: where it takes effect, onnxruntime does not open a graph with two-part convolutions.
+SESSION_OPTIONS: dict[str, Any] = {"enable_mem_pattern": False, "log_severity_level": 4}
 
 
 class Embedder(Protocol):
@@ -64,7 +68,8 @@ class TorchEmbedder:
         return self.model.fingerprint()
 
     def embed(self, waveforms: Sequence[Waveform]) -> NDArray[np.float32]:
-        """As `Embedder.embed`. Raises `ValueError` for a waveform that is too short for one frame."""
+        """As `Embedder.embed`. Raises `ValueError` for what is no audio, or too short for one frame."""
+        _check_waveforms(waveforms)
         return embed_batch(self.model, self.feature_extractor, waveforms).float().cpu().numpy()
 
 
@@ -76,14 +81,18 @@ class OnnxEmbedder:
 
         Raises `ImportError` without onnxruntime and `ValueError` for a file that `oskdft export` did not write.
         """
+        threads = wanted_threads()  # what the environment says is no fault of the file
         try:
-            self.session = open_session(path)
-            facts = self.session.get_modelmeta().custom_metadata_map
-            self._fingerprint, self.shortest = facts["fingerprint"], int(facts["shortest_input"])
+            self.session = open_session(path, threads)
         except ImportError:
             raise
         except Exception as error:  # onnxruntime's own have no common class
             raise ValueError(f"'{path}' is no exported verifier ({_first_line(error)}): export it again.") from None
+        facts = self.session.get_modelmeta().custom_metadata_map
+        try:
+            self._fingerprint, self.shortest = facts["fingerprint"], int(facts["shortest_input"])
+        except (KeyError, ValueError):
+            raise ValueError(f"'{path}' was not written by `oskdft export`: export the verifier.") from None
         self.embedding_size = int(self.session.get_outputs()[0].shape[1])
 
     @classmethod
@@ -107,7 +116,8 @@ class OnnxEmbedder:
         return self._fingerprint
 
     def embed(self, waveforms: Sequence[Waveform]) -> NDArray[np.float32]:
-        """As `Embedder.embed`. Raises `ValueError` for a waveform that is too short for one frame."""
+        """As `Embedder.embed`. Raises `ValueError` for what is no audio, or too short for one frame."""
+        _check_waveforms(waveforms)
         lengths = [len(waveform) for waveform in waveforms]
         if min(lengths) < self.shortest:
             raise ValueError(
@@ -132,10 +142,17 @@ def open_session(path: str | Path, threads: int | None = None) -> Any:  # noqa: 
     except ImportError:
         raise ImportError(f"onnxruntime is not installed, and runs exported models: {EXPORT_EXTRA}.") from None
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors come as exceptions
+    for option, value in SESSION_OPTIONS.items():
+        setattr(options, option, value)
     # onnxruntime has threads of its own and does not ask; 0 lets it take all.
-    options.intra_op_num_threads = threads or int(os.environ.get("OMP_NUM_THREADS", "0"))
+    options.intra_op_num_threads = threads or wanted_threads()
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def wanted_threads() -> int:
+    """The first field of OMP_NUM_THREADS, which may be a list, as "4,2"; 0 where it holds no number."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
 
 
 def open_embedder(name: str, backend: str, revision: str | None = None, device: str | None = None) -> Embedder:
@@ -167,6 +184,16 @@ def _not_there(name: str, revision: str | None, error: OSError) -> OSError:
         f"There is no verifier that can be read at '{name}'{f', revision {revision},' if revision else ''} "
         f"({_first_line(error)}): check the name; a private repository wants `hf auth login` or HF_TOKEN."
     )
+
+
+def _check_waveforms(waveforms: Sequence[Waveform]) -> None:
+    if not len(waveforms):
+        raise ValueError("There are no recordings: give one or more.")
+    for number, waveform in enumerate(waveforms, 1):
+        if not np.isfinite(waveform).all():
+            raise ValueError(
+                f"Recording {number} has NaN or infinite samples: finite audio is needed; check how it was written."
+            )
 
 
 def _first_line(error: BaseException) -> str:

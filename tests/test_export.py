@@ -209,8 +209,8 @@ def alone(tmp_path_factory):
     """Python with onnxruntime, numpy and soundfile, and neither torch nor this package."""
     site = bare_site(tmp_path_factory.mktemp("alone") / "site", ("onnxruntime", "numpy", "soundfile"))
 
-    def run(*words):
-        environment = {"PYTHONPATH": str(site), "PATH": "", "OMP_NUM_THREADS": "1"}
+    def run(*words, **variables):
+        environment = {"PYTHONPATH": str(site), "PATH": "", "OMP_NUM_THREADS": "1"} | variables
         command = [sys.executable, "-S", "-P", *map(str, words)]
         return subprocess.run(command, capture_output=True, text=True, env=environment)
 
@@ -237,14 +237,19 @@ def test_the_folder_stands_alone(exported, saved_verifier, recordings, alone, tm
     assert same == "same speaker (score 1.0000, threshold 0.5000)\n"
 
 
+def said_of(done):
+    """The sentence of a page that ended with an error."""
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("verify.py: ") and "Traceback" not in done.stderr
+    return done.stderr
+
+
 def test_what_the_page_says_of_bad_input(exported, recordings, alone, tmp_path):
     def refusal(*words, page=exported / "verify.py"):
-        done = alone(page, *words)
-        assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
-        return done.stdout + done.stderr
+        return said_of(alone(page, *words))
 
-    def recording(name, samples, rate=16000):
-        soundfile.write(tmp_path / name, samples, rate)
+    def recording(name, samples, rate=16000, how=None):
+        soundfile.write(tmp_path / name, samples, rate, subtype=how)
         return tmp_path / name
 
     low = recording("low.wav", np.full(8000, 0.1), 8000)
@@ -254,6 +259,13 @@ def test_what_the_page_says_of_bad_input(exported, recordings, alone, tmp_path):
     assert "is silent: give" in refusal(recording("silent.wav", np.full(16000, 1e-4)), recordings[0])
     assert "is too short" in refusal(recording("short.wav", np.full(30, 0.1)), recordings[0])
     assert "'nowhere.wav' cannot be read" in refusal("nowhere.wav", recordings[0])
+    assert "is too short or not finite" in refusal(
+        recordings[0], recording("nan.wav", np.full(16000, np.nan), how="FLOAT")
+    )
+    long = recording("long.wav", np.full(60 * 16000 + 1, 0.1))
+    assert f"'{long}' is longer than 60 s: cut it, e.g. `ffmpeg -i {long} -t 60 OUT.wav`" in refusal(long, long)
+    minute = recording("minute.wav", np.random.default_rng(0).normal(0, 0.1, 60 * 16000))
+    assert alone(exported / "verify.py", minute, minute).returncode == 0
     shutil.copytree(exported, tmp_path / "other")
     thresholds = json.loads((exported / "thresholds.json").read_text())
     (tmp_path / "other" / "thresholds.json").write_text(json.dumps(thresholds | {"fingerprint": "of others"}))
@@ -263,9 +275,58 @@ def test_what_the_page_says_of_bad_input(exported, recordings, alone, tmp_path):
     assert "model.onnx" in refusal(*recordings[:2], page=tmp_path / "other" / "verify.py")
 
 
+@pytest.mark.parametrize(
+    "words", ["{", "[]", "{}", '{"fingerprint": F}', '{"fingerprint": F, "values": {"eer": NaN}}']
+)
+def test_damaged_thresholds_are_no_decision(exported, recordings, alone, tmp_path, words):
+    shutil.copytree(exported, tmp_path / "moved")
+    fingerprint = json.loads((exported / "thresholds.json").read_text())["fingerprint"]
+    (tmp_path / "moved" / "thresholds.json").write_text(words.replace("F", json.dumps(fingerprint)))
+    assert "thresholds.json is damaged" in said_of(alone(tmp_path / "moved" / "verify.py", *recordings[:2]))
+
+
+def test_no_fault_of_the_page_reads_as_a_decision(exported, recordings, alone, tmp_path):
+    """Python ends with 1 where an exception leaves it, and 1 is a decision."""
+    import onnx
+
+    page = tmp_path / "moved" / "verify.py"
+    shutil.copytree(exported, page.parent)
+    bare = subprocess.run(
+        [sys.executable, "-S", "-P", page, "a", "b"], capture_output=True, text=True, env={"PATH": ""}
+    )
+    assert "No module named 'numpy': pip install onnxruntime numpy soundfile" in said_of(bare)
+    broken = "import runpy, sys, numpy, soundfile, onnxruntime\ndef fail(*_, **__): raise {}\n{} = fail\n"
+    broken += "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    for error, where, said in (
+        ("MemoryError", "soundfile.SoundFile", "MemoryError"),
+        ("MemoryError", "onnxruntime.InferenceSession", "MemoryError"),
+        ("OSError('\\n  first\\nsecond')", "onnxruntime.InferenceSession", "first"),
+    ):
+        done = alone("-c", broken.format(error, where), page, *recordings[:2])
+        assert said_of(done) == f"verify.py: {said}\n"
+    endless = (
+        "import runpy, sys, numpy\nnumpy.linalg.norm = lambda _: numpy.float32('nan')\n" + broken.splitlines()[-1]
+    )
+    assert "The score is not a finite number" in said_of(alone("-c", endless, page, *recordings[:2]))
+    model = onnx.load(page.with_name("model.onnx"))
+    onnx.helper.set_model_props(model, {"fingerprint": "one"})
+    onnx.save(model, page.with_name("model.onnx"))
+    assert "model.onnx was not written by `oskdft export`" in said_of(alone(page, *recordings[:2]))
+
+
+def test_the_page_takes_any_omp_num_threads(exported, recordings, alone):
+    for said in ("", "1,2", "all"):
+        done = alone(exported / "verify.py", recordings[0], recordings[0], OMP_NUM_THREADS=said)
+        assert done.returncode == 0 and done.stderr == ""
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc")
 def test_the_page_wants_little_memory(exported, recordings, alone):
-    """Peak of the whole process, and its processor time; a real student is a few MB more than this tiny one."""
+    """Peak of the whole process, and processor time of the imports.
+
+    Nearly all of it is Python and its packages: this tiny model takes 101 MB, and the thin int8 student of
+    the benchmark 93 to 98 with recordings of 3 s; the student of two layers takes 177, and longer recordings more.
+    """
     code = """
 import runpy, sys, time
 sys.argv = sys.argv[1:]
@@ -280,7 +341,7 @@ finally:
 """
     done = alone("-c", code, exported / "verify.py", *recordings[:2])
     seconds, decision, megabytes = done.stdout.splitlines()
-    assert "speaker" in decision and float(megabytes) < 150
+    assert "speaker" in decision and float(megabytes) < 125
     assert float(seconds) < 1.0  # 0.5 on an idle machine: see docs/deployment.md
 
 

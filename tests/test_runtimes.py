@@ -6,7 +6,7 @@ import pytest
 
 from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.cli import main
-from modeling_oskdft.runtimes import OnnxEmbedder
+from modeling_oskdft.runtimes import SESSION_OPTIONS, OnnxEmbedder, wanted_threads
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'modeling-oskdft[export]'")
 
@@ -73,3 +73,43 @@ def test_without_onnxruntime_the_sentence_says_what_to_install(saved_verifier, e
     assert main(["embed", "a.wav", "--model", str(exported), "--backend", "onnxruntime", "--json"]) == 2
     said = capsys.readouterr().err
     assert said.endswith("pip install 'modeling-oskdft[export]'.\n") and said.count("\n") == 1
+
+
+def test_threads_are_the_first_field_of_omp_num_threads(exported, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert wanted_threads() == 0
+    for said, wanted in (("", 0), ("1", 1), ("4,2", 4), (" 2 ", 2), ("all", 0), ("-1", 0)):
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+        assert wanted_threads() == wanted
+        session = OnnxEmbedder(exported / "model.onnx").session
+        assert session.get_session_options().intra_op_num_threads == wanted
+
+
+def test_every_session_has_the_same_options(exported):
+    found = OnnxEmbedder(exported / "model.onnx").session.get_session_options()
+    page = (exported / "verify.py").read_text()
+    for option, value in SESSION_OPTIONS.items():
+        assert getattr(found, option) == value and f"options.{option} = {value} " in page
+
+
+def test_a_graph_of_others_is_said_to_be_one(exported, tmp_path):
+    import onnx
+
+    model = onnx.load(exported / "model.onnx")
+    for facts in ({}, {"fingerprint": "one", "shortest_input": "short"}):
+        onnx.helper.set_model_props(model, facts)
+        onnx.save(model, tmp_path / "model.onnx")
+        with pytest.raises(ValueError, match=r"model.onnx' was not written by `oskdft export`: export the verifier\."):
+            OnnxEmbedder(tmp_path / "model.onnx")
+
+
+def test_both_backends_refuse_what_is_no_audio_in_the_same_words(both):
+    fine = np.full(4000, 0.1, np.float32)
+    for verifier in both:
+        with pytest.raises(ValueError, match="There are no recordings: give one or more"):
+            verifier.embed_waveforms([])
+        for bad in (np.nan, np.inf):
+            spoilt = fine.copy()
+            spoilt[7] = bad
+            with pytest.raises(ValueError, match="Recording 2 has NaN or infinite samples: finite audio is needed"):
+                verifier.embed_waveforms([fine, spoilt])

@@ -25,7 +25,7 @@ from ..data.synthetic_voices import write_voices
 from ..export import INPUTS, OPSET, RawToEmbedding, write_graph
 from ..modeling_oskdft import OSKDFTForXVector
 from ..quantization import FLOOR, calibration_recordings, quantise
-from ..runtimes import TorchEmbedder, open_session
+from ..runtimes import SESSION_OPTIONS, TorchEmbedder, open_session
 from .compression import SYSTEMS, System, verifier
 from .measure import alternating_medians, memory_given_back, noise
 from .thin_students import CHOSEN, STUDENTS
@@ -46,17 +46,19 @@ RUNTIMES = {
     THIN: (EAGER, FLOAT, INT8),
     TEACHER: (EAGER, FLOAT),
 }
-OF_ONNX = """
+# As `open_session`, without it: it would bring torch into the process.
+OF_ONNX = f"""
 import sys
 import numpy
 import onnxruntime
 options = onnxruntime.SessionOptions()
-options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+for option, value in {SESSION_OPTIONS}.items():
+    setattr(options, option, value)
 options.intra_op_num_threads = 1
 session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
 samples = 16000 * int(sys.argv[2])
 waveform = numpy.random.default_rng(0).standard_normal((1, samples), dtype=numpy.float32)
-session.run(None, {"input_values": waveform, "attention_mask": numpy.ones((1, samples), numpy.int64)})
+session.run(None, {{"input_values": waveform, "attention_mask": numpy.ones((1, samples), numpy.int64)}})
 """
 OF_TORCH = """
 import sys
