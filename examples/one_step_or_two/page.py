@@ -171,6 +171,24 @@ def findings(systems: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join([head, "", *(f"- {verdict(one)}" for one in rivals)])
 
 
+def frontier(systems: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the fastest encoder costs in EER; empty without results of both."""
+    fastest = min(systems.values(), key=lambda told: told["encoder_milliseconds"])
+    if REFERENCE not in systems or "eer_difference" not in fastest:
+        return ""
+    slowest = max(told["encoder_milliseconds"] for told in systems.values())
+    shapes = [one for one in systems.values() if one["encoder_milliseconds"] < 1.1 * fastest["encoder_milliseconds"]]
+    best = min((one for one in shapes if "eer_difference" in one), key=lambda told: told["eer"]["mean"])
+    eer = systems[REFERENCE]["eer"]
+    where = "within" if eer["low"] <= best["eer"]["mean"] <= eer["high"] else "outside"
+    return (
+        f"The fastest shape takes {best['encoder_milliseconds'] / slowest:.2f} of the slowest encoder's time, with "
+        f"{best['encoder_parameters'] / 1e6:.2f} M parameters. Its best EER ({best['label']}) is "
+        f"{100 * best['eer']['mean']:.1f} %, {where} the interval of OS-KDFT; the difference is "
+        f"{points(best['eer_difference'])} points."
+    )
+
+
 def row(name: str, told: Mapping[str, Any], slowest: float) -> str:
     """One system of the table. slowest: milliseconds of the slowest encoder."""
     number = name.split("_")[0]
@@ -223,6 +241,8 @@ They hold the trials' speakers for random, not the training: the column "each se
 {rows}
 
 {findings(systems)}
+
+{frontier(systems)}
 
 {notes.strip()}
 
