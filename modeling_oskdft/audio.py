@@ -6,10 +6,13 @@ import stat
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from soundfile import SoundFile
 
 Waveform = NDArray[np.float32]
 # A path, the bytes of a file, an open binary file, an array at 16 kHz, (array, rate), or a `datasets` audio dict.
@@ -75,7 +78,7 @@ def utterance_id(path: str) -> str:
     return str(posix.with_suffix("")) if posix.suffix.lower() in _NAMED_EXTENSIONS else str(posix)
 
 
-def _without_dict(source: Any) -> Any:  # noqa: ANN401  (any audio source)
+def _without_dict(source: AudioSource) -> AudioSource:
     if not isinstance(source, Mapping):
         return source
     if source.get("array") is not None:
@@ -87,11 +90,11 @@ def _without_dict(source: Any) -> Any:  # noqa: ANN401  (any audio source)
     raise ValueError(f"An audio dict with keys {sorted(source)} was given: 'array', 'bytes' or 'path' is needed.")
 
 
-def _name(source: Any) -> str:  # noqa: ANN401  (any audio source)
+def _name(source: object) -> str:
     return f"'{source}'" if isinstance(source, str | PathLike) else "The audio file"
 
 
-def _open(source: Any) -> Any:  # noqa: ANN401  (soundfile has no types)
+def _open(source: AudioSource) -> "SoundFile":
     import soundfile
 
     if isinstance(source, str | PathLike):
@@ -106,7 +109,7 @@ def _open(source: Any) -> Any:  # noqa: ANN401  (soundfile has no types)
             f"A {type(source).__name__} was given: a path, bytes, an open file, a NumPy array at {SAMPLING_RATE} Hz, "
             "(array, rate) or an audio dict is needed."
         )
-    handle = io.BytesIO(source) if isinstance(source, bytes) else source
+    handle = io.BytesIO(source) if isinstance(source, bytes) else cast(str | PathLike[str] | BinaryIO, source)
     try:
         file = soundfile.SoundFile(handle)
         if _is_cut_short(file, handle):
@@ -120,7 +123,7 @@ def _open(source: Any) -> Any:  # noqa: ANN401  (soundfile has no types)
         ) from None
 
 
-def _is_cut_short(file: Any, handle: Any) -> bool:  # noqa: ANN401  (soundfile has no types)
+def _is_cut_short(file: "SoundFile", handle: str | PathLike[str] | BinaryIO) -> bool:
     """Whether a WAV or Ogg file ends before it says. libsndfile shortens such files and says nothing."""
     if file.format not in ("WAV", "OGG"):
         return False  # FLAC: reading tells
@@ -146,7 +149,7 @@ def _ends_early(raw: BinaryIO, container: str) -> bool:
     return last_page < 0 or not tail[last_page + 5] & 4  # the flag of the last page of a stream
 
 
-def _read(file: Any, start: int, frames: int, name: str) -> Waveform:  # noqa: ANN401  (soundfile has no types)
+def _read(file: "SoundFile", start: int, frames: int, name: str) -> Waveform:
     """(frames, channels) from `start`, exactly as many as asked for."""
     import soundfile
 

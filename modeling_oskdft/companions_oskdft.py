@@ -77,7 +77,7 @@ class Companions(Mixin):
         """Of all weights: equal for equal verifiers, in float32 or bfloat16."""
         return fingerprint_of(self.state_dict())
 
-    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:  # noqa: ANN401  (path-like)
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
         """As in transformers, with the code files, the feature extractor, the thresholds and the card."""
         super().save_pretrained(save_directory, **kwargs)
         if kwargs.get("is_main_process", True):
@@ -95,7 +95,7 @@ class Companions(Mixin):
             )
         return super().push_to_hub(repo_id, **kwargs)
 
-    def _upload_modified_files(self, working_dir: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  (as transformers)
+    def _upload_modified_files(self, working_dir: str | os.PathLike[str], *args: Any, **kwargs: Any) -> object:
         # transformers has put a template of its own in the card's place.
         card = os.path.join(working_dir, CARD_NAME)
         if os.path.isfile(card):
@@ -106,7 +106,7 @@ class Companions(Mixin):
         self._write_companions(working_dir)
         return super()._upload_modified_files(working_dir, *args, **kwargs)
 
-    def _write_companions(self, folder: Any) -> None:  # noqa: ANN401  (path-like)
+    def _write_companions(self, folder: str | os.PathLike[str]) -> None:
         for name, content in self._companions():
             _write_whole(os.path.join(folder, name), content)
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from transformers.utils import cached_file
 from .audio import SAMPLING_RATE, Waveform
 from .evaluation.embedding import embed_batch
 from .modeling_oskdft import OSKDFTForXVector
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 MODEL_NAME = "model.onnx"
 EXPORT_EXTRA = "pip install 'modeling-oskdft[export]'"
@@ -102,7 +105,7 @@ class OnnxEmbedder:
         Raises `OSError` for what is not there or may not be read, `ValueError` for what holds no export.
         """
         try:
-            found = _find(name, MODEL_NAME, revision, quiet=False)
+            found = cached_file(name, MODEL_NAME, revision=revision)
         except OSError as error:
             if _find(name, "config.json", revision):
                 raise ValueError(
@@ -132,7 +135,7 @@ class OnnxEmbedder:
         return self.session.run(None, {"input_values": values, "attention_mask": mask})[0]
 
 
-def open_session(path: str | Path, threads: int | None = None) -> Any:  # noqa: ANN401  (onnxruntime has no types)
+def open_session(path: str | Path, threads: int | None = None) -> "InferenceSession":
     """A graph in onnxruntime, on the CPU. threads: as many as OMP_NUM_THREADS says, or all.
 
     Raises `ImportError` without onnxruntime, and what that raises for a file that holds no graph.
@@ -169,14 +172,12 @@ def open_embedder(name: str, backend: str, revision: str | None = None, device: 
     return OnnxEmbedder.from_pretrained(name, revision)
 
 
-def _find(name: str, file: str, revision: str | None, quiet: bool = True) -> Any:  # noqa: ANN401  (as transformers)
-    """The path of a file of a folder or repository; None where it cannot be had and `quiet`."""
+def _find(name: str, file: str, revision: str | None) -> str | None:
+    """The path of a file of a folder or repository; None where it cannot be had."""
     try:
         return cached_file(name, file, revision=revision)
     except OSError:
-        if quiet:
-            return None
-        raise
+        return None
 
 
 def _not_there(name: str, revision: str | None, error: OSError) -> OSError:

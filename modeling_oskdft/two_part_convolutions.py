@@ -129,5 +129,5 @@ def _without_round_trips(nodes: list[Any]) -> list[Any]:
     return [node for node in nodes if node.name not in gone]
 
 
-def _is_transpose(node: Any) -> bool:  # noqa: ANN401  (onnx has no types)
+def _is_transpose(node: "onnx.NodeProto") -> bool:
     return node.op_type == "Transpose" and list(node.attribute[0].ints) == TRANSPOSED

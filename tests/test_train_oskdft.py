@@ -8,21 +8,16 @@ from transformers import AutoModel
 
 from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.data.manifest import load_manifest
-from modeling_oskdft.data.synthetic_voices import write_voices
 from modeling_oskdft.evaluation.scoring import make_trials, write_trials
 from tests.tiny import SHAPES, tiny_teacher
+from tests.training.making import write_teacher_and_trials
 from train_oskdft import main
 
 
 @pytest.fixture
 def setting(tmp_path, voices, manifest, feature_extractor):
     """A teacher, a test set of other speakers, and the words of a short run."""
-    tiny_teacher("hubert", True, "group").save_pretrained(tmp_path / "teacher")
-    feature_extractor.save_pretrained(tmp_path / "teacher")
-    others = write_voices(tmp_path / "others", 3, 2, 2, seed=8)
-    for speaker in sorted(others.iterdir()):
-        speaker.rename(speaker.with_name("other" + speaker.name))
-    write_trials(make_trials(load_manifest(others).by_speaker()), tmp_path / "trials.txt")
+    others = write_teacher_and_trials(tmp_path, feature_extractor, speakers=3)
     recipe = {
         "output_dir": tmp_path / "run",
         "teacher": tmp_path / "teacher",

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modeling_oskdft.benchmark.plotting import figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLOURS = {"teacher": "#888888", "two": "#3987e5", "one": "#e5732a", "shape": "#8a63d2"}
 GROUPS = {
@@ -85,12 +88,19 @@ def draw_frontier(systems: Mapping[str, Any], path: Path, theme: str) -> None:
         axes.grid(alpha=0.25)
 
 
-def label_apart(axes: Any, systems: Mapping[str, Any], least: float, ink: str) -> None:  # noqa: ANN401  (matplotlib)
+def label_apart(axes: "Axes", systems: Mapping[str, Any], least: float, ink: str) -> None:
     """The number of each system beside its point; points of one time get labels `least` apart, from below."""
     columns: dict[int, float] = {}
     for name, told in sorted(systems.items(), key=lambda item: item[1]["eer"]["mean"]):
         time, rate = told["encoder_milliseconds"], 100 * told["eer"]["mean"]
         column = round(time)
         columns[column] = height = max(rate, columns.get(column, -1.0) + least)
-        place = {"xytext": (7, 0), "textcoords": "offset points", "fontsize": 8, "color": ink, "va": "center"}
-        axes.annotate(name.split("_")[0], (time, height), **place)
+        axes.annotate(
+            name.split("_")[0],
+            (time, height),
+            xytext=(7, 0),
+            textcoords="offset points",
+            fontsize=8,
+            color=ink,
+            va="center",
+        )

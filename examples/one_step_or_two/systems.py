@@ -130,9 +130,13 @@ def as_fields(words: list[str]) -> Fields:
 
 
 def _without_places(fields: Fields) -> Fields:
-    def name_of(value: Any) -> Any:  # noqa: ANN401  (text, or a list of texts)
-        if isinstance(value, list):
-            return [name_of(one) for one in value] if len(value) != 1 else name_of(value[0])
-        return Path(value).name if value and Path(value).exists() else value
+    """Paths as names, and a list of one value as that value: a recipe and a command line say the same differently."""
+    named = {
+        name: [_name_of(one) for one in (value if isinstance(value, list) else [value])]
+        for name, value in fields.items()
+    }
+    return {name: values[0] if len(values) == 1 else values for name, values in named.items()}
 
-    return {name: name_of(value) for name, value in fields.items()}
+
+def _name_of(value: str) -> str:
+    return Path(value).name if value and Path(value).exists() else value

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,9 @@ from ..runtimes import SESSION_OPTIONS, TorchEmbedder, open_session
 from .compression import SYSTEMS, System, verifier
 from .measure import alternating_medians, memory_given_back, noise
 from .thin_students import CHOSEN, STUDENTS
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 SYSTEM = SYSTEMS["HuBERT-base, 12 to 2 layers"]
 SECONDS = {1: 9, 3: 9, 10: 5, 60: 3}  # of audio, and rounds
@@ -198,7 +201,7 @@ def compile_module(module: nn.Module) -> Callable[[Tensor, Tensor], object] | No
     return compiled
 
 
-def run_graph(session: Any, waveform: Tensor, mask: Tensor) -> object:  # noqa: ANN401  (onnxruntime has no types)
+def run_graph(session: "InferenceSession", waveform: Tensor, mask: Tensor) -> object:
     """One recording."""
     return session.run(None, dict(zip(INPUTS, (waveform.numpy(), mask.numpy()), strict=True)))
 

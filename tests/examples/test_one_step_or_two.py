@@ -15,11 +15,9 @@ from examples.one_step_or_two.systems import as_fields
 from examples.one_step_or_two.unpacking import unpacked
 from modeling_oskdft import OSKDFTConfig
 from modeling_oskdft.audio import load_audio
-from modeling_oskdft.data.manifest import load_manifest
-from modeling_oskdft.data.synthetic_voices import write_voices
-from modeling_oskdft.evaluation.scoring import make_trials, write_trials
 from modeling_oskdft.training.arguments import read_recipe
-from tests.tiny import encoder_config, tiny_config, tiny_teacher
+from tests.tiny import encoder_config, tiny_config
+from tests.training.making import write_teacher_and_trials
 from train_oskdft import student_config
 
 
@@ -74,12 +72,7 @@ def test_a_system_s_own_recipe_has_the_last_word(tmp_path):
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory, voices, feature_extractor):
     folder = tmp_path_factory.mktemp("study")
-    tiny_teacher("hubert", True, "group").save_pretrained(folder / "teacher")
-    feature_extractor.save_pretrained(folder / "teacher")
-    others = write_voices(folder / "others", 4, 2, 2, seed=8)
-    for speaker in sorted(others.iterdir()):
-        speaker.rename(speaker.with_name("other" + speaker.name))
-    write_trials(make_trials(load_manifest(others).by_speaker()), folder / "trials.txt")
+    write_teacher_and_trials(folder, feature_extractor, speakers=4)
     return folder
 
 

@@ -4,8 +4,9 @@ import torch
 from transformers import TrainerCallback
 
 from modeling_oskdft import OSKDFTConfig, OSKDFTTrainer, OSKDFTTrainingArguments, init_student_from_teacher
-from modeling_oskdft.data.manifest import split_by_speaker
-from modeling_oskdft.evaluation.scoring import make_trials
+from modeling_oskdft.data.manifest import load_manifest, split_by_speaker
+from modeling_oskdft.data.synthetic_voices import write_voices
+from modeling_oskdft.evaluation.scoring import make_trials, write_trials
 from modeling_oskdft.training.arguments import ObjectiveArguments
 from tests.tiny import tiny_teacher
 
@@ -82,3 +83,17 @@ class StopAt(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == self.step:
             control.should_save = control.should_training_stop = True
+
+
+def write_teacher_and_trials(folder, feature_extractor, speakers):
+    """What the training script reads beside its training voices: teacher, others and trials.txt in `folder`.
+
+    Returns the folder of the other speakers, whose trials these are.
+    """
+    tiny_teacher("hubert", True, "group").save_pretrained(folder / "teacher")
+    feature_extractor.save_pretrained(folder / "teacher")
+    others = write_voices(folder / "others", speakers, 2, 2, seed=8)
+    for speaker in sorted(others.iterdir()):
+        speaker.rename(speaker.with_name("other" + speaker.name))
+    write_trials(make_trials(load_manifest(others).by_speaker()), folder / "trials.txt")
+    return others
