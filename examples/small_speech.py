@@ -26,7 +26,7 @@ from modeling_oskdft.benchmark.measure import (
     versions,
     write_json,
 )
-from modeling_oskdft.benchmark.plotting import figure
+from modeling_oskdft.benchmark.plotting import curves_of, figure
 from modeling_oskdft.data.manifest import load_manifest
 from modeling_oskdft.evaluation.extraction import extract_embeddings
 from modeling_oskdft.evaluation.report import eer_in_percent, report_scores, reports_by, speakers_of
@@ -94,21 +94,11 @@ def measure() -> dict[str, Any]:
             "bytes": file_bytes(RUNS / name),
             "encoder_milliseconds": 1000 * milliseconds[name],
             "run": {key: run[key] for key in (*RUN_KEYS, "machine", "versions")},
-            "curves": describe_history(run["history"]),
+            "curves": curves_of(run["history"]),
         }
     train = load_manifest(SPEECH / "manifest.csv", split="train")
     counts = {"train_speakers": len(train.speakers), "train_utterances": len(train)}
     return {"name": "small_speech", "systems": systems, **counts, "machine": machine(), "versions": versions()}
-
-
-def describe_history(history: list[dict[str, float]]) -> dict[str, list[tuple[float, float]]]:
-    """Curves of a run: name to (epoch, value) pairs, from the Trainer's log history."""
-    curves: dict[str, list[tuple[float, float]]] = {}
-    for entry in history:
-        for name, value in entry.items():
-            if name not in ("epoch", "step"):
-                curves.setdefault(name, []).append((entry["epoch"], value))
-    return curves
 
 
 def plot(results: dict[str, Any], theme: str) -> None:

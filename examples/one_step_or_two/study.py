@@ -33,6 +33,7 @@ from examples.one_step_or_two.page import TRIALS_NAME, render
 from examples.one_step_or_two.systems import RECIPE, Study, as_fields, read_yaml
 from examples.one_step_or_two.unpacking import unpacked
 from modeling_oskdft.benchmark.measure import count_parameters, machine, versions
+from modeling_oskdft.benchmark.plotting import curves_of
 from modeling_oskdft.cli import one_sentence_errors
 from modeling_oskdft.data.manifest import load_manifest, refuse_common_speakers
 from modeling_oskdft.evaluation.metrics import equal_error_rate
@@ -142,20 +143,11 @@ def measure(study: Study, system: str, seed: int) -> dict[str, Any]:
         "parameters": count_parameters(verifier),
         "encoder_parameters": count_parameters(verifier.oskdft),
         "config": {name: value for name, value in config.items() if not name.startswith(("_", "auto_map"))},
-        "curves": curves(told[-1]["history"]),
+        "curves": {name: points for name, points in curves_of(told[-1]["history"]).items() if name in CURVES},
         "train": told[-1]["data"],
         "machine": machine(),
         "versions": versions(),
         "scores": [round(float(score), 4) for score in scores],
-    }
-
-
-def curves(history: list[dict[str, float]]) -> dict[str, list[list[float]]]:
-    """Name to (epoch, value) points, of the Trainer's log."""
-    return {
-        name: [[round(one["epoch"], 3), round(one[name], 4)] for one in history if name in one]
-        for name in CURVES
-        if any(name in one for one in history)
     }
 
 

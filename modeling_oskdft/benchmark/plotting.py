@@ -1,6 +1,6 @@
-"""One look for every plot of the documents, light and dark."""
+"""One look for every plot of the documents, light and dark, and the curves of a run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,3 +31,13 @@ def figure(path: Path, theme: str, width: float, height: float, columns: int = 1
         path.parent.mkdir(parents=True, exist_ok=True)
         drawing.savefig(path, dpi=150)
         plt.close(drawing)
+
+
+def curves_of(history: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[float, float]]]:
+    """Curves of a run: name to (epoch, value) pairs, from the Trainer's log history."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for entry in history:
+        for name, value in entry.items():
+            if name not in ("epoch", "step"):
+                curves.setdefault(name, []).append((entry["epoch"], value))
+    return curves
