@@ -11,6 +11,8 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -137,20 +139,35 @@ def _public_name(source: str) -> str:
 
 def load_teacher(name: str) -> tuple[PreTrainedModel, Any]:
     """The teacher's encoder in float32 and its feature extractor, which must hand on a mask."""
+    load_teacher_config(name)
+    with no_teacher_said(name):
+        model = AutoModel.from_pretrained(name, dtype="float32")
+        feature_extractor = AutoFeatureExtractor.from_pretrained(name)
+    feature_extractor.return_attention_mask = True
+    return model, feature_extractor
+
+
+def load_teacher_config(name: str) -> PreTrainedConfig:
+    """The teacher's configuration. Raises `ValueError` for no name or a family that is not supported."""
     if not name:
         raise ValueError(
             "The recipe names no teacher: set teacher to a folder or a repository, e.g. facebook/hubert-base-ls960."
         )
+    with no_teacher_said(name):
+        config = AutoConfig.from_pretrained(name)
+    OSKDFTConfig.from_teacher(config, [0])  # an unsupported family ends here
+    return config
+
+
+@contextmanager
+def no_teacher_said(name: str) -> Iterator[None]:
+    """What transformers says of a folder or repository that is not there, as a sentence about the teacher."""
     try:
-        OSKDFTConfig.from_teacher(AutoConfig.from_pretrained(name), [0])  # an unsupported family ends here
-        model = AutoModel.from_pretrained(name, dtype="float32")
-        feature_extractor = AutoFeatureExtractor.from_pretrained(name)
+        yield
     except OSError as error:
         raise FileNotFoundError(
             f"There is no teacher at '{name}' ({str(error).splitlines()[0]}): check the name."
         ) from None
-    feature_extractor.return_attention_mask = True
-    return model, feature_extractor
 
 
 def student_config(recipe: Recipe, teacher: PreTrainedConfig) -> OSKDFTConfig:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+from transformers import AutoFeatureExtractor, AutoModel
 from transformers.utils import logging
 
 from examples.one_step_or_two.page import TRIALS_NAME, render
@@ -41,7 +41,7 @@ from modeling_oskdft.evaluation.report import speakers_of, trial_scores
 from modeling_oskdft.evaluation.scoring import read_trials
 from modeling_oskdft.files import whole_file
 from modeling_oskdft.training.arguments import read_recipe
-from train_oskdft import student_config
+from train_oskdft import load_teacher_config, student_config
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -159,8 +159,9 @@ def prepare(study: Study, systems: list[str]) -> None:
     for system in {part for one in systems for part in study.chain(one)}:
         words = ["--output_dir", str(study.runs), *map(str, study.words(system))]
         recipe = read_recipe([str(study.folder / system / RECIPE), *words])
+        teacher = load_teacher_config(recipe.student.teacher)
         try:
-            student_config(recipe, AutoConfig.from_pretrained(recipe.student.teacher))
+            student_config(recipe, teacher)
         except ValueError as error:
             raise ValueError(f"The system {system} cannot be built: {error}") from None
     trials = read_trials(study.trials)

@@ -146,6 +146,12 @@ def test_a_run_belongs_to_one_process(tmp_path, setting, voices, capsys):
 def test_what_is_missing_is_said(setting, voices, capsys):
     assert main(["--data", str(voices)]) == 2
     assert "give the trial list" in capsys.readouterr().err
+    for teacher, said in (
+        ([], "names no teacher: set teacher"),
+        (["--teacher", "no/where"], "There is no teacher at"),
+    ):
+        assert main(["--data", str(voices), "--trials", str(setting / "trials.txt"), *teacher]) == 2
+        assert said in capsys.readouterr().err
     nothing = [*words(setting, voices, "--seeds"), "--results", str(setting / "empty")]
     assert main(nothing) == 2
     assert "There is no result in" in capsys.readouterr().err
