@@ -1,19 +1,26 @@
 """Loader workers that a signal to a whole job does not take away from the process that still needs them."""
 
+import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
+from typing import TypeVar
 
 import torch
+from torch.utils.data import DataLoader
+
+_Loader = TypeVar("_Loader", bound="DataLoader[object]")
 
 
 class WorkersThatStay:
     """SIGTERM leaves workers alone until `release`, from where on it ends them, as multiprocessing expects at exit.
 
     Schedulers send SIGTERM to every process of a job; torch's own handler ends a worker at once, and with it the step
-    that was to be the last before a checkpoint.
+    that was to be the last before a checkpoint. A forked worker is safe from its first instruction on; one that is
+    started in another way, only when it has begun.
     """
 
     def __init__(self) -> None:
@@ -27,16 +34,38 @@ class WorkersThatStay:
         """From here on SIGTERM ends them."""
         self._released.fill_(True)
 
-    def initialiser(self, then: Callable[[int], None] | None = None) -> Callable[[int], None]:
-        """A `worker_init_fn` for a loader. then: another one, called after it."""
-        return partial(_initialise, self._released, then)
+    def serve(self, loader: _Loader) -> _Loader:
+        """The same loader, whose workers are of this kind; its own `worker_init_fn` is called as before."""
+        loader.worker_init_fn = partial(_begin, self._released, loader.worker_init_fn)
+        forks = multiprocessing.get_context().get_start_method() == "fork"
+        if sys.platform != "win32" and forks and loader.num_workers and loader.multiprocessing_context is None:
+            loader.multiprocessing_context = _ForkWithoutSigterm()
+        return loader
 
 
-def _initialise(released: torch.Tensor, then: Callable[[int], None] | None, worker: int) -> None:
+if sys.platform != "win32":
+
+    class _DeafFromStart(multiprocessing.context.ForkProcess):
+        """Inherits a mask with SIGTERM blocked: torch sets its handler first, ours comes some milliseconds later."""
+
+        def start(self) -> None:
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            try:
+                super().start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    class _ForkWithoutSigterm(multiprocessing.context.ForkContext):
+        Process = _DeafFromStart
+
+
+def _begin(released: torch.Tensor, then: Callable[[int], None] | None, worker: int) -> None:
     def receive(number: int, frame: FrameType | None) -> None:
         if bool(released):
             os._exit(0)
 
     signal.signal(signal.SIGTERM, receive)
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     if then is not None:
         then(worker)

@@ -131,13 +131,14 @@ def _extract(
         own = chunks_of_groups(groups)[rank::processes]
         batches = [batch for chunk in own for batch in _length_sorted_batches(lengths, batch_seconds, chunk)]
     workers = WorkersThatStay()
-    loader = DataLoader(
-        _Batches(manifest, batches, shortest_input(verifier.config), parts),
-        batch_size=None,
-        collate_fn=_as_it_is,
-        worker_init_fn=workers.initialiser(),
-        generator=torch.Generator(),  # a loader draws a seed: not from the randomness of a training run
-        num_workers=num_workers if groups is None else min(num_workers, 1),
+    loader = workers.serve(
+        DataLoader(
+            _Batches(manifest, batches, shortest_input(verifier.config), parts),
+            batch_size=None,
+            collate_fn=_as_it_is,
+            generator=torch.Generator(),  # a loader draws a seed: not from the randomness of a training run
+            num_workers=num_workers if groups is None else min(num_workers, 1),
+        )
     )
     was_training = verifier.training
     verifier.eval()

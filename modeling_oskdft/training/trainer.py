@@ -277,9 +277,7 @@ class OSKDFTTrainer(PublishingTrainer):
     def get_train_dataloader(self) -> Any:  # noqa: ANN401  (transformers' own)
         """As in transformers, with workers that leave SIGTERM to the process that saves."""
         loader = super().get_train_dataloader()
-        begin = self.sigterm.workers.initialiser(loader.worker_init_fn)
-        for one in (loader, getattr(loader, "base_dataloader", loader)):  # accelerate iterates over the second
-            one.worker_init_fn = begin
+        self.sigterm.workers.serve(getattr(loader, "base_dataloader", loader))  # over which accelerate iterates
         return loader
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:  # noqa: ANN401  (transformers' own)

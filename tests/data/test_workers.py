@@ -21,7 +21,7 @@ class Slow(torch.utils.data.Dataset):
 
 def test_workers_stay_while_they_are_needed_and_go_when_they_are_not():
     workers = WorkersThatStay()
-    loader = DataLoader(Slow(), 1, num_workers=2, worker_init_fn=workers.initialiser())
+    loader = workers.serve(DataLoader(Slow(), 1, num_workers=2))
     batches = iter(loader)
     pids = {int(next(batches)) for _ in range(2)}
     for pid in pids:
@@ -40,11 +40,43 @@ def test_workers_stay_while_they_are_needed_and_go_when_they_are_not():
         list(batches)
 
 
-def test_what_comes_after_is_called():
+def test_a_worker_stays_from_its_start_on(monkeypatch):
+    """The signal comes after torch has set its own handler and before ours is there."""
+    hit = torch.zeros(()).share_memory_()
+
+    def terminate(threads):
+        hit.add_(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    loader = WorkersThatStay().serve(DataLoader(Slow(), 1, num_workers=1))
+    monkeypatch.setattr(torch, "set_num_threads", terminate)  # which torch's worker calls there
+    assert sum(1 for _ in loader) == 40
+    assert hit == 1
+
+
+def test_the_process_itself_still_hears():
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append(True))
+    try:
+        batches = iter(WorkersThatStay().serve(DataLoader(Slow(), 1, num_workers=1)))
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert sum(1 for _ in batches) == 40
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [True]
+
+
+def test_a_loader_without_workers_is_served_too():
+    loader = WorkersThatStay().serve(DataLoader(Slow(), 1))
+    assert {int(pid) for pid in loader} == {os.getpid()}
+
+
+def test_what_the_loader_did_at_the_start_of_a_worker_is_still_done():
     called = []
+    loader = DataLoader(Slow(), 1, num_workers=1, worker_init_fn=called.append)
     before = signal.getsignal(signal.SIGTERM)
     try:
-        WorkersThatStay().initialiser(called.append)(3)
+        WorkersThatStay().serve(loader).worker_init_fn(3)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert called == [3]
