@@ -1,6 +1,6 @@
 """The three plots of the study: rates, curves, and the frontier of time against error."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ from modeling_oskdft.benchmark.plotting import figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Point = tuple[float, float]  # milliseconds, percent
 COLOURS = {"teacher": "#888888", "two": "#3987e5", "one": "#e5732a", "shape": "#8a63d2"}
 GROUPS = {
     "teacher": COLOURS["teacher"],
@@ -76,31 +77,69 @@ def draw_curves(stored: Mapping[str, Any], path: Path, theme: str) -> None:
 
 
 def draw_frontier(systems: Mapping[str, Any], path: Path, theme: str) -> None:
-    """Encoder time against EER; numbers are those of the table."""
+    """Encoder time against EER; numbers are those of the table, the line joins what nothing beats in both."""
+    points = {name: (told["encoder_milliseconds"], 100 * told["eer"]["mean"]) for name, told in systems.items()}
     with figure(path, theme, 8, 5.4) as (axes, ink):
+        axes.plot(*zip(*unbeaten(points.values()), strict=True), "--", color=ink, linewidth=0.8, alpha=0.5)
         for group, colour in GROUPS.items():
-            own = [told for name, told in systems.items() if colour_of(name) == colour]
-            times, rates = [one["encoder_milliseconds"] for one in own], [100 * one["eer"]["mean"] for one in own]
-            axes.plot(times, rates, "o", color=colour, markersize=6, label=group)
+            own = [point for name, point in points.items() if colour_of(name) == colour]
+            axes.plot(
+                [time for time, _ in own], [rate for _, rate in own], "o", color=colour, markersize=6, label=group
+            )
+        axes.set(
+            xlabel="encoder, ms for 3 s on one thread",
+            ylabel="EER, %",
+            xlim=(0, 1.1 * max(time for time, _ in points.values())),
+        )
         low, high = axes.get_ylim()
-        label_apart(axes, systems, 0.028 * (high - low), ink)
-        axes.set(xlabel="encoder, ms for 3 s on one thread", ylabel="EER, %", xlim=(0, None))
+        for column in columns_of(points, 0.04 * axes.get_xlim()[1]):
+            label_apart(axes, {name: points[name] for name in column}, 0.025 * (high - low))
         axes.grid(alpha=0.25)
 
 
-def label_apart(axes: "Axes", systems: Mapping[str, Any], least: float, ink: str) -> None:
-    """The number of each system beside its point; points of one time get labels `least` apart, from below."""
-    columns: dict[int, float] = {}
-    for name, told in sorted(systems.items(), key=lambda item: item[1]["eer"]["mean"]):
-        time, rate = told["encoder_milliseconds"], 100 * told["eer"]["mean"]
-        column = round(time)
-        columns[column] = height = max(rate, columns.get(column, -1.0) + least)
+def unbeaten(points: Iterable[Point]) -> list[Point]:
+    """By rising time, the points of lower error than every faster one."""
+    kept: list[Point] = []
+    for point in sorted(points):
+        if not kept or point[1] < kept[-1][1]:
+            kept.append(point)
+    return kept
+
+
+def columns_of(points: Mapping[str, Point], near: float) -> list[list[str]]:
+    """Names of points in groups, each at most `near` beside the next: their labels would lie on each other."""
+    columns: list[list[str]] = []
+    for name in sorted(points, key=points.__getitem__):
+        if columns and points[name][0] - points[columns[-1][-1]][0] <= near:
+            columns[-1].append(name)
+        else:
+            columns.append([name])
+    return columns
+
+
+def label_apart(axes: "Axes", points: Mapping[str, Point], least: float) -> None:
+    """The number of each system right of the column, `least` apart from below, with a line to its point."""
+    from matplotlib.transforms import offset_copy
+
+    beside = offset_copy(axes.transData, axes.get_figure(root=True), x=15, units="points")
+    edge, height = max(time for time, _ in points.values()), -least
+    for name in sorted(points, key=lambda name: points[name][1]):
+        time, rate = points[name]
+        height = max(rate, height + least)
         axes.annotate(
             name.split("_")[0],
-            (time, height),
-            xytext=(7, 0),
-            textcoords="offset points",
+            (time, rate),
+            xytext=(edge, height),
+            textcoords=beside,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour_of(name),
+                "linewidth": 0.7,
+                "shrinkA": 1,
+                "shrinkB": 0,
+                "relpos": (0, 0.5),
+            },
             fontsize=8,
-            color=ink,
+            color=colour_of(name),
             va="center",
         )

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from transformers import HubertConfig
 
-from examples.one_step_or_two.page import REFERENCE, RIVALS, direction, findings, read, summarise
-from examples.one_step_or_two.plots import CURVES
+from examples.one_step_or_two.page import REFERENCE, RIVALS, direction, findings, frontier, read, summarise
+from examples.one_step_or_two.plots import CURVES, columns_of, unbeaten
 from examples.one_step_or_two.study import HERE, Study, main
 from examples.one_step_or_two.systems import as_fields
 from examples.one_step_or_two.unpacking import unpacked
@@ -199,6 +199,31 @@ def test_a_clear_difference_is_called_one_and_no_difference_undecided():
     assert said.count("undecided") == 2 and "nothing can be said" in findings({})
     gap = {"mean": 0.01, "low": 0.001, "high": 0.02, "each": [0.03, -0.01]}
     assert direction(gap) == 0, "the seeds do not agree"
+
+
+def test_the_first_of_the_fastest_shape_speaks_though_another_is_better():
+    def told(label, milliseconds, eer, **more):
+        rates = {"mean": eer, "low": eer - 0.02, "high": eer + 0.02, "each": [eer]}
+        return {"label": label, "encoder_milliseconds": milliseconds, "encoder_parameters": 1e6, "eer": rates} | more
+
+    difference = {"mean": 0.03, "low": 0.01, "high": 0.05, "each": [0.03]}
+    slow, thin, lucky = told("Slow", 20.0, 0.17), told("Thin", 5.0, 0.20), told("Lucky", 4.9, 0.18)
+    thin["eer_difference"] = lucky["eer_difference"] = difference
+    said = frontier({REFERENCE: slow, "24": thin, "25": lucky})
+    assert "takes 0.25 of the slowest" in said and "(Thin) is 20.0 %, outside the interval" in said
+    assert frontier({REFERENCE: slow}) == ""
+
+
+def test_the_frontier_joins_what_nothing_beats_and_close_points_share_a_column():
+    points = {
+        "fast": (5.0, 18.0),
+        "beaten": (9.0, 18.5),
+        "good": (10.0, 16.0),
+        "near": (10.3, 17.0),
+        "last": (22.0, 16.0),
+    }
+    assert unbeaten(points.values()) == [points["fast"], points["good"]]
+    assert columns_of(points, 0.5) == [["fast"], ["beaten"], ["good", "near"], ["last"]]
 
 
 def test_results_of_other_settings_are_not_mixed(tmp_path):
