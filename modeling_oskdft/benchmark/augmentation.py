@@ -1,6 +1,6 @@
 """Our augmentation against audiomentations on the same 3 s crops: crops a second, and whether a seed decides alone.
 
-audiomentations is no dependency (`pip install audiomentations`); without it its columns are empty.
+audiomentations is no dependency (`pip install audiomentations fast-mp3-augment`); without it its columns are empty.
 """
 
 import random
