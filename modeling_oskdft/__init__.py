@@ -4,7 +4,7 @@ Importing the package registers the model with transformers' auto classes; every
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from transformers import AutoConfig, AutoModel, AutoModelForAudioXVector
 
@@ -57,7 +57,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401  (any public object)
+def __getattr__(name: str) -> object:
     if name not in _LAZY:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     return getattr(import_module(f".{_LAZY[name]}", __name__), name)
@@ -67,7 +67,7 @@ class _EncoderAlone(OSKDFTPreTrainedModel):
     """What `AutoModel` finds for a folder that holds an `OSKDFTModel`: an error instead of a random head."""
 
     @classmethod
-    def from_pretrained(cls, name_or_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  (as transformers)
+    def from_pretrained(cls, name_or_path: object, *args: Any, **kwargs: Any) -> NoReturn:
         raise ValueError(
             f"'{name_or_path}' holds an OSKDFTModel without a speaker head: open it with OSKDFTModel.from_pretrained, "
             "or give AutoModel a saved OSKDFTForXVector."

@@ -5,7 +5,7 @@ import os
 import re
 import threading
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -63,7 +63,7 @@ class Companions(Mixin):
     """
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  (as transformers)
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Self:
         """As in transformers; remembers at which revision, to find the companions of that one."""
         opened = super().from_pretrained(*args, **kwargs)
         model = opened[0] if isinstance(opened, tuple) else opened
@@ -83,7 +83,7 @@ class Companions(Mixin):
         if kwargs.get("is_main_process", True):
             self._write_companions(save_directory)
 
-    def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:  # noqa: ANN401  (as transformers)
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
         """As in transformers, with everything that `save_pretrained` writes.
 
         Raises `ValueError` for a verifier without a feature extractor, which nobody could open.
@@ -95,7 +95,7 @@ class Companions(Mixin):
             )
         return super().push_to_hub(repo_id, **kwargs)
 
-    def _upload_modified_files(self, working_dir: str | os.PathLike[str], *args: Any, **kwargs: Any) -> object:
+    def _upload_modified_files(self, working_dir: str | os.PathLike[str], *args: Any, **kwargs: Any) -> str:
         # transformers has put a template of its own in the card's place.
         card = os.path.join(working_dir, CARD_NAME)
         if os.path.isfile(card):

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterable
 from dataclasses import fields
-from typing import Any
+from typing import Any, Self
 
 from transformers import CONFIG_MAPPING, AutoConfig, HubertConfig, PreTrainedConfig
 from transformers.activations import ACT2CLS
@@ -178,7 +178,7 @@ class OSKDFTConfig(PreTrainedConfig):
         return result
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:  # noqa: ANN401  (transformers' own return)
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Self:
         """As in transformers, but a field that a newer version has written only warns."""
         unknown = cls._unknown(config_dict)
         if unknown:
@@ -241,7 +241,7 @@ class OSKDFTConfig(PreTrainedConfig):
             raise ValueError(f"adapter_noise is {noise}: give two numbers, 0 <= low <= high.")
 
 
-def _as_encoder_config(config: PreTrainedConfig | dict[str, Any] | None) -> Any:  # noqa: ANN401  (three families)
+def _as_encoder_config(config: PreTrainedConfig | dict[str, Any] | None) -> PreTrainedConfig:
     """The encoder's configuration object, from itself, from its dict, or the default: HuBERT-base with two layers."""
     if config is None:
         config = HubertConfig(num_hidden_layers=2, layerdrop=0.0, mask_time_prob=0.0)

@@ -4,10 +4,9 @@ A head reads `hidden_states`, n + 1 tensors (batch, frames, hidden), and `frame_
 audio is real, or None when every frame is. Inside, frames lie last: (batch, channels, frames).
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 from .configuration_oskdft import OSKDFTConfig
 
@@ -87,13 +86,13 @@ class _SumOverProcesses(torch.autograd.Function):
     """All-reduce whose gradient is the all-reduce of gradients: every process reads every other's values."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ANN401  (torch's context)
+    def forward(ctx: FunctionCtx, values: Tensor) -> Tensor:
         total = values.clone()
         torch.distributed.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401  (torch's context)
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
         return _SumOverProcesses.forward(ctx, gradient)
 
 

@@ -7,9 +7,10 @@ Both paths are the same numbers up to the first adapter and are computed once up
 convolutional front end are transformers' own; this file adds the second path through the stack, and exact padding.
 """
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ from .configuration_oskdft import OSKDFTConfig
 from .heads_oskdft import LayerMixture, build_head
 from .layers_oskdft import FAMILIES, PATHS, AdapterUp, LayerOutput, ParallelAdapter, Path
 
+Lengths = TypeVar("Lengths", int, Tensor)
+
 
 @dataclass
 class OSKDFTModelOutput(ModelOutput):
@@ -43,7 +46,7 @@ class OSKDFTModelOutput(ModelOutput):
     kd_hidden_states: tuple[Tensor, ...] | None = None
 
 
-def feature_lengths(config: OSKDFTConfig, lengths: Any) -> Any:  # noqa: ANN401  (ints and tensors alike)
+def feature_lengths(config: OSKDFTConfig, lengths: Lengths) -> Lengths:
     """Frames that the encoder makes of a number of samples (int or integer tensor).
 
     A frame exists where its whole receptive field is real audio: each convolution leaves (n - kernel) // stride + 1.
@@ -115,7 +118,7 @@ class OSKDFTPreTrainedModel(PreTrainedModel):
         elif isinstance(module, LayerMixture) and hasattr(module, "layer_weights"):
             init.constant_(module.layer_weights, 1.0 / len(module.layer_weights))
 
-    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:  # noqa: ANN401  (path-like)
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
         """As in transformers, with the code files and the `auto_map` that let others load it without this package."""
         self.config.auto_map = dict(self.auto_map)
         super().save_pretrained(save_directory, **kwargs)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,9 @@ from ..audio import SAMPLING_RATE, AudioSource, count_samples, utterance_id
 from ..files import whole_file
 from .folders import walk_audio
 from .shards import ShardedRecordings, find_shards
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 COLUMNS = ("utterance_id", "speaker_id", "session_id", "path", "num_samples")
 OPTIONAL_COLUMNS = ("language", "gender", "corpus", "split")
@@ -403,7 +406,7 @@ def _from_datasets(name: Path | str, split: str | None, max_damaged: int) -> Man
     return manifest_from_dataset(loaded, max_damaged)
 
 
-def manifest_from_dataset(dataset: Any, max_damaged: int = 100) -> Manifest:  # noqa: ANN401  (datasets has no types)
+def manifest_from_dataset(dataset: "Dataset", max_damaged: int = 100) -> Manifest:
     """The utterances of a `datasets.Dataset` with the columns `audio` and `speaker_id`.
 
     `session_id`, `utterance_id`, `num_samples` and the optional columns of a manifest are taken where they exist; else

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from .embedding import embed_batch
 
 Embeddings = dict[str, NDArray[np.float32]]
 Parts = Callable[[Waveform], list[Waveform]]
+_Kind = TypeVar("_Kind")
 
 
 def extract_embeddings(
@@ -163,7 +164,7 @@ def _extract(
     return _gathered(found, manifest, verifier)
 
 
-def _as_it_is(batch: Any) -> Any:  # noqa: ANN401  (a loader's own type)
+def _as_it_is(batch: _Kind) -> _Kind:
     return batch
 
 

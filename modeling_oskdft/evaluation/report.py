@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from transformers import SequenceFeatureExtractor
 
 from ..data.manifest import Manifest
@@ -105,7 +105,7 @@ def speakers_of(manifest: Manifest) -> dict[str, str]:
     return dict(zip(manifest.column("utterance_id"), manifest.column("speaker_id"), strict=True))
 
 
-def report_scores(scores: Any, trials: Trials, speaker_of: dict[str, str]) -> TrialReport:  # noqa: ANN401  (array-like)
+def report_scores(scores: ArrayLike, trials: Trials, speaker_of: dict[str, str]) -> TrialReport:
     """The report of given scores. speaker_of: utterance id to speaker."""
     pairs = [(speaker_of[a], speaker_of[b]) for a, b in zip(trials.enrolments, trials.tests, strict=True)]
     eer = equal_error_rate(scores, trials.labels)

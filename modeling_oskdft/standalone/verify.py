@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-LONGEST = 60  # seconds; memory grows with them, to 2 GB here for a model of HuBERT-base's width
+LONGEST = 60  # seconds; memory grows with them, to 3 GB for a model of HuBERT-base's width
 FRAME, QUIETEST = 320, 1e-3  # 20 ms; 60 dB below full scale
 
 

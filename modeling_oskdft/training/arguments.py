@@ -26,13 +26,14 @@ from .schedules import KD_SCHEDULES
 KD_OBJECTIVES = ("last_layer_mse", "layerwise_heads", "layerwise_projection")
 SPEAKER_OBJECTIVES = ("aam_softmax", "linear_softmax", "none")
 TEACHER_HEARS = ("clean", "augmented")
+Annotation = type | types.GenericAlias | types.UnionType
 
 
-def _with_lists(annotation: Any) -> Any:  # noqa: ANN401  (a type)
+def _with_lists(annotation: Annotation) -> Annotation:
     """The same type with lists for tuples, which the argument parser does not know."""
     inner = typing.get_args(annotation)
     if typing.get_origin(annotation) is tuple:
-        return list[inner[0]]  # type: ignore[valid-type]  # known at run time only
+        return types.GenericAlias(list, inner[:1])
     if isinstance(annotation, types.UnionType) and typing.get_origin(inner[0]) is tuple:
         return _with_lists(inner[0]) | None
     return annotation
@@ -338,7 +339,7 @@ def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     return inherited | values
 
 
-def _as_words(name: str, value: Any) -> list[str]:  # noqa: ANN401  (any YAML value)
+def _as_words(name: str, value: str | list[str] | dict[str, object]) -> list[str]:
     if isinstance(value, dict):
         raise ValueError(f"{name} is a mapping: recipes are flat, one value or list a field.")
     if value in ("", "null", "~"):  # an empty value takes back what a base has set

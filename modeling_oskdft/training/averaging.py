@@ -3,12 +3,15 @@
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from transformers import TrainerCallback
 from transformers.trainer_callback import TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
 from ..modeling_oskdft import OSKDFTForXVector
+
+Tensors = list[Tensor] | tuple[Tensor, ...]
 
 
 class WeightAverage(TrainerCallback):
@@ -32,7 +35,7 @@ class WeightAverage(TrainerCallback):
         return cast(OSKDFTForXVector, self._average.module)
 
     @torch.no_grad()
-    def _mix(self, averages: Any, values: Any, count: Any) -> None:  # noqa: ANN401  (torch's own types)
+    def _mix(self, averages: Tensors, values: Tensors, count: Tensor | int) -> None:
         if not averages[0].is_floating_point():  # the batch norms' counters
             torch._foreach_copy_(averages, values)
             return

@@ -7,7 +7,6 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -141,7 +140,7 @@ class CheckpointingTrainer(Trainer):
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(self.state.best_model_checkpoint)
 
-    def _get_output_dir(self, trial: Any) -> str:  # noqa: ANN401  (transformers' own)
+    def _get_output_dir(self, trial: object) -> str:
         folder = super()._get_output_dir(trial)
         return os.path.join(folder, INCOMPLETE) if getattr(self, "_is_saving", False) else folder
 
@@ -153,7 +152,7 @@ class CheckpointingTrainer(Trainer):
         finally:
             self._is_saving = False
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:  # noqa: ANN401  (transformers' own)
+    def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         """Write beside, then rename: a checkpoint under its own name is whole, however the run dies."""
         with self._saving_aside():
             staging = Path(self._get_output_dir(trial))

@@ -3,6 +3,7 @@
 import signal
 import threading
 import warnings
+from types import FrameType
 from typing import Any
 
 import torch
@@ -89,7 +90,7 @@ class SaveOnSigterm(TrainerCallback):
         if threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(signal.SIGTERM, self._receive)
 
-    def _receive(self, number: int, frame: Any) -> None:  # noqa: ANN401  (a stack frame)
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = True
 
     def on_step_end(

@@ -1,10 +1,42 @@
 """What a thinner student keeps of its teacher: channels, heads and neurons, by the weights that make and read them."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
+
+
+class Attention(Protocol):
+    """What the attentions of all families have."""
+
+    q_proj: nn.Linear
+    k_proj: nn.Linear
+    v_proj: nn.Linear
+    out_proj: nn.Linear
+    num_heads: int
+
+
+class FeedForward(Protocol):
+    """What the feed-forward blocks of all families have."""
+
+    intermediate_dense: nn.Linear
+    output_dense: nn.Linear
+
+
+class Layer(Protocol):
+    """What the layers of all families have, of both norm orders."""
+
+    attention: Attention
+    feed_forward: FeedForward
+    layer_norm: nn.LayerNorm
+    final_layer_norm: nn.LayerNorm
+
+
+class Convolution(Protocol):
+    """What the convolutions of all front ends have; some have a `layer_norm` as well."""
+
+    conv: nn.Conv1d
 
 
 class KeptOfLayer(NamedTuple):
@@ -75,7 +107,7 @@ def choose(teacher: PreTrainedModel, student: PreTrainedConfig, layers: list[int
     )
 
 
-def hidden_importance(teacher: PreTrainedModel, layers: list[Any]) -> Tensor:
+def hidden_importance(teacher: PreTrainedModel, layers: list[Layer]) -> Tensor:
     """(hidden,): of each channel of the residual stream, over everything that writes it and everything that reads it.
 
     layers: the teacher's layers that the student keeps.
@@ -100,7 +132,7 @@ def hidden_importance(teacher: PreTrainedModel, layers: list[Any]) -> Tensor:
     return (written * read).sqrt()
 
 
-def head_importance(teacher: PreTrainedModel, layers: list[Any], hidden: Tensor) -> list[Tensor]:
+def head_importance(teacher: PreTrainedModel, layers: list[Layer], hidden: Tensor) -> list[Tensor]:
     """(heads,) for each layer: of each head, its values times what reads them."""
     count = teacher.config.num_attention_heads
     return [_values(layer.attention, hidden).unflatten(0, (count, -1)).square().sum(1).sqrt() for layer in layers]
@@ -136,7 +168,7 @@ def signals(teacher: PreTrainedModel) -> list[Tensor]:
     return result
 
 
-def _made(layer: Any, inputs: Tensor) -> Tensor:  # noqa: ANN401  (a transformers module)
+def _made(layer: Convolution, inputs: Tensor) -> Tensor:
     """(channels,): the strength of each channel after the convolution and its norm. inputs: that of what it reads."""
     signal, shift = _strengths(layer, inputs).sum(1).sqrt(), layer.conv.bias
     if shift is not None:
@@ -149,7 +181,7 @@ def _made(layer: Any, inputs: Tensor) -> Tensor:  # noqa: ANN401  (a transformer
     return (signal * norm.weight).hypot(norm.bias)
 
 
-def _strengths(layer: Any, inputs: Tensor) -> Tensor:  # noqa: ANN401  (a transformers module)
+def _strengths(layer: Convolution, inputs: Tensor) -> Tensor:
     """(channels, input channels): the square of what each input adds."""
     return layer.conv.weight.square().sum(2) * inputs.square()
 
@@ -170,7 +202,7 @@ def _make_up(teacher: PreTrainedModel, channels: list[Tensor]) -> list[Tensor]:
     return factors
 
 
-def _values(attention: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401  (a transformers module)
+def _values(attention: Attention, hidden: Tensor) -> Tensor:
     return _rows(attention.v_proj, hidden) * attention.out_proj.weight[hidden].square().sum(0).sqrt()
 
 
@@ -181,7 +213,7 @@ def _rows(linear: nn.Linear, inputs: Tensor) -> Tensor:
 
 
 def _of_layer(
-    layer: Any,  # noqa: ANN401  (a transformers module)
+    layer: Layer,
     heads: Tensor,
     student: PreTrainedConfig,
     hidden: Tensor,

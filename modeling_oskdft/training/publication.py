@@ -2,6 +2,7 @@
 
 import tempfile
 import warnings
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,11 @@ class PublishingTrainer(CheckpointingTrainer):
         revision: str | None = None,
         private: bool | None = None,
         **_: Any,
-    ) -> Any:  # noqa: ANN401  (an address, or a future of one)
+    ) -> str | Future[str] | None:
         """Send the published student with its thresholds and its card, and nothing else of the run.
 
-        To be called by every process. Returns the address, or with `blocking=False` a future of it.
+        To be called by every process. Returns the address, or with `blocking=False` a future of it, on the
+        process that sends; None on the others.
         """
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         token = token or self.args.hub_token

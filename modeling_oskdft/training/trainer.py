@@ -1,16 +1,18 @@
 """The Trainer: transformers' own, with the joint step, the three learning rates, and trials for selection."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
     ProgressCallback,
     SequenceFeatureExtractor,
 )
+from transformers.trainer_utils import TrainOutput
 
 from ..data.crops import Augmentation, CropCollator, CropDataset, EpochSampler
 from ..data.manifest import Manifest
@@ -141,7 +143,7 @@ class OSKDFTTrainer(PublishingTrainer):
         # Both losses are divided by the weight of the whole batch here: transformers must not divide again.
         self.model_accepts_loss_kwargs = True
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  (transformers' own)
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """As in transformers; after SIGTERM, `sigterm.received` is true and a checkpoint was saved."""
         try:
             return super().train(*args, **kwargs)
@@ -156,7 +158,7 @@ class OSKDFTTrainer(PublishingTrainer):
         inputs: dict[str, Tensor],
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
-    ) -> Any:  # noqa: ANN401  (transformers' own return)
+    ) -> Tensor | tuple[Tensor, JointOutput]:
         """kd_weight(t) * kd_loss + ft_loss, each a mean over all processes and accumulation steps."""
         heard_by_teacher = inputs.pop("teacher_input_values", inputs["input_values"])
         heard = (None, None, None) if self.teacher is None else self.teacher(heard_by_teacher)
@@ -228,7 +230,7 @@ class OSKDFTTrainer(PublishingTrainer):
         steps = max(-(-batches // args.gradient_accumulation_steps), 1)
         self._clock = Clock(steps, max(num_training_steps / steps, 1e-9), args.schedule_unit)
 
-    def _rate(self, group: str) -> Any:  # noqa: ANN401  (a function of the finished steps)
+    def _rate(self, group: str) -> Callable[[int], float]:
         args, clock = self.args, self._clock
 
         def head(epoch: float) -> float:
@@ -274,13 +276,13 @@ class OSKDFTTrainer(PublishingTrainer):
 
     # ---- data and evaluation --------------------------------------------------------------------------------------
 
-    def get_train_dataloader(self) -> Any:  # noqa: ANN401  (transformers' own)
+    def get_train_dataloader(self) -> DataLoader[Any]:
         """As in transformers, with workers that leave SIGTERM to the process that saves."""
         loader = super().get_train_dataloader()
         self.sigterm.workers.serve(getattr(loader, "base_dataloader", loader))  # over which accelerate iterates
         return loader
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:  # noqa: ANN401  (transformers' own)
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> EpochSampler:
         readers = self.args.world_size * max(self.args.dataloader_num_workers, 1)
         return EpochSampler(
             self.train_dataset.manifest, self.args.seed, readers, self.args.per_device_train_batch_size
@@ -288,7 +290,7 @@ class OSKDFTTrainer(PublishingTrainer):
 
     def evaluate(
         self,
-        eval_dataset: Any = None,  # noqa: ANN401  (transformers' own)
+        eval_dataset: Dataset[Any] | dict[str, Dataset[Any]] | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:

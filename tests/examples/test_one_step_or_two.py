@@ -207,7 +207,7 @@ def test_the_first_of_the_fastest_shape_speaks_though_another_is_better():
         return {"label": label, "encoder_milliseconds": milliseconds, "encoder_parameters": 1e6, "eer": rates} | more
 
     difference = {"mean": 0.03, "low": 0.01, "high": 0.05, "each": [0.03]}
-    slow, thin, lucky = told("Slow", 20.0, 0.17), told("Thin", 5.0, 0.20), told("Lucky", 4.9, 0.18)
+    slow, thin, lucky = told("Slow", 20.0, 0.17), told("Thin", 5.0, 0.20), told("Lucky", 5.0, 0.18)
     thin["eer_difference"] = lucky["eer_difference"] = difference
     said = frontier({REFERENCE: slow, "24": thin, "25": lucky})
     assert "takes 0.25 of the slowest" in said and "(Thin) is 20.0 %, outside the interval" in said
