@@ -3,6 +3,8 @@
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -94,9 +96,16 @@ class Visitor:
         clear = self.page.locator(f"#{name} button[aria-label=Clear]")
         if clear.is_visible():
             clear.click()
-        self.page.locator(f"#{name} input[type=file]").set_input_files(str(file))
+        with self.sending():
+            self.page.locator(f"#{name} input[type=file]").set_input_files(str(file))
         self.page.wait_for_selector(f"#{name} button[aria-label=Play], #{name} audio", state="attached")
-        self.page.wait_for_timeout(300)
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """At its end, what was given or recorded inside has reached the server: it may be shown before that."""
+        with self.page.expect_response(lambda response: urlsplit(response.url).path.endswith("/upload")):
+            yield
+        self.page.wait_for_timeout(300)  # for the page to take notice
 
     def ask(self, button: str, answer: str) -> str:
         """Press a button and read what comes after it."""

@@ -74,7 +74,8 @@ def test_a_microphone(visit):
         box.get_by_label("Record audio").click()
         box.locator("button.record-button").click()
         visitor.page.wait_for_timeout(2500)
-        box.locator("button.stop-button").first.click()
+        with visitor.sending():
+            box.locator("button.stop-button").first.click()
         visitor.page.wait_for_selector(f"#{name} button[aria-label=Play]", state="attached")
     assert "Same speaker" in visitor.ask("compare", "answer")
 
@@ -84,8 +85,8 @@ def test_a_recording_that_cannot_be_compared(visit, files, short):
     for locale, sentence in sentences.items():
         visitor = visit(locale=locale)
         visitor.give("first", files[0])
-        visitor.page.locator("#second input[type=file]").set_input_files(str(short / "tiny.wav"))
-        visitor.page.wait_for_timeout(1000)
+        with visitor.sending():
+            visitor.page.locator("#second input[type=file]").set_input_files(str(short / "tiny.wav"))
         assert sentence in visitor.ask("compare", "answer")
         assert visitor.page.locator("#answer [role=alert]").count() == 1
 
