@@ -1,18 +1,19 @@
 """OS-KDFT: a large speech encoder distilled and fine-tuned into a small speaker verifier, in one run.
 
 Importing the package registers the model with transformers' auto classes; everything else is imported when first used.
+The `oskdft` command registers it when it needs it: `oskdft --help` waits for neither torch nor transformers.
 """
 
+import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NoReturn
-
-from transformers import AutoConfig, AutoModel, AutoModelForAudioXVector
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ._version import __version__
-from .configuration_oskdft import OSKDFTConfig
-from .modeling_oskdft import OSKDFTForXVector, OSKDFTModel, OSKDFTPreTrainedModel
 
 if TYPE_CHECKING:
+    from .configuration_oskdft import OSKDFTConfig
+    from .modeling_oskdft import OSKDFTForXVector, OSKDFTModel, OSKDFTPreTrainedModel
     from .conversion import ConvertedCheckpoint, convert_original_state_dict
     from .evaluation.metrics import EqualErrorRate, equal_error_rate, min_detection_cost
     from .export import Export, export_onnx
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from .verification import SpeakerVerifier, VerificationResult
 
 _LAZY = {
+    "OSKDFTConfig": "configuration_oskdft",
+    "OSKDFTForXVector": "modeling_oskdft",
+    "OSKDFTModel": "modeling_oskdft",
+    "OSKDFTPreTrainedModel": "modeling_oskdft",
     "ConvertedCheckpoint": "conversion",
     "convert_original_state_dict": "conversion",
     "EqualErrorRate": "evaluation.metrics",
@@ -63,19 +68,12 @@ def __getattr__(name: str) -> object:
     return getattr(import_module(f".{_LAZY[name]}", __name__), name)
 
 
-class _EncoderAlone(OSKDFTPreTrainedModel):
-    """What `AutoModel` finds for a folder that holds an `OSKDFTModel`: an error instead of a random head."""
-
-    @classmethod
-    def from_pretrained(cls, name_or_path: object, *args: Any, **kwargs: Any) -> NoReturn:
-        raise ValueError(
-            f"'{name_or_path}' holds an OSKDFTModel without a speaker head: open it with OSKDFTModel.from_pretrained, "
-            "or give AutoModel a saved OSKDFTForXVector."
-        )
+def _is_the_command() -> bool:
+    """Whether this process is `oskdft`, or `python -m modeling_oskdft.cli`."""
+    if sys.argv[:1] == ["-m"]:
+        return f"{__name__}.cli" in sys.orig_argv
+    return bool(sys.argv) and Path(sys.argv[0]).stem == "oskdft"
 
 
-# Of several classes for one configuration, transformers takes the one that the folder's `architectures` names.
-_EncoderAlone.__name__ = OSKDFTModel.__name__
-AutoConfig.register("oskdft", OSKDFTConfig)
-AutoModel.register(OSKDFTConfig, (OSKDFTForXVector, _EncoderAlone))
-AutoModelForAudioXVector.register(OSKDFTConfig, OSKDFTForXVector)
+if not _is_the_command():
+    from . import registration as registration

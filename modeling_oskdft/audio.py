@@ -1,174 +1,227 @@
 """Any recording as 16 kHz mono float32, or one clear sentence. soundfile and soxr are imported when first used."""
 
+import contextlib
 import io
 import os
 import stat
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import ffmpeg
+
 if TYPE_CHECKING:
-    from soundfile import SoundFile
+    from .standalone.decoding import Recording
 
 Waveform = NDArray[np.float32]
-# A path, the bytes of a file, an open binary file, an array at 16 kHz, (array, rate), or a `datasets` audio dict.
+# A path, the bytes of a file, an open binary file, an array at 16 kHz, (array, rate), a `datasets` audio dict, or an
+# audio decoder, which has "array" and "sampling_rate" as well.
 AudioSource = str | PathLike[str] | bytes | BinaryIO | np.ndarray | tuple[np.ndarray, int] | Mapping[str, Any]
 
 SAMPLING_RATE = 16000
-AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg")  # what data folders are searched for
-_NAMED_EXTENSIONS = (*AUDIO_EXTENSIONS, ".opus", ".mp3", ".m4a", ".aac")  # what lists may name
+# What data folders are searched for, and lists may name.
+AUDIO_EXTENSIONS = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
+    *(".aiff", ".aif", ".aifc", ".au", ".caf", ".w64", ".sph"),
+    *ffmpeg.EXTENSIONS,
+)
+SLOWEST, FASTEST = 2_000, 1_000_000  # Hz; as in standalone/decoding.py
+LOUDEST = 1e9  # of samples that are sound at all; floating-point files can hold anything
+CANCELLED = 0.03  # of a channel's level: a mix below it is what is left of channels in opposite phase
 
 
-def load_audio(source: AudioSource) -> Waveform:
-    """The whole recording, (samples,), 16 kHz, mono.
+class LoadedAudio(NamedTuple):
+    """A recording, (samples,) at 16 kHz mono, and what is not sure about it: the rest of sentences about it."""
 
-    Raises `FileNotFoundError` for a missing file and `ValueError` for one that is unreadable, truncated, empty, or not
-    finite; for an array of integers; for a bare array with several channels, whose rate nobody knows.
+    waveform: Waveform
+    notes: tuple[str, ...] = ()
+
+
+def load_audio(source: AudioSource, channel: int | None = None) -> Waveform:
+    """Read the whole recording: (samples,), 16 kHz, mono.
+
+    Args:
+        source: see `AudioSource`. An open file is read from its start and left where it was.
+        channel: the channel to take, from 0; None mixes those that are not digital silence.
+
+    Returns:
+        The waveform. A warning tells when nobody can know whether the end of the file is missing.
+
+    Raises:
+        FileNotFoundError: for a missing file.
+        PermissionError: for a file that may not be read.
+        ValueError: for a recording that is unreadable, truncated, empty, not finite, or of an impossible rate; for an
+            array of integers; for a bare array with several channels, whose rate nobody knows; for channels that
+            cancel each other.
+        TypeError: for an object that is no recording.
     """
-    source = _without_dict(source)
+    loaded = read_recording(source, channel)
+    for note in loaded.notes:
+        warnings.warn(f"{name_of(source)} {note}", stacklevel=2)
+    return loaded.waveform
+
+
+def read_recording(source: AudioSource, channel: int | None = None) -> LoadedAudio:
+    """As `load_audio`, with what it warns of as notes."""
+    source = _plain(source)
+    name = name_of(source)
+    if isinstance(source, tuple):
+        frames, rate = _checked_array(source[0]), _checked_rate(source[1], "The array")
+        return LoadedAudio(_as_16k_mono(frames, rate, "The array", channel))
+    with _opened(source, name) as recording:
+        parts = [
+            _as_16k_mono(recording.read(number), part.samplerate, name, channel)
+            for number, part in enumerate(recording.parts)
+        ]
+        return LoadedAudio(parts[0] if len(parts) == 1 else np.concatenate(parts), recording.notes)
+
+
+def read_crop(source: AudioSource, num_samples: int, position: float) -> Waveform:
+    """Read `num_samples` of a file at 16 kHz by seeking: the rest of the file is not decoded where the codec can seek.
+
+    Args:
+        source: see `AudioSource`.
+        num_samples: length of the crop in samples at 16 kHz.
+        position: in [0, 1), where the crop lies between the earliest and the latest possible start, both included.
+
+    Returns:
+        The crop, (num_samples,). A shorter recording is repeated from its start, as the authors do.
+
+    Raises:
+        ValueError: and the others of `load_audio`.
+    """
+    source = _plain(source)
+    name = name_of(source)
+    if not isinstance(source, tuple):
+        with _opened(source, name) as recording:
+            if len(recording.parts) == 1 and recording.parts[0].frames < 1 << 62:
+                part = recording.parts[0]
+                wanted = -(-num_samples * part.samplerate // SAMPLING_RATE)
+                latest = max(part.frames - wanted, 0)
+                frames = recording.read(0, int(position * (latest + 1)), wanted)
+                return np.resize(_as_16k_mono(frames, part.samplerate, name), num_samples)
+    whole = read_recording(source).waveform
+    start = int(position * (max(len(whole) - num_samples, 0) + 1))
+    return np.resize(whole[start : start + num_samples], num_samples)
+
+
+def count_samples(source: AudioSource) -> int:
+    """Count the samples of a recording at 16 kHz, from its containers and headers where they can be believed.
+
+    Errors as in `load_audio`.
+    """
+    source = _plain(source)
+    name = name_of(source)
+    if isinstance(source, tuple):
+        return len(read_recording(source).waveform)
+    with _opened(source, name) as recording:
+        count = 0
+        for number, part in enumerate(recording.parts):
+            frames = part.frames
+            if frames >= 1 << 62:  # a stream that does not say
+                frames = len(recording.read(number))
+            elif part.format == "FLAC" and frames:  # its header knows nothing of a missing end
+                recording.read(number, frames - 1, 1)
+            count += round(frames * SAMPLING_RATE / part.samplerate)
+        if count <= 0:
+            raise ValueError(f"{name} has no samples: leave it out.")
+        return count
+
+
+def utterance_id(path: str) -> str:
+    """The path of a recording as an utterance id: POSIX, without the extension of an audio file."""
+    posix = PurePosixPath(path.replace("\\", "/"))
+    return str(posix.with_suffix("")) if posix.suffix.lower() in AUDIO_EXTENSIONS else str(posix)
+
+
+def name_of(source: object) -> str:
+    """What a sentence calls a recording: its path in quotes, with what no terminal can show written out."""
+    if not isinstance(source, str | PathLike):
+        return "The array" if isinstance(source, tuple | np.ndarray) else "The audio file"
+    return f"'{printable(os.fspath(source))}'"
+
+
+def printable(text: str | bytes) -> str:
+    """A path or another text as every terminal can show it: bytes that are not UTF-8 as \\xNN, line breaks as \\n."""
+    shown = os.fsencode(text).decode("utf-8", "backslashreplace")
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in shown)
+
+
+# ---- what is handed in ----------------------------------------------------------------------------------------------
+
+
+def _plain(source: Any) -> Any:
+    """A path, bytes, an open file, or (array, rate), whatever it came in."""
+    if isinstance(source, Mapping):
+        return _from_mapping(source)
+    source = _without_torch(source)
     if isinstance(source, np.ndarray):
         if source.ndim != 1:
             raise ValueError(
                 f"A bare array of shape {source.shape} was given: one channel at {SAMPLING_RATE} Hz is needed; give "
                 "(array, rate) to have it mixed and resampled."
             )
-        source = (source, SAMPLING_RATE)
-    if isinstance(source, tuple):
-        return _as_16k_mono(_checked_array(source[0]), int(source[1]), "The array")
-    with _open(source) as file:
-        frames = _read(file, 0, file.frames, _name(source))
-        return _as_16k_mono(frames, file.samplerate, _name(source))
-
-
-def read_crop(source: AudioSource, num_samples: int, position: float) -> Waveform:
-    """`num_samples` of a file at 16 kHz, read by seeking: the rest of the file is never decoded.
-
-    position: in [0, 1), where the crop lies between the earliest and the latest possible start, both included.
-    A shorter recording is repeated from its start, as the authors do. Errors as in `load_audio`.
-    """
-    source = _without_dict(source)
-    if isinstance(source, np.ndarray | tuple):
-        whole = load_audio(source)
-        start = int(position * (max(len(whole) - num_samples, 0) + 1))
-        return np.resize(whole[start : start + num_samples], num_samples)
-    with _open(source) as file:
-        wanted = -(-num_samples * file.samplerate // SAMPLING_RATE)
-        latest = max(file.frames - wanted, 0)
-        frames = _read(file, int(position * (latest + 1)), min(wanted, file.frames), _name(source))
-        return np.resize(_as_16k_mono(frames, file.samplerate, _name(source)), num_samples)
-
-
-def count_samples(source: AudioSource) -> int:
-    """The length of a file in samples at 16 kHz, from its header. Errors as in `load_audio`."""
-    with _open(_without_dict(source)) as file:
-        if file.frames <= 0:
-            raise ValueError(f"{_name(source)} has no samples: leave it out.")
-        if file.format == "FLAC":  # its header knows nothing of a missing end
-            _read(file, file.frames - 1, 1, _name(source))
-        return round(file.frames * SAMPLING_RATE / file.samplerate)
-
-
-def utterance_id(path: str) -> str:
-    """The path of a recording as an utterance id: POSIX, without the extension of an audio file."""
-    posix = PurePosixPath(path.replace("\\", "/"))
-    return str(posix.with_suffix("")) if posix.suffix.lower() in _NAMED_EXTENSIONS else str(posix)
-
-
-def _without_dict(source: AudioSource) -> AudioSource:
-    if not isinstance(source, Mapping):
+        return source, SAMPLING_RATE
+    if isinstance(source, tuple | list):
+        return _from_pair(source)
+    if isinstance(source, str | PathLike | bytes) or hasattr(source, "read"):
         return source
+    if isinstance(source, bytearray | memoryview):
+        return bytes(source)
+    if hasattr(source, "__getitem__"):  # an audio decoder of `datasets` >= 4
+        with contextlib.suppress(Exception):
+            return _plain({"array": source["array"], "sampling_rate": source["sampling_rate"]})
+    raise TypeError(
+        f"A {type(source).__name__} was given: a path, bytes, an open file, a NumPy array at {SAMPLING_RATE} Hz, "
+        "(array, rate) or an audio dict is needed."
+    )
+
+
+def _without_torch(value: Any) -> Any:
+    """A tensor as an array, also one that needs a gradient or lies on a GPU."""
+    return value.detach().cpu().numpy() if hasattr(value, "detach") and hasattr(value, "cpu") else value
+
+
+def _from_mapping(source: Mapping[str, Any]) -> Any:
     if source.get("array") is not None:
-        return np.asarray(source["array"]), int(source["sampling_rate"])
-    if source.get("bytes") is not None:
-        return source["bytes"]
-    if source.get("path") is not None:
-        return source["path"]
+        if source.get("sampling_rate") is None:
+            raise ValueError(
+                f"An audio dict with keys {sorted(source)} was given: 'sampling_rate' is needed beside 'array'."
+            )
+        return _from_pair((source["array"], source["sampling_rate"]))
+    for key in ("bytes", "path"):
+        if source.get(key) is not None:
+            return source[key]
     raise ValueError(f"An audio dict with keys {sorted(source)} was given: 'array', 'bytes' or 'path' is needed.")
 
 
-def _name(source: object) -> str:
-    return f"'{source}'" if isinstance(source, str | PathLike) else "The audio file"
+def _from_pair(source: tuple[Any, ...] | list[Any]) -> tuple[np.ndarray, Any]:
+    if len(source) != 2:
+        raise ValueError(f"A {type(source).__name__} of {len(source)} was given: (array, rate) is needed.")
+    array, rate = (_without_torch(one) for one in source)
+    if np.ndim(array) == 0 and np.ndim(rate) > 0:
+        raise ValueError("(rate, array) was given: the order is (array, rate), with floating-point samples in [-1, 1].")
+    return np.asarray(array), rate.item() if isinstance(rate, np.ndarray) and rate.ndim == 0 else rate
 
 
-def _open(source: AudioSource) -> "SoundFile":
-    import soundfile
-
-    if isinstance(source, str | PathLike):
-        try:
-            kind = os.stat(source).st_mode
-        except OSError:  # nothing, a link into nothing or to itself
-            raise FileNotFoundError(f"There is no recording at '{source}': check the path.") from None
-        if not stat.S_ISREG(kind):  # a pipe would be waited for
-            raise ValueError(f"'{source}' is no file but a folder, a pipe or a device: give a recording.")
-    elif not isinstance(source, bytes) and not hasattr(source, "read"):
-        raise TypeError(
-            f"A {type(source).__name__} was given: a path, bytes, an open file, a NumPy array at {SAMPLING_RATE} Hz, "
-            "(array, rate) or an audio dict is needed."
-        )
-    handle = io.BytesIO(source) if isinstance(source, bytes) else cast(str | PathLike[str] | BinaryIO, source)
-    try:
-        file = soundfile.SoundFile(handle)
-        if _is_cut_short(file, handle):
-            file.close()
-            raise ValueError(f"{_name(source)} is truncated: its end is missing; restore it or leave it out.")
-        return file
-    except soundfile.LibsndfileError as error:
+def _checked_rate(rate: Any, name: str) -> int:
+    if isinstance(rate, bool) or not isinstance(rate, int | float | np.number) or rate != rate or rate % 1:
+        raise ValueError(f"{name} has a sampling rate of {rate!r}: a whole number of Hz is needed, such as 16000.")
+    if not SLOWEST <= rate <= FASTEST:
         raise ValueError(
-            f"{_name(source)} cannot be read ({str(error).rstrip('.')}): give wav, flac, ogg or mp3, and check that "
-            "the file is complete."
-        ) from None
-
-
-def _is_cut_short(file: "SoundFile", handle: str | PathLike[str] | BinaryIO) -> bool:
-    """Whether a WAV or Ogg file ends before it says. libsndfile shortens such files and says nothing."""
-    if file.format not in ("WAV", "OGG"):
-        return False  # FLAC: reading tells
-    if isinstance(handle, str | PathLike):
-        with open(handle, "rb") as raw:
-            return _ends_early(raw, file.format)
-    position = handle.tell()
-    try:
-        return _ends_early(handle, file.format)
-    finally:
-        handle.seek(position)
-
-
-def _ends_early(raw: BinaryIO, container: str) -> bool:
-    size = raw.seek(0, io.SEEK_END)
-    if container == "WAV":
-        raw.seek(4)
-        promised = int.from_bytes(raw.read(4), "little") + 8
-        return size < promised < 2**32 - 8  # larger values mean "unknown", as streams write them
-    raw.seek(max(size - 65536, 0))  # an Ogg page is at most 65,307 bytes
-    tail = raw.read()
-    last_page = tail.rfind(b"OggS")
-    return last_page < 0 or not tail[last_page + 5] & 4  # the flag of the last page of a stream
-
-
-def _read(file: "SoundFile", start: int, frames: int, name: str) -> Waveform:
-    """(frames, channels) from `start`, exactly as many as asked for."""
-    import soundfile
-
-    if file.frames <= 0:
-        raise ValueError(f"{name} has no samples: give a recording with speech in it.")
-    try:
-        if start:
-            file.seek(start)
-        block = file.read(frames, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"{name} is damaged ({str(error).rstrip('.')}): restore it or leave it out.") from None
-    if len(block) < frames:
-        raise ValueError(f"{name} is truncated ({len(block)} of {frames} samples could be read): restore it.")
-    return block
+            f"{name} has a sampling rate of {rate} Hz: speech is recorded at {SLOWEST} to {FASTEST} Hz; check how it "
+            "was written."
+        )
+    return int(rate)
 
 
 def _checked_array(array: np.ndarray) -> Waveform:
-    """(samples,) or two-dimensional, the shorter axis being the channels. Returns (samples, channels)."""
-    array = np.asarray(array)
+    """(samples,) or two-dimensional, the shorter axis being the channels. Returns (samples, channels), float32."""
     if not np.issubdtype(array.dtype, np.floating):
         raise ValueError(
             f"An array of {array.dtype} was given: floating-point samples in [-1, 1] are needed; divide integers by "
@@ -176,22 +229,144 @@ def _checked_array(array: np.ndarray) -> Waveform:
         )
     if array.ndim not in (1, 2):
         raise ValueError(f"An array of shape {array.shape} was given: (samples,) or (samples, channels) is needed.")
+    with np.errstate(over="ignore"):
+        array = np.ma.filled(array, 0.0).astype(np.float32)  # float16, longdouble and big-endian ones as well
     if array.ndim == 1:
         return array[:, None]
     return array if array.shape[0] >= array.shape[1] else array.T
 
 
-def _as_16k_mono(frames: np.ndarray, rate: int, name: str) -> Waveform:
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _opened(source: str | PathLike[str] | bytes | BinaryIO, name: str) -> Iterator["Recording"]:
+    """An open recording, by soundfile or through ffmpeg; whatever is wrong with it as a sentence with its name."""
+    from .standalone.decoding import NotReadable, open_recording
+
+    with _seekable(source, name) as file:
+        try:
+            container = ffmpeg.container_of(_first_bytes(file))
+            if container is not None:
+                whole = file if isinstance(file, str | bytes | PathLike) else file.read()
+                file = io.BytesIO(_through_ffmpeg(whole, container, name))
+            with open_recording(file) as recording:
+                yield recording
+        except NotReadable as error:
+            raise ValueError(f"{name} {error}") from None
+        except PermissionError:
+            raise PermissionError(f"{name} may not be read: permission is denied.") from None
+        except MemoryError:
+            raise ValueError(f"{name} is too long for the memory of this machine: cut it.") from None
+
+
+def _first_bytes(file: str | PathLike[str] | BinaryIO) -> bytes:
+    if not isinstance(file, str | PathLike):
+        file.seek(0)
+        start = file.read(16)
+        file.seek(0)
+        return start
+    with open(os.fsencode(file), "rb") as raw:
+        return raw.read(16)
+
+
+def _through_ffmpeg(source: str | PathLike[str] | bytes, container: str, name: str) -> bytes:
+    try:
+        return ffmpeg.to_wav(source, container)
+    except FileNotFoundError:
+        raise ValueError(
+            f"{name} holds audio that ffmpeg reads, and none is here: install ffmpeg, or pip install imageio-ffmpeg, or "
+            "give wav, flac, ogg or mp3."
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{name} is damaged or truncated ({error}): restore it or leave it out.") from None
+
+
+@contextlib.contextmanager
+def _seekable(source: str | PathLike[str] | bytes | BinaryIO, name: str) -> Iterator[str | PathLike[str] | BinaryIO]:
+    """A path that leads to a file, or an open file at its start, which is left where it was."""
+    if isinstance(source, str | PathLike):
+        _check_path(source, name)
+        yield source
+    elif isinstance(source, bytes):
+        yield io.BytesIO(source)
+    else:
+        if getattr(source, "closed", False):
+            raise ValueError(f"{name} is closed: open it again.")
+        try:
+            position = source.tell() if source.seekable() else None
+        except (AttributeError, OSError):
+            position = None
+        if position is None:  # a pipe, a response: read once
+            content = source.read()
+            yield io.BytesIO(_binary(content, name))
+            return
+        source.seek(0)
+        _binary(source.read(0), name)
+        try:
+            yield source
+        finally:
+            source.seek(position)
+
+
+def _binary(content: Any, name: str) -> bytes:
+    if not isinstance(content, bytes):
+        raise TypeError(f"{name} was opened as text: open it with mode 'rb'.")
+    return content
+
+
+def _check_path(path: str | PathLike[str], name: str) -> None:
+    try:
+        kind = os.stat(os.fsencode(path)).st_mode
+    except PermissionError:
+        raise PermissionError(f"{name} may not be read: permission is denied.") from None
+    except (OSError, ValueError):  # nothing, a link into nothing or to itself, a zero byte in the name
+        raise FileNotFoundError(f"There is no recording at {name}: check the path.") from None
+    if not stat.S_ISREG(kind):  # a pipe would be waited for
+        raise ValueError(f"{name} is no file but a folder, a pipe or a device: give a recording.")
+
+
+# ---- samples --------------------------------------------------------------------------------------------------------
+
+
+def _as_16k_mono(frames: np.ndarray, rate: int, name: str, channel: int | None = None) -> Waveform:
     """(frames, channels) at any rate to (samples,) at 16 kHz; soxr, high quality."""
-    mono = frames.mean(axis=1, dtype=np.float32) if frames.shape[1] > 1 else frames[:, 0]
-    if mono.size == 0:
+    if frames.size == 0:
         raise ValueError(f"{name} has no samples: give a recording with speech in it.")
-    if not np.isfinite(mono).all():
+    if not np.isfinite(frames).all():
         raise ValueError(f"{name} has NaN or infinite samples: finite audio is needed; check how it was written.")
+    if np.abs(frames).max() > LOUDEST:
+        raise ValueError(
+            f"{name} has samples that reach {np.abs(frames).max():.1e}: floats in [-1, 1] are wanted; check how it "
+            "was written."
+        )
+    mono = _mixed(frames, name, channel)
     if rate != SAMPLING_RATE:
         import soxr
 
-        if rate <= 0:
-            raise ValueError(f"{name} has a sampling rate of {rate} Hz: a positive one is needed.")
         mono = soxr.resample(mono, rate, SAMPLING_RATE)
+        if mono.size == 0:
+            raise ValueError(f"{name} is shorter than one sample at {SAMPLING_RATE} Hz: give a longer recording.")
     return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def _mixed(frames: np.ndarray, name: str, channel: int | None) -> np.ndarray:
+    """One channel, or the mean of those that are not digital silence."""
+    channels = frames.shape[1]
+    if channel is not None:
+        if not 0 <= channel < channels:
+            raise ValueError(f"channel is {channel}: {name} has channels 0 to {channels - 1}.")
+        return frames[:, channel]
+    if channels == 1:
+        return frames[:, 0]
+    levels = frames.std(axis=0, dtype=np.float64)
+    alive = levels > 0
+    if not alive.any():
+        return frames[:, 0]
+    mono = frames[:, alive].mean(axis=1, dtype=np.float32)
+    if alive.sum() > 1 and mono.std(dtype=np.float64) < CANCELLED * levels.max():
+        raise ValueError(
+            f"{name} has channels that cancel each other when they are mixed: give one of them, channel 0 to "
+            f"{channels - 1}."
+        )
+    return cast(np.ndarray, mono)

@@ -17,19 +17,20 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import SequenceFeatureExtractor
-from transformers.utils import cached_file
 
 from ._version import __version__
 from .audio import SAMPLING_RATE, Waveform
 from .evaluation.calibration import THRESHOLDS_NAME, Thresholds
 from .files import replaced_folder
+from .locations import find
 from .modeling_oskdft import OSKDFTForXVector, shortest_input
+from .opening import check_feature_extractor
 from .quantization import Quantised, calibration_recordings, quantise, quiet
 from .runtimes import EXPORT_EXTRA, MODEL_NAME, Embedder, OnnxEmbedder, TorchEmbedder
 
 VERIFY_NAME = "verify.py"
-WRITTEN = {MODEL_NAME, THRESHOLDS_NAME, VERIFY_NAME}
+PAGES = (VERIFY_NAME, "decoding.py", "speech_levels.py")  # what decides without this package
+WRITTEN = {MODEL_NAME, THRESHOLDS_NAME, *PAGES}
 OPSETS = range(18, 24)
 OPSET = 20
 EPSILON = 1e-7  # of Wav2Vec2FeatureExtractor
@@ -114,7 +115,7 @@ def export_onnx(
     _check_place(Path(out))
     name = str(name_or_path)
     source = TorchEmbedder.from_pretrained(name, revision)
-    _check_extractor(source.feature_extractor)
+    check_feature_extractor(source.feature_extractor, name)
     shortest = shortest_input(source.model.config)
     tried = _noise(shortest) if calibration is None else calibration_recordings(calibration, shortest, split)
     with replaced_folder(out) as folder:
@@ -123,7 +124,8 @@ def export_onnx(
         _check_parity(source, OnnxEmbedder(graph), _noise(shortest))
         done = _to_int8(graph, tried) if int8 else None
         _add_thresholds(name, revision, source.fingerprint(), folder)
-        shutil.copy(Path(__file__).with_name("standalone") / VERIFY_NAME, folder / VERIFY_NAME)
+        for page in PAGES:
+            shutil.copy(Path(__file__).with_name("standalone") / page, folder / page)
         cosine, size = lowest_cosine(source, OnnxEmbedder(graph), tried), graph.stat().st_size
     if int8 and cosine < INT8_COSINE:
         warnings.warn(
@@ -233,7 +235,7 @@ def _plain_copy(model: OSKDFTForXVector) -> OSKDFTForXVector:
 
 
 def _add_thresholds(name: str, revision: str | None, fingerprint: str, folder: Path) -> None:
-    found = cached_file(name, THRESHOLDS_NAME, revision=revision, _raise_exceptions_for_missing_entries=False)
+    found = find(name, THRESHOLDS_NAME, revision)
     if found is None:
         warnings.warn(f"'{name}' has no thresholds: the export gives scores and no decisions.", stacklevel=3)
         return
@@ -273,13 +275,3 @@ def _check_place(out: Path) -> None:
             OnnxEmbedder(graph)
         except ValueError:
             raise ValueError(f"'{graph}' is no export of this package: give a folder that is new or empty.") from None
-
-
-def _check_extractor(feature_extractor: SequenceFeatureExtractor) -> None:
-    """The graph repeats what this one does."""
-    said = (type(feature_extractor).__name__, feature_extractor.sampling_rate, feature_extractor.padding_value)
-    if said != ("Wav2Vec2FeatureExtractor", SAMPLING_RATE, 0.0):
-        raise ValueError(
-            f"The feature extractor is a {said[0]} at {said[1]} Hz that pads with {said[2]}: a "
-            f"Wav2Vec2FeatureExtractor at {SAMPLING_RATE} Hz that pads with zeros can be exported."
-        )

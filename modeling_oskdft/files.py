@@ -1,27 +1,68 @@
 """Files that are whole or not there."""
 
 import hashlib
+import json
+import math
 import os
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, NoReturn
 
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the final name when the block ends, and goes when the block fails."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """A path beside `path` to write to; it takes the final name when the block ends, and goes when the block fails.
+
+    A link is followed: the file that it leads to is replaced, and the link stays. Raises `ValueError` for a folder, a
+    device or a pipe, which must not be replaced, and `OSError` that names `path` when it cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        what = "a folder" if target.is_dir() else "a device or a pipe"
+        raise ValueError(f"'{path}' is {what}, which is not replaced: give the name of a file.")
     # Short whatever the final name is, and another for every writer: two threads may write one file.
     name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
     partial = target.with_name(f".{name}.{os.getpid()}.{threading.get_ident()}.partial")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         os.replace(partial, target)
+    except OSError as error:
+        if error.filename in (str(partial), partial):
+            raise type(error)(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise before the work what `whole_file` would raise after it: `ValueError`, or `OSError` for a folder of others."""
+    target = Path(os.path.realpath(path))
+    with whole_file(target.with_name(f".{target.name[:100]}.probe")) as partial:
+        partial.touch()
+    target.with_name(f".{target.name[:100]}.probe").unlink(missing_ok=True)
+    if target.exists() and not target.is_file():
+        what = "a folder" if target.is_dir() else "a device or a pipe"
+        raise ValueError(f"'{path}' is {what}, which is not replaced: give the name of a file.")
+
+
+def read_text(path: str | Path) -> str:
+    """Read a text file of UTF-8, with or without a byte order mark.
+
+    Raises `ValueError` naming the file and what it seems to be, for UTF-16 and other encodings.
+    """
+    content = Path(path).read_bytes()
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content[:100]:
+        raise ValueError(f"'{path}' is UTF-16 or no text at all: save it as UTF-8.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ValueError(f"'{path}' is not UTF-8 (line {line}): save it as UTF-8.") from None
 
 
 @contextmanager
@@ -57,3 +98,35 @@ def replaced_folder(path: str | Path) -> Iterator[Path]:
             if old.exists():
                 os.replace(old, target)
             raise
+
+
+MOST_JSON = 64 << 20  # bytes
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Read a JSON object of finite numbers.
+
+    Raises `ValueError` with one sentence for anything else: text that is no JSON or not UTF-8, NaN and Infinity, which
+    JSON does not have, lists that are nested without end, numbers beyond floating point, and a file of over 64 MB.
+    """
+    name = os.fsencode(path).decode(errors="backslashreplace")
+    try:
+        if os.path.getsize(path) > MOST_JSON:
+            raise ValueError(f"it has {os.path.getsize(path):,} bytes")
+        values = json.loads(Path(path).read_text(encoding="utf-8-sig"), parse_constant=_refuse, parse_float=_finite)
+        if not isinstance(values, dict):
+            raise ValueError(f"it is a {type(values).__name__}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"'{name}' is no JSON object of finite numbers ({error}): write it again.") from None
+    return values
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"it has {constant}")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"it has {text[:20]}")
+    return value

@@ -132,8 +132,10 @@ class StatisticsPoolingHead(LayerMixture):
 
     def forward(self, hidden_states: tuple[Tensor, ...], frame_mask: Tensor | None = None) -> Tensor:
         """Returns embeddings (batch, embedding_size), float32, not normalised."""
-        statistics = masked_statistics(self.mix(hidden_states), frame_mask)
-        return self.embedding_norm(self.projection(statistics.to(self.projection.weight.dtype))).float()
+        frames = self.mix(hidden_states)
+        # The frames' own precision: a projection in 4 or 8 bits has no weight of that precision to ask.
+        statistics = masked_statistics(frames, frame_mask).to(frames.dtype)
+        return self.embedding_norm(self.projection(statistics)).float()
 
 
 class TDNNBlock(nn.Module):
@@ -237,7 +239,7 @@ class ECAPATDNNHead(LayerMixture):
             outputs.append(block(values, frame_mask))
             values = values + outputs[-1]
         pooled = self.pooling(self.aggregation(torch.cat(outputs, dim=1)).relu(), frame_mask)
-        pooled = self.pooled_norm(pooled.to(self.projection.weight.dtype))
+        pooled = self.pooled_norm(pooled.to(values.dtype))
         return self.embedding_norm(self.projection(pooled)).float()
 
 

@@ -52,10 +52,21 @@ class ParallelAdapter(nn.Module):
 
 
 class LayerOutput(NamedTuple):
-    """One stream while both paths are equal, then (kd, ft); and WavLM's position bias, for the next layer."""
+    """What leaves a layer. Flat, because reentrant checkpointing follows gradients through flat tuples only.
 
-    streams: tuple[Tensor, ...]
+    stream: the one stream while both paths are equal, else the kd path's. adapted: the ft path's, where they differ.
+    position_bias: WavLM's, for the next layer. attentions: (batch, heads, frames, frames) where they are computed.
+    """
+
+    stream: Tensor
+    adapted: Tensor | None = None
     position_bias: Tensor | None = None
+    attentions: Tensor | None = None
+
+    @property
+    def streams(self) -> tuple[Tensor, ...]:
+        """One stream, or (kd, ft)."""
+        return (self.stream,) if self.adapted is None else (self.stream, self.adapted)
 
 
 class TwoPathLayer(nn.Module):
@@ -66,15 +77,20 @@ class TwoPathLayer(nn.Module):
     layer_norm: nn.Module
     feed_forward: nn.Module
     final_layer_norm: nn.Module
+    family_has_position_bias = False
 
     def __init__(self, encoder_config: PreTrainedConfig, adapter: ParallelAdapter | None, **kwargs: Any) -> None:
         super().__init__(encoder_config, **kwargs)
         self.adapter = adapter
 
-    def attend(self, hidden_states: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
-        """Attention output (batch, frames, hidden), and the position bias where the family has one."""
-        output, _, *position_bias = self.attention(hidden_states, **kwargs)
-        return self.dropout(output), position_bias[0] if position_bias else None
+    def attend(
+        self, hidden_states: Tensor, position_bias: Tensor | None = None, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Attention output (batch, frames, hidden), the position bias where the family has one, and the attentions."""
+        if self.family_has_position_bias:
+            kwargs["position_bias"] = position_bias
+        output, attentions, *bias = self.attention(hidden_states, **kwargs)
+        return self.dropout(output), bias[0] if bias else None, attentions
 
     def part(self, base: Tensor, adapter_input: Tensor, path: Path) -> tuple[Tensor, ...]:
         """The streams that leave the feed-forward block: with the adapter's update, without it, or both."""
@@ -88,26 +104,28 @@ class PostNormPaths(TwoPathLayer):
     """`h = LN(x + Attn(x)); y = LN(h + FF(h) [+ A(h)])`: base models."""
 
     def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor | None = None, path: Path = "ft", **kwargs: Any
+        self, hidden_states: Tensor, position_bias: Tensor | None = None, path: Path = "ft", **kwargs: Any
     ) -> LayerOutput:
         """hidden_states: (batch, frames, hidden)."""
-        attended, position_bias = self.attend(hidden_states, attention_mask=attention_mask, **kwargs)
+        attended, position_bias, attentions = self.attend(hidden_states, position_bias, **kwargs)
         hidden_states = self.layer_norm(hidden_states + attended)
         streams = self.part(hidden_states + self.feed_forward(hidden_states), hidden_states, path)
-        return LayerOutput(tuple(self.final_layer_norm(stream) for stream in streams), position_bias)
+        kd, *ft = (self.final_layer_norm(stream) for stream in streams)
+        return LayerOutput(kd, ft[0] if ft else None, position_bias, attentions)
 
 
 class PreNormPaths(TwoPathLayer):
     """`h = x + Attn(LN(x)); y = h + FF(LN(h)) [+ A(h)]`: large models. The adapter reads `h`, not `LN(h)`."""
 
     def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor | None = None, path: Path = "ft", **kwargs: Any
+        self, hidden_states: Tensor, position_bias: Tensor | None = None, path: Path = "ft", **kwargs: Any
     ) -> LayerOutput:
         """hidden_states: (batch, frames, hidden)."""
-        attended, position_bias = self.attend(self.layer_norm(hidden_states), attention_mask=attention_mask, **kwargs)
+        attended, position_bias, attentions = self.attend(self.layer_norm(hidden_states), position_bias, **kwargs)
         hidden_states = hidden_states + attended
         base = hidden_states + self.feed_forward(self.final_layer_norm(hidden_states))
-        return LayerOutput(self.part(base, hidden_states, path), position_bias)
+        kd, *ft = self.part(base, hidden_states, path)
+        return LayerOutput(kd, ft[0] if ft else None, position_bias, attentions)
 
 
 class HubertPostNormLayer(PostNormPaths, hubert.HubertEncoderLayer):
@@ -129,9 +147,13 @@ class Wav2Vec2PreNormLayer(PreNormPaths, wav2vec2.Wav2Vec2EncoderLayerStableLaye
 class WavLMPostNormLayer(PostNormPaths, wavlm.WavLMEncoderLayer):
     """WavLM-base and -base-plus."""
 
+    family_has_position_bias = True
+
 
 class WavLMPreNormLayer(PreNormPaths, wavlm.WavLMEncoderLayerStableLayerNorm):
     """WavLM-large."""
+
+    family_has_position_bias = True
 
 
 class Family(NamedTuple):

@@ -7,9 +7,11 @@ Both paths are the same numbers up to the first adapter and are computed once up
 convolutional front end are transformers' own; this file adds the second path through the stack, and exact padding.
 """
 
+import difflib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -19,6 +21,7 @@ from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import XVectorOutput
 from transformers.models.hubert import modeling_hubert as hubert
+from transformers.models.wav2vec2 import modeling_wav2vec2 as wav2vec2
 from transformers.models.wavlm import modeling_wavlm as wavlm
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
@@ -37,13 +40,15 @@ class OSKDFTModelOutput(ModelOutput):
     """Hidden states of the asked path; those of the kd path beside them when both were asked.
 
     Every hidden state is (batch, frames, hidden). Of `hidden_states`, index 0 is the input of the first layer and the
-    last one is `last_hidden_state`, for both norm orders.
+    last one is `last_hidden_state`, for both norm orders. `attentions`, where asked for, are one a layer, (batch,
+    heads, frames, frames), of the asked path; of ft for "both".
     """
 
     last_hidden_state: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     kd_last_hidden_state: Tensor | None = None
     kd_hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
 
 
 def feature_lengths(config: OSKDFTConfig, lengths: Lengths) -> Lengths:
@@ -92,13 +97,24 @@ class OSKDFTPreTrainedModel(PreTrainedModel):
     main_input_name = "input_values"
     input_modalities = "audio"
     supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
     _no_split_modules: ClassVar[list[str]] = [
         layer.__name__ for family in FAMILIES.values() for layer in family.layers
     ]
     auto_map: ClassVar[dict[str, str]] = {"AutoConfig": "configuration_oskdft.OSKDFTConfig"}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__module__ != __name__:  # a user's own class: its code is theirs to publish
+            cls._auto_class = None
+            cls.auto_map = {}
+
+    @property
+    def _supports_sdpa(self) -> bool:
+        """WavLM's attention adds a gated position bias and is eager only, as `WavLMModel` says."""
+        return bool(self.config.encoder_config.model_type != "wavlm")
+
+    _supports_flash_attn = _supports_sdpa
+    _supports_flex_attn = _supports_sdpa
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -117,10 +133,19 @@ class OSKDFTPreTrainedModel(PreTrainedModel):
             init.ones_(module.gru_rel_pos_const)
         elif isinstance(module, LayerMixture) and hasattr(module, "layer_weights"):
             init.constant_(module.layer_weights, 1.0 / len(module.layer_weights))
+        elif isinstance(module, wav2vec2.AMSoftmaxLoss):
+            init.normal_(module.weight)
+
+    def _get_feat_extract_output_lengths(self, input_lengths: Lengths) -> Lengths:
+        """Frames of so many samples, by the name that transformers' own models have for it."""
+        return feature_lengths(self.config, input_lengths)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
         """As in transformers, with the code files and the `auto_map` that let others load it without this package."""
-        self.config.auto_map = dict(self.auto_map)
+        if self.auto_map:
+            self.config.auto_map = dict(self.auto_map)
+        elif hasattr(self.config, "auto_map"):
+            del self.config.auto_map
         super().save_pretrained(save_directory, **kwargs)
 
 
@@ -176,41 +201,64 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
         attention_mask: Tensor | None = None,
         path: Path = "ft",
         output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        **kwargs: Any,
     ) -> OSKDFTModelOutput:
         """Hidden states of the asked path.
 
         input_values: (batch, samples), 16 kHz, normalised as the feature extractor does it.
         attention_mask: (batch, samples), 1 where audio is real, padding on the right; None when nothing is padded.
+        output_attentions: wants `attn_implementation="eager"`; kwargs: other columns of a batch, which are not read.
         With a mask every row equals its own unpadded run. Raises `ValueError` for input that is not such audio.
         """
         self._check_input(input_values, attention_mask, path)
+        _refuse_misspelt(kwargs)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        outputs = self.encode(self.convolve(input_values, attention_mask), self.frame_mask(attention_mask), path)
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
+        if output_attentions and self.encoder.config._attn_implementation != "eager":
+            raise ValueError(
+                f"output_attentions was asked of attention '{self.encoder.config._attn_implementation}', which does "
+                "not compute them: open the model with attn_implementation='eager'."
+            )
+        features = self.convolve(input_values, attention_mask)
+        frame_mask = self.frame_mask(attention_mask, features.shape[-1] // self.config.time_reduction)
+        outputs = self.encode(features, frame_mask, path, bool(output_attentions))
         if not output_hidden_states:
             outputs.hidden_states = outputs.kd_hidden_states = None
         return outputs
 
-    def encode(self, features: Tensor, frame_mask: Tensor | None = None, path: Path = "ft") -> OSKDFTModelOutput:
+    def encode(
+        self,
+        features: Tensor,
+        frame_mask: Tensor | None = None,
+        path: Path = "ft",
+        output_attentions: bool = False,
+    ) -> OSKDFTModelOutput:
         """The rest of the way, from the output of `convolve`, with all hidden states.
 
         features: (batch, channels, frames), before time reduction; frame_mask: as `frame_mask` gives it.
         """
-        streams = self._run_layers(self._project(features, frame_mask), frame_mask, path)
+        attentions: list[Tensor] | None = [] if output_attentions else None
+        streams = self._run_layers(self._project(features, frame_mask), frame_mask, path, attentions)
         ft, kd = streams[-1], streams[0]
         return OSKDFTModelOutput(
             last_hidden_state=ft[-1],
             hidden_states=tuple(ft),
             kd_last_hidden_state=kd[-1] if path == "both" else None,
             kd_hidden_states=tuple(kd) if path == "both" else None,
+            attentions=None if attentions is None else tuple(attentions),
         )
 
-    def frame_mask(self, attention_mask: Tensor | None) -> Tensor | None:
-        """(batch, samples) to (batch, frames): True for the frames that a row's own samples make."""
+    def frame_mask(self, attention_mask: Tensor | None, frames: int) -> Tensor | None:
+        """(batch, samples) to (batch, frames): True for the frames that a row's own samples make.
+
+        frames: of the batch, read off a tensor of them: exporters follow a shape through arithmetic less well.
+        """
         if attention_mask is None:
             return None
         lengths = feature_lengths(self.config, attention_mask.sum(-1).long())
-        frames = feature_lengths(self.config, attention_mask.shape[-1])
         return torch.arange(frames, device=attention_mask.device) < lengths[:, None]
 
     def _project(self, features: Tensor, frame_mask: Tensor | None) -> Tensor:
@@ -229,16 +277,31 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
         Only GroupNorm looks beyond its frame and needs the mask.
         """
         hidden_states = input_values[:, None]
-        for index, layer in enumerate(self.feature_extractor.conv_layers):
+        layers = self.feature_extractor.conv_layers
+        if self._checkpoints(layers[0]) and any(one.requires_grad for one in self.feature_extractor.parameters()):
+            hidden_states.requires_grad_()  # reentrant checkpointing drops a layer whose input has no gradient
+        for index, layer in enumerate(layers):
             if index == 0 and attention_mask is not None and isinstance(layer.layer_norm, nn.GroupNorm):
-                kernel, stride = layer.conv.kernel_size[0], layer.conv.stride[0]
-                lengths = (attention_mask.sum(-1).long() - kernel) // stride + 1
-                hidden_states = layer.activation(
-                    masked_group_norm(layer.layer_norm, layer.conv(hidden_states), lengths)
-                )
+                hidden_states = self._first_convolution(layer, hidden_states, attention_mask)
             else:
                 hidden_states = layer(hidden_states)
         return hidden_states
+
+    def _first_convolution(self, layer: Any, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+        """The first layer with statistics over valid frames; checkpointed as the layer itself would be."""
+        encoder = self.config.encoder_config
+        kernel, stride = encoder.conv_kernel[0], encoder.conv_stride[0]
+        lengths = (attention_mask.sum(-1).long() - kernel) // stride + 1
+
+        def run(values: Tensor) -> Tensor:
+            return layer.activation(masked_group_norm(layer.layer_norm, layer.conv(values), lengths))
+
+        if self._checkpoints(layer):
+            return layer._gradient_checkpointing_func(partial(run), hidden_states)
+        return run(hidden_states)
+
+    def _checkpoints(self, layer: nn.Module) -> bool:
+        return bool(getattr(layer, "gradient_checkpointing", False)) and self.training and torch.is_grad_enabled()
 
     def _augment(self, hidden_states: Tensor, frame_mask: Tensor | None) -> Tensor:
         """SpecAugment as transformers' own encoders do it, before the paths part, so that they share one mask."""
@@ -266,10 +329,13 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
             )
         return hidden_states
 
-    def _run_layers(self, hidden_states: Tensor, frame_mask: Tensor | None, path: Path) -> tuple[list[Tensor], ...]:
+    def _run_layers(
+        self, hidden_states: Tensor, frame_mask: Tensor | None, path: Path, attentions: list[Tensor] | None = None
+    ) -> tuple[list[Tensor], ...]:
         """The encoder's own order of work, with two streams from the first adapter on.
 
-        Returns the n + 1 hidden states of the asked path, or those of the kd path and of the ft path.
+        Returns the n + 1 hidden states of the asked path, or those of the kd path and of the ft path. attentions: what
+        each layer's are added to.
         """
         encoder = self.encoder
         if frame_mask is not None:
@@ -277,14 +343,17 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
         attention_mask = self._attention_mask(hidden_states, frame_mask)
         hidden_states = hidden_states + encoder.pos_conv_embed(hidden_states)
         hidden_states = encoder.dropout(hidden_states if self.pre_norm else encoder.layer_norm(hidden_states))
+        if len(encoder.layers) and self._checkpoints(encoder.layers[0]) and not hidden_states.requires_grad:
+            hidden_states = hidden_states.detach().requires_grad_()  # as in `convolve`, below a frozen front end
         streams: tuple[Tensor, ...] = (hidden_states,)
         history = [streams]
-        shared: dict[str, Any] = {"attention_mask": attention_mask}
+        position_bias: Tensor | None = None
         for index, layer in enumerate(encoder.layers):
             if not self._drops(index):
-                streams, position_bias = self._step(layer, streams, path, shared)
-                if position_bias is not None:
-                    shared["position_bias"] = position_bias
+                output = self._step(layer, streams, position_bias, path, attention_mask)
+                streams, position_bias = output.streams, output.position_bias
+                if attentions is not None and output.attentions is not None:
+                    attentions.append(output.attentions)
             history.append(streams)
         if self.pre_norm:
             history[-1] = tuple(encoder.layer_norm(stream) for stream in streams)
@@ -293,14 +362,24 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
         return [states[0] for states in history], [states[-1] for states in history]
 
     @staticmethod
-    def _step(layer: nn.Module, streams: tuple[Tensor, ...], path: Path, shared: dict[str, Any]) -> LayerOutput:
-        """One layer: once while the streams are one, else once a stream."""
+    def _step(
+        layer: nn.Module,
+        streams: tuple[Tensor, ...],
+        position_bias: Tensor | None,
+        path: Path,
+        attention_mask: Tensor | None,
+    ) -> LayerOutput:
+        """One layer: once while the streams are one, else once a stream.
+
+        What carries a gradient goes in by position: reentrant checkpointing sees nothing else.
+        """
         if len(streams) == 1:
-            return LayerOutput(*layer(streams[0], path=path, **shared))
+            return LayerOutput(*layer(streams[0], position_bias, path=path, attention_mask=attention_mask))
         kd, ft = (
-            LayerOutput(*layer(stream, path=own, **shared)) for stream, own in zip(streams, ("kd", "ft"), strict=True)
+            LayerOutput(*layer(stream, position_bias, path=own, attention_mask=attention_mask))
+            for stream, own in zip(streams, ("kd", "ft"), strict=True)
         )
-        return LayerOutput(kd.streams + ft.streams, kd.position_bias)
+        return LayerOutput(kd.stream, ft.streams[-1], kd.position_bias, ft.attentions)
 
     def _drops(self, index: int) -> bool:
         """LayerDrop, off in students unless asked for; one decision for both paths, never WavLM's first layer."""
@@ -374,34 +453,70 @@ class OSKDFTForXVector(Companions, SpeakerAdapters, OSKDFTPreTrainedModel):
         "AutoModelForAudioXVector": "modeling_oskdft.OSKDFTForXVector",
     }
 
+    # Class vectors are people of a training set: never saved with the model.
+    _keys_to_ignore_on_save: ClassVar[list[str]] = ["objective.weight"]
+    _keys_to_ignore_on_load_missing: ClassVar[list[str]] = [r"objective\.weight"]
+
     def __init__(self, config: OSKDFTConfig) -> None:
         super().__init__(config)
         self.oskdft = OSKDFTModel(config)
         self.head = build_head(config)
+        if config.num_labels != 2:  # transformers' default, with which nobody has asked for classes
+            self.objective = wav2vec2.AMSoftmaxLoss(config.embedding_size, config.num_labels)
         self.post_init()
 
     @can_return_tuple
     def forward(
-        self, input_values: Tensor, attention_mask: Tensor | None = None, output_hidden_states: bool | None = None
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        **kwargs: Any,
     ) -> XVectorOutput:
         """Speaker embeddings, always from the ft path.
 
-        input_values: (batch, samples); attention_mask: (batch, samples) or None, as in `OSKDFTModel`.
+        input_values: (batch, samples); attention_mask: (batch, samples) or None, as in `OSKDFTModel`. labels: (batch,)
+        classes from 0, of a model that was opened with `num_labels=`: then `loss` is transformers' own AM-softmax, as
+        its XVector classes have it (`OSKDFTTrainer` has better ones). kwargs: other columns of a batch, not read.
         Returns `embeddings` (batch, embedding_size), float32, not normalised; `logits` is the same tensor.
         """
-        outputs = self.oskdft(input_values, attention_mask, path="ft", output_hidden_states=True, return_dict=True)
-        embeddings = self.head(outputs.hidden_states, self.oskdft.frame_mask(attention_mask))
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
+        outputs = self.oskdft(
+            input_values,
+            attention_mask,
+            path="ft",
+            output_hidden_states=True,
+            output_attentions=output_attentions,
+            return_dict=True,
+            **kwargs,
+        )
+        frame_mask = self.oskdft.frame_mask(attention_mask, outputs.last_hidden_state.shape[1])
+        embeddings = self.head(outputs.hidden_states, frame_mask)
         return XVectorOutput(
+            loss=None if labels is None else self._loss(embeddings, labels),
             logits=embeddings,
             embeddings=embeddings,
             hidden_states=outputs.hidden_states if output_hidden_states else None,
+            attentions=outputs.attentions,
         )
+
+    def _loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        if not hasattr(self, "objective"):
+            raise ValueError(
+                "labels were given to a model without classes: open it with num_labels=N, the number of speakers."
+            )
+        return self.objective(embeddings, labels)
 
     def freeze_feature_encoder(self) -> None:
         """Stop the gradients of the convolutional front end, as transformers' own heads name it."""
         self.oskdft.feature_extractor.requires_grad_(False)
+
+    def freeze_base_model(self) -> None:
+        """Stop the gradients of the whole encoder, as transformers' own heads name it: only the head learns."""
+        self.oskdft.requires_grad_(False)
 
     def export_kd_path(self) -> PreTrainedModel:
         """The distilled encoder as a plain `HubertModel`, `Wav2Vec2Model` or `WavLMModel`, for any other task.
@@ -418,6 +533,14 @@ class OSKDFTForXVector(Companions, SpeakerAdapters, OSKDFTPreTrainedModel):
         state = {name: value for name, value in self.oskdft.state_dict().items() if ".adapter." not in name}
         plain.load_state_dict(state)
         return plain.to(self.dtype).eval()
+
+
+def _refuse_misspelt(columns: dict[str, Any]) -> None:
+    """Raise `TypeError` for a keyword that is almost an argument: it would be left unread without a word."""
+    for name in columns:
+        near = difflib.get_close_matches(name, ("input_values", "attention_mask", "labels", "path"), 1, 0.8)
+        if near and name != near[0]:
+            raise TypeError(f"forward has no argument '{name}': did you mean '{near[0]}'?")
 
 
 def adapter_parameters(model: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:

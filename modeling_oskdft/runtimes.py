@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import AutoFeatureExtractor, AutoModel, SequenceFeatureExtractor
-from transformers.utils import cached_file
 
-from .audio import SAMPLING_RATE, Waveform
-from .evaluation.embedding import embed_batch
-from .modeling_oskdft import OSKDFTForXVector
+from .audio import SAMPLING_RATE, Waveform, printable
+from .locations import check_name, find, first_line
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+    from transformers import SequenceFeatureExtractor
+
+    from .modeling_oskdft import OSKDFTForXVector
+
+# onnxruntime >= 1.29 for Linux reports home from its import on: a device id, a database of events, a look-up.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 MODEL_NAME = "model.onnx"
 EXPORT_EXTRA = "pip install 'modeling-oskdft[export]'"
@@ -42,36 +45,47 @@ class Embedder(Protocol):
 class TorchEmbedder:
     """A PyTorch verifier with its feature extractor."""
 
-    def __init__(self, model: OSKDFTForXVector, feature_extractor: SequenceFeatureExtractor) -> None:
+    def __init__(self, model: "OSKDFTForXVector", feature_extractor: "SequenceFeatureExtractor") -> None:
         self.model = model.eval()
         self.feature_extractor = feature_extractor
         self.embedding_size: int = model.config.embedding_size
+        self._known: tuple[Any, str] | None = None
 
     @classmethod
     def from_pretrained(cls, name: str, revision: str | None = None, device: str | None = None) -> "TorchEmbedder":
-        """Open a saved verifier.
+        """Open a saved verifier; errors as in `opening.open_verifier`."""
+        import torch
 
-        Raises `OSError` for what is not there or may not be read, `ValueError` for what is no PyTorch verifier.
-        """
+        from .opening import open_verifier
+
         try:
-            model = AutoModel.from_pretrained(name, revision=revision, dtype="float32")
-        except (OSError, ValueError) as error:
-            if _find(name, MODEL_NAME, revision) and not _find(name, "config.json", revision):
-                raise ValueError(
-                    f"'{name}' holds an export and no PyTorch weights: open it with backend='onnxruntime'."
-                ) from None
-            raise _not_there(name, revision, error) if isinstance(error, OSError) else error from error
-        if not isinstance(model, OSKDFTForXVector):
-            raise ValueError(f"'{name}' holds a {type(model).__name__}: a saved OSKDFTForXVector is needed.")
-        feature_extractor = AutoFeatureExtractor.from_pretrained(name, revision=revision)
-        return cls(model.to(device) if device else model, feature_extractor)
+            place = torch.device(device or "cpu")
+        except RuntimeError:
+            raise ValueError(f"device is '{device}': use cpu, cuda, cuda:0 or another device of torch.") from None
+        model, feature_extractor = open_verifier(name, revision)
+        try:
+            return cls(model.to(place), feature_extractor)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise ValueError(f"device is '{device}', which is not here ({first_line(error)}): use cpu.") from None
 
     def fingerprint(self) -> str:
-        """Of the weights that the model has now."""
-        return self.model.fingerprint()
+        """Of the weights that the model has now.
+
+        Computed anew when any has changed; that is seen in the sums of their absolute values, which take a hundredth
+        of the time, and not in the names of what changes weights: training, adapters, merging.
+        """
+        import torch
+
+        tensors = [value for value in self.model.state_dict().values() if value.is_floating_point()]
+        stamp = (len(tensors), *(float(norm) for norm in torch._foreach_norm(tensors, 1)))
+        if self._known is None or self._known[0] != stamp:
+            self._known = (stamp, self.model.fingerprint())
+        return self._known[1]
 
     def embed(self, waveforms: Sequence[Waveform]) -> NDArray[np.float32]:
         """As `Embedder.embed`. Raises `ValueError` for what is no audio, or too short for one frame."""
+        from .evaluation.embedding import embed_batch
+
         _check_waveforms(waveforms)
         return embed_batch(self.model, self.feature_extractor, waveforms).float().cpu().numpy()
 
@@ -90,7 +104,7 @@ class OnnxEmbedder:
         except ImportError:
             raise
         except Exception as error:  # onnxruntime's own have no common class
-            raise ValueError(f"'{path}' is no exported verifier ({_first_line(error)}): export it again.") from None
+            raise ValueError(f"'{path}' is no exported verifier ({first_line(error)}): export it again.") from None
         facts = self.session.get_modelmeta().custom_metadata_map
         try:
             self._fingerprint, self.shortest = facts["fingerprint"], int(facts["shortest_input"])
@@ -104,14 +118,12 @@ class OnnxEmbedder:
 
         Raises `OSError` for what is not there or may not be read, `ValueError` for what holds no export.
         """
-        try:
-            found = cached_file(name, MODEL_NAME, revision=revision)
-        except OSError as error:
-            if _find(name, "config.json", revision):
-                raise ValueError(
-                    f"'{name}' holds no {MODEL_NAME}: write one with `oskdft export`, or use backend='torch'."
-                ) from None
-            raise _not_there(name, revision, error) from error
+        check_name(name)
+        found = find(name, MODEL_NAME, revision)
+        if found is None:
+            raise ValueError(
+                f"'{printable(name)}' holds no {MODEL_NAME}: write one with `oskdft export`, or use backend='torch'."
+            )
         return cls(found)
 
     def fingerprint(self) -> str:
@@ -159,32 +171,21 @@ def wanted_threads() -> int:
 
 
 def open_embedder(name: str, backend: str, revision: str | None = None, device: str | None = None) -> Embedder:
-    """The verifier in a folder or repository, run by `backend`, "torch" or "onnxruntime".
+    """The verifier in a folder or repository, run by `backend`: "torch", "onnxruntime", or "auto" for what is there.
 
     Raises `ValueError` for another backend, for a device that it does not have, and as the two classes.
     """
+    if backend == "auto":
+        check_name(name)
+        is_an_export = find(name, MODEL_NAME, revision) and not find(name, "config.json", revision)
+        backend = "onnxruntime" if is_an_export else "torch"
     if backend == "torch":
         return TorchEmbedder.from_pretrained(name, revision, device)
     if backend != "onnxruntime":
-        raise ValueError(f"backend is '{backend}': use torch or onnxruntime.")
+        raise ValueError(f"backend is '{backend}': use torch, onnxruntime or auto.")
     if device not in (None, "cpu"):
         raise ValueError(f"device is '{device}': an exported model runs on the CPU; use backend='torch' for another.")
     return OnnxEmbedder.from_pretrained(name, revision)
-
-
-def _find(name: str, file: str, revision: str | None) -> str | None:
-    """The path of a file of a folder or repository; None where it cannot be had."""
-    try:
-        return cached_file(name, file, revision=revision)
-    except OSError:
-        return None
-
-
-def _not_there(name: str, revision: str | None, error: OSError) -> OSError:
-    return OSError(
-        f"There is no verifier that can be read at '{name}'{f', revision {revision},' if revision else ''} "
-        f"({_first_line(error)}): check the name; a private repository wants `hf auth login` or HF_TOKEN."
-    )
 
 
 def _check_waveforms(waveforms: Sequence[Waveform]) -> None:
@@ -195,7 +196,3 @@ def _check_waveforms(waveforms: Sequence[Waveform]) -> None:
             raise ValueError(
                 f"Recording {number} has NaN or infinite samples: finite audio is needed; check how it was written."
             )
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")

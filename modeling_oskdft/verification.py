@@ -1,26 +1,25 @@
 """The user's door: two recordings in, one answer out."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers.utils import cached_file
 
-from .audio import SAMPLING_RATE, AudioSource, Waveform, load_audio
+from .audio import AudioSource, LoadedAudio, Waveform, name_of, read_recording
 from .evaluation.calibration import OPERATING_POINTS, THRESHOLDS_NAME, Thresholds
+from .locations import find
 from .runtimes import Embedder, open_embedder
+from .standalone.speech_levels import FRAME, look_at, speech_frames, speech_seconds
+
+__all__ = ["FRAME", "SpeakerVerifier", "VerificationResult", "look_at", "speech_frames", "speech_seconds"]
 
 Embedding = NDArray[np.float32]
-
-ENOUGH_SPEECH = 1.0  # seconds; below, two recordings of one speaker often score as two speakers
-QUIETEST = 10 ** (-60 / 20)  # of full scale: a frame below is no speech, whatever else there is
-BELOW_LOUDEST = 10 ** (-35 / 20)  # a frame further below the loudest one is a pause
-FRAME = SAMPLING_RATE // 50
-FULL_SCALE, CLIPPED_SHARE = 0.999, 0.001
+OTHER_WEIGHTS = "The thresholds are of other weights and were left out: measure them anew."
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class SpeakerVerifier:
             )
         self.embedder = embedder
         if thresholds is not None and thresholds.fingerprint != embedder.fingerprint():
-            warnings.warn("The thresholds are of other weights and were left out: measure them anew.", stacklevel=2)
+            warnings.warn(OTHER_WEIGHTS, stacklevel=2)
             thresholds = None
         self.thresholds = thresholds
 
@@ -68,18 +67,19 @@ class SpeakerVerifier:
         name_or_path: str | Path,
         revision: str | None = None,
         device: str | None = None,
-        backend: str = "torch",
+        backend: str = "auto",
     ) -> "SpeakerVerifier":
         """Open a folder or a repository on the Hub.
 
-        backend: "torch" for a saved model, "onnxruntime" for what `oskdft export` wrote; the decisions are the same,
-        of an export in int8 but for some near the threshold, which is float32's.
+        backend: "torch" for a saved model, "onnxruntime" for what `oskdft export` wrote, "auto" for what is there; the
+        decisions are the same, of an export in int8 but for some near the threshold, which is float32's. A folder that
+        PEFT's `save_pretrained` wrote is opened with its base.
         Raises `OSError` for what is not there or may not be read, `ValueError` for what is no verifier or not one for
         this backend, `ImportError` without onnxruntime.
         """
         name = str(name_or_path)
         embedder = open_embedder(name, backend, revision, device)
-        found = cached_file(name, THRESHOLDS_NAME, revision=revision, _raise_exceptions_for_missing_entries=False)
+        found = find(name, THRESHOLDS_NAME, revision)
         return cls(embedder, None if found is None else Thresholds.load(found))
 
     @property
@@ -91,80 +91,90 @@ class SpeakerVerifier:
         """Of the weights: equal for equal verifiers, whatever runs them."""
         return self.embedder.fingerprint()
 
-    def embed(self, audio: AudioSource) -> Embedding:
+    def embed(self, audio: AudioSource, channel: int | None = None) -> Embedding:
         """The voice in a recording as a vector of unit length, (embedding_size,).
 
         audio: a path, bytes, an open file, (array, rate), an array at 16 kHz, or a `datasets` audio dict; any rate,
-        any channels. What is wrong with it is told in warnings. Raises `ValueError` for silence, and as `load_audio`.
+        any channels, of which `channel` takes one. What is wrong with it is told in warnings. Raises `ValueError` for
+        silence, and as `load_audio`.
         """
-        return self.embed_many([audio])[0]
+        return self.embed_many([audio], channel)[0]
 
-    def embed_many(self, recordings: Sequence[AudioSource]) -> NDArray[np.float32]:
+    def embed_many(self, recordings: Iterable[AudioSource], channel: int | None = None) -> NDArray[np.float32]:
         """Several at once, (recordings, embedding_size); each row is what the recording gives alone."""
-        waveforms = [load_audio(audio) for audio in recordings]
-        for number, waveform in enumerate(waveforms):
-            for sentence in look_at(waveform, _label(recordings[number], number)):
+        if isinstance(recordings, str | bytes | PathLike | np.ndarray):
+            raise TypeError(f"A {type(recordings).__name__} was given: a list of recordings is needed; use embed for one.")
+        waveforms = []
+        for number, audio in enumerate(recordings):
+            waveform, said = self._inspected(audio, channel, number)
+            for sentence in said:
                 warnings.warn(sentence, stacklevel=3)
+            waveforms.append(waveform)
         return self.embed_waveforms(waveforms)
 
-    def verify(self, first: AudioSource, second: AudioSource, operating_point: str = "eer") -> VerificationResult:
+    def verify(
+        self,
+        first: AudioSource | Sequence[AudioSource],
+        second: AudioSource,
+        operating_point: str = "eer",
+        channel: int | None = None,
+    ) -> VerificationResult:
         """Whether two recordings are of one speaker.
 
-        operating_point: "eer", or "far_1_percent" or "far_0.1_percent", the share of different speakers that is taken
-        for the same at most. Raises `ValueError` for another one, and as `embed` does.
+        first: a recording, or a list of several of one speaker, whose embeddings are averaged. operating_point: "eer",
+        or "far_1_percent" or "far_0.1_percent", the share of different speakers that is taken for the same at most.
+        channel: of both, from 0; None mixes them. Raises `ValueError` for another operating point, and as `embed`
+        does.
         """
         if operating_point not in OPERATING_POINTS:
             raise ValueError(f"operating_point is '{operating_point}': use one of {', '.join(OPERATING_POINTS)}.")
-        waveforms = [load_audio(first), load_audio(second)]
-        said = [*look_at(waveforms[0], _label(first, 0)), *look_at(waveforms[1], _label(second, 1))]
-        one, other = self.embed_waveforms(waveforms)
-        score = float(one @ other)
-        threshold = None if self.thresholds is None else self.thresholds.values.get(operating_point)
+        enrolments: list[AudioSource] = list(first) if isinstance(first, list) else [first]  # type: ignore
+        if not enrolments:
+            raise ValueError("There are no recordings to compare with: give one or more.")
+        found = [self._inspected(audio, channel, number) for number, audio in enumerate([*enrolments, second])]
+        *enrolled, other = self.embed_waveforms([waveform for waveform, _ in found])
+        return self.decide(np.stack(enrolled), other, operating_point, [one for _, said in found for one in said])
+
+    def decide(
+        self, enrolled: NDArray[np.float32], other: Embedding, operating_point: str = "eer", said: Iterable[str] = ()
+    ) -> VerificationResult:
+        """The answer for embeddings of unit length: of one speaker (enrolments, embedding_size), and of another voice.
+
+        said: sentences about the recordings, to stand in the answer. Thresholds decide only while the weights are
+        those that they were measured with.
+        """
+        warned = list(said)
+        speaker = enrolled.mean(0)
+        score = float(speaker @ other / max(float(np.linalg.norm(speaker)), 1e-12))
+        if not np.isfinite(score):
+            raise ValueError("The score is not a finite number: look at the model and the recordings.")
+        threshold = None
+        if self.thresholds is not None and self.thresholds.fingerprint != self.embedder.fingerprint():
+            warned.append(OTHER_WEIGHTS)
+        elif self.thresholds is not None:
+            threshold = self.thresholds.values.get(operating_point)
+            doubt = self.thresholds.doubt(operating_point)
+            warned += [] if doubt is None else [doubt]
         if threshold is None:
-            said.append(
+            warned.append(
                 f"The model has no threshold at {operating_point}: the score is all that can be said; measure "
                 "thresholds on trials of your own."
             )
-        return VerificationResult(score, None if threshold is None else score >= threshold, threshold, tuple(said))
+        return VerificationResult(score, None if threshold is None else score >= threshold, threshold, tuple(warned))
 
     def embed_waveforms(self, waveforms: Sequence[Waveform]) -> NDArray[np.float32]:
-        """(recordings, embedding_size) of waveforms (samples,) at 16 kHz, which nobody looks at: see `look_at`."""
+        """(recordings, embedding_size) of waveforms (samples,) at 16 kHz; what is wrong with them is not looked for.
+
+        Raises `ValueError` for an embedding that is zero or not finite, which has no direction.
+        """
         embeddings = self.embedder.embed(waveforms)
-        return embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        if not (np.isfinite(norms).all() and (norms > 0).all()):
+            raise ValueError("The model gives an embedding that is zero or not finite: its weights are not sound.")
+        return embeddings / norms
 
-
-def look_at(waveform: Waveform, name: str) -> list[str]:
-    """What may spoil a decision, a sentence each: too little speech, clipping. waveform: (samples,) at 16 kHz.
-
-    Raises `ValueError` for a recording without any sound.
-    """
-    seconds = speech_seconds(waveform)
-    if seconds == 0:
-        raise ValueError(f"{name} is silent: give a recording with speech in it.")
-    said = []
-    if seconds < ENOUGH_SPEECH:
-        said.append(
-            f"{name} has {seconds:.1f} s of speech: below {ENOUGH_SPEECH:.0f} s decisions are unreliable; give more."
-        )
-    clipped = float(np.mean(np.abs(waveform) >= FULL_SCALE))
-    if clipped > CLIPPED_SHARE:
-        said.append(
-            f"{name} is clipped ({100 * clipped:.1f} % of the samples at full scale): record at a lower level."
-        )
-    return said
-
-
-def speech_frames(waveform: Waveform) -> NDArray[np.bool_]:
-    """(frames,) of 20 ms: True where a frame is neither silent nor 35 dB below the loudest one."""
-    padded = np.pad(waveform, (0, -len(waveform) % FRAME))
-    levels = np.sqrt(np.mean(np.square(padded.reshape(-1, FRAME)), axis=1))
-    return levels > max(QUIETEST, BELOW_LOUDEST * levels.max(initial=0.0))
-
-
-def speech_seconds(waveform: Waveform) -> float:
-    """Time in frames with speech."""
-    return float(np.sum(speech_frames(waveform))) * FRAME / SAMPLING_RATE
-
-
-def _label(audio: AudioSource, number: int) -> str:
-    return f"'{audio}'" if isinstance(audio, str | Path) else f"Recording {number + 1}"
+    def _inspected(self, audio: AudioSource, channel: int | None, number: int) -> tuple[Waveform, list[str]]:
+        """A recording's waveform, and what may spoil a decision, a sentence each."""
+        name = name_of(audio) if isinstance(audio, str | PathLike) else f"Recording {number + 1}"
+        loaded: LoadedAudio = read_recording(audio, channel)
+        return loaded.waveform, [*(f"{name} {note}" for note in loaded.notes), *look_at(loaded.waveform, name)]

@@ -95,7 +95,7 @@ def saved_verifier(tmp_path_factory, feature_extractor) -> Path:
     model.save_pretrained(place)
     feature_extractor.save_pretrained(place)
     values = {"eer": 0.5, "far_1_percent": 0.999999, "far_0.1_percent": None}
-    Thresholds(values, 100, 50, 10, "made up", model.fingerprint()).save(place)
+    Thresholds(values, 100, 50, 40, "made up", model.fingerprint()).save(place)
     return place
 
 

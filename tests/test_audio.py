@@ -154,10 +154,8 @@ def test_a_truncated_file_is_found_in_bytes_and_open_files_too(tmp_path):
 
 
 def test_another_kind_of_object_is_named():
-    import torch
-
-    with pytest.raises(TypeError, match="A Tensor was given: a path, bytes"):
-        load_audio(torch.zeros(100))
+    with pytest.raises(TypeError, match="A int was given: a path, bytes"):
+        load_audio(3)
 
 
 def test_a_missing_file_is_missing(tmp_path):

@@ -21,7 +21,7 @@ def folder(tmp_path, feature_extractor):
     model.save_pretrained(tmp_path / "model")
     feature_extractor.save_pretrained(tmp_path / "model")
     values = {"eer": 0.5, "far_1_percent": 0.999999, "far_0.1_percent": None}
-    Thresholds(values, 100, 50, 10, "made up", model.fingerprint()).save(tmp_path / "model")
+    Thresholds(values, 100, 50, 40, "made up", model.fingerprint()).save(tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -112,7 +112,7 @@ def test_the_command_answers_by_its_exit_code(folder, recordings, capsys):
     different = ["verify", *recordings[:2], *words, "--operating_point", "far_1_percent", "--json"]
     assert main(different) == 1
     assert json.loads(capsys.readouterr().out)["same_speaker"] is False
-    assert main(["verify", *recordings[:2], *words, "--operating_point", "far_0.1_percent"]) == 2
+    assert main(["verify", *recordings[:2], *words, "--operating_point", "far_0.1_percent"]) == 3
     printed = capsys.readouterr()
     assert printed.out.startswith("no decision (score") and "no threshold" in printed.err
     assert main(["verify", recordings[0], "nowhere.wav", *words]) == 2

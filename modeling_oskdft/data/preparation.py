@@ -25,7 +25,7 @@ from .parallel import in_processes, in_threads
 from .transcoding import TRANSCODED, find_ffmpeg, remove_partial_files, transcode
 
 ROWS_A_GROUP = 10_000
-READABLE = (*AUDIO_EXTENSIONS, *TRANSCODED)
+READABLE = AUDIO_EXTENSIONS
 
 
 class Recording(NamedTuple):

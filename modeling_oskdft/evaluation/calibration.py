@@ -1,19 +1,26 @@
 """Thresholds: at which score two recordings are taken for one speaker, and what that was measured on."""
 
 import json
-from dataclasses import MISSING, asdict, dataclass, field, fields
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from ..files import whole_file
-from .metrics import equal_error_rate
+from ..files import read_json, whole_file
+from .metrics import equal_error_rate, speaker_weights
 
 THRESHOLDS_NAME = "thresholds.json"
 # Operating points by name, and the share of different-speaker trials that they accept at most.
 FALSE_ACCEPTS = {"far_1_percent": 0.01, "far_0.1_percent": 0.001}
 OPERATING_POINTS = ("eer", *FALSE_ACCEPTS)
+ENOUGH_SPEAKERS = 20  # below, a threshold says more of these speakers than of others
+LIMIT = 1.001  # of a cosine, with its rounding; a threshold may lie just above the highest score
+DRAWS = 1000
 LEVELS = 1001  # quantiles kept of each kind of trial: enough to read rates of 0.1 % off them
 
 
@@ -23,7 +30,8 @@ class Thresholds:
 
     trials, target_trials, speakers, data: what they were measured on. fingerprint: of the model's weights, see
     `companions_oskdft`. quantiles: of the scores of "target" and "non_target" trials, evenly spaced from the lowest
-    to the highest: what error rates at any other threshold are read from.
+    to the highest: what error rates at any other threshold are read from. intervals: 95 % intervals of the values, by
+    bootstrap over speakers, where the speakers of the trials were known.
     """
 
     values: dict[str, float | None]
@@ -33,6 +41,38 @@ class Thresholds:
     data: str
     fingerprint: str
     quantiles: dict[str, list[float]] = field(default_factory=dict)
+    intervals: dict[str, list[float]] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise `ValueError` for a value that is no finite number inside its range: it must not decide."""
+        for name in ("values", "quantiles", "intervals"):
+            _check(isinstance(getattr(self, name), dict), name, getattr(self, name), "an object")
+        for name, value in self.values.items():
+            _check(value is None or _is_a_score(value), f"values.{name}", value, "a number from -1 to 1, or null")
+        for name in ("trials", "target_trials", "speakers"):
+            value = getattr(self, name)
+            is_a_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+            _check(is_a_count, name, value, "a whole number")
+        _check(isinstance(self.data, str), "data", self.data, "a text")
+        is_a_digest = isinstance(self.fingerprint, str) and bool(re.fullmatch(r"[0-9a-f]{64}", self.fingerprint))
+        _check(is_a_digest, "fingerprint", self.fingerprint, "64 hexadecimal digits")
+        for name, scores in self.quantiles.items():
+            fits = isinstance(scores, list) and len(scores) > 1 and all(map(_is_a_score, scores))
+            _check(fits and scores == sorted(scores), f"quantiles.{name}", scores, "rising numbers from -1 to 1")
+        for name, ends in self.intervals.items():
+            fits = isinstance(ends, list) and len(ends) == 2 and all(map(_is_a_score, ends))
+            _check(fits and ends == sorted(ends), f"intervals.{name}", ends, "two numbers from -1 to 1")
+
+    def doubt(self, operating_point: str) -> str | None:
+        """A sentence for a threshold that stands on few speakers; None where they are enough."""
+        if self.values.get(operating_point) is None or self.speakers >= ENOUGH_SPEAKERS:
+            return None
+        ends = self.intervals.get(operating_point)
+        interval = "" if ends is None else f" (95 %: {ends[0]:.2f} to {ends[1]:.2f})"
+        return (
+            f"The threshold {self.values[operating_point]:.2f}{interval} stands on {self.speakers} speakers: below "
+            f"{ENOUGH_SPEAKERS} it may not hold for others; measure it on more."
+        )
 
     def false_accept_rate(self, threshold: float) -> float:
         """Share of different-speaker trials that score at or above `threshold`, between the stored quantiles."""
@@ -58,30 +98,82 @@ class Thresholds:
 
     @classmethod
     def load(cls, path: str | Path) -> "Thresholds":
-        """Read the file. Raises `ValueError` when it is not one."""
+        """Read the file. Raises `ValueError` when it does not hold thresholds that can decide."""
+        stored = read_json(path)
+        known = {one.name for one in fields(cls)}
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-            needed = {one.name for one in fields(cls) if one.default_factory is MISSING}
-            return cls(**{one.name: values[one.name] for one in fields(cls) if one.name in needed | set(values)})
-        except (KeyError, TypeError, json.JSONDecodeError):
-            raise ValueError(f"'{path}' does not hold thresholds: measure them again.") from None
+            thresholds = cls(**{name: value for name, value in stored.items() if name in known})
+            thresholds.check()
+            return thresholds
+        except TypeError:
+            missing = sorted({"values", "trials", "target_trials", "speakers", "data", "fingerprint"} - set(stored))
+            raise ValueError(f"'{path}' does not hold thresholds ({', '.join(missing)}): measure them again.") from None
+        except ValueError as error:
+            raise ValueError(f"'{path}' does not hold thresholds ({error}): measure them again.") from None
 
 
-def measure_thresholds(scores: ArrayLike, labels: ArrayLike, speakers: int, data: str, fingerprint: str) -> Thresholds:
-    """Thresholds at the EER and at 1 % and 0.1 % false accepts.
+def _check(fits: bool, name: str, value: Any, wanted: str) -> None:
+    if not fits:
+        raise ValueError(f"{name} is {str(value)[:40]}: {wanted} is needed")
 
-    scores, labels (1 same speaker, 0 different): of trials whose speakers the model was not trained on. Raises
-    `ValueError` as `equal_error_rate` does.
+
+def _is_a_score(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and abs(value) <= LIMIT
+
+
+def measure_thresholds(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    speakers: int,
+    data: str,
+    fingerprint: str,
+    speakers_of_trials: Sequence[tuple[str, str]] | None = None,
+) -> Thresholds:
+    """Measure thresholds at the EER and at 1 % and 0.1 % false accepts.
+
+    Args:
+        scores: (trials,), cosines of trials whose speakers the model was not trained on.
+        labels: (trials,), 1 for the same speaker and 0 for different ones.
+        speakers: how many the trials have.
+        data: what they were measured on, in words.
+        fingerprint: of the model's weights.
+        speakers_of_trials: (trials,) pairs of speakers, for 95 % intervals of the thresholds.
+
+    Raises:
+        ValueError: as `equal_error_rate` does.
     """
     values, targets = np.asarray(scores, dtype=np.float64), np.asarray(labels)
+    quantiles = {
+        name: np.quantile(values[targets == label], np.linspace(0, 1, LEVELS)).round(4).tolist()
+        for name, label in (("target", 1), ("non_target", 0))
+    }
+    points = _points(values, targets)
+    intervals = {} if speakers_of_trials is None else _intervals(values, targets, speakers_of_trials, points)
+    return Thresholds(points, len(targets), int(targets.sum()), speakers, data, fingerprint, quantiles, intervals)
+
+
+def _points(values: NDArray[np.float64], targets: NDArray[np.int64]) -> dict[str, float | None]:
     points: dict[str, float | None] = {"eer": equal_error_rate(values, targets).threshold}
     others = np.sort(values[targets == 0])[::-1]
     for name, share in FALSE_ACCEPTS.items():
         accepted = int(share * len(others))
         # The lowest threshold that lets no more than `accepted` of them through; ten are needed to speak of a rate.
         points[name] = float(np.nextafter(others[accepted], np.inf)) if accepted >= 10 else None
-    quantiles = {
-        name: np.quantile(values[targets == label], np.linspace(0, 1, LEVELS)).round(4).tolist()
-        for name, label in (("target", 1), ("non_target", 0))
-    }
-    return Thresholds(points, len(targets), int(targets.sum()), speakers, data, fingerprint, quantiles)
+    return points
+
+
+def _intervals(
+    values: NDArray[np.float64],
+    targets: NDArray[np.int64],
+    pairs: Sequence[tuple[str, str]],
+    points: dict[str, float | None],
+) -> dict[str, list[float]]:
+    """95 % intervals of the points that were measured, over draws of speakers."""
+    drawn: dict[str, list[float]] = {name: [] for name, value in points.items() if value is not None}
+    for weights in speaker_weights(targets, pairs, DRAWS, seed=0):
+        repeated = np.repeat(np.arange(len(values)), weights.astype(np.int64))
+        for name, value in _points(values[repeated], targets[repeated]).items():
+            if name in drawn and value is not None:
+                drawn[name].append(value)
+    return {name: np.quantile(found, [0.025, 0.975]).round(4).tolist() for name, found in drawn.items() if found}

@@ -4,13 +4,16 @@ Scores: (trials,), larger for more alike. Labels: (trials,), 1 for a target tria
 non-target trial. A verifier decides "same" where score >= threshold. All rates are fractions.
 """
 
-from collections.abc import Sequence
+import math
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+WORSE_THAN_CHANCE = 0.6  # an EER above is no accident of a few trials
 
 
 class EqualErrorRate(NamedTuple):
@@ -36,6 +39,11 @@ def error_rates(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None 
     """
     values, targets = _checked(scores, labels)
     counts = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if counts.shape != values.shape or not np.isfinite(counts).all() or (counts < 0).any():
+        raise ValueError("The weights are not one finite number of at least 0 for each trial: give such, or none.")
+    for label, kind in ((1, "target"), (0, "non-target")):
+        if counts[targets == label].sum() == 0:
+            raise ValueError(f"The {kind} trials have no weight: trials of both classes are needed.")
     order = np.argsort(-values, kind="stable")
     return _rates_of_sorted(values[order], targets[order], counts[order])
 
@@ -43,9 +51,17 @@ def error_rates(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None 
 def equal_error_rate(scores: ArrayLike, labels: ArrayLike) -> EqualErrorRate:
     """Equal error rate, by straight lines between the points of the ROC curve.
 
-    Raises `ValueError` as `error_rates` does.
+    Warns where more than half of all decisions are wrong: labels that are the wrong way round look like that. Raises
+    `ValueError` as `error_rates` does.
     """
-    return _equal_error_rate(error_rates(scores, labels))
+    result = _equal_error_rate(error_rates(scores, labels))
+    if result.value > WORSE_THAN_CHANCE:
+        warnings.warn(
+            f"The EER is {100 * result.value:.1f} %: scores that say nothing give 50 %; labels must be 1 for the same "
+            "speaker, and scores larger for more alike.",
+            stacklevel=2,
+        )
+    return result
 
 
 def min_detection_cost(
@@ -54,7 +70,7 @@ def min_detection_cost(
     """The smallest detection cost over all thresholds, divided by that of the better of the two blind decisions.
 
     NIST SRE's cost: p_target * c_miss * P(miss) + (1 - p_target) * c_fa * P(false accept). 0 to 1.
-    Raises `ValueError` as `error_rates` does, or for a p_target outside (0, 1).
+    Raises `ValueError` as `error_rates` does, for a p_target outside (0, 1), or for a cost that is not above 0.
     """
     return _min_detection_cost(error_rates(scores, labels), p_target, c_miss, c_fa)
 
@@ -85,15 +101,8 @@ def bootstrap_rates(
     checked = [_checked(one, labels) for one in scores]
     orders = [np.argsort(-values, kind="stable") for values, _ in checked]
     targets = checked[0][1]
-    names, inverse = np.unique(np.asarray(speakers, dtype=object).astype(str), return_inverse=True)
-    first, second = inverse.reshape(-1, 2).T
-    generator = np.random.default_rng(seed)
     eers, costs = [], []
-    for _ in range(draws):
-        count = np.bincount(generator.integers(len(names), size=len(names)), minlength=len(names))
-        weights = np.where(targets == 1, count[first], count[first] * count[second]).astype(np.float64)
-        if weights[targets == 1].sum() == 0 or weights[targets == 0].sum() == 0:
-            continue
+    for weights in speaker_weights(targets, speakers, draws, seed):
         rates = [
             _rates_of_sorted(values[order], targets[order], weights[order])
             for (values, _), order in zip(checked, orders, strict=True)
@@ -103,6 +112,23 @@ def bootstrap_rates(
     if not eers:
         raise ValueError("No draw held both classes: give trials of more speakers.")
     return np.asarray(eers), np.asarray(costs)
+
+
+def speaker_weights(
+    targets: NDArray[np.int64], speakers: Sequence[tuple[str, str]], draws: int, seed: int
+) -> Iterator[Floats]:
+    """Weights (trials,) of the trials in each draw of as many speakers as there are, with replacement.
+
+    targets: (trials,) labels. speakers: (trials,) pairs. Draws without trials of both classes are left out.
+    """
+    names, inverse = np.unique(np.asarray(speakers, dtype=object).astype(str), return_inverse=True)
+    first, second = inverse.reshape(-1, 2).T
+    generator = np.random.default_rng(seed)
+    for _ in range(draws):
+        count = np.bincount(generator.integers(len(names), size=len(names)), minlength=len(names))
+        weights = np.where(targets == 1, count[first], count[first] * count[second]).astype(np.float64)
+        if weights[targets == 1].sum() > 0 and weights[targets == 0].sum() > 0:
+            yield weights
 
 
 def interval_of(draws: ArrayLike) -> Interval:
@@ -167,5 +193,8 @@ def _equal_error_rate(rates: ErrorRates) -> EqualErrorRate:
 def _min_detection_cost(rates: ErrorRates, p_target: float, c_miss: float, c_fa: float) -> float:
     if not 0 < p_target < 1:
         raise ValueError(f"p_target is {p_target}: a probability between 0 and 1 is needed; 0.01 is usual.")
+    for name, cost in (("c_miss", c_miss), ("c_fa", c_fa)):
+        if not (cost > 0 and math.isfinite(cost)):
+            raise ValueError(f"{name} is {cost}: a finite cost above 0 is needed; 1 is usual.")
     costs = p_target * c_miss * rates.false_rejects + (1 - p_target) * c_fa * rates.false_accepts
     return float(costs.min() / min(p_target * c_miss, (1 - p_target) * c_fa))

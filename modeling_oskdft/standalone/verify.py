@@ -1,7 +1,8 @@
 """Whether two recordings are of one speaker: `python verify.py A.wav B.wav`.
 
-Stands alone beside model.onnx and thresholds.json; needs onnxruntime, numpy and soundfile, and nothing else. Prints
-score and decision. Exit codes: 0 the same speaker, 1 different speakers, 2 an error, said in one sentence.
+Stands alone with decoding.py and speech_levels.py beside model.onnx and thresholds.json; needs onnxruntime, numpy and
+soundfile, and nothing else. Prints score and decision. Exit codes: 0 the same speaker, 1 different speakers, 2 an
+error of the input, 3 no decision, 70 a fault of this program; errors are said in one sentence.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import argparse
 import json
 import math
 import os
+import shlex
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 LONGEST = 60  # seconds; memory grows with them, to 3 GB for a model of HuBERT-base's width
-FRAME, QUIETEST = 320, 1e-3  # 20 ms; 60 dB below full scale
+POINTS = ("eer", "far_1_percent", "far_0.1_percent")
+ENOUGH_SPEAKERS = 20  # below, a threshold says more of these speakers than of others
 
 
 def open_model() -> tuple[onnxruntime.InferenceSession, dict[str, str]]:
@@ -25,32 +28,58 @@ def open_model() -> tuple[onnxruntime.InferenceSession, dict[str, str]]:
     options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: all
     options.enable_mem_pattern = False  # a plan of memory for each length, which costs more than it saves
     options.log_severity_level = 4  # errors come as exceptions
-    model = onnxruntime.InferenceSession(str(HERE / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    try:
+        model = onnxruntime.InferenceSession(str(HERE / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own have no common class
+        raise ValueError(f"model.onnx cannot be opened ({first_line(error)}): export the verifier again.") from None
     facts = model.get_modelmeta().custom_metadata_map
     if not {"fingerprint", "sampling_rate", "shortest_input"} <= facts.keys():
         raise ValueError("model.onnx was not written by `oskdft export`: export the verifier again.")
     return model, facts
 
 
-def read(path: str, rate: int, shortest: int) -> np.ndarray:
-    """A recording as (samples,), channels mixed. Raises `ValueError` for one that cannot be decided upon."""
+def read(path: str, rate: int, shortest: int, channel: int | None) -> np.ndarray:
+    """A recording as (samples,). Raises `ValueError` for one that cannot be decided upon."""
+    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in path)
+    quoted, name = shlex.quote(shown), f"'{shown}'"
+    if not os.path.isfile(path):
+        raise ValueError(f"There is no recording at {name}: check the path.")
     try:
-        with soundfile.SoundFile(path) as file:
-            found = file.samplerate
-            frames = file.read(LONGEST * found + 1, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"'{path}' cannot be read ({str(error).rstrip('.')}): give wav, flac, ogg or mp3.") from None
-    if found != rate:
-        raise ValueError(f"'{path}' is at {found} Hz: resample it, e.g. `ffmpeg -i {path} -ar {rate} OUT.wav`.")
-    if len(frames) > LONGEST * rate:
-        raise ValueError(f"'{path}' is longer than {LONGEST} s: cut it, e.g. `ffmpeg -i {path} -t {LONGEST} OUT.wav`.")
-    waveform = frames.mean(axis=1)
-    if len(waveform) < shortest or not np.isfinite(waveform).all():
-        raise ValueError(f"'{path}' is too short or not finite: give a recording with speech in it.")
-    levels = np.sqrt(np.mean(np.square(np.pad(waveform, (0, -len(waveform) % FRAME)).reshape(-1, FRAME)), axis=1))
-    if levels.max() <= QUIETEST:
-        raise ValueError(f"'{path}' is silent: give a recording with speech in it.")
+        with decoding.open_recording(path) as recording:
+            for part in recording.parts:
+                if part.samplerate != rate:
+                    raise ValueError(
+                        f"{name} is at {part.samplerate} Hz: resample it, e.g. `ffmpeg -i {quoted} -ar {rate} OUT.wav`."
+                    )
+            left, parts = LONGEST * rate + 1, []
+            for number in range(len(recording.parts)):
+                parts.append(mixed(recording.read(number, 0, left), name, channel))
+                left -= len(parts[-1])
+            notes = recording.notes
+    except decoding.NotReadable as error:
+        raise ValueError(f"{name} {str(error).rstrip('.')}; or read it with `ffmpeg -i {quoted} OUT.wav`.") from None
+    waveform = np.concatenate(parts)
+    if len(waveform) > LONGEST * rate:
+        raise ValueError(f"{name} is longer than {LONGEST} s: cut it, e.g. `ffmpeg -i {quoted} -t {LONGEST} OUT.wav`.")
+    if len(waveform) < shortest or not np.isfinite(waveform).all() or np.abs(waveform).max() > 1e9:
+        raise ValueError(f"{name} is too short or not finite: give a recording with speech in it.")
+    for sentence in [*(f"{name} {note}" for note in notes), *speech_levels.look_at(waveform, name)]:
+        print(f"verify.py: warning: {sentence}", file=sys.stderr)
     return waveform
+
+
+def mixed(frames: np.ndarray, name: str, channel: int | None) -> np.ndarray:
+    """(samples, channels) to (samples,): one channel, or the mean of those that are not digital silence."""
+    count = frames.shape[1]
+    if channel is not None:
+        if not 0 <= channel < count:
+            raise ValueError(f"channel is {channel}: {name} has channels 0 to {count - 1}.")
+        return frames[:, channel]
+    levels = frames.std(axis=0)
+    mono = frames[:, levels > 0].mean(axis=1) if (levels > 0).any() else frames[:, 0]
+    if (levels > 0).sum() > 1 and mono.std() < 0.03 * levels.max():
+        raise ValueError(f"{name} has channels that cancel each other when they are mixed: give one by --channel.")
+    return mono
 
 
 def embed(model: onnxruntime.InferenceSession, waveform: np.ndarray) -> np.ndarray:
@@ -70,9 +99,15 @@ def threshold_of(facts: dict[str, str], operating_point: str) -> float | None:
         if known["fingerprint"] != facts["fingerprint"]:
             return None
         threshold = known["values"][operating_point]
-        if threshold is not None and not math.isfinite(threshold):
+        if threshold is not None and not (math.isfinite(threshold) and abs(threshold) <= 1.001):
             raise ValueError
-    except (KeyError, TypeError, ValueError):
+        if threshold is not None and known["speakers"] < ENOUGH_SPEAKERS:
+            print(
+                f"verify.py: warning: The threshold {threshold:.2f} stands on {known['speakers']} speakers: below "
+                f"{ENOUGH_SPEAKERS} it may not hold for others; measure it on more.",
+                file=sys.stderr,
+            )
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise ValueError("thresholds.json is damaged: export the verifier again, or remove the file.") from None
     return threshold
 
@@ -81,32 +116,46 @@ def main() -> int:
     """Read, embed, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recordings", nargs=2, metavar="RECORDING")
-    parser.add_argument("--operating_point", default="eer", choices=("eer", "far_1_percent", "far_0.1_percent"))
+    parser.add_argument("--operating_point", default="eer", choices=POINTS)
+    parser.add_argument("--channel", type=int, help="of both recordings, from 0 (default: they are mixed)")
     options = parser.parse_args()
     model, facts = open_model()
     rate, shortest = int(facts["sampling_rate"]), int(facts["shortest_input"])
-    first, second = (embed(model, read(path, rate, shortest)) for path in options.recordings)
+    first, second = (embed(model, read(path, rate, shortest, options.channel)) for path in options.recordings)
     score, threshold = float(first @ second), threshold_of(facts, options.operating_point)
     if not math.isfinite(score):
         raise ValueError("The score is not a finite number: check model.onnx and the recordings.")
     if threshold is None:
-        print(f"no decision (score {score:.4f}, no threshold at {options.operating_point})")
-        return 2
+        print(f"no decision (score {score:.4f}, no threshold at {options.operating_point})", flush=True)
+        return 3
     same = score >= threshold
     said = f"{'same speaker' if same else 'different speakers'} (score {score:.4f}, threshold {threshold:.4f})"
     print(said, flush=True)  # an output that is gone is an error of now
     return 0 if same else 1
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, without its full stop."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[0].rstrip(".")
+
+
 if __name__ == "__main__":
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reports home from its import on
     try:  # the imports as well: Python itself ends with 1, which here is a decision
         import numpy as np
         import onnxruntime
-        import soundfile
+        import soundfile  # noqa: F401
+
+        import decoding
+        import speech_levels
 
         sys.exit(main())
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        hint = ": pip install onnxruntime numpy soundfile" if isinstance(error, ImportError) else ""
-        print(f"verify.py: {lines[0]}{hint}", file=sys.stderr)
-        sys.exit(2)
+        hint = ": pip install onnxruntime numpy soundfile" if isinstance(error, ImportError) else "."
+        is_input = isinstance(error, ValueError | OSError | ImportError | MemoryError)
+        says = first_line(error) if is_input else f"A fault of this program ({type(error).__name__}: {first_line(error)})"
+        print(f"verify.py: {says}{hint}", file=sys.stderr)
+        sys.exit(2 if is_input else 70)
+    except KeyboardInterrupt:
+        sys.exit(130)

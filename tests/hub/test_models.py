@@ -19,7 +19,7 @@ def folder(tmp_path, feature_extractor):
     verifier = tiny_verifier()
     verifier.save_pretrained(place)
     feature_extractor.save_pretrained(place)
-    Thresholds({"eer": 0.5}, 100, 50, 10, "made up", verifier.fingerprint()).save(place)
+    Thresholds({"eer": 0.5}, 100, 50, 40, "made up", verifier.fingerprint()).save(place)
     for name in ("training_args.bin", "optimizer.pt", "objectives.safetensors", "somebody.flac", "results.json"):
         (place / name).write_text("{}")
     (place / "checkpoint-3").mkdir()

@@ -1,0 +1,99 @@
+"""What a command says when something is wrong, and the code that it ends with.
+
+0 fine, and "same speaker"; 1 "different speakers", which nothing else ends with; 2 an error of the input, in one
+sentence; 3 no decision; 70 a fault of ours; 130 stopped by the user.
+"""
+
+import functools
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from types import FrameType
+
+DIFFERENT, WRONG_INPUT, NO_DECISION, OUR_FAULT, STOPPED = 1, 2, 3, 70, 130
+MEMORY_WORDS = ("can't allocate memory", "out of memory", "DefaultCPUAllocator")
+INSTALL = "pip install 'modeling-oskdft[{}]' (in a clone: pip install '.[{}]')"
+# Which extra brings a module that is not there.
+EXTRAS = {
+    **dict.fromkeys(("accelerate", "datasets", "pyarrow", "yaml", "tensorboard", "matplotlib", "tqdm"), "train"),
+    **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "export"),
+    **dict.fromkeys(("gradio", "PIL"), "space"),
+    **{"peft": "peft", "evaluate": "metrics"},
+}
+
+
+def end_at_once_on_interrupt() -> None:
+    """Until a command has taken over, Ctrl-C ends the process with one line, also in the middle of an import."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        os.write(2, b"oskdft: stopped.\n")
+        os._exit(STOPPED)
+
+    try:
+        signal.signal(signal.SIGINT, stop)
+    except ValueError:  # not the main thread
+        return
+
+
+def one_sentence_errors(function: Callable[[list[str] | None], int]) -> Callable[..., int]:
+    """Wrap a command: what is wrong with the input is one sentence on stderr and exit code 2.
+
+    Anything else that is raised is a fault of this package and ends with 70. `--debug` shows where either arose.
+    """
+
+    @functools.wraps(function)
+    def guarded(arguments: list[str] | None = None) -> int:
+        words = sys.argv[1:] if arguments is None else list(arguments)
+        debug = "--debug" in words
+        warnings.formatwarning = lambda message, *_: f"oskdft: warning: {message}\n"
+        try:
+            code = function([word for word in words if word != "--debug"])
+            sys.stdout.flush()  # a full disk is an error of now, not of the interpreter's end
+            return code
+        except KeyboardInterrupt:
+            _say("stopped.")
+            return STOPPED
+        except BrokenPipeError:  # whoever reads has gone; nothing more can be said to them
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return WRONG_INPUT
+        except Exception as error:
+            if debug:
+                raise
+            code, sentence = sentence_of(error)
+            _say(sentence)
+            return code
+
+    return guarded
+
+
+def sentence_of(error: BaseException) -> tuple[int, str]:
+    """The exit code and the sentence for an error that ended a command."""
+    text = str(error).strip()
+    if "Original Traceback" in text:  # an error of a loader's worker comes with the worker's traceback before it
+        name, _, text = text.splitlines()[-1].partition(": ")
+        return (WRONG_INPUT, text) if name in ("ValueError", "OSError", "FileNotFoundError") else (OUR_FAULT, text)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in text for w in MEMORY_WORDS)):
+        return WRONG_INPUT, "There is not enough memory: give shorter recordings, smaller batches, or a larger machine."
+    if isinstance(error, ImportError):
+        if "pip install" in text:
+            return WRONG_INPUT, text
+        module = (error.name or "").split(".")[0]
+        extra = EXTRAS.get(module, "train")
+        return WRONG_INPUT, f"{text}: {INSTALL.format(extra, extra)} brings it."
+    if isinstance(error, OSError) and error.strerror and text.startswith("[Errno"):
+        place = f"'{os.fsdecode(error.filename)}'" if isinstance(error.filename, str | bytes) else "A file"
+        return WRONG_INPUT, (
+            f"{place} cannot be used ({error.strerror.lower()}): check the path, its permissions and the room on the disk."
+        )
+    if isinstance(error, ValueError | OSError):
+        return WRONG_INPUT, text
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return OUR_FAULT, (
+        f"This is a fault of oskdft, please report it ({type(error).__name__}: {first[:200]}); --debug shows where."
+    )
+
+
+def _say(sentence: str) -> None:
+    print(f"oskdft: {sentence}".encode(errors="backslashreplace").decode(), file=sys.stderr)  # noqa: T201

@@ -1,0 +1,81 @@
+"""What soundfile does not read (AAC in m4a and mp4, Opus in webm, what telephones and browsers make), by ffmpeg."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+# What a file begins with, from which byte on, and ffmpeg's name of the container. The name of a file decides nothing:
+# it must not make ffmpeg open another file, as a playlist would.
+_CONTAINERS = (
+    (4, b"ftyp", "mov"),
+    (4, b"moov", "mov"),
+    (4, b"mdat", "mov"),
+    (0, b"\x1a\x45\xdf\xa3", "matroska"),
+    (0, b"\xff\xf1", "aac"),
+    (0, b"\xff\xf9", "aac"),
+    (0, b"#!AMR", "amr"),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"),
+    (0, b"wvpk", "wv"),
+    (0, b"MAC ", "ape"),
+    (0, b"FLV", "flv"),
+)
+EXTENSIONS = (".m4a", ".aac", ".mp4", ".m4b", ".mov", ".3gp", ".webm", ".mka", ".mkv", ".amr", ".wma", ".wv", ".ape")
+LONGEST = 12_600  # seconds, 3.5 hours
+
+
+def find_ffmpeg() -> str:
+    """The path of ffmpeg: the system's, or that of the package imageio-ffmpeg. Raises `FileNotFoundError`."""
+    found = shutil.which("ffmpeg")
+    if found:
+        return found
+    try:
+        import imageio_ffmpeg
+
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except (ImportError, RuntimeError):
+        raise FileNotFoundError(
+            "There are files that want ffmpeg, such as m4a or webm, and none is here: install ffmpeg, or pip install "
+            "imageio-ffmpeg."
+        ) from None
+
+
+def container_of(start: bytes) -> str | None:
+    """ffmpeg's name of the container of a file that begins like this; None for what is not read by ffmpeg."""
+    return next((name for place, magic, name in _CONTAINERS if start[place : place + len(magic)] == magic), None)
+
+
+def input_options(container: str) -> list[str]:
+    """Options before `-i` that make a damaged file an error, and keep ffmpeg from opening anything else."""
+    return [
+        *("-nostdin", "-hide_banner", "-v", "error", "-xerror", "-err_detect", "explode"),
+        *("-protocol_whitelist", "file", "-f", container),
+    ]
+
+
+def run_ffmpeg(ffmpeg: str, arguments: list[str]) -> tuple[bytes, str | None]:
+    """What ffmpeg wrote to its standard output, and the last line of what it said when it failed."""
+    done = subprocess.run([ffmpeg, *arguments], capture_output=True)
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    return done.stdout, (said or [f"ffmpeg ended with {done.returncode}"])[-1] if done.returncode else None
+
+
+def to_wav(source: str | bytes | os.PathLike[str], container: str) -> bytes:
+    """The first audio stream of a file as WAV, at its own rate and with its channels.
+
+    source: a path, or the content of a file. Raises `FileNotFoundError` without ffmpeg and `ValueError` with ffmpeg's
+    reason for a file that is damaged or cut short.
+    """
+    ffmpeg = find_ffmpeg()
+    with tempfile.TemporaryDirectory() as place:
+        if isinstance(source, bytes):
+            path = os.fsencode(Path(place, "recording"))
+            Path(place, "recording").write_bytes(source)
+        else:
+            path = os.fsencode(os.path.abspath(source))
+        arguments = [*input_options(container), "-i", f"file:{os.fsdecode(path)}", "-map", "0:a:0"]
+        content, reason = run_ffmpeg(ffmpeg, [*arguments, "-t", str(LONGEST), "-c:a", "pcm_s16le", "-f", "wav", "-"])
+    if reason is not None:
+        raise ValueError(reason)
+    return content
