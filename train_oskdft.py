@@ -4,11 +4,10 @@
 
 The recipe names a teacher, its layers that the student keeps, both losses, the data and the schedules; see
 examples/recipes. The run ends with the best checkpoint in `output_dir`, loadable by `AutoModel.from_pretrained`, and
-`results.json` beside it. `--resume_from_checkpoint last` goes on after an interruption, with the same bits.
+`results.json` beside it. `--resume_from_checkpoint last` goes on after an interruption, with the same bits; `auto` does
+so where there is a checkpoint, and begins where there is none. On one process, `oskdft train RECIPE.yaml` is the same.
 """
 
-import json
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -21,7 +20,6 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_oskdft import OSKDFTConfig, OSKDFTTrainer, init_student_from_teacher
 from modeling_oskdft.benchmark.measure import compare_encoders, machine, versions, write_json
-from modeling_oskdft.cli import one_sentence_errors
 from modeling_oskdft.data.augmentation import WaveformAugmentation
 from modeling_oskdft.data.manifest import (
     Manifest,
@@ -30,15 +28,32 @@ from modeling_oskdft.data.manifest import (
     split_by_speaker,
     warn_about_single_utterances,
 )
+from modeling_oskdft.errors import one_sentence_errors
 from modeling_oskdft.evaluation.report import report_scores, reports_by, speakers_of, trial_scores
-from modeling_oskdft.evaluation.scoring import make_trials, read_trials
+from modeling_oskdft.evaluation.scoring import check_labels, make_trials, read_trials
+from modeling_oskdft.files import check_writable
+from modeling_oskdft.locations import check_name
+from modeling_oskdft.opening import INSTALLED_CODE
 from modeling_oskdft.training.arguments import Recipe, read_recipe, recipe_parser
 from modeling_oskdft.training.initialization import evenly_spaced_layers
 from modeling_oskdft.training.joint_model import SpecMask
+from modeling_oskdft.training.locking import locked_folder
+from modeling_oskdft.training.processes import ended_process_group
+from modeling_oskdft.training.progress import first_lines, last_lines, say
 
 
 def train(recipe: Recipe) -> dict[str, Any]:
-    """Run a recipe; returns what `results.json` says."""
+    """Run a recipe; returns what `results.json` says. One run at a time can have an `output_dir`."""
+    args = recipe.training
+    with ended_process_group():
+        if not args.should_save:
+            return _train(recipe)
+        check_writable(Path(args.output_dir, "results.json"))
+        with locked_folder(args.output_dir):
+            return _train(recipe)
+
+
+def _train(recipe: Recipe) -> dict[str, Any]:
     args, data = recipe.training, recipe.data
     checkpoint = checkpoint_to_resume(args.output_dir, args.resume_from_checkpoint)
     if args.push_to_hub and not learns_speakers(recipe):
@@ -80,16 +95,20 @@ def train(recipe: Recipe) -> dict[str, Any]:
     )
     if args.start_from and checkpoint is None:
         trainer.start_from(args.start_from)
+    if args.should_save:
+        say(first_lines(trainer, train_manifest, validation, checkpoint))
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=checkpoint)
     seconds = time.perf_counter() - start
-    if trainer.sigterm.received:
-        print(
-            f"oskdft: SIGTERM at step {trainer.state.global_step}: a checkpoint was saved; go on with "
-            "--resume_from_checkpoint last.",
-            file=sys.stderr,
-        )
-        raise SystemExit(128 + signal.SIGTERM)
+    if trainer.stopper.received:
+        if args.should_save:
+            say(
+                [
+                    f"stopped at step {trainer.state.global_step} of {trainer.planned_steps()}: a checkpoint was saved; go on "
+                    "with --resume_from_checkpoint last."
+                ]
+            )
+        raise SystemExit(128 + trainer.stopper.signal)
 
     # The table: trials that chose nothing, read once.
     results: dict[str, Any] = {
@@ -98,6 +117,7 @@ def train(recipe: Recipe) -> dict[str, Any]:
         "steps": trainer.state.global_step,
         "seconds": round(seconds, 1),
         "resumed": checkpoint is not None,  # then the seconds are those of the last process
+        "changed_when_resumed": trainer.changed,
         "selected_step": trainer.state.best_global_step,
         "selection_eer": trainer.state.best_metric,
         "fingerprint": trainer.published.fingerprint(),
@@ -127,6 +147,7 @@ def train(recipe: Recipe) -> dict[str, Any]:
         }
     if args.should_save:
         write_json(results, Path(args.output_dir, "results.json"))
+        say(last_lines(results, thresholds, args.output_dir, args.push_to_hub))
     if thresholds is not None:
         trainer.push_to_hub() if args.push_to_hub else trainer.create_model_card()
     return results
@@ -141,8 +162,8 @@ def load_teacher(name: str) -> tuple[PreTrainedModel, Any]:
     """The teacher's encoder in float32 and its feature extractor, which must hand on a mask."""
     load_teacher_config(name)
     with no_teacher_said(name):
-        model = AutoModel.from_pretrained(name, dtype="float32")
-        feature_extractor = AutoFeatureExtractor.from_pretrained(name)
+        model = AutoModel.from_pretrained(name, dtype="float32", **INSTALLED_CODE)
+        feature_extractor = AutoFeatureExtractor.from_pretrained(name, **INSTALLED_CODE)
     feature_extractor.return_attention_mask = True
     return model, feature_extractor
 
@@ -154,20 +175,22 @@ def load_teacher_config(name: str) -> PreTrainedConfig:
             "The recipe names no teacher: set teacher to a folder or a repository, e.g. facebook/hubert-base-ls960."
         )
     with no_teacher_said(name):
-        config = AutoConfig.from_pretrained(name)
+        check_name(name)
+        config = AutoConfig.from_pretrained(name, **INSTALLED_CODE)
     OSKDFTConfig.from_teacher(config, [0])  # an unsupported family ends here
     return config
 
 
 @contextmanager
 def no_teacher_said(name: str) -> Iterator[None]:
-    """What transformers says of a folder or repository that is not there, as a sentence about the teacher."""
+    """Turn the loading errors of transformers into one sentence that names the teacher."""
     try:
         yield
-    except OSError as error:
-        raise FileNotFoundError(
-            f"There is no teacher at '{name}' ({str(error).splitlines()[0]}): check the name."
-        ) from None
+    except Exception as error:  # a folder from elsewhere can make anything fail
+        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".:")
+        if isinstance(error, OSError):
+            raise FileNotFoundError(f"There is no teacher at '{name}' ({reason}): check the name.") from None
+        raise ValueError(f"The teacher at '{name}' cannot be opened ({reason}): check the folder.") from error
 
 
 def student_config(recipe: Recipe, teacher: PreTrainedConfig) -> OSKDFTConfig:
@@ -187,7 +210,8 @@ def load_test(recipe: Recipe, train_manifest: Manifest) -> Manifest:
     data = recipe.data
     source, root = (data.test_data, data.test_root) if data.test_data else (data.train_data, data.data_root)
     test = load_manifest(source, data.test_split, root, data.max_damaged_files)
-    trials = set(read_trials(data.test_trials or "").utterances())
+    listed = read_trials(data.test_trials or "")
+    trials = set(listed.utterances())
     test = test.where("utterance_id", [one for one in test.column("utterance_id") if one in trials])
     missing = sorted(trials - set(test.column("utterance_id")))
     if missing:
@@ -195,6 +219,7 @@ def load_test(recipe: Recipe, train_manifest: Manifest) -> Manifest:
             f"'{data.test_trials}' names {len(missing)} recordings that '{source}' lacks or that cannot be read, "
             f"'{missing[0]}' first: restore them, or name the data that belong to the list."
         )
+    check_labels(listed, speakers_of(test), data.test_trials or "")
     refuse_common_speakers(train_manifest, test)
     return test
 
@@ -229,16 +254,21 @@ def spec_mask(recipe: Recipe) -> SpecMask | None:
 
 
 def checkpoint_to_resume(output_dir: str, asked: str | None) -> str | None:
-    """The checkpoint to go on from. Refuses to start anew in a folder that already holds a run."""
+    """The checkpoint to go on from. Refuses to start anew in a folder that already holds a run, and the other way."""
     last = get_last_checkpoint(output_dir) if Path(output_dir).is_dir() else None
     if asked is None and last is not None:
         raise ValueError(
             f"'{output_dir}' already holds '{Path(last).name}': go on with --resume_from_checkpoint last, or give "
             "another output_dir."
         )
-    if asked != "last" and asked is not None and not Path(asked).is_dir():
-        raise FileNotFoundError(f"There is no checkpoint at '{asked}': give its folder, or last.")
-    return last if asked == "last" else asked
+    if asked == "last" and last is None:
+        raise FileNotFoundError(
+            f"There is no checkpoint in '{output_dir}' to go on from: check output_dir, or begin with "
+            "--resume_from_checkpoint auto, which goes on where there is one."
+        )
+    if asked not in ("last", "auto", None) and not Path(asked).is_dir():
+        raise FileNotFoundError(f"There is no checkpoint at '{asked}': give its folder, last, or auto.")
+    return last if asked in ("last", "auto") else asked
 
 
 @one_sentence_errors
@@ -250,10 +280,8 @@ def main(arguments: list[str] | None = None) -> int:
         recipe_parser().print_help()
         return 0
     recipe = read_recipe(words)
-    results = train(recipe)
+    train(recipe)
     if recipe.training.should_save:
-        summary = {name: value for name, value in results.items() if name != "history"}
-        print(json.dumps(summary, indent=1))
         print(f"The student is in '{recipe.training.output_dir}'.")
     return 0
 

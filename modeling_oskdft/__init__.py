@@ -13,10 +13,10 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .configuration_oskdft import OSKDFTConfig
-    from .modeling_oskdft import OSKDFTForXVector, OSKDFTModel, OSKDFTPreTrainedModel
     from .conversion import ConvertedCheckpoint, convert_original_state_dict
     from .evaluation.metrics import EqualErrorRate, equal_error_rate, min_detection_cost
     from .export import Export, export_onnx
+    from .modeling_oskdft import OSKDFTForXVector, OSKDFTModel, OSKDFTPreTrainedModel
     from .training.arguments import OSKDFTTrainingArguments
     from .training.initialization import init_student_from_teacher
     from .training.trainer import OSKDFTTrainer

@@ -205,7 +205,9 @@ def _from_pair(source: tuple[Any, ...] | list[Any]) -> tuple[np.ndarray, Any]:
         raise ValueError(f"A {type(source).__name__} of {len(source)} was given: (array, rate) is needed.")
     array, rate = (_without_torch(one) for one in source)
     if np.ndim(array) == 0 and np.ndim(rate) > 0:
-        raise ValueError("(rate, array) was given: the order is (array, rate), with floating-point samples in [-1, 1].")
+        raise ValueError(
+            "(rate, array) was given: the order is (array, rate), with floating-point samples in [-1, 1]."
+        )
     return np.asarray(array), rate.item() if isinstance(rate, np.ndarray) and rate.ndim == 0 else rate
 
 

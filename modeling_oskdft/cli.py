@@ -1,53 +1,38 @@
 """`oskdft COMMAND …`: thin, one function a command, no logic.
 
-Exit codes: 0 fine, and "same"; 1 "different"; 2 an error, said in one sentence on stderr (`--debug` shows where it
-arose).
+Exit codes: 0 fine, and "same"; 1 "different"; 2 an error of the input, said in one sentence on stderr (`--debug` shows
+where it arose); 3 no decision; 70 a fault of this package.
 """
 
-import argparse
-import functools
-import json
-import sys
-import warnings
-from collections.abc import Callable
-from importlib import import_module
-from typing import TYPE_CHECKING
+from .errors import NO_DECISION, end_at_once_on_interrupt, one_sentence_errors
 
-from .evaluation.scoring import SCORINGS
+end_at_once_on_interrupt()  # before anything that takes time to import
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from importlib import import_module  # noqa: E402
+from typing import TYPE_CHECKING  # noqa: E402
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from .data.manifest import Manifest
     from .data.preparation import Preparation
+    from .evaluation.scoring import Trials
+    from .verification import SpeakerVerifier, VerificationResult
+
+SCORINGS = ("full", "segments", "combined")  # as in evaluation.scoring, which wants NumPy
+FAST = ("verify", "embed")  # they import torch when they need it: an exported verifier needs none
 
 
-def one_sentence_errors(function: Callable[[list[str] | None], int]) -> Callable[..., int]:
-    """Ends with 2 and one sentence on stderr where the user's input was wrong; `--debug` shows where."""
-
-    @functools.wraps(function)
-    def guarded(arguments: list[str] | None = None) -> int:
-        words = sys.argv[1:] if arguments is None else list(arguments)
-        debug = "--debug" in words
-        _no_bars_in_files()
-        warnings.formatwarning = lambda message, *_: f"oskdft: warning: {message}\n"
-        try:
-            return function([word for word in words if word != "--debug"])
-        except (ValueError, OSError, ImportError) as error:
-            if debug:
-                raise
-            unsaid = isinstance(error, ImportError) and "pip install" not in str(error)
-            hint = ": pip install 'modeling-oskdft[train]' brings it." if unsaid else ""
-            # An error of a loader's worker comes with the worker's traceback before its sentence.
-            sentence = str(error).strip().splitlines()[-1].removeprefix(f"{type(error).__name__}: ")
-            print(f"oskdft: {sentence if 'Original Traceback' in str(error) else error}{hint}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            print("oskdft: stopped.", file=sys.stderr)
-            return 130
-
-    return guarded
-
-
-def _no_bars_in_files() -> None:
-    """Progress bars are for people: transformers' own stay away when stderr is not a terminal."""
+def _prepare_heavy_imports() -> None:
+    """Register the model with transformers, and keep its progress bars off what is no terminal."""
+    import_module(f"{__package__}.registration")
     if not sys.stderr.isatty():
         from transformers.utils import logging
 
@@ -70,24 +55,55 @@ def train(options: argparse.Namespace) -> int:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """EER and minDCF of a saved verifier on a trial list, on every process of a launch."""
-    from accelerate import Accelerator
-    from transformers import AutoFeatureExtractor, AutoModel
-
+    """EER and minDCF of a saved or exported verifier on a trial list, on every process of a launch."""
     from .data.manifest import joined, load_manifest
-    from .evaluation.report import report_trials
-    from .evaluation.scoring import read_trials
+    from .evaluation.report import report_scores, speakers_of
+    from .evaluation.scoring import check_labels, read_trials, write_scores
+    from .files import check_writable
+    from .training.processes import ended_process_group, is_main_process
 
     if options.data_root is not None and len(options.data) > 1:
         raise ValueError("data_root was given for several data: it can replace the root of one manifest only.")
+    if not 0 < options.p_target < 1:
+        raise ValueError(f"p_target is {options.p_target}: a probability between 0 and 1 is needed; 0.01 is usual.")
+    if options.scores is not None:
+        check_writable(options.scores)
     trials = read_trials(options.trials)
     manifest = joined([load_manifest(data, options.split, options.data_root) for data in options.data])
-    state = Accelerator()
-    verifier = AutoModel.from_pretrained(options.model, dtype="float32").eval().to(state.device)
-    feature_extractor = AutoFeatureExtractor.from_pretrained(options.model)
-    report = report_trials(
-        verifier,
-        feature_extractor,
+    speakers = speakers_of(manifest)
+    check_labels(trials, speakers, options.trials)
+    with ended_process_group():
+        scores = _scores(options, manifest, trials)
+        if not is_main_process():
+            return 0
+        report = report_scores(scores, trials, speakers, options.p_target)
+    if options.scores is not None:
+        write_scores(trials, scores, options.scores)
+    if options.json:
+        print(json.dumps(report.as_dict()))
+        return 0
+    print(f"EER     {100 * report.eer:.2f} %  (95 %: {100 * report.eer_low:.2f} to {100 * report.eer_high:.2f})")
+    print(
+        f"minDCF  {report.min_dcf:.4f}  (95 %: {report.min_dcf_low:.4f} to {report.min_dcf_high:.4f}), "
+        f"p_target {options.p_target:g}"
+    )
+    print(f"{report.trials:,} trials of {report.speakers} speakers; threshold at the EER {report.threshold:.4f}")
+    return 0
+
+
+def _scores(options: argparse.Namespace, manifest: "Manifest", trials: "Trials") -> "NDArray[np.floating]":
+    """The scores of all trials, by PyTorch on every process, or by onnxruntime on this one."""
+    from .evaluation.report import embedder_scores, trial_scores
+    from .runtimes import OnnxEmbedder, TorchEmbedder, open_embedder
+    from .training.processes import device_of_this_process
+
+    embedder = open_embedder(options.model, options.backend)
+    if isinstance(embedder, OnnxEmbedder):
+        return embedder_scores(embedder.embed, manifest, trials, options.scoring, progress=True)
+    assert isinstance(embedder, TorchEmbedder)
+    return trial_scores(
+        embedder.model.to(device_of_this_process()),
+        embedder.feature_extractor,
         manifest,
         trials,
         options.scoring,
@@ -95,53 +111,127 @@ def evaluate(options: argparse.Namespace) -> int:
         num_workers=options.num_workers,
         batch_seconds=options.batch_seconds,
     )
-    if not state.is_main_process:
-        return 0
-    if options.json:
-        print(json.dumps(report.as_dict()))
-        return 0
-    print(f"EER     {100 * report.eer:.2f} %  (95 %: {100 * report.eer_low:.2f} to {100 * report.eer_high:.2f})")
-    print(
-        f"minDCF  {report.min_dcf:.4f}  (95 %: {report.min_dcf_low:.4f} to {report.min_dcf_high:.4f}), p_target 0.01"
-    )
-    print(f"{report.trials:,} trials of {report.speakers} speakers; threshold at the EER {report.threshold:.4f}")
-    return 0
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Whether two recordings are of one speaker: 0 the same, 1 different, 2 it cannot be said."""
+    """Whether two recordings are of one speaker: 0 the same, 1 different, 3 no decision."""
     from .verification import SpeakerVerifier
 
+    if options.pairs is None and len(options.recordings) < 2:
+        raise ValueError("Two recordings are needed, or a list of pairs: `oskdft verify A B`, or --pairs LIST.")
+    if options.pairs is not None and options.recordings:
+        raise ValueError("Recordings were given beside --pairs: give one or the other.")
     verifier = SpeakerVerifier.from_pretrained(options.model, options.revision, backend=options.backend)
-    result = verifier.verify(options.first, options.second, options.operating_point)
+    if options.pairs is not None:
+        return _verify_pairs(verifier, options)
+    *enrolments, test = options.recordings
+    first = enrolments if len(enrolments) > 1 else enrolments[0]
+    result = verifier.verify(first, test, options.operating_point, options.channel)
     for sentence in result.warnings:
         print(f"oskdft: warning: {sentence}", file=sys.stderr)
-    if options.json:
-        print(json.dumps(result.as_dict()))
-    else:
-        answer = {True: "same speaker", False: "different speakers", None: "no decision"}[result.same_speaker]
-        against = "" if result.threshold is None else f", threshold {result.threshold:.4f}"
-        print(f"{answer} (score {result.score:.4f}{against})")
-    return {True: 0, False: 1, None: 2}[result.same_speaker]
+    print(json.dumps(result.as_dict()) if options.json else _answer(result))
+    return {True: 0, False: 1, None: NO_DECISION}[result.same_speaker]
+
+
+def _answer(result: "VerificationResult") -> str:
+    answer = {True: "same speaker", False: "different speakers", None: "no decision"}[result.same_speaker]
+    against = "" if result.threshold is None else f", threshold {result.threshold:.4f}"
+    return f"{answer} (score {result.score:.4f}{against})"
+
+
+def _verify_pairs(verifier: "SpeakerVerifier", options: argparse.Namespace) -> int:
+    """A line a pair; 0 when each has an answer, 3 when one has none."""
+    from .audio import printable
+    from .evaluation.scoring import read_pairs
+
+    undecided = False
+    said: set[str] = set()
+    for first, second in read_pairs(options.pairs):
+        result = verifier.verify(first, second, options.operating_point, options.channel)
+        undecided |= result.same_speaker is None
+        for sentence in result.warnings:
+            if sentence not in said:
+                print(f"oskdft: warning: {sentence}", file=sys.stderr)
+        said |= set(result.warnings)
+        names = (printable(first), printable(second))
+        if options.json:
+            print(json.dumps({"first": names[0], "second": names[1], **result.as_dict()}))
+        else:
+            print("\t".join((*names, _answer(result))))
+    return NO_DECISION if undecided else 0
 
 
 def embed(options: argparse.Namespace) -> int:
-    """The voices in recordings as vectors of unit length: an .npz by path, or JSON lines."""
+    """The voices in recordings, folders, manifests or lists as vectors of unit length."""
     import numpy as np
+    from tqdm.auto import tqdm
 
-    from .files import whole_file
+    from .data.listing import recordings_of
+    from .evaluation.embedding_files import check_embedding_file, embedding_line, write_embeddings
     from .verification import SpeakerVerifier
 
     if options.out is None and not options.json:
-        raise ValueError("Nothing was said of where the embeddings go: give --out FILE.npz, or --json.")
-    verifier = SpeakerVerifier.from_pretrained(options.model, options.revision, backend=options.backend)
-    embeddings = {path: verifier.embed(path) for path in options.recordings}
-    if options.json:
-        for path, embedding in embeddings.items():
-            print(json.dumps({"path": path, "embedding": [round(float(value), 6) for value in embedding]}))
+        raise ValueError(
+            "No place was named for the embeddings: give --out FILE.npz (parquet, csv, jsonl), or --json."
+        )
     if options.out is not None:
-        with whole_file(options.out) as file, file.open("wb") as stream:
-            np.savez(stream, paths=list(embeddings), embeddings=np.stack(list(embeddings.values())))
+        check_embedding_file(options.out)
+    verifier = SpeakerVerifier.from_pretrained(options.model, options.revision, backend=options.backend)
+    recordings = recordings_of(options.recordings)
+    names, embeddings, skipped = [], [], 0
+    for path in tqdm(recordings, desc="embeddings", unit="rec", disable=None if len(recordings) > 1 else True):
+        try:
+            embedding = verifier.embed(path, options.channel)
+        except (ValueError, OSError) as error:
+            if not options.skip_damaged:
+                raise
+            skipped += 1
+            print(f"oskdft: skipped: {error}", file=sys.stderr)
+            continue
+        names.append(path)
+        embeddings.append(embedding)
+        if options.json:
+            print(embedding_line(path, embedding))
+    if not embeddings:
+        raise ValueError(f"None of {skipped} recordings can be read: look at the sentences above.")
+    if options.out is not None:
+        write_embeddings(options.out, names, np.stack(embeddings))
+        if not options.json:
+            left_out = f", {skipped} skipped" if skipped else ""
+            print(f"{len(names):,} embeddings of {verifier.embedding_size} numbers{left_out}: {options.out}")
+    return 0
+
+
+def split(options: argparse.Namespace) -> int:
+    """Hold out speakers: two manifests without a speaker in common, and a trial list of those held out."""
+    from .data.manifest import load_manifest, write_split
+
+    manifest = load_manifest(options.data, None, options.data_root, layout=options.layout)
+    train, test, trials = write_split(manifest, options.test, options.seed, options.out, options.most)
+    print(f"{len(train):,} utterances of {len(train.speakers):,} speakers: {options.out}/train.parquet")
+    print(f"{len(test):,} utterances of {len(test.speakers):,} speakers held out: {options.out}/test.parquet")
+    print(
+        f"{len(trials.labels):,} trials of them, {int(trials.labels.sum()):,} of one speaker: {options.out}/trials.txt"
+    )
+    return 0
+
+
+def make_trials(options: argparse.Namespace) -> int:
+    """A balanced trial list of the speakers of some data."""
+    from .data.manifest import load_manifest
+    from .evaluation import scoring
+    from .files import check_writable
+
+    check_writable(options.out)
+    manifest = load_manifest(options.data, options.split, options.data_root, layout=options.layout)
+    trials = scoring.make_trials(manifest.by_speaker(), options.seed, options.most)
+    if options.across_sessions:
+        trials = trials.across_sessions()
+    scoring.write_trials(trials, options.out)
+    print(
+        f"{len(trials.labels):,} trials of {len(manifest.speakers):,} speakers, {int(trials.labels.sum()):,} of one "
+        f"speaker: {options.out}"
+    )
     return 0
 
 
@@ -174,7 +264,9 @@ def prepare_folder(options: argparse.Namespace) -> int:
     """A tree speaker/session/utterance to a Parquet manifest."""
     from .data.preparation import prepare_folder as prepare
 
-    result = prepare(options.folder, options.out, options.workers, options.max_damaged, progress=True)
+    result = prepare(
+        options.folder, options.out, options.workers, options.max_damaged, progress=True, layout=options.layout
+    )
     if options.json:
         print(json.dumps(result.as_dict()))
         return 0
@@ -184,14 +276,14 @@ def prepare_folder(options: argparse.Namespace) -> int:
 
 def push_dataset(options: argparse.Namespace) -> int:
     """A manifest as sharded Parquet with FLAC in it: to the Hub, or with --local to a folder only."""
-    import os
-
     from .data.manifest import load_manifest
     from .data.publishing import write_shards
     from .hub.publishing import push_dataset as push
 
     manifest = load_manifest(options.data, options.split, options.data_root)
     workers = options.workers or os.cpu_count() or 1
+    if workers < 1:
+        raise ValueError(f"workers is {workers}: at least one process is needed.")
     if options.local:
         files = write_shards(manifest, options.out, workers=workers, progress=True)
         print(f"{len(manifest):,} utterances in {len(files)} shards: {options.out}/data")
@@ -225,11 +317,10 @@ def push(options: argparse.Namespace) -> int:
     from .hub.publishing import left_behind, push_model, push_space
 
     private = True if options.private else None  # else as the account has it
-    if Path(options.folder, "app.py").is_file():
-        print(push_space(options.folder, options.repository, private, options.revision))
-        return 0
-    print(push_model(options.folder, options.repository, private, options.revision))
-    if stays := left_behind(options.folder):
+    is_a_space = Path(options.folder, "app.py").is_file()
+    send = push_space if is_a_space else push_model
+    print(send(options.folder, options.repository, private, options.revision))
+    if stays := left_behind(options.folder, is_a_space):
         print(f"oskdft: not sent: {', '.join(stays)}", file=sys.stderr)
     return 0
 
@@ -257,13 +348,13 @@ def convert(options: argparse.Namespace) -> int:
     from transformers import Wav2Vec2FeatureExtractor
 
     from .conversion import convert_original_state_dict, read_original_checkpoint
-    from .files import whole_folder
+    from .files import read_json, whole_folder
 
     if not Path(options.config).is_file():
         raise FileNotFoundError(
             f"There is no description at '{options.config}': give the config.json of the checkpoint."
         )
-    config = json.loads(Path(options.config).read_text(encoding="utf-8"))
+    config = read_json(options.config)
     converted = convert_original_state_dict(read_original_checkpoint(options.checkpoint), config)
     model = converted.build()
     # The authors do not normalise waveforms.
@@ -334,13 +425,16 @@ def parser() -> argparse.ArgumentParser:
         "words", nargs=argparse.REMAINDER, metavar="RECIPE.yaml [--field value ...]", help="see --help of it"
     )
     one = command(verify)
-    one.add_argument("first", help="a recording")
-    one.add_argument("second", help="another one")
+    one.add_argument(
+        "recordings", nargs="*", help="two recordings; of more, the last is compared with the mean of the others"
+    )
+    one.add_argument("--pairs", metavar="LIST", help="'first second' lines, tabs or quotes where names have spaces")
     one.add_argument("--operating_point", default="eer", help="eer (default), far_1_percent or far_0.1_percent")
     _add_model_options(one)
     one = command(embed)
-    one.add_argument("recordings", nargs="+", help="recordings")
-    one.add_argument("--out", help="FILE.npz with paths and embeddings")
+    one.add_argument("recordings", nargs="+", help="recordings, folders, manifests, or lists (.txt) of recordings")
+    one.add_argument("--out", help="FILE.npz, .parquet, .csv or .jsonl with paths and embeddings")
+    one.add_argument("--skip-damaged", action="store_true", help="name what cannot be read, and write the rest")
     _add_model_options(one)
     one = command(prepare_voxceleb)
     one.add_argument("--voxceleb1", help="folder that VoxCeleb1 was unpacked to")
@@ -349,9 +443,21 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--out", required=True, help="folder for manifests, trial lists, report.json and FLAC")
     _add_preparation_options(one)
     one = command(prepare_folder)
-    one.add_argument("folder", help="speaker/session/utterance.wav (flac, ogg, m4a) at any depth")
+    one.add_argument("folder", help="speaker/session/utterance.wav (flac, ogg, mp3, m4a, …) at any depth")
     one.add_argument("--out", required=True, help="manifest to write: NAME.parquet")
+    _add_layout(one)
     _add_preparation_options(one)
+    one = command(split)
+    _add_data_options(one)
+    one.add_argument(
+        "--test", type=float, default=0.1, help="speakers to hold out: a number, or a share below 1 (0.1)"
+    )
+    one.add_argument("--out", required=True, help="folder for train.parquet, test.parquet and trials.txt")
+    one = command(make_trials)
+    _add_data_options(one)
+    one.add_argument("--split", help="rows of the data whose split is this one")
+    one.add_argument("--across_sessions", action="store_true", help="leave out trials within one session")
+    one.add_argument("--out", required=True, help="trial list to write: 'label enrol test' lines")
     one = command(push_dataset)
     one.add_argument("data", help="manifest, folder or dataset of the recordings")
     one.add_argument("repository", nargs="?", help="org/name of a dataset on the Hub")
@@ -394,6 +500,9 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--num_workers", type=int, default=0, help="processes that read ahead (default: 0)")
     one.add_argument("--batch_seconds", type=float, default=60.0, help="audio in a batch (default: 60)")
+    one.add_argument("--p_target", type=float, default=0.01, help="prior of minDCF (default: 0.01)")
+    one.add_argument("--scores", metavar="FILE", help="write 'label enrol test score' lines, separated by tabs")
+    _add_backend(one)
     one.add_argument("--json", action="store_true", help="print one JSON object")
     one = command(convert)
     one.add_argument("checkpoint", help=".safetensors or .pt file of the authors' code")
@@ -417,9 +526,36 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_model_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--model", required=True, help="folder or repository of a verifier")
-    one.add_argument("--backend", default="torch", help="torch (default), or onnxruntime for an exported verifier")
+    _add_backend(one)
+    one.add_argument("--channel", type=int, help="of recordings with several, from 0 (default: they are mixed)")
     one.add_argument("--revision", help="branch, tag or commit of the repository")
     one.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_backend(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--backend",
+        choices=("auto", "torch", "onnxruntime"),
+        default="auto",
+        help="default: auto, what the folder holds",
+    )
+
+
+def _add_data_options(one: argparse.ArgumentParser) -> None:
+    one.add_argument("data", help="manifest, folder or dataset of the recordings")
+    one.add_argument("--data_root", help="replaces the root that a manifest was made with")
+    _add_layout(one)
+    one.add_argument("--most", type=int, default=20000, help="trials of a kind, at most (default: 20000)")
+    one.add_argument("--seed", type=int, default=0, help="of what is drawn (default: 0)")
+
+
+def _add_layout(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--layout",
+        choices=("auto", "speaker/session", "speaker"),
+        default="auto",
+        help="which folders above a file are its speaker and session (default: auto, by their depth)",
+    )
 
 
 def _add_preparation_options(one: argparse.ArgumentParser) -> None:
@@ -430,6 +566,10 @@ def _add_preparation_options(one: argparse.ArgumentParser) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The `oskdft` command."""
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on it can be said what was stopped
+    except ValueError:
+        pass  # not the main thread
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["train"]:  # the recipe's own parser knows its options, and its script its errors
         return _can_train([]) or train(argparse.Namespace(words=words[1:]))
@@ -439,6 +579,7 @@ def main(arguments: list[str] | None = None) -> int:
 @one_sentence_errors
 def _can_train(words: list[str] | None = None) -> int:
     """Whether what training needs is installed."""
+    _prepare_heavy_imports()
     import_module("train_oskdft")
     return 0
 
@@ -446,6 +587,8 @@ def _can_train(words: list[str] | None = None) -> int:
 @one_sentence_errors
 def _run(words: list[str] | None = None) -> int:
     options = parser().parse_args(words)
+    if options.command not in FAST:
+        _prepare_heavy_imports()
     return int(options.function(options))
 
 

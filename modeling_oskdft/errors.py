@@ -75,7 +75,10 @@ def sentence_of(error: BaseException) -> tuple[int, str]:
         name, _, text = text.splitlines()[-1].partition(": ")
         return (WRONG_INPUT, text) if name in ("ValueError", "OSError", "FileNotFoundError") else (OUR_FAULT, text)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in text for w in MEMORY_WORDS)):
-        return WRONG_INPUT, "There is not enough memory: give shorter recordings, smaller batches, or a larger machine."
+        return (
+            WRONG_INPUT,
+            "There is not enough memory: give shorter recordings, smaller batches, or a larger machine.",
+        )
     if isinstance(error, ImportError):
         if "pip install" in text:
             return WRONG_INPUT, text

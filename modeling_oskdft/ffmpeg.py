@@ -42,7 +42,7 @@ def find_ffmpeg() -> str:
 
 
 def container_of(start: bytes) -> str | None:
-    """ffmpeg's name of the container of a file that begins like this; None for what is not read by ffmpeg."""
+    """Ffmpeg's name of the container of a file that begins like this; None for what is not read by ffmpeg."""
     return next((name for place, magic, name in _CONTAINERS if start[place : place + len(magic)] == magic), None)
 
 

@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PreTrainedModel, SequenceFeatureExtractor
 
+from . import registration
 from .audio import SAMPLING_RATE, printable
 from .files import read_json
 from .locations import check_name, find, first_line
-from .modeling_oskdft import OSKDFTForXVector
 
+OSKDFTForXVector = registration.OSKDFTForXVector  # what AutoModel opens: it is registered from here on
 LORA_NAME = "adapter_config.json"
 INSTALLED_CODE = {"trust_remote_code": False}  # else transformers asks on stdin, and takes a piped "y" for consent
 
@@ -109,9 +110,7 @@ def check_sizes(name: str, revision: str | None = None) -> None:
     width, inner, depth = encoder.hidden_size, encoder.intermediate_size, encoder.num_hidden_layers
     convolutions = sum(
         one * before * kernel
-        for one, before, kernel in zip(
-            encoder.conv_dim, [1, *encoder.conv_dim[:-1]], encoder.conv_kernel, strict=True
-        )
+        for one, before, kernel in zip(encoder.conv_dim, [1, *encoder.conv_dim[:-1]], encoder.conv_kernel, strict=True)
     )
     least = depth * (4 * width * width + 2 * width * inner) + convolutions
     if least > 2 * os.path.getsize(weights):
@@ -154,7 +153,9 @@ def _open_lora(name: str, revision: str | None) -> tuple[OSKDFTForXVector, Seque
     try:
         merged = PeftModel.from_pretrained(model, name, revision=revision).merge_and_unload()
     except Exception as error:
-        raise ValueError(f"The LoRA in '{printable(name)}' cannot be read ({first_line(error)}): save it again.") from error
+        raise ValueError(
+            f"The LoRA in '{printable(name)}' cannot be read ({first_line(error)}): save it again."
+        ) from error
     check_finite(merged, name)
     if find(name, "preprocessor_config.json", revision):
         extractor = open_feature_extractor(name, revision)

@@ -227,7 +227,7 @@ def _fit(
         model, arguments, train, feature_extractor, objectives, teacher, crop_seconds=CROP_SECONDS, **validation
     )
     trainer.train()
-    if trainer.sigterm.received:
+    if trainer.stopper.received:
         raise SystemExit(128 + signal.SIGTERM)
     trainer.save_model()
     if validation:

@@ -103,7 +103,9 @@ class SpeakerVerifier:
     def embed_many(self, recordings: Iterable[AudioSource], channel: int | None = None) -> NDArray[np.float32]:
         """Several at once, (recordings, embedding_size); each row is what the recording gives alone."""
         if isinstance(recordings, str | bytes | PathLike | np.ndarray):
-            raise TypeError(f"A {type(recordings).__name__} was given: a list of recordings is needed; use embed for one.")
+            raise TypeError(
+                f"A {type(recordings).__name__} was given: a list of recordings is needed; use embed for one."
+            )
         waveforms = []
         for number, audio in enumerate(recordings):
             waveform, said = self._inspected(audio, channel, number)

@@ -3,9 +3,13 @@
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from ..audio import AUDIO_EXTENSIONS
+from ..audio import AUDIO_EXTENSIONS, printable
+
+LAYOUTS = ("auto", "speaker/session", "speaker")
+NO_SESSION = "unknown"
 
 
 def walk_audio(root: str | Path, extensions: Sequence[str] = AUDIO_EXTENSIONS) -> Iterator[Path]:
@@ -52,6 +56,84 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _lies_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+@dataclass
+class Layout:
+    """Which folders above a recording are its speaker and its session, and what that makes of a tree.
+
+    name: "speaker/session" for `…/speaker/session/utterance.wav`, "speaker" for `…/speaker/utterance.wav`, whose
+    session is unknown. sessions: of each speaker. too_high: recordings that have too few folders above them.
+    """
+
+    name: str
+    sessions: dict[str, set[str]] = field(default_factory=dict)
+    utterances: int = 0
+    too_high: list[str] = field(default_factory=list)
+    example: str = ""
+
+    def speaker_and_session(self, path: PurePath) -> tuple[str, str]:
+        """Of a path below the root. Raises `ValueError` for one that lies too high."""
+        folders = path.parts[:-1]
+        if self.name == "speaker" and folders:
+            return folders[-1], NO_SESSION
+        if self.name == "speaker/session" and len(folders) >= 2:
+            return folders[-2], folders[-1]
+        raise ValueError(
+            f"'{printable(str(path))}' lies too high: {self.name}/utterance below the folder is needed; see layout."
+        )
+
+    def describe(self) -> str:
+        """What was understood, in a sentence."""
+        sessions = sum(len(one) for one in self.sessions.values()) / max(len(self.sessions), 1)
+        counted = "no sessions" if self.name == "speaker" else f"{sessions:.1f} sessions each"
+        return (
+            f"{self.utterances:,} recordings of {len(self.sessions):,} speakers, {counted}, as {self.name}/utterance, "
+            f"e.g. '{printable(self.example)}'"
+        )
+
+    def warn(self) -> None:
+        """Say what looks like another layout."""
+        if self.name == "speaker/session" and len(self.sessions) == 1 and len(*self.sessions.values()) > 1:
+            (speaker,) = self.sessions
+            warnings.warn(
+                f"All recordings are of one speaker, '{printable(speaker)}': where the folders below are speakers, say "
+                "layout speaker.",
+                stacklevel=3,
+            )
+
+
+def understand(root: str | Path, layout: str = "auto", extensions: Sequence[str] = AUDIO_EXTENSIONS) -> Layout:
+    """Read the layout of a tree off its names, without opening a file.
+
+    layout: one of `LAYOUTS`; "auto" takes "speaker" where no recording has two folders above it. Raises `ValueError`
+    for another name, and where some recordings have two folders above them and some have one.
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout is '{layout}': use one of {', '.join(LAYOUTS)}.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the walk that reads the files says them
+        paths = [file.relative_to(root) for file in walk_audio(root, extensions)]
+    depths = {min(len(path.parts) - 1, 2) for path in paths}
+    if layout == "auto":
+        if {1, 2} <= depths:
+            one, two = (next(path for path in paths if min(len(path.parts) - 1, 2) == depth) for depth in (1, 2))
+            raise ValueError(
+                f"'{root}' has recordings at two depths, '{printable(str(one))}' and '{printable(str(two))}': say which "
+                "folder is the speaker's, layout speaker or speaker/session."
+            )
+        layout = "speaker" if 1 in depths else "speaker/session"
+    found = Layout(layout)
+    for path in paths:
+        try:
+            speaker, session = found.speaker_and_session(path)
+        except ValueError:
+            found.too_high.append(str(path))
+            continue
+        found.utterances += 1
+        found.example = found.example or str(path)
+        found.sessions.setdefault(speaker, set()).add(session)
+    return found
 
 
 def audio_files(root: str | Path) -> list[str]:

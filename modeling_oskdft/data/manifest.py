@@ -1,6 +1,8 @@
 """Which recordings there are: one Arrow table an utterance a row, from a folder, a file, or a `datasets` dataset."""
 
 import csv
+import io
+import os
 import random
 import warnings
 from collections import Counter
@@ -16,8 +18,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..audio import SAMPLING_RATE, AudioSource, count_samples, utterance_id
-from ..files import whole_file
-from .folders import walk_audio
+from ..evaluation.scoring import Trials, make_trials, write_trials
+from ..files import read_text, whole_file
+from ..locations import looks_like_a_path
+from .folders import understand, walk_audio
 from .shards import ShardedRecordings, find_shards
 
 if TYPE_CHECKING:
@@ -65,7 +69,7 @@ class Manifest:
         for name in ("language", "gender"):
             if name in self.table.column_names:
                 pairs = set(zip(self.column("speaker_id"), self.column(name), strict=True))
-                counts[name] = dict(sorted(Counter(value for _, value in pairs).items()))
+                counts[name] = dict(sorted(Counter(value or "unknown" for _, value in pairs).items()))
         return counts
 
     def audio(self, index: int) -> AudioSource:
@@ -106,12 +110,16 @@ class Manifest:
 
 
 def load_manifest(
-    source: str | Path, split: str | None = None, data_root: str | Path | None = None, max_damaged: int = 100
+    source: str | Path,
+    split: str | None = None,
+    data_root: str | Path | None = None,
+    max_damaged: int = 100,
+    layout: str = "auto",
 ) -> Manifest:
     """The utterances of any data set that this package reads.
 
-    source: a folder `speaker/session/utterance.{wav,flac,ogg}`; a `.parquet` manifest; a `.csv` with the
-    columns `path, speaker, session`; or a dataset with an audio column: written by `datasets`, a folder of Parquet
+    source: a folder `speaker/session/utterance.{wav,flac,ogg,mp3,m4a,…}` or `speaker/utterance.…`, see `Layout`; a
+    `.parquet` manifest; a `.csv` or `.tsv` with the columns `path, speaker, session`; or a dataset with an audio column: written by `datasets`, a folder of Parquet
     shards, the name of a repository on the Hub (which is downloaded), or a URL of shards such as
     `hf://datasets/org/name` (of which only what is needed is fetched, while it is needed).
     split: keeps the rows whose `split` is this one; of a dataset on the Hub, the split to load.
@@ -120,17 +128,22 @@ def load_manifest(
     files, or without this split. Damaged files are named in a warning and left out.
     """
     path = Path(source)
-    is_manifest = path.suffix in (".csv", ".parquet")
+    kind = path.suffix.lower()
+    is_manifest = kind in (".csv", ".tsv", ".parquet")
     if data_root is not None and not is_manifest:
         raise ValueError(f"data_root is '{data_root}' for '{source}', which is no manifest: leave it out.")
-    if path.suffix == ".csv":
+    if kind in (".csv", ".tsv"):
         manifest = _from_csv(path, Path(data_root) if data_root else path.parent, split, max_damaged)
-    elif path.suffix == ".parquet":
+    elif kind == ".parquet":
         manifest = _from_parquet(path, data_root, max_damaged)
     elif "://" in str(source) or (path.is_dir() and _holds_shards(path)):
         return _checked(_from_shards(source, split, max_damaged), source)
     elif path.is_dir() and not _is_a_saved_dataset(path):
-        manifest = _from_folder(path, max_damaged)
+        manifest = _from_folder(path, max_damaged, layout)
+    elif not path.is_dir() and looks_like_a_path(str(source)):
+        raise FileNotFoundError(
+            f"There are no data at '{source}': give a folder, a .parquet or .csv manifest, or org/name of a dataset."
+        )
     else:
         return _checked(_from_datasets(path if path.is_dir() else str(source), split, max_damaged), source)
     return _checked(manifest, source) if split is None else _with_split(_checked(manifest, source), split, source)
@@ -207,7 +220,7 @@ def refuse_common_speakers(train: Manifest, evaluation: Manifest) -> None:
 def _checked(manifest: Manifest, source: str | Path) -> Manifest:
     if len(manifest) == 0:
         raise ValueError(
-            f"'{source}' has no utterances: speaker/session/utterance.wav (or flac, ogg) files are needed."
+            f"'{source}' has no utterances: speaker/session/utterance.wav (or flac, ogg, mp3, …) files are needed."
         )
     counts = manifest.table.column("utterance_id").value_counts()
     repeated = counts.filter(pc.greater(counts.field("counts"), 1))
@@ -251,7 +264,7 @@ def _measured(rows: Iterable[_Row], max_damaged: int) -> tuple[pa.Table, list[in
             samples = row.num_samples or count_samples(row.audio)
         except (ValueError, OSError) as error:
             damaged += 1
-            warnings.warn(f"Skipped '{row.utterance}': {error}", stacklevel=2)
+            warnings.warn(f"Skipped: {error}", stacklevel=2)
             if damaged > max_damaged:
                 raise ValueError(
                     f"More than {max_damaged} files are damaged, '{row.utterance}' last: check the data."
@@ -262,16 +275,35 @@ def _measured(rows: Iterable[_Row], max_damaged: int) -> tuple[pa.Table, list[in
     return _table(kept), numbers
 
 
-def _from_folder(root: Path, max_damaged: int) -> Manifest:
+def _from_folder(root: Path, max_damaged: int, layout: str) -> Manifest:
+    understood = understand(root, layout)
+    understood.warn()
+
     def rows() -> Iterator[_Row]:
         for file in walk_audio(root):
             path = file.relative_to(root)
-            if len(path.parts) < 3:
-                raise ValueError(f"'{file}' lies too high: speaker/session/utterance below '{root}' is needed.")
-            speaker, session = path.parts[-3:-1]
-            yield _Row(utterance_id(path.as_posix()), speaker, session, path.as_posix(), str(file))
+            speaker, session = understood.speaker_and_session(path)
+            name = os.fsdecode(os.fsencode(path)).replace(os.sep, "/")
+            yield _Row(utterance_id(name), speaker, session, name, str(file))
 
     return Manifest(_measured(rows(), max_damaged)[0], root)
+
+
+def write_split(
+    manifest: Manifest, test: float, seed: int, out: str | Path, most: int = 20000
+) -> tuple[Manifest, Manifest, Trials]:
+    """Hold out speakers: write train.parquet, test.parquet and trials.txt, of those held out, to the folder `out`.
+
+    test: how many speakers, or below 1 their share. Raises `ValueError` when a side would be left without two speakers,
+    or when no trials can be made.
+    """
+    fraction = test if test < 1 else test / max(len(manifest.speakers), 1)
+    train, held_out = split_by_speaker(manifest, fraction, seed)
+    trials = make_trials(held_out.by_speaker(), seed, most)
+    train.save(Path(out, "train.parquet"))
+    held_out.save(Path(out, "test.parquet"))
+    write_trials(trials, Path(out, "trials.txt"))
+    return train, held_out, trials
 
 
 def _table(rows: Sequence[tuple[Any, ...]]) -> pa.Table:
@@ -284,22 +316,22 @@ def _table(rows: Sequence[tuple[Any, ...]]) -> pa.Table:
 def _from_csv(path: Path, root: Path, split: str | None, max_damaged: int) -> Manifest:
     if not path.is_file():
         raise FileNotFoundError(f"There is no manifest at '{path}': give an existing .csv or .parquet file.")
-    with path.open(encoding="utf-8", newline="") as file:
-        entries = list(csv.DictReader(file))
+    entries = _read_rows(path)
     if entries and not {"path", "speaker", "session"} <= set(entries[0]):
-        raise ValueError(f"'{path}' has the columns {', '.join(entries[0])}: path, speaker and session are needed.")
+        columns = ", ".join(name for name in entries[0] if name != LINE)
+        raise ValueError(f"'{path}' has the columns {columns}: path, speaker and session are needed.")
     # Rows of another split are not opened, but for a misspelt split, whose error names those that exist.
     in_split = [entry for entry in entries if split is None or entry.get("split") == split]
     entries = in_split or entries
     _join_speakers(path.with_name("speakers.csv"), entries)
     rows = [
         _Row(
-            utterance_id(entry["path"]),
-            entry["speaker"],
-            entry["session"],
+            utterance_id(_filled(entry, "path", path)),
+            _filled(entry, "speaker", path),
+            _filled(entry, "session", path),
             entry["path"],
             str(root / entry["path"]),
-            int(entry.get("num_samples") or 0),
+            _samples(entry, path),
         )
         for entry in entries
     ]
@@ -307,25 +339,63 @@ def _from_csv(path: Path, root: Path, split: str | None, max_damaged: int) -> Ma
     return Manifest(_with_optional_columns(table, [entries[number] for number in numbers]), root)
 
 
+LINE = "\0line"  # under which a row keeps its number, for sentences
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a table of text, separated as its header is: by commas, semicolons or tabs."""
+    text = read_text(path)
+    header = text.partition("\n")[0]
+    delimiter = max((",", ";", "\t"), key=header.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        return [{(k or "").strip(): _stripped(v) for k, v in row.items()} | {LINE: reader.line_num} for row in reader]
+    except csv.Error as error:
+        raise ValueError(f"Line {reader.line_num} of '{path}' is no row of a table ({error}): correct it.") from None
+
+
+def _stripped(cell: Any) -> Any:
+    return cell.strip() if isinstance(cell, str) else cell
+
+
+def _filled(entry: dict[str, Any], column: str, path: Path) -> str:
+    value = entry.get(column)
+    if not value or not isinstance(value, str):
+        raise ValueError(f"Line {entry[LINE]} of '{path}' has no {column}: path, speaker and session are needed.")
+    return value
+
+
+def _samples(entry: dict[str, Any], path: Path) -> int:
+    """Samples at 16 kHz that a row says; 0 where it does not. pandas writes whole numbers as 48000.0."""
+    value = entry.get("num_samples")
+    try:
+        number = float(value or 0)
+        if number < 0 or number % 1:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"Line {entry[LINE]} of '{path}' has num_samples '{value}': a whole number of samples is needed, or nothing."
+        ) from None
+    return int(number)
+
+
 def _join_speakers(path: Path, entries: list[dict[str, Any]]) -> None:
     """What a `speakers.csv` beside the manifest says of its speakers, where the manifest does not say it itself."""
     if not path.is_file() or not entries:
         return
-    with path.open(encoding="utf-8", newline="") as file:
-        said = {one.get("speaker"): one for one in csv.DictReader(file)}
-    if any(entry["speaker"] not in said for entry in entries):
-        return
+    said = {one.get("speaker"): one for one in _read_rows(path)}
+    columns = [name for name in OPTIONAL_COLUMNS if any(name in one for one in said.values())]
     for entry in entries:
-        of_speaker = said[entry["speaker"]]
-        for name in OPTIONAL_COLUMNS:
-            if name in of_speaker:
-                entry.setdefault(name, of_speaker[name])
+        of_speaker = said.get(entry.get("speaker"), {})
+        for name in columns:
+            entry.setdefault(name, of_speaker.get(name))
 
 
 def _with_optional_columns(table: pa.Table, entries: Sequence[dict[str, Any]]) -> pa.Table:
     for name in OPTIONAL_COLUMNS:
         if entries and name in entries[0]:
-            table = table.append_column(name, pa.array([str(entry[name]) for entry in entries], pa.string()))
+            values = [None if entry[name] in (None, "") else str(entry[name]) for entry in entries]
+            table = table.append_column(name, pa.array(values, pa.string()))
     return table
 
 
@@ -344,13 +414,35 @@ def _from_parquet(path: Path, data_root: str | Path | None, max_damaged: int) ->
     if missing:
         raise ValueError(f"'{path}' lacks the columns {', '.join(missing)}: a manifest has {', '.join(COLUMNS)}.")
     texts = [name for name in (*COLUMNS[:4], *OPTIONAL_COLUMNS) if name in table.column_names]
-    for name in texts:  # ids that were written as numbers, strings of other widths
-        table = table.set_column(table.column_names.index(name), name, table.column(name).cast(pa.string()))
+    try:
+        for name in texts:  # ids that were written as numbers, strings of other widths
+            table = table.set_column(table.column_names.index(name), name, table.column(name).cast(pa.string()))
+        lengths = table.column("num_samples").cast(pa.int64())
+        table = table.set_column(table.column_names.index("num_samples"), "num_samples", lengths)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ValueError(
+            f"'{path}' has a column of another kind ({str(error).splitlines()[0]}): texts, and num_samples as whole "
+            "numbers, are needed."
+        ) from None
+    _check_filled(table, path)
     recorded = (table.schema.metadata or {}).get(ROOT_KEY)
     root = Path(data_root) if data_root else Path(recorded.decode()) if recorded else path.parent
     manifest = Manifest(table, root)
     _look_for_files(manifest, path)
     return manifest
+
+
+def _check_filled(table: pa.Table, path: Path) -> None:
+    """Raise `ValueError` naming the first row that lacks what every row needs."""
+    for name in COLUMNS:
+        column = table.column(name)
+        empty = pc.less(column, 1) if name == "num_samples" else pc.equal(column, "")
+        bad = pc.fill_null(empty, True)
+        rows = pc.indices_nonzero(bad)
+        if len(rows):
+            raise ValueError(
+                f"Row {rows[0].as_py() + 1} of '{path}' has no {name}: {', '.join(COLUMNS)} are needed in every row."
+            )
 
 
 def _look_for_files(manifest: Manifest, path: Path) -> None:
@@ -425,6 +517,10 @@ def manifest_from_dataset(dataset: "Dataset", max_damaged: int = 100) -> Manifes
 
     def rows() -> Iterator[_Row]:
         for number, entry in enumerate(recordings):
+            if entry["speaker_id"] in (None, "") or entry["audio"] is None:
+                raise ValueError(
+                    f"Row {number + 1} of the dataset has no speaker_id or no audio: every row needs both."
+                )
             speaker, session = str(entry["speaker_id"]), str(entry.get("session_id", "unknown"))
             utterance = str(entry.get("utterance_id", f"{speaker}/{session}/{number:08d}"))
             yield _Row(utterance, speaker, session, str(number), entry["audio"], entry.get("num_samples"))

@@ -5,6 +5,7 @@ Memory does not grow with the number of files: what is held are a few thousand r
 
 import errno
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -17,14 +18,15 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..audio import AUDIO_EXTENSIONS, SAMPLING_RATE, count_samples, utterance_id
+from ..audio import AUDIO_EXTENSIONS, SAMPLING_RATE, count_samples, name_of, printable, utterance_id
 from ..files import whole_file
-from .folders import walk_audio
+from .folders import Layout, understand, walk_audio
 from .manifest import COLUMNS, ROOT_KEY
 from .parallel import in_processes, in_threads
 from .transcoding import TRANSCODED, find_ffmpeg, remove_partial_files, transcode
 
 ROWS_A_GROUP = 10_000
+MOST_WORKERS_A_CORE = 8  # a network disk keeps several waiting
 READABLE = AUDIO_EXTENSIONS
 
 
@@ -55,10 +57,11 @@ class Preparation:
     def skip(self, what: str, reason: str, most: int) -> None:
         """Say it once, count it. Raises `ValueError` when there are more than `most`."""
         self.skipped[what] = reason
-        warnings.warn(f"Skipped '{_printable(what)}': {_printable(reason)}", stacklevel=2)
+        said = reason if what in reason else f"{name_of(what)}: {reason}"
+        warnings.warn(f"Skipped {printable(said)}", stacklevel=2)
         if len(self.skipped) > most:
             raise ValueError(
-                f"More than {most} files had to be skipped, '{_printable(what)}' last: look at the data, or raise "
+                f"More than {most} files had to be skipped, {name_of(what)} last: look at the data, or raise "
                 "max_damaged."
             )
 
@@ -69,25 +72,36 @@ def prepare_folder(
     workers: int | None = None,
     max_damaged: int = 100,
     progress: bool = False,
+    layout: str = "auto",
 ) -> Preparation:
     """The manifest of anybody's tree `…/speaker/session/utterance`, at `out` (.parquet).
 
     .m4a and .aac files are transcoded to FLAC in the folder `NAME_flac` beside the manifest. workers: processes, by
     default one a core. Damaged files, second files of an utterance and names that are not UTF-8 are named in warnings
     and left out, as are files that lie too high; more than `max_damaged` are a `ValueError`, as is a tree without
-    recordings.
+    recordings. layout: see `folders.understand`; what was understood is said on stderr before files are read.
     """
     source, target = Path(root), Path(out)
     if target.suffix != ".parquet":
         raise ValueError(f"The manifest was to be '{out}': give a name that ends in .parquet.")
     result = Preparation(str(target))
-    write_manifest(partial(_recordings, source), source, result, workers, max_damaged, progress)
+    understood = understand(source, layout, READABLE)
+    if progress and understood.utterances:
+        print(f"oskdft: {understood.describe()}", file=sys.stderr)
+    understood.warn()
+    walk = partial(_recordings, source, understood)
+    write_manifest(walk, source, result, workers, max_damaged, progress, understood.utterances or None)
     return result
 
 
-def _recordings(root: Path) -> Iterator[Recording]:
+def _recordings(root: Path, layout: Layout) -> Iterator[Recording]:
     for file in walk_audio(root, READABLE):
-        yield recording_below(root, file)
+        path = file.relative_to(root)
+        try:
+            speaker, session = layout.speaker_and_session(path)
+        except ValueError:
+            speaker, session = "", ""
+        yield Recording(file, utterance_id(path.as_posix()), speaker, session)
 
 
 def recording_below(root: Path, file: Path) -> Recording:
@@ -112,7 +126,7 @@ def write_manifest(
     filled as it goes, so that it tells what happened also after an error. expected: how many utterances a progress bar
     counts to.
     """
-    workers = workers or os.cpu_count() or 1
+    workers = bounded_workers(workers)
     target = Path(result.manifest)
     _check_writable(target.parent)
     flac = target.with_name(f"{target.stem}_flac")
@@ -121,6 +135,22 @@ def write_manifest(
     data_root = flac if has_transcoded else root
     readable = (_where_it_reads(one, flac) for one in _usable(walk(), result, max_damaged))
     _write(bar(_rows(readable, data_root, workers, result, max_damaged), "headers"), data_root, target, result)
+
+
+def bounded_workers(workers: int | None) -> int:
+    """As many processes as were asked for, one a core where none were, and no more than a machine stands.
+
+    Raises `ValueError` for less than one.
+    """
+    cores = os.cpu_count() or 1
+    if workers is None:
+        return cores
+    if workers < 1:
+        raise ValueError(f"workers is {workers}: at least one process is needed.")
+    most = max(MOST_WORKERS_A_CORE * cores, 4)
+    if workers > most:
+        warnings.warn(f"workers is {workers}: {most} are started, {MOST_WORKERS_A_CORE} a core.", stacklevel=3)
+    return min(workers, most)
 
 
 def _check_writable(folder: Path) -> None:
@@ -208,7 +238,10 @@ def _judged(recordings: Iterator[Recording], damaged: set[str]) -> Iterator[tupl
         elif not _is_text(str(recording.file)):
             yield recording, "its name is not UTF-8: rename it."
         elif not recording.speaker:
-            yield recording, "it does not lie at speaker/session/utterance."
+            yield (
+                recording,
+                "it lies too high: a folder for the speaker, or for speaker and session, is needed above it.",
+            )
         elif recording.utterance == last:
             yield recording, f"the utterance '{recording.utterance}' has another file before it: keep one of them."
         else:
@@ -251,7 +284,7 @@ def _write(rows: Iterable[tuple[Any, ...]], root: Path, target: Path, result: Pr
     first = next(source, None)
     if first is None:
         raise ValueError(
-            f"'{root}' has no recordings that can be read: speaker/session/utterance.wav (or flac, ogg, m4a) files "
+            f"'{root}' has no recordings that can be read: speaker/session/utterance.wav (or flac, ogg, mp3, m4a) files "
             "are needed."
         )
     fields = [*((name, pa.string()) for name in COLUMNS[:4]), (COLUMNS[4], pa.int64())]
@@ -261,7 +294,3 @@ def _write(rows: Iterable[tuple[Any, ...]], root: Path, target: Path, result: Pr
         while group := list(islice(everything, ROWS_A_GROUP)):
             columns = [pa.array(values) for values in zip(*group, strict=True)]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
-
-
-def _printable(text: str) -> str:
-    return text.encode(errors="backslashreplace").decode()

@@ -5,6 +5,7 @@ every one is fetched once an epoch, whatever the number of workers.
 """
 
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,29 @@ def find_shards(folder: str | Path, split: str | None = None) -> list[str]:
     names = [str(name) for place in places for name in filesystem.ls(place, detail=False)]
     files = sorted(name for name in names if name.endswith(".parquet"))
     own = [file for file in files if Path(file).name.startswith(f"{split or 'train'}-")]
+    _refuse_missing_shards(files if split is None and not own else own, folder)
     return [filesystem.unstrip_protocol(file) for file in (files if split is None and not own else own)]
+
+
+def _refuse_missing_shards(files: Sequence[str], folder: str | Path) -> None:
+    """Names say how many shards there are: training on the rest would be another run, silently."""
+    found: dict[tuple[str, int], set[int]] = {}
+    for file in files:
+        match = re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})\.parquet", Path(file).name)
+        if match:
+            found.setdefault((match[1], int(match[3])), set()).add(int(match[2]))
+    for (name, count), numbers in found.items():
+        missing = sorted(set(range(count)) - numbers)
+        if missing:
+            raise FileNotFoundError(
+                f"'{folder}' has {len(numbers)} of {count} shards, '{name}-{missing[0]:05d}-of-{count:05d}.parquet' is "
+                "the first that is missing: copy or write it again."
+            )
+    if len({count for name, count in found}) > len({name for name, count in found}):
+        raise ValueError(
+            f"'{folder}' has shards of two data sets ({', '.join(sorted({f'of {c}' for _, c in found}))}): "
+            "take those of one away."
+        )
 
 
 class ShardedRecordings:

@@ -18,7 +18,7 @@ _Loader = TypeVar("_Loader", bound="DataLoader[object]")
 class WorkersThatStay:
     """SIGTERM leaves workers alone until `release`, from where on it ends them, as multiprocessing expects at exit.
 
-    Schedulers send SIGTERM to every process of a job; torch's own handler ends a worker at once, and with it the step
+    Ctrl-C never reaches them. Schedulers send SIGTERM to every process of a job; torch's own handler ends a worker at once, and with it the step
     that was to be the last before a checkpoint. A forked worker is safe from its first instruction on; one that is
     started in another way, only when it has begun.
     """
@@ -49,7 +49,7 @@ if sys.platform != "win32":
         """Inherits a mask with SIGTERM blocked: torch sets its handler first, ours comes some milliseconds later."""
 
         def start(self) -> None:
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
             try:
                 super().start()
             finally:
@@ -65,7 +65,8 @@ def _begin(released: torch.Tensor, then: Callable[[int], None] | None, worker: i
             os._exit(0)
 
     signal.signal(signal.SIGTERM, receive)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the trainer decides
     if sys.platform != "win32":
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
     if then is not None:
         then(worker)

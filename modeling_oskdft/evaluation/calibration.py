@@ -107,7 +107,9 @@ class Thresholds:
             return thresholds
         except TypeError:
             missing = sorted({"values", "trials", "target_trials", "speakers", "data", "fingerprint"} - set(stored))
-            raise ValueError(f"'{path}' does not hold thresholds ({', '.join(missing)}): measure them again.") from None
+            raise ValueError(
+                f"'{path}' does not hold thresholds ({', '.join(missing)}): measure them again."
+            ) from None
         except ValueError as error:
             raise ValueError(f"'{path}' does not hold thresholds ({error}): measure them again.") from None
 

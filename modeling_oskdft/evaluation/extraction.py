@@ -19,6 +19,7 @@ from ..data.workers import WorkersThatStay
 from ..modeling_oskdft import OSKDFTForXVector, shortest_input
 from .embedding import embed_batch
 
+SEGMENTS, SEGMENT_SECONDS = 5, 3.0  # the paper's protocol
 Embeddings = dict[str, NDArray[np.float32]]
 Parts = Callable[[Waveform], list[Waveform]]
 _Kind = TypeVar("_Kind")
@@ -45,8 +46,8 @@ def extract_segment_embeddings(
     verifier: OSKDFTForXVector,
     feature_extractor: SequenceFeatureExtractor,
     manifest: Manifest,
-    segments: int = 5,
-    seconds: float = 3.0,
+    segments: int = SEGMENTS,
+    seconds: float = SEGMENT_SECONDS,
     **options: Any,
 ) -> Embeddings:
     """Utterance id to embeddings (segments, embedding_size) of `evenly_spaced_segments`; options as above."""

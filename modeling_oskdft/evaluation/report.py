@@ -1,6 +1,7 @@
 """One system on one trial list: what a table or a card says of it."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,9 +9,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from transformers import SequenceFeatureExtractor
 
+from ..audio import SAMPLING_RATE, Waveform, load_audio
 from ..data.manifest import Manifest
 from ..modeling_oskdft import OSKDFTForXVector
-from .extraction import extract_embeddings, extract_segment_embeddings
+from .extraction import (
+    SEGMENT_SECONDS,
+    SEGMENTS,
+    evenly_spaced_segments,
+    extract_embeddings,
+    extract_segment_embeddings,
+)
 from .metrics import bootstrap_intervals, equal_error_rate, min_detection_cost
 from .scoring import SCORINGS, Trials, combined_scores, score_trials
 
@@ -78,6 +86,32 @@ def trial_scores(
     return scores[0] if len(scores) == 1 else combined_scores(*scores)
 
 
+def embedder_scores(
+    embed: Callable[[list[Waveform]], NDArray[np.float32]],
+    manifest: Manifest,
+    trials: Trials,
+    scoring: str = "full",
+    progress: bool = False,
+) -> NDArray[np.floating]:
+    """As `trial_scores`, by the `embed` of any runtime, a recording at a time: for exported verifiers."""
+    from tqdm.auto import tqdm
+
+    if scoring not in SCORINGS:
+        raise ValueError(f"scoring is '{scoring}': use one of {', '.join(SCORINGS)}.")
+    needed = manifest.where("utterance_id", trials.utterances())
+    whole, parts = {}, {}
+    rows = tqdm(range(len(needed)), desc="embeddings", unit="utt", disable=None if progress else True)
+    for row, name in zip(rows, needed.column("utterance_id"), strict=True):
+        waveform = load_audio(needed.audio(row))
+        if scoring != "segments":
+            whole[name] = embed([waveform])[0]
+        if scoring != "full":
+            pieces = evenly_spaced_segments(waveform, SEGMENTS, round(SEGMENT_SECONDS * SAMPLING_RATE))
+            parts[name] = embed(pieces)
+    scores = [score_trials(trials, found) for found in (whole, parts) if found]
+    return scores[0] if len(scores) == 1 else combined_scores(*scores)
+
+
 def reports_by(
     column: str, scores: NDArray[np.floating], trials: Trials, manifest: Manifest
 ) -> dict[str, dict[str, Any]]:
@@ -92,7 +126,7 @@ def reports_by(
     speakers = speakers_of(manifest)
     pairs = list(zip(trials.enrolments, trials.tests, strict=True))
     reports = {}
-    for group in sorted({group_of[one] for one in trials.utterances()}):
+    for group in sorted({group_of[one] for one in trials.utterances()} - {None, ""}):
         rows = [row for row, (a, b) in enumerate(pairs) if group_of[a] == group == group_of[b]]
         own = trials.where(rows)
         if 0 < own.labels.sum() < len(own.labels):
@@ -105,17 +139,33 @@ def speakers_of(manifest: Manifest) -> dict[str, str]:
     return dict(zip(manifest.column("utterance_id"), manifest.column("speaker_id"), strict=True))
 
 
-def report_scores(scores: ArrayLike, trials: Trials, speaker_of: dict[str, str]) -> TrialReport:
-    """The report of given scores. speaker_of: utterance id to speaker."""
+FEW = 10  # trials of a class, or speakers: below, an interval over draws of them says nothing
+
+
+def report_scores(
+    scores: ArrayLike, trials: Trials, speaker_of: dict[str, str], p_target: float = 0.01
+) -> TrialReport:
+    """The report of given scores. speaker_of: utterance id to speaker. Warns where trials or speakers are few."""
     pairs = [(speaker_of[a], speaker_of[b]) for a, b in zip(trials.enrolments, trials.tests, strict=True)]
     eer = equal_error_rate(scores, trials.labels)
-    eer_interval, dcf_interval = bootstrap_intervals(scores, trials.labels, pairs)
+    eer_interval, dcf_interval = bootstrap_intervals(scores, trials.labels, pairs, p_target=p_target)
+    targets, names = int(np.sum(trials.labels)), {one for pair in pairs for one in pair}
+    for count, kind in (
+        (targets, "same-speaker trials"),
+        (len(pairs) - targets, "other trials"),
+        (len(names), "speakers"),
+    ):
+        if count < FEW:
+            warnings.warn(
+                f"The list has {count} {kind}: rates and intervals of fewer than {FEW} say little; give more.",
+                stacklevel=2,
+            )
     return TrialReport(
         eer.value,
         *eer_interval,
-        min_detection_cost(scores, trials.labels),
+        min_detection_cost(scores, trials.labels, p_target),
         *dcf_interval,
         eer.threshold,
         len(trials.labels),
-        len({one for pair in pairs for one in pair}),
+        len(names),
     )

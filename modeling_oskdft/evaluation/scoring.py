@@ -1,7 +1,9 @@
 """Trials and their scores: reading a trial list, cosine of embeddings, of segments, and score normalisation."""
 
 import math
+import shlex
 from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..audio import utterance_id
-from ..files import whole_file
+from ..files import read_text, whole_file
 
 Floats = NDArray[np.floating]
 SCORINGS = ("full", "segments", "combined")
@@ -57,13 +59,14 @@ def read_trials(path: str | Path) -> Trials:
     if not file.is_file():
         raise FileNotFoundError(f"There is no trial list at '{path}': give a text file of 'label enrol test' lines.")
     labels, enrolments, tests = [], [], []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        words = line.split()
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
+        words = _words(line)
         if not words:
             continue
         if len(words) != 3 or words[0] not in ("0", "1"):
             raise ValueError(
-                f"Line {number} of '{path}' is '{line.strip()[:80]}': 'label enrol test' with label 0 or 1 is needed."
+                f"Line {number} of '{path}' is '{line.strip()[:80]}': 'label enrol test' with label 0 or 1 is needed; "
+                "put tabs between the three where names have spaces."
             )
         labels.append(int(words[0]))
         enrolments.append(utterance_id(words[1]))
@@ -71,6 +74,65 @@ def read_trials(path: str | Path) -> Trials:
     if not labels:
         raise ValueError(f"The trial list '{path}' is empty: 'label enrol test' lines are needed.")
     return Trials(np.asarray(labels), enrolments, tests)
+
+
+def _words(line: str) -> list[str]:
+    """The fields of a line: between tabs where it has any, else between spaces, quotes keeping a name together."""
+    if "\t" in line.strip():
+        return [word.strip() for word in line.strip().split("\t")]
+    if '"' in line or "'" in line:
+        with suppress(ValueError):  # an apostrophe in a name
+            return shlex.split(line)
+    return line.split()
+
+
+def read_pairs(path: str | Path) -> list[tuple[str, str]]:
+    """Read `first second` lines, paths of recordings, with tabs between them or quotes where names have spaces.
+
+    Raises `FileNotFoundError`, or `ValueError` naming the line that is no such pair.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no list of pairs at '{path}': give a text file of 'first second' lines.")
+    pairs = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        words = _words(line)
+        if words and len(words) != 2:
+            raise ValueError(
+                f"Line {number} of '{path}' is '{line.strip()[:80]}': two recordings are needed; put a tab between them "
+                "where names have spaces."
+            )
+        if words:
+            pairs.append((words[0], words[1]))
+    if not pairs:
+        raise ValueError(f"The list of pairs '{path}' is empty: 'first second' lines are needed.")
+    return pairs
+
+
+def check_labels(trials: Trials, speaker_of: Mapping[str, str], name: str | Path) -> None:
+    """Raise `ValueError` for trials whose label is not what the speakers of the data say.
+
+    speaker_of: utterance id to speaker; trials of utterances that it lacks are passed over.
+    """
+    wrong = [
+        row
+        for row, (label, first, second) in enumerate(zip(*trials, strict=True))
+        if first in speaker_of and second in speaker_of and (speaker_of[first] == speaker_of[second]) != bool(label)
+    ]
+    if wrong:
+        row = wrong[0]
+        raise ValueError(
+            f"{len(wrong)} of {len(trials.labels)} trials of '{name}' contradict the speakers of the data, "
+            f"'{trials.labels[row]} {trials.enrolments[row]} {trials.tests[row]}' first: 1 is for the same speaker; "
+            "correct the list, or name the data that belong to it."
+        )
+
+
+def write_scores(trials: Trials, scores: Floats, path: str | Path) -> None:
+    """Write `label enrol test score` lines, separated by tabs."""
+    rows = zip(*trials, scores, strict=True)
+    lines = (f"{label}\t{first}\t{second}\t{score:.6f}\n" for label, first, second, score in rows)
+    with whole_file(path) as file:
+        file.write_text("".join(lines), encoding="utf-8")
 
 
 def read_scores(text: str) -> tuple[list[float], list[int]]:
@@ -93,10 +155,18 @@ def read_scores(text: str) -> tuple[list[float], list[int]]:
 
 
 def write_trials(trials: Trials, path: str | Path) -> None:
-    """Write a list that `read_trials` reads."""
+    """Write a list that `read_trials` reads: with spaces, or with tabs where a name has a space or a quote.
+
+    Raises `ValueError` for a name with a tab or a line break, which no line can hold.
+    """
+    names = [*trials.enrolments, *trials.tests]
+    for name in names:
+        if len(name.splitlines()) > 1 or "\t" in name:
+            raise ValueError(f"The utterance {name!r} has a tab or a line break in its name: rename it.")
+    between = "\t" if any(" " in name or "'" in name or '"' in name or not name.split() for name in names) else " "
     rows = zip(trials.labels, trials.enrolments, trials.tests, strict=True)
     with whole_file(path) as file:
-        file.write_text("".join(f"{label} {first} {second}\n" for label, first, second in rows), encoding="utf-8")
+        file.write_text("".join(f"{between.join(map(str, row))}\n" for row in rows), encoding="utf-8")
 
 
 def make_trials(utterances: Mapping[str, Iterable[str]], seed: int = 0, most: int = 20000) -> Trials:
@@ -104,6 +174,8 @@ def make_trials(utterances: Mapping[str, Iterable[str]], seed: int = 0, most: in
 
     utterances: the utterance ids of each speaker. Raises `ValueError` when there is no pair of one of the kinds.
     """
+    if most < 1:
+        raise ValueError(f"most is {most}: at least one trial of each kind is needed.")
     generator = np.random.default_rng(seed)
     by_speaker = {speaker: sorted(ids) for speaker, ids in sorted(utterances.items())}
     same = _same_speaker_pairs(list(by_speaker.values()), most, generator)

@@ -157,7 +157,7 @@ def _open(source: bytes | BinaryIO) -> soundfile.SoundFile:
 
 
 def _reason(error: soundfile.LibsndfileError) -> str:
-    """libsndfile's own words, without the name of the file."""
+    """Libsndfile's own words, without the name of the file."""
     return str(error.error_string).strip().rstrip(".")
 
 
@@ -331,7 +331,10 @@ def _plan_iff(raw: BinaryIO, base: int, size: int, magic: bytes) -> Plan:
             inner = 8 if name == b"SSND" else 0  # offset and block size
             available = size - place - inner
             if length <= inner and available >= frame and not _fills(raw, place + length, size, ">"):
-                patches = [(place - 4, struct.pack(">I", size - place)), (base + 4, struct.pack(">I", size - base - 8))]
+                patches = [
+                    (place - 4, struct.pack(">I", size - place)),
+                    (base + 4, struct.pack(">I", size - base - 8)),
+                ]
                 if comm is not None:
                     patches.append((comm + 2, struct.pack(">I", available // frame)))
                 return Plan((Piece(base, size, patches=tuple(patches)),), UNFINISHED)

@@ -5,20 +5,22 @@ every value passes the parser of its type, so `1e-3` is a number wherever it sta
 """
 
 import inspect
+import math
 import sys
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, make_dataclass
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, make_dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import torch
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..configuration_oskdft import SHAPE_FIELDS, OSKDFTConfig, nearest_name
 from ..evaluation.scoring import SCORINGS
+from ..files import read_text
 from .initialization import STARTS
 from .joint_model import FREEZABLE
 from .schedules import KD_SCHEDULES
@@ -26,6 +28,7 @@ from .schedules import KD_SCHEDULES
 KD_OBJECTIVES = ("last_layer_mse", "layerwise_heads", "layerwise_projection")
 SPEAKER_OBJECTIVES = ("aam_softmax", "linear_softmax", "none")
 TEACHER_HEARS = ("clean", "augmented")
+METRICS = ("eer", "min_dcf")
 Annotation = type | types.GenericAlias | types.UnionType
 
 
@@ -52,6 +55,39 @@ def _student_fields() -> list[tuple[str, Any, Any]]:
             value = field(default_factory=partial(list, default), metadata=metadata)
         result.append((name, _with_lists(parameter.annotation), value))
     return result
+
+
+class Range(NamedTuple):
+    """Which numbers a field takes: from `low` to `high`, without an end that is open."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    low_open: bool = False
+    high_open: bool = False
+
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        above = value > self.low if self.low_open else value >= self.low
+        below = value < self.high if self.high_open else value <= self.high
+        return above and below
+
+    def __str__(self) -> str:
+        least = f"above {self.low:g}" if self.low_open else f"at least {self.low:g}"
+        most = f"below {self.high:g}" if self.high_open else f"at most {self.high:g}"
+        return " and ".join(text for text, end in ((least, self.low), (most, self.high)) if math.isfinite(end))
+
+
+AT_LEAST_0, AT_LEAST_1, ABOVE_0 = Range(0), Range(1), Range(0, low_open=True)
+SHARE, OPEN_SHARE = Range(0, 1), Range(0, 1, True, True)
+
+
+def check_ranges(arguments: object, ranges: dict[str, Range]) -> None:
+    """Raise `ValueError` naming the first field whose value lies outside its range; None is no value."""
+    for name, allowed in ranges.items():
+        value = getattr(arguments, name)
+        if value is not None and value not in allowed:
+            raise ValueError(f"{name} is {value}: a number of {allowed} is needed.")
 
 
 @dataclass
@@ -124,6 +160,19 @@ class ObjectiveArguments:
     penalty_margin: float = field(default=0.1, metadata={"help": "angle of that penalty"})
     sub_centres: int = field(default=1, metadata={"help": "vectors a speaker in aam_softmax; 3 is usual"})
 
+    RANGES: ClassVar[dict[str, Range]] = {
+        **dict.fromkeys(
+            ("kd_weight", "cos_lambda", "hint_lambda", "front_end_kd_lambda", "class_weight_cap"), AT_LEAST_0
+        ),
+        **dict.fromkeys(("mse_scale", "scale"), ABOVE_0),
+        **dict.fromkeys(("margin", "penalty_margin"), Range(0, math.pi / 2, high_open=True)),
+        "penalty_top_k": AT_LEAST_0,
+        "sub_centres": AT_LEAST_1,
+    }
+
+    def __post_init__(self) -> None:
+        check_ranges(self, self.RANGES)
+
 
 @dataclass
 class DataArguments:
@@ -166,13 +215,28 @@ class DataArguments:
     spec_mask_frames: int = field(default=10, metadata={"help": "longest span of frames of that mask"})
     max_damaged_files: int = field(default=100, metadata={"help": "unreadable files until the run stops"})
 
+    RANGES: ClassVar[dict[str, Range]] = {
+        "validation_fraction": OPEN_SHARE,
+        "validation_trials": AT_LEAST_1,
+        "labelled_fraction": Range(0, 1, low_open=True),
+        "crop_seconds": Range(0, 600, low_open=True),
+        "augment_probability": SHARE,
+        "clipping_probability": SHARE,
+        "envelope_probability": SHARE,
+        "gain_probability": SHARE,
+        "codec_probability": SHARE,
+        "spec_mask_probability": SHARE,
+        "spec_mask_features": AT_LEAST_0,
+        "spec_mask_frames": AT_LEAST_0,
+        "max_damaged_files": AT_LEAST_0,
+    }
+
     def __post_init__(self) -> None:
+        check_ranges(self, self.RANGES)
         if self.test_scoring not in SCORINGS:
             raise ValueError(f"test_scoring is '{self.test_scoring}': use one of {', '.join(SCORINGS)}.")
         if self.teacher_hears not in TEACHER_HEARS:
             raise ValueError(f"teacher_hears is '{self.teacher_hears}': use {' or '.join(TEACHER_HEARS)}.")
-        if not 0 < self.labelled_fraction <= 1:
-            raise ValueError(f"labelled_fraction is {self.labelled_fraction}: use a share above 0, up to 1 for all.")
 
 
 @dataclass
@@ -220,8 +284,47 @@ class OSKDFTTrainingArguments(TrainingArguments):
     hub_teacher_license: str | None = field(default=None, metadata={"help": "the teacher's licence, for the card"})
     hub_data_license: str | None = field(default=None, metadata={"help": "the data's licence, for the card"})
     logging_steps: float = field(default=50, metadata={"help": "steps between two log lines"})
+    ddp_timeout: int = field(default=600, metadata={"help": "seconds until a process that is not heard ends the run"})
+    resume_from_checkpoint: str | None = field(
+        default=None, metadata={"help": "last, auto (last where there is one), or the folder of a checkpoint"}
+    )
+
+    RANGES: ClassVar[dict[str, Range]] = {
+        "learning_rate": ABOVE_0,
+        "min_learning_rate": AT_LEAST_0,
+        "adapter_lr_multiplier": AT_LEAST_0,
+        "backbone_lr_multiplier": AT_LEAST_0,
+        "backbone_warmup_epochs": AT_LEAST_0,
+        "backbone_decay": Range(0, 1, low_open=True),
+        "ema_decay": Range(0, 1, high_open=True),
+        "num_train_epochs": ABOVE_0,
+        "per_device_train_batch_size": AT_LEAST_1,
+        "gradient_accumulation_steps": AT_LEAST_1,
+        "logging_steps": ABOVE_0,
+        "save_steps": ABOVE_0,
+        "eval_steps": ABOVE_0,
+        "save_total_limit": AT_LEAST_1,
+        "max_grad_norm": AT_LEAST_0,
+        "weight_decay": AT_LEAST_0,
+        "adam_beta1": Range(0, 1, high_open=True),
+        "adam_beta2": Range(0, 1, high_open=True),
+        "adam_epsilon": ABOVE_0,
+        "max_nonfinite_steps": AT_LEAST_0,
+        "seed": AT_LEAST_0,
+        "data_seed": AT_LEAST_0,
+        "dataloader_num_workers": Range(0, 256),
+        "ddp_timeout": AT_LEAST_1,
+    }
 
     def __post_init__(self) -> None:
+        check_ranges(self, self.RANGES)
+        if self.max_steps != -1 and self.max_steps < 1:
+            raise ValueError(f"max_steps is {self.max_steps}: at least 1 is needed, or -1 for num_train_epochs.")
+        if str(self.metric_for_best_model).removeprefix("eval_") not in METRICS:
+            raise ValueError(f"metric_for_best_model is '{self.metric_for_best_model}': use {' or '.join(METRICS)}.")
+        if self.greater_is_better:
+            raise ValueError("greater_is_better is true: of EER and minDCF the lower one is better; leave it out.")
+        _refuse_unread(self)
         if self.schedule_unit not in ("step", "epoch"):
             raise ValueError(f"schedule_unit is '{self.schedule_unit}': use step or epoch.")
         if self.backbone_schedule not in ("decay", "cosine"):
@@ -247,6 +350,50 @@ class OSKDFTTrainingArguments(TrainingArguments):
     def teacher_in_bfloat16(self) -> bool:
         """Whether the teacher's states are computed in bfloat16."""
         return self.teacher_dtype == "bfloat16" or (self.teacher_dtype == "auto" and bool(self.bf16))
+
+
+# Fields of transformers that nothing here reads, and what does their work.
+_UNREAD = {
+    "lr_scheduler_type": "the rates follow backbone_schedule and the cosine of the head",
+    "lr_scheduler_kwargs": "the rates follow backbone_schedule and the cosine of the head",
+    "warmup_steps": "set backbone_warmup_epochs",
+    "warmup_ratio": "set backbone_warmup_epochs",
+    "optim": "the optimiser is Adam",
+    "optim_args": "the optimiser is Adam",
+    "optim_target_modules": "the optimiser is Adam over all that learns",
+    "label_smoothing_factor": "the speaker objectives have a margin instead",
+    "group_by_length": "crops have one length",
+    "train_sampling_strategy": "the order of crops is a function of the seed and the epoch",
+    "length_column_name": "crops have one length",
+    "neftune_noise_alpha": "there are no token embeddings; adapter_noise is a field of the student",
+    "use_liger_kernel": "it has no kernels for speech encoders",
+    "auto_find_batch_size": "batch norm and schedules want the batch that the recipe says",
+    "per_device_eval_batch_size": "evaluation batches by seconds of audio",
+    "eval_accumulation_steps": "evaluation keeps embeddings only",
+    "prediction_loss_only": "evaluation has no loss",
+    "batch_eval_metrics": "evaluation is of all trials at once",
+    "include_for_metrics": "EER and minDCF are what is measured",
+    "fp16_full_eval": "evaluation is in float32",
+    "bf16_full_eval": "evaluation is in float32",
+    "label_names": "crops have one label, the speaker",
+    "remove_unused_columns": "crops have no columns",
+}
+
+
+def _refuse_unread(arguments: "OSKDFTTrainingArguments") -> None:
+    """Raise `ValueError` for a field that was set and would change nothing."""
+    defaults = {one.name: _default(one) for one in fields(arguments)}
+    for name, instead in _UNREAD.items():
+        if name in defaults and getattr(arguments, name) != defaults[name]:
+            raise ValueError(
+                f"{name} is {getattr(arguments, name)}, which nothing here reads: {instead}; take it out."
+            )
+    if arguments.fp16 and not torch.accelerator.is_available():
+        raise ValueError("fp16 is true and there is no GPU: leave it out, or use bf16.")
+
+
+def _default(one: Field[Any]) -> Any:
+    return one.default_factory() if one.default_factory is not MISSING else one.default
 
 
 _DESCRIBED = [
@@ -329,7 +476,7 @@ def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ValueError(f"'{path}' is its own base: take the base line out.")
     try:
         # Every scalar stays the text that it is: types are the parser's business, and `no` is a word.
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader) or {}
+        values = yaml.load(read_text(path), Loader=yaml.BaseLoader) or {}
     except yaml.YAMLError as error:
         raise ValueError(f"'{path}' is not YAML ({str(error).splitlines()[0]}): write 'field: value' lines.") from None
     if not isinstance(values, dict):
@@ -340,8 +487,8 @@ def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def _as_words(name: str, value: str | list[str] | dict[str, object]) -> list[str]:
-    if isinstance(value, dict):
-        raise ValueError(f"{name} is a mapping: recipes are flat, one value or list a field.")
+    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(one, dict | list) for one in value)):
+        raise ValueError(f"{name} is a mapping or a nested list: recipes are flat, one value or list a field.")
     if value in ("", "null", "~"):  # an empty value takes back what a base has set
         return []
     return [f"--{name}", *(value if isinstance(value, list) else [value])]

@@ -2,11 +2,14 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,9 +20,10 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
 
-from ..files import whole_folder
+from ..files import read_json, whole_folder
 from ..modeling_oskdft import OSKDFTForXVector
 from .averaging import WeightAverage
+from .identity import RUN_NAME
 from .joint_model import JointModel, Teacher, same_front_end
 
 OBJECTIVES_NAME = "objectives.safetensors"
@@ -32,6 +36,11 @@ class CheckpointingTrainer(Trainer):
 
     teacher: Teacher | None
     average: WeightAverage | None
+    facts: dict[str, Any]  # what makes the run what it is
+
+    def log_window(self) -> dict[str, Any]:
+        """What has been summed since the last log line."""
+        raise NotImplementedError
 
     @property
     def joint(self) -> JointModel:
@@ -57,23 +66,17 @@ class CheckpointingTrainer(Trainer):
             if is_checkpoint:
                 metadata = {"speakers": self._speakers_digest(), "order": self._order()}
                 _save_state(self.joint.objectives, aside / OBJECTIVES_NAME, **metadata)
+                facts = {"run": self.facts, "window": self.log_window()}
+                (aside / RUN_NAME).write_text(json.dumps(facts, indent=1), encoding="utf-8")
             if is_checkpoint and self.average is not None:
                 _save_state(self.average.student, aside / EMA_NAME)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Read through `from_pretrained`, because key names on disk depend on where a model was first loaded from."""
         checkpoint = Path(resume_from_checkpoint)
-        order = self._stored(checkpoint, "order")
-        if order != self._order():
-            raise ValueError(
-                f"'{checkpoint}' was made with {order} and this run has {self._order()}: crops would be seen twice or "
-                "not at all; resume with as many."
-            )
-        student = OSKDFTForXVector.from_pretrained(checkpoint, dtype=torch.float32)
-        self.student.load_state_dict(student.state_dict())
+        student = _read_student(checkpoint)
         try:
-            if self._stored(checkpoint, "speakers") != self._speakers_digest():
-                raise RuntimeError  # vectors of as many other people
+            self.student.load_state_dict(student.state_dict())
             self.joint.objectives.load_state_dict(load_file(checkpoint / OBJECTIVES_NAME))
             if self.average is not None:
                 self.average.student.load_state_dict(load_file(checkpoint / EMA_NAME))
@@ -84,6 +87,19 @@ class CheckpointingTrainer(Trainer):
             ) from None
 
         self._share_only_what_is_the_same()
+
+    def _check_order_and_speakers(self, checkpoint: Path) -> None:
+        order = self._stored(checkpoint, "order")
+        if order != self._order():
+            raise ValueError(
+                f"'{checkpoint}' was made with {order} and this run has {self._order()}: crops would be seen twice or "
+                "not at all; resume with as many."
+            )
+        if self._stored(checkpoint, "speakers") != self._speakers_digest():  # vectors of as many other people
+            raise ValueError(
+                f"The objectives in '{checkpoint}' are not those of this recipe: resume with the recipe and the data "
+                "that the run was started with."
+            )
 
     def _share_only_what_is_the_same(self) -> None:
         """Other weights were loaded: the student's convolutions may no longer be the teacher's."""
@@ -98,7 +114,7 @@ class CheckpointingTrainer(Trainer):
         `FileNotFoundError` for a folder without a checkpoint, `ValueError` for a student of another shape.
         """
         checkpoint = best_checkpoint(run)
-        student = OSKDFTForXVector.from_pretrained(checkpoint, dtype=torch.float32)
+        student = _read_student(checkpoint)
         if (checkpoint / EMA_NAME).is_file():
             student.load_state_dict(load_file(checkpoint / EMA_NAME))
         try:
@@ -165,8 +181,7 @@ class CheckpointingTrainer(Trainer):
                 shutil.rmtree(staging, ignore_errors=True)  # half a checkpoint would keep a full disk full
                 raise OSError(
                     f"The checkpoint of step {self.state.global_step} could not be written to '{staging.parent}' "
-                    f"({str(error).splitlines()[0]}): make room; the last one is whole, go on with "
-                    "--resume_from_checkpoint last."
+                    f"({str(error).splitlines()[0]}): make room, and {_how_to_go_on(staging.parent)}."
                 ) from error
             self.accelerator.wait_for_everyone()  # every process has written its random state
         run, name = staging.parent, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
@@ -186,8 +201,54 @@ class CheckpointingTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
 
+def _read_student(checkpoint: Path) -> OSKDFTForXVector:
+    try:
+        return OSKDFTForXVector.from_pretrained(checkpoint, dtype=torch.float32)
+    except Exception as error:  # a damaged folder can make anything fail
+        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+        raise ValueError(
+            f"The student in '{checkpoint}' cannot be read ({reason}): use another checkpoint."
+        ) from error
+
+
 def _save_state(module: nn.Module, path: Path, **metadata: str) -> None:
     save_file({name: value.contiguous() for name, value in module.state_dict().items()}, path, metadata or None)
+
+
+def _how_to_go_on(run: Path) -> str:
+    last = get_last_checkpoint(str(run))
+    if last is None:
+        return "start again: there is no checkpoint yet"
+    return f"go on from '{Path(last).name}', which is whole, with --resume_from_checkpoint last"
+
+
+def check_checkpoint(checkpoint: Path, processes: int = 1, averaged: bool = False) -> None:
+    """Raise `ValueError` naming the first file of a checkpoint that is missing, cut or damaged."""
+    random_states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
+    files = [TRAINER_STATE_NAME, "config.json", "model.safetensors", OBJECTIVES_NAME]
+    files += [EMA_NAME] if averaged else []
+    files += ["optimizer.pt", "scheduler.pt", *random_states]
+    for name in files:
+        file = checkpoint / name
+        if not file.is_file():
+            raise ValueError(
+                f"'{checkpoint}' lacks {name}: without it another run would go on; resume from another checkpoint, "
+                "with as many processes as the run was started with."
+            )
+        try:
+            if name.endswith(".json"):
+                read_json(file)
+            elif name.endswith(".safetensors"):
+                with safe_open(file, "pt") as stored:
+                    for key in stored.keys():
+                        stored.get_slice(key)
+            else:
+                with zipfile.ZipFile(file) as archive:
+                    if archive.testzip() is not None:
+                        raise zipfile.BadZipFile("a checksum is wrong")
+        except (SafetensorError, zipfile.BadZipFile, OSError, ValueError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise ValueError(f"'{file}' is damaged ({reason}): resume from another checkpoint.") from None
 
 
 def best_checkpoint(run: str | Path) -> Path:

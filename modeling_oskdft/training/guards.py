@@ -1,5 +1,6 @@
-"""What keeps a long run alive: steps that are not finite are left out, and SIGTERM leaves a checkpoint."""
+"""What keeps a long run alive: steps that are not finite are left out, and SIGTERM or Ctrl-C leaves a checkpoint."""
 
+import os
 import signal
 import threading
 import warnings
@@ -69,51 +70,62 @@ class NonFiniteGuard(TrainerCallback):
             )
 
 
-class SaveOnSigterm(TrainerCallback):
-    """SIGTERM, as schedulers send it before they kill: finish the step, save a checkpoint, leave.
+class SaveOnSignal(TrainerCallback):
+    """SIGTERM, as schedulers send it before they kill, and Ctrl-C: finish the step, save a checkpoint, leave.
 
-    transformers' own `enable_jit_checkpoint` waits three seconds and may save between a forward pass and its optimiser
-    step, from where a resumed run draws other numbers; this one saves between steps.
+    A second Ctrl-C ends the run at once. transformers' own `enable_jit_checkpoint` waits three seconds and may save
+    between a forward pass and its optimiser step, from where a resumed run draws other numbers; this one saves between
+    steps.
     """
 
     def __init__(self) -> None:
-        self.received = False
+        self.signal: int = 0  # the one that was received
         self.workers = WorkersThatStay()
-        self._previous: Any = None
+        self._previous: dict[int, Any] = {}
+
+    @property
+    def received(self) -> bool:
+        """Whether the run ends early."""
+        return self.signal != 0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Listen."""
-        self.received = False
+        self.signal = 0
         self.workers.hold()
         if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGTERM, self._receive)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous[number] = signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received = True
+        if number == signal.SIGINT and self.signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        if number == signal.SIGINT:
+            os.write(2, b"oskdft: stopping after this step, with a checkpoint; Ctrl-C again stops at once.\n")
+        self.signal = number
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Ask for a checkpoint and the end, on every process as soon as one has heard the signal."""
         if args.world_size > 1:
-            heard = torch.tensor(int(self.received), device=args.device)
+            heard = torch.tensor(self.signal, device=args.device)
             torch.distributed.all_reduce(heard, torch.distributed.ReduceOp.MAX)
-            self.received = bool(heard)
+            self.signal = int(heard)
         if self.received:
             control.should_save = control.should_training_stop = True
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """No validation in the middle of an epoch: it would cost time, and could select what no whole run selects."""
+        """A partial epoch must not become the best checkpoint."""
         if self.received and abs(state.epoch - round(state.epoch)) > 1e-6:
             control.should_evaluate = control.should_save = False
 
     def stop_listening(self) -> None:
-        """Give the signal back to whoever had it, and workers their end."""
+        """Give the signals back to whoever had them, and workers their end."""
         self.workers.release()
-        if self._previous is not None:
-            signal.signal(signal.SIGTERM, self._previous)
-            self._previous = None
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}

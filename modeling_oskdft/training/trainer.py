@@ -1,8 +1,13 @@
 """The Trainer: transformers' own, with the joint step, the three learning rates, and trials for selection."""
 
+import json
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -12,23 +17,32 @@ from transformers import (
     ProgressCallback,
     SequenceFeatureExtractor,
 )
-from transformers.trainer_utils import TrainOutput
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import TrainerState
+from transformers.trainer_utils import PredictionOutput, TrainOutput, get_last_checkpoint
 
+from ..companions_oskdft import fingerprint_of
 from ..data.crops import Augmentation, CropCollator, CropDataset, EpochSampler
 from ..data.manifest import Manifest
 from ..evaluation.calibration import Thresholds, measure_thresholds
 from ..evaluation.extraction import extract_embeddings
 from ..evaluation.metrics import equal_error_rate, min_detection_cost
-from ..evaluation.scoring import Trials, score_trials
+from ..evaluation.scoring import Trials, make_trials, score_trials
+from ..files import read_json
 from ..modeling_oskdft import OSKDFTForXVector, shortest_input
 from .arguments import ObjectiveArguments, OSKDFTTrainingArguments
 from .averaging import WeightAverage
 from .building import build_objectives
-from .guards import NonFiniteGuard, SaveOnSigterm
+from .checkpoints import check_checkpoint
+from .guards import NonFiniteGuard, SaveOnSignal
+from .identity import ARGUMENTS, RUN_NAME, digest, manifest_digest, refuse_another_run, trials_digest
 from .joint_model import JointModel, JointOutput, SpecMask, Teacher, same_front_end
 from .progress import LogLines, ProgressBarWithLogLines
 from .publication import PublishingTrainer
 from .schedules import KD_SCHEDULES, Clock, cosine, warmup_then_decay
+from .stalls import StallWatch
+
+TIE = 1e-9  # of error rates: what rounding alone makes of equal ones
 
 
 class OSKDFTTrainer(PublishingTrainer):
@@ -71,6 +85,7 @@ class OSKDFTTrainer(PublishingTrainer):
         teacher_hears: str = "clean",
         **kwargs: Any,
     ) -> None:
+        _refuse_unread(kwargs, student)
         dataset = CropDataset(train, crop_seconds, args.seed, augmentation, max_damaged, speeds, labelled)
         counts = dataset.utterances_of_classes()
         objectives = build_objectives(objective_arguments, student, counts, teacher and teacher.config)
@@ -106,6 +121,22 @@ class OSKDFTTrainer(PublishingTrainer):
             raise ValueError(
                 f"kd_schedule is '{objective_arguments.kd_schedule}': use one of {', '.join(KD_SCHEDULES)}."
             )
+        self.facts = {
+            **{name: getattr(args, name) for name in ARGUMENTS},
+            "objectives": asdict(objective_arguments),
+            "student": digest([student.config.to_json_string(use_diff=False)]),
+            "teacher": None if teacher is None else fingerprint_of(teacher.state_dict())[:16],
+            "utterances": manifest_digest(train),
+            "validation": [manifest_digest(validation), trials_digest(trials)],
+            "labelled": None if labelled is None else digest(sorted(labelled)),
+            "crop_seconds": crop_seconds,
+            "speeds": list(speeds),
+            "teacher_hears": teacher_hears,
+            "augmentation": getattr(augmentation, "facts", repr(type(augmentation).__name__)),
+            "spec_mask": None if spec_mask is None else [spec_mask.probability, spec_mask.features, spec_mask.frames],
+        }
+        self.facts = json.loads(json.dumps(self.facts))  # as it comes back
+        self.changed: dict[str, Any] = {}
         self.teacher = None
         if objectives.kd is not None and teacher is not None:
             hear_the_same = args.freeze == "feature_encoder" and (augmentation is None or teacher_hears == "augmented")
@@ -120,6 +151,7 @@ class OSKDFTTrainer(PublishingTrainer):
         # Only what a trial needs is embedded.
         self.validation = validation and trials and validation.where("utterance_id", trials.utterances())
         self._sums: dict[str, Tensor] = {}
+        self._summed_from = 0
         self._thresholds: Thresholds | None = None
         super().__init__(
             model=joint,
@@ -135,20 +167,62 @@ class OSKDFTTrainer(PublishingTrainer):
         self.add_callback(LogLines() if args.disable_tqdm else ProgressBarWithLogLines())
         if not args.fp16:  # there, steps that overflow are how the loss scale is found
             self.add_callback(NonFiniteGuard(args.max_nonfinite_steps))
-        self.sigterm = SaveOnSigterm()
-        self.add_callback(self.sigterm)
+        self.stopper = SaveOnSignal()
+        self.add_callback(self.stopper)
+        self.stalls = StallWatch()
+        self.add_callback(self.stalls)
         self.average = WeightAverage(student, args.ema_decay) if args.ema_decay else None
         if self.average is not None:
             self.add_callback(self.average)
         # Both losses are divided by the weight of the whole batch here: transformers must not divide again.
         self.model_accepts_loss_kwargs = True
 
-    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As in transformers; after SIGTERM, `sigterm.received` is true and a checkpoint was saved."""
+    def train(self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, **kwargs: Any) -> TrainOutput:
+        """As in transformers; after SIGTERM or Ctrl-C, `stopper.received` is true and a checkpoint was saved.
+
+        A run that is resumed after its last step goes on with what came after it, and trains no further. Raises
+        `ValueError` for a checkpoint that is damaged, or of a run that was started with something else.
+        """
+        _refuse_unread({"trial": trial}, self.student)
+        checkpoint = self._checkpoint(resume_from_checkpoint)
+        if checkpoint is not None:
+            check_checkpoint(checkpoint, self.args.world_size, self.average is not None)
+            self._check_order_and_speakers(checkpoint)
+            self.changed = refuse_another_run(checkpoint, self.facts)
+            self._restore_log_window(checkpoint)
+            if (output := self._finished(checkpoint)) is not None:
+                return output
         try:
-            return super().train(*args, **kwargs)
+            return super().train(resume_from_checkpoint=checkpoint and str(checkpoint), **kwargs)
         finally:
-            self.sigterm.stop_listening()
+            self.stopper.stop_listening()
+            self.stalls.stop()
+
+    def _checkpoint(self, asked: str | bool | None) -> Path | None:
+        if asked is None or asked is False:
+            return None
+        found = get_last_checkpoint(self.args.output_dir) if asked is True else str(asked)
+        if found is None or not Path(found).is_dir():
+            raise ValueError(f"There is no checkpoint to resume from in '{self.args.output_dir}': check output_dir.")
+        return Path(found)
+
+    def planned_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        if self.args.max_steps > 0:
+            return self.args.max_steps
+        return math.ceil(self.args.num_train_epochs * self.steps_per_epoch())
+
+    def _finished(self, checkpoint: Path) -> TrainOutput | None:
+        """The state and the weights of a run whose steps were all done; None while there are any left."""
+        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        if state.global_step < self.planned_steps():
+            return None
+        self.state = state
+        self.state.init_training_references(self, self.state.max_steps, self.state.num_train_epochs, None)
+        best = state.best_model_checkpoint
+        chosen = checkpoint.parent / Path(best).name if best and self.args.load_best_model_at_end else checkpoint
+        self._load_from_checkpoint(str(chosen if chosen.is_dir() else checkpoint))
+        return TrainOutput(state.global_step, 0.0, {})
 
     # ---- the step -------------------------------------------------------------------------------------------------
 
@@ -169,9 +243,11 @@ class OSKDFTTrainer(PublishingTrainer):
         ft_loss = None if output.ft is None else output.ft.total * share[1]
         kd_loss = None if output.kd is None else output.kd.total * share[0]
         front_end = None if output.front_end is None else output.front_end.total * share[0]
-        weighted = (ft_loss, None if kd_loss is None else self.kd_weight() * kd_loss)
-        loss = torch.stack([one for one in weighted if one is not None]).sum()
-        self._remember(ft_loss=ft_loss, kd_loss=kd_loss, front_end_kd_loss=front_end)
+        weighted_kd = None if kd_loss is None else self.kd_weight() * kd_loss
+        loss = torch.stack([one for one in (ft_loss, weighted_kd) if one is not None]).sum()
+        self._remember(
+            loss=loss, ft_loss=ft_loss, kd_loss=kd_loss, weighted_kd_loss=weighted_kd, front_end_kd_loss=front_end
+        )
         return (loss, output) if return_outputs else loss
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Tensor | None:
@@ -223,12 +299,16 @@ class OSKDFTTrainer(PublishingTrainer):
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
-    def _start_clock(self, num_training_steps: int) -> None:
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in which an epoch shows every crop."""
         args = self.args
         crops, batch = len(self.train_dataset), args.per_device_train_batch_size * args.world_size
         batches = crops // batch if args.dataloader_drop_last else -(-crops // batch)
-        steps = max(-(-batches // args.gradient_accumulation_steps), 1)
-        self._clock = Clock(steps, max(num_training_steps / steps, 1e-9), args.schedule_unit)
+        return max(-(-batches // args.gradient_accumulation_steps), 1)
+
+    def _start_clock(self, num_training_steps: int) -> None:
+        steps = self.steps_per_epoch()
+        self._clock = Clock(steps, max(num_training_steps / steps, 1e-9), self.args.schedule_unit)
 
     def _rate(self, group: str) -> Callable[[int], float]:
         args, clock = self.args, self._clock
@@ -261,25 +341,41 @@ class OSKDFTTrainer(PublishingTrainer):
                 )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds both losses, the weight of the first and the learning rates to every log line of the training loop."""
+        """Adds both losses, the weight of the first and the learning rates to every log line of the training loop.
+
+        All are means over the steps since the last line, so that loss = ft_loss + kd_weight * kd_loss holds: where the
+        weight moves, it is the mean weighted by kd_loss.
+        """
         if "loss" in logs and self._sums:
             steps = max(self.state.global_step - self._summed_from, 1)
             for name, value in self._sums.items():
                 mean = self.accelerator.reduce(value, "mean") if self.args.world_size > 1 else value
                 logs[name] = mean.item() / steps
             self._sums = {}
-            if self.joint.objectives.kd is not None:
-                logs["kd_weight"] = self.kd_weight()
+            if "weighted_kd_loss" in logs:
+                weighted = logs.pop("weighted_kd_loss")
+                logs["kd_weight"] = weighted / logs["kd_loss"] if logs["kd_loss"] else self.kd_weight()
             for group in self.optimizer.param_groups:
                 logs[f"learning_rate_{group['name']}"] = group["lr"]
         super().log(logs, start_time)
+
+    def log_window(self) -> dict[str, Any]:
+        """What has been summed since the last log line, for a checkpoint."""
+        return {"from": self._summed_from, "sums": {name: value.item() for name, value in self._sums.items()}}
+
+    def _restore_log_window(self, checkpoint: Path) -> None:
+        file = checkpoint / RUN_NAME
+        window = read_json(file).get("window", {}) if file.is_file() and self.args.world_size == 1 else {}
+        self._summed_from = int(window.get("from", 0))
+        device = self.args.device
+        self._sums = {name: torch.tensor(value, device=device) for name, value in window.get("sums", {}).items()}
 
     # ---- data and evaluation --------------------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """As in transformers, with workers that leave SIGTERM to the process that saves."""
         loader = super().get_train_dataloader()
-        self.sigterm.workers.serve(getattr(loader, "base_dataloader", loader))  # over which accelerate iterates
+        self.stopper.workers.serve(getattr(loader, "base_dataloader", loader))  # over which accelerate iterates
         return loader
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> EpochSampler:
@@ -290,12 +386,30 @@ class OSKDFTTrainer(PublishingTrainer):
 
     def evaluate(
         self,
-        eval_dataset: Dataset[Any] | dict[str, Dataset[Any]] | None = None,
+        eval_dataset: Manifest | dict[str, Manifest] | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """EER and minDCF (p_target 0.01) of the ft path on the validation trials, as fractions."""
-        scores, trials = self._validation_scores()
+        """EER and minDCF (p_target 0.01) of the ft path, as fractions.
+
+        eval_dataset: None for the validation trials of this trainer; a manifest, of whose speakers balanced trials are
+        made (`scoring.make_trials`); or a dict of manifests, each under its name. Raises `TypeError` for anything else.
+        """
+        if isinstance(eval_dataset, dict):
+            together: dict[str, float] = {}
+            for name, one in eval_dataset.items():
+                together |= self.evaluate(one, ignore_keys, f"{metric_key_prefix}_{name}")
+            return together
+        if eval_dataset is not None and not isinstance(eval_dataset, Manifest):
+            raise TypeError(
+                f"evaluate was given a {type(eval_dataset).__name__}: a Manifest (data.manifest.load_manifest) or a "
+                "dict of them is needed, or nothing for the validation trials."
+            )
+        self.stalls.pause()
+        if eval_dataset is None:
+            scores, trials = self._validation_scores()
+        else:
+            scores, trials = self._scores(eval_dataset, make_trials(eval_dataset.by_speaker()))
         metrics = {
             f"{metric_key_prefix}_eer": equal_error_rate(scores, trials.labels).value,
             f"{metric_key_prefix}_min_dcf": min_detection_cost(scores, trials.labels),
@@ -303,6 +417,51 @@ class OSKDFTTrainer(PublishingTrainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def predict(
+        self, test_dataset: Manifest, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> PredictionOutput:
+        """Embeddings of a manifest: `predictions` (utterances, embedding_size) and, as `label_ids`, their speakers.
+
+        Raises `TypeError` for what is no manifest.
+        """
+        if not isinstance(test_dataset, Manifest):
+            raise TypeError(
+                f"predict was given a {type(test_dataset).__name__}: a Manifest (data.manifest.load_manifest) is needed."
+            )
+        found = extract_embeddings(self.published, self.processing_class, test_dataset)
+        speaker_of = dict(zip(test_dataset.column("utterance_id"), test_dataset.column("speaker_id"), strict=True))
+        speakers = np.asarray([speaker_of[name] for name in found])
+        return PredictionOutput(
+            np.stack(list(found.values())), speakers, {f"{metric_key_prefix}_utterances": len(found)}
+        )
+
+    def hyperparameter_search(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise `NotImplementedError`: a trial is a run of the training script."""
+        raise NotImplementedError(
+            "hyperparameter_search is not supported: start a run of train_oskdft.py for each trial, with --field value."
+        )
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """As in transformers; an EER that is as good as the best one is better with the lower minDCF, or later.
+
+        A few trials make equal rates frequent, and the last bits of a division must not choose.
+        """
+        name = f"eval_{str(self.args.metric_for_best_model).removeprefix('eval_')}"
+        if name != "eval_eer" or self.state.best_metric is None or "eval_min_dcf" not in metrics:
+            return super()._determine_best_metric(metrics, trial)
+        if abs(metrics[name] - self.state.best_metric) > TIE:
+            return super()._determine_best_metric(metrics, trial)
+        of_best = [
+            entry["eval_min_dcf"]
+            for entry in self.state.log_history
+            if entry.get("step") == self.state.best_global_step and "eval_min_dcf" in entry
+        ]
+        if of_best and metrics["eval_min_dcf"] > of_best[-1] + TIE:
+            return False
+        self.state.best_metric = metrics[name]
+        self.state.best_global_step = self.state.global_step
+        return True
 
     def measure_thresholds(self) -> Thresholds:
         """Thresholds of the published student on the validation trials, whose speakers it was not trained on."""
@@ -312,19 +471,51 @@ class OSKDFTTrainer(PublishingTrainer):
         scores, trials = self._validation_scores()
         speakers = len(self.validation.speakers) if self.validation is not None else 0
         data = f"{speakers} speakers set aside from the training data"
-        self._thresholds = measure_thresholds(scores, trials.labels, speakers, data, own)
+        pairs: list[tuple[str, str]] | None = None
+        if self.validation is not None:
+            of = dict(zip(self.validation.column("utterance_id"), self.validation.column("speaker_id"), strict=True))
+            pairs = [(of[a], of[b]) for a, b in zip(trials.enrolments, trials.tests, strict=True)]
+        self._thresholds = measure_thresholds(scores, trials.labels, speakers, data, own, pairs)
         return self._thresholds
 
     def _validation_scores(self) -> tuple[Any, Trials]:
         if self.validation is None or self.trials is None:
             raise ValueError("evaluate was called without validation data: give the Trainer validation and trials.")
+        return self._scores(self.validation, self.trials)
+
+    def _scores(self, manifest: Manifest, trials: Trials) -> tuple[Any, Trials]:
         embeddings = extract_embeddings(
             self.published,
             self.processing_class,
-            self.validation,
+            manifest,
             progress=not self.args.disable_tqdm,
             num_workers=self.args.dataloader_num_workers,
             max_damaged=self.train_dataset.max_damaged,
         )
-        trials = self.trials.among(embeddings)
-        return score_trials(trials, embeddings), trials
+        own = trials.among(embeddings)
+        return score_trials(own, embeddings), own
+
+
+def _refuse_unread(words: dict[str, Any], student: OSKDFTForXVector) -> None:
+    """Raise `ValueError` for what transformers' Trainer takes and this one would not read."""
+    unread = {
+        "compute_metrics": "EER and minDCF are measured; call evaluate with a manifest of your own, or a callback",
+        "compute_loss_func": "the losses are those of objective_arguments",
+        "preprocess_logits_for_metrics": "nothing is gathered but embeddings",
+        "model_init": "give the student",
+        "optimizers": "the optimiser is Adam over three groups; set learning_rate, its multipliers and weight_decay",
+        "optimizer_cls_and_kwargs": "the optimiser is Adam; set learning_rate, its multipliers and weight_decay",
+        "trial": "start a run of train_oskdft.py for each trial",
+        "data_collator": "crops are batched by CropCollator",
+        "eval_dataset": "give validation and trials",
+        "train_dataset": "give train, a manifest",
+    }
+    for name, instead in unread.items():
+        value = words.get(name)
+        if value is not None and value != (None, None):
+            raise ValueError(f"{name} was given to OSKDFTTrainer, which would not read it: {instead}.")
+    if getattr(student, "_hf_peft_config_loaded", False) or hasattr(student, "peft_config"):
+        raise ValueError(
+            "The student carries an adapter of PEFT, which a checkpoint could not hold: merge it first, or train it "
+            "with PEFT (examples/adapt_to_site.py)."
+        )

@@ -120,7 +120,7 @@ def test_sigterm_within_an_epoch_saves_once_and_validates_nothing(tmp_path, mani
     before = signal.getsignal(signal.SIGTERM)
     trainer = make_trainer(tmp_path, manifest, feature_extractor, callbacks=[Kill()], load_best_model_at_end=False)
     trainer.train()
-    assert trainer.sigterm.received and trainer.state.global_step == 3
+    assert trainer.stopper.received and trainer.state.global_step == 3
     assert [folder.name for folder in tmp_path.glob("checkpoint-*")] == ["checkpoint-3"]
     assert not [entry for entry in trainer.state.log_history if "eval_eer" in entry]
     assert signal.getsignal(signal.SIGTERM) is before

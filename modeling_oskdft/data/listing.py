@@ -1,0 +1,54 @@
+"""What a command was given, as recordings: files, folders, manifests, and lists with a recording a line."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ..audio import name_of
+from ..files import read_text
+from .folders import walk_audio
+
+LISTS = (".txt", ".lst", ".list")
+MANIFESTS = (".csv", ".tsv", ".parquet")
+
+
+def recordings_of(sources: Iterable[str]) -> list[str]:
+    """The recordings that some words of a command line stand for, in their order, duplicates kept.
+
+    Args:
+        sources: recordings, folders of them at any depth, manifests, or text files with a recording a line, relative to
+            the working directory or to the list.
+
+    Raises:
+        FileNotFoundError: for a path that leads to nothing.
+        ValueError: for a folder, a manifest or a list without recordings.
+    """
+    found: list[str] = []
+    for source in sources:
+        own = list(_recordings(Path(source)))
+        if not own:
+            raise ValueError(f"{name_of(source)} holds no recordings: give a folder, manifest or list that does.")
+        found += own
+    return found
+
+
+def _recordings(source: Path) -> Iterator[str]:
+    if source.is_dir():
+        yield from map(str, walk_audio(source))
+    elif source.suffix.lower() in MANIFESTS:
+        from .manifest import load_manifest
+
+        manifest = load_manifest(source)
+        for row in range(len(manifest)):
+            audio = manifest.audio(row)
+            if not isinstance(audio, str):
+                raise ValueError(f"{name_of(source)} holds its audio in itself: give recordings that are files.")
+            yield audio
+    elif source.suffix.lower() in LISTS:
+        if not source.is_file():
+            raise FileNotFoundError(f"There is no list at {name_of(source)}: check the path.")
+        for line in read_text(source).splitlines():
+            if line.strip():
+                path = Path(line.strip())
+                yield str(path if path.exists() or path.is_absolute() else source.parent / path)
+    else:
+        yield str(source)

@@ -1,0 +1,92 @@
+"""Says when a run stands still: a process that was stopped, or a disk that hangs, holds all the others in silence."""
+
+import sys
+import threading
+import time
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.trainer_callback import TrainerControl, TrainerState
+from transformers.training_args import TrainingArguments
+
+SECONDS = 60.0
+
+
+class StallWatch(TrainerCallback):
+    """Prints one line when no step of training has ended for `seconds`, and again after each doubling of the time.
+
+    Evaluation and saving are not watched: they may take long. With several processes the process group's own time-out
+    (`ddp_timeout`) ends the run.
+    """
+
+    def __init__(self, seconds: float = SECONDS) -> None:
+        self.seconds = seconds
+        self._last = time.monotonic()
+        self._step = 0
+        self._watching = threading.Event()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start to watch; the first step is given ten times as long, for compilation."""
+        if not state.is_local_process_zero and args.world_size < 2:
+            return
+        self._note(state, self.seconds * 9)
+        self._ended.clear()
+        self._thread = threading.Thread(target=self._watch, args=(args.ddp_timeout, args.world_size), daemon=True)
+        self._thread.start()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Note that a step has ended; no longer where evaluation or saving comes next."""
+        self._note(state)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Watch this step."""
+        if state.global_step != self._step or not self._watching.is_set():
+            self._note(state)
+        self._watching.set()
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Evaluation comes next."""
+        self._watching.clear()
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Evaluation is over."""
+        self._note(state)
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._ended.set()
+
+    def pause(self) -> None:
+        """Watch no more until a step begins."""
+        self._watching.clear()
+
+    def _note(self, state: TrainerState, grace: float = 0.0) -> None:
+        self._step, self._last = state.global_step, time.monotonic() + grace
+
+    def _watch(self, timeout: float, processes: int) -> None:
+        patience = self.seconds
+        while not self._ended.wait(min(self.seconds / 4, 5.0)):
+            idle = time.monotonic() - self._last
+            if not self._watching.is_set() or idle < self.seconds:
+                patience = self.seconds
+            elif idle >= patience:
+                patience *= 2
+                after = f"; without it the run ends {timeout} s after it was last heard" if processes > 1 else ""
+                print(  # noqa: T201
+                    f"oskdft: no step has ended for {idle:.0f} s (step {self._step}): a process may be stopped, or a "
+                    f"disk may hang{after}.",
+                    file=sys.stderr,
+                    flush=True,
+                )
