@@ -4,10 +4,13 @@
 
 The recipe names a teacher, its layers that the student keeps, both losses, the data and the schedules; see
 examples/recipes. The run ends with the best checkpoint in `output_dir`, loadable by `AutoModel.from_pretrained`, and
-`results.json` beside it. `--resume_from_checkpoint last` goes on after an interruption, with the same bits; `auto` does
+`results.json` beside it. `--resume_from_checkpoint last` goes on after an interruption, with the same bits; `auto`
+does
 so where there is a checkpoint, and begins where there is none. On one process, `oskdft train RECIPE.yaml` is the same.
 """
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -28,6 +31,7 @@ from modeling_oskdft.data.manifest import (
     split_by_speaker,
     warn_about_single_utterances,
 )
+from modeling_oskdft.data.parallel import end_with_parent
 from modeling_oskdft.errors import one_sentence_errors
 from modeling_oskdft.evaluation.report import report_scores, reports_by, speakers_of, trial_scores
 from modeling_oskdft.evaluation.scoring import check_labels, make_trials, read_trials
@@ -45,6 +49,8 @@ from modeling_oskdft.training.progress import first_lines, last_lines, say
 def train(recipe: Recipe) -> dict[str, Any]:
     """Run a recipe; returns what `results.json` says. One run at a time can have an `output_dir`."""
     args = recipe.training
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # a launcher that was killed leaves its processes running
+        end_with_parent(signal.SIGTERM)
     with ended_process_group():
         if not args.should_save:
             return _train(recipe)
@@ -104,7 +110,8 @@ def _train(recipe: Recipe) -> dict[str, Any]:
         if args.should_save:
             say(
                 [
-                    f"stopped at step {trainer.state.global_step} of {trainer.planned_steps()}: a checkpoint was saved; go on "
+                    f"stopped at step {trainer.state.global_step} of {trainer.planned_steps()}: a checkpoint was "
+                    "saved; go on "
                     "with --resume_from_checkpoint last."
                 ]
             )

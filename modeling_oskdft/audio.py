@@ -23,6 +23,8 @@ Waveform = NDArray[np.float32]
 # audio decoder, which has "array" and "sampling_rate" as well.
 AudioSource = str | PathLike[str] | bytes | BinaryIO | np.ndarray | tuple[np.ndarray, int] | Mapping[str, Any]
 
+Loose = Any  # what people hand in: anything at all, until it has been looked at
+
 SAMPLING_RATE = 16000
 # What data folders are searched for, and lists may name.
 AUDIO_EXTENSIONS = (
@@ -68,12 +70,12 @@ def load_audio(source: AudioSource, channel: int | None = None) -> Waveform:
 
 def read_recording(source: AudioSource, channel: int | None = None) -> LoadedAudio:
     """As `load_audio`, with what it warns of as notes."""
-    source = _plain(source)
-    name = name_of(source)
-    if isinstance(source, tuple):
-        frames, rate = _checked_array(source[0]), _checked_rate(source[1], "The array")
+    plain = _plain(source)
+    name = name_of(plain)
+    if isinstance(plain, tuple):
+        frames, rate = _checked_array(plain[0]), _checked_rate(plain[1], "The array")
         return LoadedAudio(_as_16k_mono(frames, rate, "The array", channel))
-    with _opened(source, name) as recording:
+    with _opened(plain, name) as recording:
         parts = [
             _as_16k_mono(recording.read(number), part.samplerate, name, channel)
             for number, part in enumerate(recording.parts)
@@ -95,17 +97,17 @@ def read_crop(source: AudioSource, num_samples: int, position: float) -> Wavefor
     Raises:
         ValueError: and the others of `load_audio`.
     """
-    source = _plain(source)
-    name = name_of(source)
-    if not isinstance(source, tuple):
-        with _opened(source, name) as recording:
+    plain = _plain(source)
+    name = name_of(plain)
+    if not isinstance(plain, tuple):
+        with _opened(plain, name) as recording:
             if len(recording.parts) == 1 and recording.parts[0].frames < 1 << 62:
                 part = recording.parts[0]
                 wanted = -(-num_samples * part.samplerate // SAMPLING_RATE)
                 latest = max(part.frames - wanted, 0)
                 frames = recording.read(0, int(position * (latest + 1)), wanted)
                 return np.resize(_as_16k_mono(frames, part.samplerate, name), num_samples)
-    whole = read_recording(source).waveform
+    whole = read_recording(plain).waveform
     start = int(position * (max(len(whole) - num_samples, 0) + 1))
     return np.resize(whole[start : start + num_samples], num_samples)
 
@@ -115,11 +117,11 @@ def count_samples(source: AudioSource) -> int:
 
     Errors as in `load_audio`.
     """
-    source = _plain(source)
-    name = name_of(source)
-    if isinstance(source, tuple):
-        return len(read_recording(source).waveform)
-    with _opened(source, name) as recording:
+    plain = _plain(source)
+    name = name_of(plain)
+    if isinstance(plain, tuple):
+        return len(read_recording(plain).waveform)
+    with _opened(plain, name) as recording:
         count = 0
         for number, part in enumerate(recording.parts):
             frames = part.frames
@@ -147,7 +149,7 @@ def name_of(source: object) -> str:
 
 
 def printable(text: str | bytes) -> str:
-    """A path or another text as every terminal can show it: bytes that are not UTF-8 as \\xNN, line breaks as \\n."""
+    r"""A path or another text as every terminal can show it: bytes that are not UTF-8 as \xNN, line breaks as \n."""
     shown = os.fsencode(text).decode("utf-8", "backslashreplace")
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in shown)
 
@@ -155,7 +157,7 @@ def printable(text: str | bytes) -> str:
 # ---- what is handed in ----------------------------------------------------------------------------------------------
 
 
-def _plain(source: Any) -> Any:
+def _plain(source: Loose) -> Loose:
     """A path, bytes, an open file, or (array, rate), whatever it came in."""
     if isinstance(source, Mapping):
         return _from_mapping(source)
@@ -182,12 +184,12 @@ def _plain(source: Any) -> Any:
     )
 
 
-def _without_torch(value: Any) -> Any:
+def _without_torch(value: Loose) -> Loose:
     """A tensor as an array, also one that needs a gradient or lies on a GPU."""
     return value.detach().cpu().numpy() if hasattr(value, "detach") and hasattr(value, "cpu") else value
 
 
-def _from_mapping(source: Mapping[str, Any]) -> Any:
+def _from_mapping(source: Mapping[str, Any]) -> Loose:
     if source.get("array") is not None:
         if source.get("sampling_rate") is None:
             raise ValueError(
@@ -211,8 +213,9 @@ def _from_pair(source: tuple[Any, ...] | list[Any]) -> tuple[np.ndarray, Any]:
     return np.asarray(array), rate.item() if isinstance(rate, np.ndarray) and rate.ndim == 0 else rate
 
 
-def _checked_rate(rate: Any, name: str) -> int:
-    if isinstance(rate, bool) or not isinstance(rate, int | float | np.number) or rate != rate or rate % 1:
+def _checked_rate(rate: Loose, name: str) -> int:
+    is_number = isinstance(rate, int | float | np.integer | np.floating) and not isinstance(rate, bool)
+    if not is_number or not float(rate).is_integer():
         raise ValueError(f"{name} has a sampling rate of {rate!r}: a whole number of Hz is needed, such as 16000.")
     if not SLOWEST <= rate <= FASTEST:
         raise ValueError(
@@ -277,7 +280,8 @@ def _through_ffmpeg(source: str | PathLike[str] | bytes, container: str, name: s
         return ffmpeg.to_wav(source, container)
     except FileNotFoundError:
         raise ValueError(
-            f"{name} holds audio that ffmpeg reads, and none is here: install ffmpeg, or pip install imageio-ffmpeg, or "
+            f"{name} holds audio that ffmpeg reads, and none is here: install ffmpeg, or pip install "
+            "imageio-ffmpeg, or "
             "give wav, flac, ogg or mp3."
         ) from None
     except ValueError as error:
@@ -311,7 +315,7 @@ def _seekable(source: str | PathLike[str] | bytes | BinaryIO, name: str) -> Iter
             source.seek(position)
 
 
-def _binary(content: Any, name: str) -> bytes:
+def _binary(content: Loose, name: str) -> bytes:
     if not isinstance(content, bytes):
         raise TypeError(f"{name} was opened as text: open it with mode 'rb'.")
     return content

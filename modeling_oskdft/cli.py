@@ -8,14 +8,14 @@ from .errors import NO_DECISION, end_at_once_on_interrupt, one_sentence_errors
 
 end_at_once_on_interrupt()  # before anything that takes time to import
 
-import argparse  # noqa: E402
-import json  # noqa: E402
-import os  # noqa: E402
-import signal  # noqa: E402
-import sys  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from importlib import import_module  # noqa: E402
-from typing import TYPE_CHECKING  # noqa: E402
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np

@@ -88,7 +88,8 @@ def sentence_of(error: BaseException) -> tuple[int, str]:
     if isinstance(error, OSError) and error.strerror and text.startswith("[Errno"):
         place = f"'{os.fsdecode(error.filename)}'" if isinstance(error.filename, str | bytes) else "A file"
         return WRONG_INPUT, (
-            f"{place} cannot be used ({error.strerror.lower()}): check the path, its permissions and the room on the disk."
+            f"{place} cannot be used ({error.strerror.lower()}): check the path, its permissions and the room on "
+            "the disk."
         )
     if isinstance(error, ValueError | OSError):
         return WRONG_INPUT, text
@@ -99,4 +100,4 @@ def sentence_of(error: BaseException) -> tuple[int, str]:
 
 
 def _say(sentence: str) -> None:
-    print(f"oskdft: {sentence}".encode(errors="backslashreplace").decode(), file=sys.stderr)  # noqa: T201
+    print(f"oskdft: {sentence}".encode(errors="backslashreplace").decode(), file=sys.stderr)

@@ -40,7 +40,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 def check_writable(path: str | Path) -> None:
-    """Raise before the work what `whole_file` would raise after it: `ValueError`, or `OSError` for a folder of others."""
+    """Raise before the work what `whole_file` would raise after it."""
     target = Path(os.path.realpath(path))
     with whole_file(target.with_name(f".{target.name[:100]}.probe")) as partial:
         partial.touch()

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -287,17 +287,17 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
                 hidden_states = layer(hidden_states)
         return hidden_states
 
-    def _first_convolution(self, layer: Any, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+    def _first_convolution(self, layer: nn.Module, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
         """The first layer with statistics over valid frames; checkpointed as the layer itself would be."""
-        encoder = self.config.encoder_config
+        encoder, first = self.config.encoder_config, cast(Any, layer)
         kernel, stride = encoder.conv_kernel[0], encoder.conv_stride[0]
         lengths = (attention_mask.sum(-1).long() - kernel) // stride + 1
 
         def run(values: Tensor) -> Tensor:
-            return layer.activation(masked_group_norm(layer.layer_norm, layer.conv(values), lengths))
+            return first.activation(masked_group_norm(first.layer_norm, first.conv(values), lengths))
 
         if self._checkpoints(layer):
-            return layer._gradient_checkpointing_func(partial(run), hidden_states)
+            return first._gradient_checkpointing_func(partial(run), hidden_states)
         return run(hidden_states)
 
     def _checkpoints(self, layer: nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""Opens a saved verifier: no code that came with it runs, and what cannot be right in it is refused in one sentence."""
+"""Opens a saved verifier. No code that came with it runs; what cannot be right in it is refused in one sentence."""
 
 import os
 from typing import Any
@@ -42,7 +42,8 @@ def open_verifier(name: str, revision: str | None = None) -> tuple[OSKDFTForXVec
     missing = sorted([*said["missing_keys"], *(one[0] for one in said["mismatched_keys"])])
     if missing:
         raise ValueError(
-            f"'{printable(name)}' lacks {len(missing)} of its weights, '{printable(missing[0])}' first: save the model "
+            f"'{printable(name)}' lacks {len(missing)} of its weights, '{printable(missing[0])}' first: save the "
+            "model "
             "again."
         )
     check_finite(model, name)
@@ -98,7 +99,7 @@ def check_finite(model: PreTrainedModel, name: str) -> None:
 
 
 def check_sizes(name: str, revision: str | None = None) -> None:
-    """Raise `ValueError` for a configuration whose layers cannot be in the file of weights, before memory is asked for.
+    """Raise `ValueError` for layers that cannot be in the file of weights, before memory is asked for.
 
     A number takes at least half a byte in a file, and a model that is built takes four.
     """

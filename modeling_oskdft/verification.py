@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,7 +130,7 @@ class SpeakerVerifier:
         """
         if operating_point not in OPERATING_POINTS:
             raise ValueError(f"operating_point is '{operating_point}': use one of {', '.join(OPERATING_POINTS)}.")
-        enrolments: list[AudioSource] = list(first) if isinstance(first, list) else [first]  # type: ignore
+        enrolments = cast(list[AudioSource], first if isinstance(first, list) else [first])
         if not enrolments:
             raise ValueError("There are no recordings to compare with: give one or more.")
         found = [self._inspected(audio, channel, number) for number, audio in enumerate([*enrolments, second])]

@@ -97,7 +97,8 @@ class Layout:
         if self.name == "speaker/session" and len(self.sessions) == 1 and len(*self.sessions.values()) > 1:
             (speaker,) = self.sessions
             warnings.warn(
-                f"All recordings are of one speaker, '{printable(speaker)}': where the folders below are speakers, say "
+                f"All recordings are of one speaker, '{printable(speaker)}': where the folders below are "
+                "speakers, say "
                 "layout speaker.",
                 stacklevel=3,
             )
@@ -119,7 +120,8 @@ def understand(root: str | Path, layout: str = "auto", extensions: Sequence[str]
         if {1, 2} <= depths:
             one, two = (next(path for path in paths if min(len(path.parts) - 1, 2) == depth) for depth in (1, 2))
             raise ValueError(
-                f"'{root}' has recordings at two depths, '{printable(str(one))}' and '{printable(str(two))}': say which "
+                f"'{root}' has recordings at two depths, '{printable(str(one))}' and '{printable(str(two))}': say "
+                "which "
                 "folder is the speaker's, layout speaker or speaker/session."
             )
         layout = "speaker" if 1 in depths else "speaker/session"

@@ -15,7 +15,8 @@ def recordings_of(sources: Iterable[str]) -> list[str]:
     """The recordings that some words of a command line stand for, in their order, duplicates kept.
 
     Args:
-        sources: recordings, folders of them at any depth, manifests, or text files with a recording a line, relative to
+        sources: recordings, folders of them at any depth, manifests, or text files with a recording a line, relative
+        to
             the working directory or to the list.
 
     Raises:

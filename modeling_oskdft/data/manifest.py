@@ -119,7 +119,8 @@ def load_manifest(
     """The utterances of any data set that this package reads.
 
     source: a folder `speaker/session/utterance.{wav,flac,ogg,mp3,m4a,…}` or `speaker/utterance.…`, see `Layout`; a
-    `.parquet` manifest; a `.csv` or `.tsv` with the columns `path, speaker, session`; or a dataset with an audio column: written by `datasets`, a folder of Parquet
+    `.parquet` manifest; a `.csv` or `.tsv` with the columns `path, speaker, session`; or a dataset with an audio
+    column: written by `datasets`, a folder of Parquet
     shards, the name of a repository on the Hub (which is downloaded), or a URL of shards such as
     `hf://datasets/org/name` (of which only what is needed is fetched, while it is needed).
     split: keeps the rows whose `split` is this one; of a dataset on the Hub, the split to load.
@@ -294,7 +295,8 @@ def write_split(
 ) -> tuple[Manifest, Manifest, Trials]:
     """Hold out speakers: write train.parquet, test.parquet and trials.txt, of those held out, to the folder `out`.
 
-    test: how many speakers, or below 1 their share. Raises `ValueError` when a side would be left without two speakers,
+    test: how many speakers, or below 1 their share. Raises `ValueError` when a side would be left without two
+    speakers,
     or when no trials can be made.
     """
     fraction = test if test < 1 else test / max(len(manifest.speakers), 1)
@@ -349,13 +351,13 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     delimiter = max((",", ";", "\t"), key=header.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
-        return [{(k or "").strip(): _stripped(v) for k, v in row.items()} | {LINE: reader.line_num} for row in reader]
+        return [
+            {(k or "").strip(): v.strip() if isinstance(v, str) else v for k, v in row.items()}
+            | {LINE: reader.line_num}
+            for row in reader
+        ]
     except csv.Error as error:
         raise ValueError(f"Line {reader.line_num} of '{path}' is no row of a table ({error}): correct it.") from None
-
-
-def _stripped(cell: Any) -> Any:
-    return cell.strip() if isinstance(cell, str) else cell
 
 
 def _filled(entry: dict[str, Any], column: str, path: Path) -> str:
@@ -374,7 +376,8 @@ def _samples(entry: dict[str, Any], path: Path) -> int:
             raise ValueError
     except (TypeError, ValueError):
         raise ValueError(
-            f"Line {entry[LINE]} of '{path}' has num_samples '{value}': a whole number of samples is needed, or nothing."
+            f"Line {entry[LINE]} of '{path}' has num_samples '{value}': a whole number of samples is needed, or "
+            "nothing."
         ) from None
     return int(number)
 

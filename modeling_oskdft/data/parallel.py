@@ -1,5 +1,9 @@
 """Work on many files at once, results in order, never more in flight than a few a worker."""
 
+import contextlib
+import ctypes
+import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -10,6 +14,7 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 CHUNK = 100
 AHEAD = 4
 
@@ -47,6 +52,16 @@ _function: Callable[[Any], Any]
 def _keep(function: Callable[[Any], Any]) -> None:
     global _function
     _function = function
+    end_with_parent(signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the first one decides
+
+
+def end_with_parent(number: int) -> None:
+    """Ask the system to send this process a signal when its parent ends, however that ends. Linux alone does."""
+    if not sys.platform.startswith("linux"):
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 def _of_chunk(chunk: list[Any]) -> list[Any]:

@@ -87,7 +87,7 @@ def prepare_folder(
     result = Preparation(str(target))
     understood = understand(source, layout, READABLE)
     if progress and understood.utterances:
-        print(f"oskdft: {understood.describe()}", file=sys.stderr)
+        sys.stderr.write(f"oskdft: {understood.describe()}\n")
     understood.warn()
     walk = partial(_recordings, source, understood)
     write_manifest(walk, source, result, workers, max_damaged, progress, understood.utterances or None)
@@ -284,7 +284,8 @@ def _write(rows: Iterable[tuple[Any, ...]], root: Path, target: Path, result: Pr
     first = next(source, None)
     if first is None:
         raise ValueError(
-            f"'{root}' has no recordings that can be read: speaker/session/utterance.wav (or flac, ogg, mp3, m4a) files "
+            f"'{root}' has no recordings that can be read: speaker/session/utterance.wav (or flac, ogg, mp3, m4a) "
+            "files "
             "are needed."
         )
     fields = [*((name, pa.string()) for name in COLUMNS[:4]), (COLUMNS[4], pa.int64())]

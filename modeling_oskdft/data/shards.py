@@ -43,7 +43,8 @@ def _refuse_missing_shards(files: Sequence[str], folder: str | Path) -> None:
         missing = sorted(set(range(count)) - numbers)
         if missing:
             raise FileNotFoundError(
-                f"'{folder}' has {len(numbers)} of {count} shards, '{name}-{missing[0]:05d}-of-{count:05d}.parquet' is "
+                f"'{folder}' has {len(numbers)} of {count} shards, "
+                f"'{name}-{missing[0]:05d}-of-{count:05d}.parquet' is "
                 "the first that is missing: copy or write it again."
             )
     if len({count for name, count in found}) > len({name for name, count in found}):

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -12,13 +13,15 @@ from typing import TypeVar
 import torch
 from torch.utils.data import DataLoader
 
+FORKS, SECONDS_TO_START = 4, 15.0
 _Loader = TypeVar("_Loader", bound="DataLoader[object]")
 
 
 class WorkersThatStay:
     """SIGTERM leaves workers alone until `release`, from where on it ends them, as multiprocessing expects at exit.
 
-    Ctrl-C never reaches them. Schedulers send SIGTERM to every process of a job; torch's own handler ends a worker at once, and with it the step
+    Ctrl-C never reaches them. Schedulers send SIGTERM to every process of a job; torch's own handler ends a worker at
+    once, and with it the step
     that was to be the last before a checkpoint. A forked worker is safe from its first instruction on; one that is
     started in another way, only when it has begun.
     """
@@ -46,14 +49,43 @@ class WorkersThatStay:
 if sys.platform != "win32":
 
     class _DeafFromStart(multiprocessing.context.ForkProcess):
-        """Inherits a mask with SIGTERM blocked: torch sets its handler first, ours comes some milliseconds later."""
+        """Inherits a mask with SIGTERM blocked: torch sets its handler first, ours comes some milliseconds later.
+
+        A child that does not run at once is forked anew. Until Python 3.12 a fork can catch another thread, such as
+        one of gloo's, while it holds the interpreter's list of threads, which the child then waits for without end.
+        """
+
+        _word = -1  # the end of the pipe that the child speaks into
 
         def start(self) -> None:
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
             try:
+                for _ in range(FORKS):
+                    if self._starts():
+                        return
                 super().start()
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+        def _starts(self) -> bool:
+            """Fork, and wait for the child's first word."""
+            heard, self._word = os.pipe()
+            super().start()
+            os.close(self._word)
+            self._word = -1
+            answered, _, _ = select.select([heard], [], [], SECONDS_TO_START)
+            os.close(heard)
+            if not answered:
+                self.kill()
+                self.join()
+                self._popen = None  # what `start` looks at
+            return bool(answered)
+
+        def run(self) -> None:
+            if self._word >= 0:
+                os.write(self._word, b".")
+                os.close(self._word)
+            super().run()
 
     class _ForkWithoutSigterm(multiprocessing.context.ForkContext):
         Process = _DeafFromStart

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +17,7 @@ THRESHOLDS_NAME = "thresholds.json"
 # Operating points by name, and the share of different-speaker trials that they accept at most.
 FALSE_ACCEPTS = {"far_1_percent": 0.01, "far_0.1_percent": 0.001}
 OPERATING_POINTS = ("eer", *FALSE_ACCEPTS)
+SET_ASIDE = "speakers set aside from the training data"  # how the data of a run's own thresholds end
 ENOUGH_SPEAKERS = 20  # below, a threshold says more of these speakers than of others
 LIMIT = 1.001  # of a cosine, with its rounding; a threshold may lie just above the highest score
 DRAWS = 1000
@@ -114,14 +114,15 @@ class Thresholds:
             raise ValueError(f"'{path}' does not hold thresholds ({error}): measure them again.") from None
 
 
-def _check(fits: bool, name: str, value: Any, wanted: str) -> None:
+def _check(fits: bool, name: str, value: object, wanted: str) -> None:
     if not fits:
         raise ValueError(f"{name} is {str(value)[:40]}: {wanted} is needed")
 
 
-def _is_a_score(value: Any) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and abs(value) <= LIMIT
+def _is_a_score(value: object) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return math.isfinite(value) and abs(value) <= LIMIT
 
 
 def measure_thresholds(

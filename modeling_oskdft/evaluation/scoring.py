@@ -98,7 +98,8 @@ def read_pairs(path: str | Path) -> list[tuple[str, str]]:
         words = _words(line)
         if words and len(words) != 2:
             raise ValueError(
-                f"Line {number} of '{path}' is '{line.strip()[:80]}': two recordings are needed; put a tab between them "
+                f"Line {number} of '{path}' is '{line.strip()[:80]}': two recordings are needed; put a tab "
+                "between them "
                 "where names have spaces."
             )
         if words:

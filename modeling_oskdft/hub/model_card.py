@@ -4,11 +4,9 @@
 same page at any time. What was not measured is said not to be.
 """
 
-import contextlib
-import io
 import json
 import re
-import tempfile
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,10 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import AutoFeatureExtractor
 
-from ..audio import SAMPLING_RATE
-from ..evaluation.calibration import THRESHOLDS_NAME, Thresholds
+from ..audio import SAMPLING_RATE, AudioSource
+from ..evaluation.calibration import ENOUGH_SPEAKERS, SET_ASIDE, THRESHOLDS_NAME, Thresholds
 from ..evaluation.report import eer_in_percent
-from ..files import whole_file
+from ..files import read_json, whole_file
 from ..modeling_oskdft import OSKDFTForXVector
 
 CARD_NAME = "README.md"
@@ -32,7 +30,7 @@ HEADS = {"ecapa_tdnn": "ECAPA-TDNN", "statistics_pooling": "statistics pooling a
 POINTS = {"eer": "the EER", "far_1_percent": "1 % false accepts", "far_0.1_percent": "0.1 % false accepts"}
 EXAMPLE = """from modeling_oskdft import SpeakerVerifier
 
-verifier = SpeakerVerifier.from_pretrained("{name}")
+verifier = SpeakerVerifier.from_pretrained({name})
 result = verifier.verify("a.flac", "b.flac")
 print(result.same_speaker, round(result.score, 2))"""
 NOT_MEASURED = "not measured"
@@ -84,6 +82,8 @@ def gather(folder: str | Path) -> dict[str, Any]:
         },
         "teacher": {"name": config.teacher_name_or_path, "layers": config.teacher_layers},
         "thresholds": thresholds and {k: v for k, v in asdict(thresholds).items() if k != "quantiles"},
+        "thresholds_of_training": thresholds is not None and thresholds.data.endswith(SET_ASIDE),
+        "selection_eer": results.get("selection_eer"),
         "example": run_example(place),
         **{name: results.get(name) for name in ("encoders", "data", "recipe", "test", "seed", "steps")},
         **{name: results.get(name) for name in ("seconds", "machine", "versions")},
@@ -102,31 +102,29 @@ def render_record(stored: dict[str, Any]) -> str:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except json.JSONDecodeError:
-        raise ValueError(f"'{path}' is damaged: take it away, or train again.") from None
+    return read_json(path) if path.is_file() else {}
 
 
 def run_example(folder: Path) -> str:
-    """What the card's lines of code print, for two recordings of one made-up voice."""
+    """What the card's lines of code print, for two recordings of one made-up voice.
+
+    The same calls, as a function: what a folder is called must never become code.
+    """
     import numpy as np
-    import soundfile
 
     from ..data.synthetic_voices import draw_session, draw_voice, synthesise
+    from ..verification import SpeakerVerifier
 
     voice = draw_voice(np.random.default_rng(7))
-    with tempfile.TemporaryDirectory() as place:
-        code = EXAMPLE.format(name=folder.resolve().as_posix())
-        for number, name in enumerate(("a.flac", "b.flac")):
-            generator = np.random.default_rng([7, number])
-            waveform = synthesise(voice, draw_session(generator), 4.0, generator)
-            soundfile.write(Path(place, name), waveform, SAMPLING_RATE)
-            code = code.replace(f'"{name}"', repr(str(Path(place, name))))
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(compile(code, "the card's example", "exec"), {})
-    return printed.getvalue().strip()
+    recordings: list[AudioSource] = []
+    for number in range(2):
+        generator = np.random.default_rng([7, number])
+        waveform = synthesise(voice, draw_session(generator), 4.0, generator)
+        recordings.append((np.round(waveform * 2**15).astype(np.float32) / 2**15, SAMPLING_RATE))  # as a file holds it
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = SpeakerVerifier.from_pretrained(folder).verify(recordings[0], recordings[1])
+    return f"{result.same_speaker} {round(result.score, 2)}"
 
 
 def write_card(
@@ -139,7 +137,7 @@ def write_card(
     """
     target = Path(folder, CARD_NAME)
     if not overwrite and written_by_hand(folder):
-        raise ValueError(f"'{target}' was written by hand: take it away, or ask for --overwrite.")
+        raise ValueError(f"'{target}' was written by hand: move it away, or give --overwrite.")
     page = render_record(record(folder, name, statements))
     with whole_file(target) as file:
         file.write_text(page, encoding="utf-8")
@@ -172,12 +170,12 @@ def render(facts: dict[str, Any], repository: str | None = None, statements: Sta
         fingerprint=facts["fingerprint"],
         student=student,
         summary=_summary(facts, said),
-        example={"code": EXAMPLE.format(name=name), "output": facts["example"]},
+        example={"code": EXAMPLE.format(name=json.dumps(name)), "output": facts["example"]},
         system_table=_system_table(facts),
         system_note=_measured_on(
             facts, "Encoder time is of 3 s of audio on one thread, teacher and student in one run"
         ),
-        results_table=_results_table(facts["test"]),
+        results_table=_results_table(facts),
         results_note=_results_note(facts),
         thresholds_table=_thresholds_table(facts["thresholds"]),
         thresholds_note=_thresholds_note(facts),
@@ -290,9 +288,16 @@ def _cost(report: dict[str, Any]) -> str:
     return f"{report['min_dcf']:.3f} ({report['min_dcf_low']:.3f}–{report['min_dcf_high']:.3f})"
 
 
-def _results_table(test: dict[str, Any] | None) -> str:
+def _results_table(facts: dict[str, Any]) -> str:
+    test = facts["test"]
     if not test:
-        return "EER and minDCF were not measured on a test list."
+        if facts.get("selection_eer") is None:
+            return "EER and minDCF were not measured on a test list."
+        return (
+            "EER and minDCF were not measured on a test list. On the speakers set aside from training, which "
+            "also chose "
+            f"the checkpoint, the EER is {100 * facts['selection_eer']:.2f} %."
+        )
     size = f"{test['trials']:,} | {test['speakers']:,}"
     return (
         "| trials | EER, % | minDCF (p_target 0.01) | number | speakers |\n| --- | ---: | ---: | ---: | ---: |\n"
@@ -327,7 +332,11 @@ def _thresholds_note(facts: dict[str, Any]) -> str:
         f"Measured on {thresholds['trials']:,} trials, {thresholds['target_trials']:,} of them of one speaker, of "
         f"{thresholds['data']}."
     )
-    return f"{note} The error rates above are of other speakers." if facts["test"] else note
+    if facts.get("thresholds_of_training", True) and facts["test"]:
+        note += " The error rates above are of other speakers."
+    if few := thresholds["speakers"] < ENOUGH_SPEAKERS:
+        note += f" {thresholds['speakers']} speakers are few: the thresholds may not hold for others."
+    return note if few or facts.get("thresholds_of_training", True) else f"{note} They were measured after training."
 
 
 def _training(facts: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Models, datasets and Spaces to the Hub: what belongs there, and nothing else."""
 
-import json
+import ast
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import HfApi, RepoUrl
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from safetensors import SafetensorError
+from huggingface_hub.errors import HFValidationError
 from transformers import AutoFeatureExtractor
 
 from ..evaluation.calibration import THRESHOLDS_NAME, Thresholds
-from ..files import whole_file
+from ..files import read_json, whole_file
 from ..modeling_oskdft import OSKDFTForXVector
 from .model_card import CARD_NAME, is_of, stated, write_card
 
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from ..data.manifest import Manifest
 
 TRAVELLING = tuple(sorted(file.name for file in Path(__file__).parents[1].glob("*_oskdft.py")))
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 NEEDED = ("config.json", "preprocessor_config.json", *TRAVELLING)
 # Whatever else lies in the folder stays there: optimisers, checkpoints, arguments, the teacher, anybody's audio.
-SENT = (*NEEDED, *WEIGHTS, THRESHOLDS_NAME, CARD_NAME)
-SPACE_SENT = (".py", ".md", ".txt", ".css", ".svg")
+SENT = (*NEEDED, WHOLE, INDEX, THRESHOLDS_NAME, CARD_NAME)
+SPACE_SENT = ("app.py", "README.md", "requirements.txt", "packages.txt", "LICENSE", "style.css")
 PACKAGE = Path(__file__).parents[1]
 PACKAGE_SENT = ("*.py", "py.typed", "card_template.md")
 
@@ -53,7 +54,35 @@ def push_model(
         write_card(folder, repository, known[1])
     elif not Path(folder, CARD_NAME).is_file():
         write_card(folder, repository)
-    return upload(folder, repository, "model", SENT, message, private=private, revision=revision, token=token)
+    sent = tuple(files_of_model(folder))
+    return upload(folder, repository, "model", sent, message, private=private, revision=revision, token=token)
+
+
+def files_of_model(folder: str | Path) -> list[str]:
+    """The files of a model's folder that go to the Hub, by name: of shards, those that its index names."""
+    place = Path(folder)
+    names = {name for name in SENT if (place / name).is_file()}
+    if INDEX in names:
+        weights = read_json(place / INDEX).get("weight_map", {})
+        shards = set(weights.values()) if isinstance(weights, dict) else set()
+        names |= {one for one in shards if isinstance(one, str) and SHARD.fullmatch(one) and (place / one).is_file()}
+    return sorted(names)
+
+
+def files_of_space(folder: str | Path) -> list[str]:
+    """The files of a Space that go to the Hub: its page, its settings, and the modules that app.py imports."""
+    place = Path(folder)
+    names, waiting = {name for name in SPACE_SENT if (place / name).is_file()}, ["app.py"]
+    while waiting:
+        for node in ast.walk(ast.parse((place / waiting.pop()).read_text(encoding="utf-8"))):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for module in modules:
+                name = f"{module.split('.')[0]}.py"
+                if name not in names and (place / name).is_file():
+                    names.add(name)
+                    waiting.append(name)
+    return sorted(names)
 
 
 def check_model(folder: Path) -> None:
@@ -61,8 +90,8 @@ def check_model(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"There is no saved model in '{folder}': give a folder that save_pretrained wrote.")
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
+        config = read_json(folder / "config.json")
+    except ValueError:
         raise ValueError(f"'{folder}/config.json' is damaged: save the model again.") from None
     if config.get("model_type") != "oskdft" or "OSKDFTForXVector" not in config.get("architectures", ()):
         raise ValueError(f"'{folder}' holds {config.get('architectures')}: a saved OSKDFTForXVector is needed.")
@@ -74,8 +103,8 @@ def check_model(folder: Path) -> None:
         )
     try:
         verifier = OSKDFTForXVector.from_pretrained(folder)
-        AutoFeatureExtractor.from_pretrained(folder)
-    except (SafetensorError, RuntimeError, OSError) as error:
+        AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # a damaged folder can make anything fail
         raise ValueError(f"'{folder}' cannot be opened ({_first_line(error)}): save the model again.") from None
     fingerprint = verifier.fingerprint()
     if (folder / THRESHOLDS_NAME).is_file() and Thresholds.load(folder / THRESHOLDS_NAME).fingerprint != fingerprint:
@@ -101,9 +130,8 @@ def push_space(
         if not Path(folder, name).is_file():
             raise FileNotFoundError(f"There is no {name} in '{folder}': give the folder of a Space.")
     with tempfile.TemporaryDirectory() as place:
-        for file in Path(folder).iterdir():
-            if file.is_file() and file.suffix in SPACE_SENT:
-                shutil.copy(file, place)
+        for name in files_of_space(folder):
+            shutil.copy(Path(folder, name), place)
         for pattern in PACKAGE_SENT:
             for file in PACKAGE.rglob(pattern):
                 target = Path(place, PACKAGE.name, file.relative_to(PACKAGE))
@@ -194,7 +222,7 @@ def _sentences_about(repository: str) -> Iterator[None]:
         yield
     except HFValidationError:
         raise ValueError(f"'{repository}' is no name of a repository: give org/name.") from None
-    except (HfHubHTTPError, RuntimeError, OSError) as error:
+    except Exception as error:  # the errors of the network have no common class
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (401, 403):
             raise PermissionError(
@@ -207,9 +235,10 @@ def _sentences_about(repository: str) -> Iterator[None]:
         ) from error
 
 
-def left_behind(folder: str | Path) -> list[str]:
-    """What lies in a model's folder and is not sent."""
-    return sorted(one.name for one in Path(folder).iterdir() if not any(one.match(pattern) for pattern in SENT))
+def left_behind(folder: str | Path, is_a_space: bool = False) -> list[str]:
+    """What lies in the folder of a model or of a Space and is not sent."""
+    sent = files_of_space(folder) if is_a_space else files_of_model(folder)
+    return sorted({one.name for one in Path(folder).iterdir()} - set(sent))
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """Reads recordings to their real end: what can be decoded counts, and a missing end is found.
 
-libsndfile believes headers. This file looks at the container first: which stretches of the file hold audio, whether the
+libsndfile believes headers. This file looks at the container first: which stretches of the file hold audio, whether
+the
 container promises more than there is (refused), and whether that can be known at all (a note). It stands alone: an
 exported folder has a copy beside verify.py. Needs numpy and soundfile.
 """
@@ -12,7 +13,7 @@ import io
 import os
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 import soundfile
@@ -120,7 +121,7 @@ def open_recording(source: str | bytes | os.PathLike[str] | BinaryIO) -> Iterato
     """
     with contextlib.ExitStack() as stack:
         path = os.fsencode(source) if isinstance(source, str | bytes | os.PathLike) else None
-        raw: BinaryIO = stack.enter_context(open(path, "rb")) if path is not None else source  # type: ignore
+        raw = cast(BinaryIO, source if path is None else stack.enter_context(open(path, "rb")))
         raw.seek(0)
         plan = plan_of(raw)
         raw.seek(0)
@@ -131,7 +132,7 @@ def open_recording(source: str | bytes | os.PathLike[str] | BinaryIO) -> Iterato
             elif parts[0].format not in CHECKED:
                 plan = Plan(None, END_UNKNOWN)
         if plan.pieces is not None:
-            parts = [_open(_Window(raw, piece)) for piece in plan.pieces]
+            parts = [_open(cast(BinaryIO, _Window(raw, piece))) for piece in plan.pieces]
         for part in parts:
             stack.callback(part.close)
         yield Recording(parts, plan.note)
@@ -199,7 +200,7 @@ class _Window(io.RawIOBase):
         self.place += len(content)
         return content
 
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore
         content = self.read(len(buffer))
         buffer[: len(content)] = content
         return len(content)

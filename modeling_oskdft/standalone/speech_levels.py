@@ -50,7 +50,8 @@ def look_at(waveform: np.ndarray, name: str) -> list[str]:
     clipped = float(np.mean(np.abs(waveform) >= FULL_SCALE))
     if peak > WRONG_SCALE:
         said.append(
-            f"{name} has samples that reach {peak:,.0f}: floats in [-1, 1] are wanted; divide by 32768 what was 16-bit."
+            f"{name} has samples that reach {peak:,.0f}: floats in [-1, 1] are wanted; divide by 32768 what was "
+            "16-bit."
         )
     elif clipped > CLIPPED_SHARE:
         said.append(
@@ -63,7 +64,8 @@ def look_at(waveform: np.ndarray, name: str) -> list[str]:
         )
     if not _is_like_speech(waveform, speech):
         said.append(
-            f"{name} has nothing in it that is like speech: noise, tones and music say nothing about a speaker; give a "
+            f"{name} has nothing in it that is like speech: noise, tones and music say nothing about a speaker; "
+            "give a "
             "recording of a voice."
         )
     return said

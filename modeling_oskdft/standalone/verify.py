@@ -49,7 +49,8 @@ def read(path: str, rate: int, shortest: int, channel: int | None) -> np.ndarray
             for part in recording.parts:
                 if part.samplerate != rate:
                     raise ValueError(
-                        f"{name} is at {part.samplerate} Hz: resample it, e.g. `ffmpeg -i {quoted} -ar {rate} OUT.wav`."
+                        f"{name} is at {part.samplerate} Hz: resample it, e.g. `ffmpeg -i {quoted} -ar {rate} "
+                        "OUT.wav`."
                     )
             left, parts = LONGEST * rate + 1, []
             for number in range(len(recording.parts)):

@@ -392,7 +392,7 @@ def _refuse_unread(arguments: "OSKDFTTrainingArguments") -> None:
         raise ValueError("fp16 is true and there is no GPU: leave it out, or use bf16.")
 
 
-def _default(one: Field[Any]) -> Any:
+def _default(one: Field[Any]) -> object:
     return one.default_factory() if one.default_factory is not MISSING else one.default
 
 

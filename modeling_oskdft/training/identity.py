@@ -53,7 +53,8 @@ def refuse_another_run(checkpoint: Path, asked: Mapping[str, Any]) -> dict[str, 
     file = checkpoint / RUN_NAME
     if not file.is_file():
         warnings.warn(
-            f"'{checkpoint}' was made by an earlier version: what its run was started with is not recorded, so nothing "
+            f"'{checkpoint}' was made by an earlier version: what its run was started with is not recorded, so "
+            "nothing "
             "is compared.",
             stacklevel=3,
         )
@@ -74,7 +75,8 @@ def refuse_another_run(checkpoint: Path, asked: Mapping[str, Any]) -> dict[str, 
     if changed:
         what = ", ".join(f"{name} from {was} to {now}" for name, (was, now) in changed.items())
         warnings.warn(
-            f"The length of the run changes ({what}): learning rates and kd_weight follow the new length from here on, "
+            f"The length of the run changes ({what}): learning rates and kd_weight follow the new length from "
+            "here on, "
             "and jump.",
             stacklevel=3,
         )

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
 
 def log_line(logs: dict[str, float], step: int = 0, steps: int = 0) -> str:
-    """One log entry of the Trainer as a line; empty for an entry that says nothing new. step, steps: where it stands."""
-    at = f"step {step}/{steps}  " if steps else ""
-    start = f"{at}epoch {logs.get('epoch', 0.0):7.2f}"
+    """One log entry of the Trainer, at a step of so many, as a line; empty for an entry that says nothing new."""
+    start = f"epoch {logs.get('epoch', 0.0):7.2f}" + (f"  step {step}/{steps}" if steps else "")
     if "loss" in logs:
         terms = [f"ft {logs['ft_loss']:.3f}"] if "ft_loss" in logs else []
         if "kd_loss" in logs:
@@ -103,7 +102,8 @@ def first_lines(trainer: "OSKDFTTrainer", train: Manifest, validation: Manifest,
         )
     if args.backbone_warmup_epochs >= epochs and args.freeze != "encoder":
         lines.append(
-            f"warning: the warm-up of the shared layers, {args.backbone_warmup_epochs:g} epochs, is not shorter than the "
+            f"warning: the warm-up of the shared layers, {args.backbone_warmup_epochs:g} epochs, is not shorter "
+            "than the "
             f"run, {epochs:g}: they hardly learn; set backbone_warmup_epochs to a tenth of it."
         )
     if args.logging_steps >= 1 and args.logging_steps > steps:

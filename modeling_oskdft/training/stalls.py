@@ -84,7 +84,7 @@ class StallWatch(TrainerCallback):
             elif idle >= patience:
                 patience *= 2
                 after = f"; without it the run ends {timeout} s after it was last heard" if processes > 1 else ""
-                print(  # noqa: T201
+                print(
                     f"oskdft: no step has ended for {idle:.0f} s (step {self._step}): a process may be stopped, or a "
                     f"disk may hang{after}.",
                     file=sys.stderr,

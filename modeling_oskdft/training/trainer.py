@@ -24,7 +24,7 @@ from transformers.trainer_utils import PredictionOutput, TrainOutput, get_last_c
 from ..companions_oskdft import fingerprint_of
 from ..data.crops import Augmentation, CropCollator, CropDataset, EpochSampler
 from ..data.manifest import Manifest
-from ..evaluation.calibration import Thresholds, measure_thresholds
+from ..evaluation.calibration import SET_ASIDE, Thresholds, measure_thresholds
 from ..evaluation.extraction import extract_embeddings
 from ..evaluation.metrics import equal_error_rate, min_detection_cost
 from ..evaluation.scoring import Trials, make_trials, score_trials
@@ -34,6 +34,7 @@ from .arguments import ObjectiveArguments, OSKDFTTrainingArguments
 from .averaging import WeightAverage
 from .building import build_objectives
 from .checkpoints import check_checkpoint
+from .epoch_order import EpochOrder
 from .guards import NonFiniteGuard, SaveOnSignal
 from .identity import ARGUMENTS, RUN_NAME, digest, manifest_digest, refuse_another_run, trials_digest
 from .joint_model import JointModel, JointOutput, SpecMask, Teacher, same_front_end
@@ -169,6 +170,8 @@ class OSKDFTTrainer(PublishingTrainer):
             self.add_callback(NonFiniteGuard(args.max_nonfinite_steps))
         self.stopper = SaveOnSignal()
         self.add_callback(self.stopper)
+        self._order_of_epochs = EpochOrder()
+        self.add_callback(self._order_of_epochs)
         self.stalls = StallWatch()
         self.add_callback(self.stalls)
         self.average = WeightAverage(student, args.ema_decay) if args.ema_decay else None
@@ -177,7 +180,9 @@ class OSKDFTTrainer(PublishingTrainer):
         # Both losses are divided by the weight of the whole batch here: transformers must not divide again.
         self.model_accepts_loss_kwargs = True
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, **kwargs: Any) -> TrainOutput:
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, trial: object = None, **kwargs: Any
+    ) -> TrainOutput:
         """As in transformers; after SIGTERM or Ctrl-C, `stopper.received` is true and a checkpoint was saved.
 
         A run that is resumed after its last step goes on with what came after it, and trains no further. Raises
@@ -380,9 +385,11 @@ class OSKDFTTrainer(PublishingTrainer):
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> EpochSampler:
         readers = self.args.world_size * max(self.args.dataloader_num_workers, 1)
-        return EpochSampler(
+        sampler = EpochSampler(
             self.train_dataset.manifest, self.args.seed, readers, self.args.per_device_train_batch_size
         )
+        self._order_of_epochs.sampler, self._order_of_epochs.steps_per_epoch = sampler, self.steps_per_epoch()
+        return sampler
 
     def evaluate(
         self,
@@ -393,7 +400,8 @@ class OSKDFTTrainer(PublishingTrainer):
         """EER and minDCF (p_target 0.01) of the ft path, as fractions.
 
         eval_dataset: None for the validation trials of this trainer; a manifest, of whose speakers balanced trials are
-        made (`scoring.make_trials`); or a dict of manifests, each under its name. Raises `TypeError` for anything else.
+        made (`scoring.make_trials`); or a dict of manifests, each under its name. Raises `TypeError` for anything
+        else.
         """
         if isinstance(eval_dataset, dict):
             together: dict[str, float] = {}
@@ -427,7 +435,8 @@ class OSKDFTTrainer(PublishingTrainer):
         """
         if not isinstance(test_dataset, Manifest):
             raise TypeError(
-                f"predict was given a {type(test_dataset).__name__}: a Manifest (data.manifest.load_manifest) is needed."
+                f"predict was given a {type(test_dataset).__name__}: a Manifest (data.manifest.load_manifest) is "
+                "needed."
             )
         found = extract_embeddings(self.published, self.processing_class, test_dataset)
         speaker_of = dict(zip(test_dataset.column("utterance_id"), test_dataset.column("speaker_id"), strict=True))
@@ -439,10 +448,11 @@ class OSKDFTTrainer(PublishingTrainer):
     def hyperparameter_search(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Raise `NotImplementedError`: a trial is a run of the training script."""
         raise NotImplementedError(
-            "hyperparameter_search is not supported: start a run of train_oskdft.py for each trial, with --field value."
+            "hyperparameter_search is not supported: start a run of train_oskdft.py for each trial, with --field "
+            "value."
         )
 
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+    def _determine_best_metric(self, metrics: dict[str, float], trial: object) -> bool:
         """As in transformers; an EER that is as good as the best one is better with the lower minDCF, or later.
 
         A few trials make equal rates frequent, and the last bits of a division must not choose.
@@ -470,7 +480,7 @@ class OSKDFTTrainer(PublishingTrainer):
             return self._thresholds
         scores, trials = self._validation_scores()
         speakers = len(self.validation.speakers) if self.validation is not None else 0
-        data = f"{speakers} speakers set aside from the training data"
+        data = f"{speakers} {SET_ASIDE}"
         pairs: list[tuple[str, str]] | None = None
         if self.validation is not None:
             of = dict(zip(self.validation.column("utterance_id"), self.validation.column("speaker_id"), strict=True))

@@ -86,7 +86,7 @@ def test_a_killed_run_goes_on_with_the_same_bits(tmp_path, voices, feature_extra
     words = ["--max_steps", "30", "--per_device_train_batch_size", "4", "--dataloader_num_workers", "2"]
     words += ["--noise_root", str(tmp_path / "musan"), "--clipping_probability", "0.3", "--codec_probability", "0.3"]
     words += ["--spec_mask_probability", "0.6", "--speed_perturbation", "0.9", "1.1", "--ema_decay", "0.9"]
-    words += ["--save_strategy", "steps", "--save_steps", "4", "--resume_from_checkpoint", "last"]
+    words += ["--save_strategy", "steps", "--save_steps", "4", "--resume_from_checkpoint", "auto"]
     whole = start(processes, recipe, tmp_path / "whole", *words)
     for _ in range(2):
         cut = start(processes, recipe, tmp_path / "cut", *words)

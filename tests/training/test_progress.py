@@ -3,6 +3,7 @@ from modeling_oskdft.training.progress import LogLines, log_line
 
 class State:
     is_world_process_zero = True
+    global_step, max_steps = 12, 54
 
 
 def test_a_step_is_one_line():
@@ -30,3 +31,4 @@ def test_lines_go_to_stderr_and_nothing_new_says_nothing(capsys):
     lines.on_log(None, State(), None, {"total_flos": 1.0})
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1
+    assert captured.err.startswith("epoch    0.00  step 12/54  eval: EER 10.00 %")
