@@ -80,8 +80,7 @@ class SpeakerAdapters:
         for file in (weights, description):
             if not os.path.isfile(file):
                 raise FileNotFoundError(f"There is no '{file}': give a folder that save_speaker_adapter wrote.")
-        with open(description, encoding="utf-8") as handle:
-            theirs, ours = json.load(handle), self._adapter_description()
+        theirs, ours = self._read_description(description), self._adapter_description()
         for field, value in ours["fields"].items():
             if theirs["fields"].get(field) != value:
                 raise ValueError(
@@ -90,12 +89,31 @@ class SpeakerAdapters:
                 )
         if theirs["trunk"] != ours["trunk"]:
             warnings.warn(f"The speaker adapter in '{folder}' was trained on another trunk.", stacklevel=2)
-        with safe_open(weights, framework="pt") as stored:
-            tensors = {key: stored.get_tensor(key) for key in stored.keys()}
+        try:
+            with safe_open(weights, framework="pt") as stored:
+                tensors = {key: stored.get_tensor(key) for key in stored.keys()}
+        except Exception as error:  # safetensors' own errors have no common class with Python's
+            raise ValueError(
+                f"'{weights}' is damaged ({str(error).splitlines()[0]}): save the adapter again."
+            ) from None
         expected = self._adapter_tensors()
         if {key: value.shape for key, value in tensors.items()} != {key: v.shape for key, v in expected.items()}:
             raise ValueError(f"'{weights}' does not hold what its description says: save the adapter again.")
+        for key, value in tensors.items():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                raise ValueError(f"'{weights}' has numbers that are not finite, '{key}' first: save a sound adapter.")
         self._resting()[name] = {key: value.to(expected[key]) for key, value in tensors.items()}
+
+    @staticmethod
+    def _read_description(path: str) -> dict[str, Any]:
+        try:
+            with open(path, encoding="utf-8") as handle:
+                stored = json.load(handle)
+            if not isinstance(stored["fields"], dict) or not isinstance(stored["trunk"], str):
+                raise TypeError
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise ValueError(f"'{path}' does not describe an adapter: save the adapter again.") from None
+        return stored
 
     def set_speaker_adapter(self, name: str) -> None:
         """Put the adapter `name` to use. Raises `ValueError` naming those that are there."""

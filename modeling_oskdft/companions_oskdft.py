@@ -3,7 +3,9 @@
 import hashlib
 import os
 import re
+import tempfile
 import threading
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,12 +19,13 @@ else:
     Mixin = object
 
 FEATURE_EXTRACTOR_NAME = "preprocessor_config.json"
-OPENING = ("revision", "token", "cache_dir", "subfolder", "local_files_only")
+OPENING = ("revision", "token", "cache_dir", "subfolder", "local_files_only")  # of these, none stays with the model
 QUIET = ("missing_entries", "connection_errors", "gated_repo")
 # These speak of particular weights, and hold their fingerprint.
 CARD_NAME = "README.md"
 OF_THESE_WEIGHTS = ("thresholds.json", CARD_NAME)
 OUR_CARD = re.compile(r"Of the weights [0-9a-f]{64}\.")
+WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 PLACEHOLDER = "More Information Needed"  # transformers' template of a card
 PLAIN_CARD = """---
 library_name: transformers
@@ -67,10 +70,16 @@ class Companions(Mixin):
         """As in transformers; remembers at which revision, to find the companions of that one."""
         opened = super().from_pretrained(*args, **kwargs)
         model = opened[0] if isinstance(opened, tuple) else opened
-        model._opened_with = {name: kwargs[name] for name in OPENING if kwargs.get(name) is not None}
         # A folder stays that folder, wherever the process goes, and is never taken for a name on the Hub.
         if os.path.isdir(model.name_or_path):
             model._opened_from = os.path.abspath(model.name_or_path)
+        elif model.name_or_path:
+            # Read now: saving asks nobody, and a token need not stay with the model, where a pickle would carry it on.
+            words = {name: kwargs[name] for name in OPENING if kwargs.get(name) is not None}
+            model._kept_companions = {
+                name: _read_companion(model.name_or_path, name, words)
+                for name in (FEATURE_EXTRACTOR_NAME, *OF_THESE_WEIGHTS)
+            }
         return opened
 
     def fingerprint(self) -> str:
@@ -78,10 +87,24 @@ class Companions(Mixin):
         return fingerprint_of(self.state_dict())
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
-        """As in transformers, with the code files, the feature extractor, the thresholds and the card."""
-        super().save_pretrained(save_directory, **kwargs)
-        if kwargs.get("is_main_process", True):
-            self._write_companions(save_directory)
+        """As in transformers, with the code files, the feature extractor, the thresholds and the card.
+
+        Files are written beside and moved to their places, so that nobody opens half of one.
+        """
+        if not kwargs.get("is_main_process", True) or kwargs.get("push_to_hub") or os.path.isfile(save_directory):
+            super().save_pretrained(save_directory, **kwargs)
+            return
+        os.makedirs(save_directory, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=save_directory, prefix=".partial") as aside:
+            super().save_pretrained(aside, **kwargs)
+            self._write_companions(aside)
+            names = sorted(os.listdir(aside))
+            # The weights first: whoever reads in between finds the configuration of before, which fits as often.
+            for name in sorted(names, key=lambda name: not name.startswith("model")):
+                os.replace(os.path.join(aside, name), os.path.join(save_directory, name))
+        for name in os.listdir(save_directory):  # shards of a larger model that lay here
+            if WEIGHTS.fullmatch(name) and name not in names:
+                os.remove(os.path.join(save_directory, name))
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
         """As in transformers, with everything that `save_pretrained` writes.
@@ -112,7 +135,16 @@ class Companions(Mixin):
 
     def _companions(self) -> Iterable[tuple[str, str]]:
         found = {name: self._companion(name) for name in (FEATURE_EXTRACTOR_NAME, *OF_THESE_WEIGHTS)}
-        own = self.fingerprint() if any(found[name] for name in OF_THESE_WEIGHTS) else ""
+        try:
+            own = self.fingerprint() if any(found[name] for name in OF_THESE_WEIGHTS) else ""
+        except NotImplementedError:  # weights that are offloaded to a disk have no values here
+            own = "0" * 64
+            warnings.warn(
+                "The weights are offloaded, so nothing can tell whether thresholds and card are of them: both "
+                "are left "
+                "out; copy them where the weights were not changed.",
+                stacklevel=4,
+            )
         for name, content in found.items():
             by_hand = name == CARD_NAME and content is not None and not OUR_CARD.search(content)
             if content is not None and (name not in OF_THESE_WEIGHTS or by_hand or own in content):
@@ -121,14 +153,24 @@ class Companions(Mixin):
     def _companion(self, name: str) -> str | None:
         """The text of a file of the folder or repository that this verifier was opened from."""
         folder = getattr(self, "_opened_from", None)
-        if not self.name_or_path or (folder is not None and not os.path.isdir(folder)):
-            return None
-        words = getattr(self, "_opened_with", {}) | {f"_raise_exceptions_for_{one}": False for one in QUIET}
-        try:
-            path = cached_file(folder or self.name_or_path, name, **words)
-        except OSError:  # a folder that has gone since
-            return None
-        if path is None:
+        if folder is None:
+            return getattr(self, "_kept_companions", {}).get(name)
+        path = os.path.join(folder, name)
+        if not os.path.isfile(path):  # or a folder that has gone since
             return None
         with open(path, encoding="utf-8") as file:
             return file.read()
+
+
+def _read_companion(repository: str, name: str, words: dict[str, Any]) -> str | None:
+    """The text of a file of a repository; None where it has none. Warns where it cannot be had."""
+    quiet = {f"_raise_exceptions_for_{one}": False for one in QUIET}
+    try:
+        path = cached_file(repository, name, **words, **quiet)
+    except OSError as error:
+        warnings.warn(f"'{repository}' was opened without its {name} ({error}): it is not saved again.", stacklevel=3)
+        return None
+    if path is None:
+        return None
+    with open(path, encoding="utf-8") as file:
+        return file.read()

@@ -29,6 +29,12 @@ _TRANSFORMERS_FIELDS = frozenset(
 )
 
 
+# Prefixes of our own fields: an unknown one in a config.json was written by a newer version.
+_OWN_PREFIXES = ("adapter_", "ecapa_", "teacher_", "head_", "embedding_", "encoder_", "time_", "use_weighted_")
+# Sizes beyond which no speech encoder goes; they bound what a config.json from elsewhere can ask memory for.
+MOST_LAYERS, MOST_WIDTH = 512, 65_536
+
+
 def nearest_name(name: str, candidates: Iterable[str]) -> str:
     """The end of an error sentence about an unknown name: the closest known one, or all of them."""
     known = sorted(candidates)
@@ -114,14 +120,20 @@ class OSKDFTConfig(PreTrainedConfig):
         self.use_weighted_layer_sum = use_weighted_layer_sum
         self.teacher_name_or_path = teacher_name_or_path
         self.teacher_layers = None if teacher_layers is None else list(teacher_layers)
+        # AutoModel asks for a class by its name, and cannot ask for none.
+        kwargs["architectures"] = kwargs.get("architectures") or ["OSKDFTForXVector"]
         super().__init__(**kwargs)
         self._check()
 
     @classmethod
     def field_names(cls) -> list[str]:
-        """The configuration's own fields, in the order of the constructor."""
-        parameters = inspect.signature(cls.__init__).parameters
-        return [name for name in parameters if name not in ("self", "kwargs")]
+        """The configuration's own fields, in the order of the constructor; those of a subclass come first."""
+        names: dict[str, None] = {}
+        for one in cls.__mro__[: cls.__mro__.index(OSKDFTConfig) + 1]:
+            for name, parameter in inspect.signature(one).parameters.items():
+                if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+                    names[name] = None
+        return list(names)
 
     @classmethod
     def from_teacher(
@@ -179,14 +191,18 @@ class OSKDFTConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Self:
-        """As in transformers, but a field that a newer version has written only warns."""
+        """As in transformers; what a user has set on the configuration stays, and a newer version's field warns."""
         unknown = cls._unknown(config_dict)
-        if unknown:
-            logger.warning(
-                f"config.json has fields that this version does not know and ignores: {', '.join(unknown)}."
-            )
+        newer = [name for name in unknown if name.startswith(_OWN_PREFIXES)]
+        if newer:
+            logger.warning(f"config.json has fields that this version does not know and ignores: {', '.join(newer)}.")
         known = {name: value for name, value in config_dict.items() if name not in unknown}
-        return super().from_dict(known, **kwargs)
+        result = super().from_dict(known, **kwargs)
+        config = result[0] if isinstance(result, tuple) else result
+        for name in unknown:
+            if name not in newer:
+                setattr(config, name, config_dict[name])
+        return result
 
     @property
     def adapted_layers(self) -> list[int]:
@@ -202,6 +218,8 @@ class OSKDFTConfig(PreTrainedConfig):
         return [name for name in names if name not in known and not name.startswith("_")]
 
     def _check(self) -> None:
+        check_encoder(self.encoder_config)
+        self._check_types()
         depth = self.encoder_config.num_hidden_layers
         for layer in self.adapter_layers or []:
             if not 0 <= layer < depth:
@@ -213,22 +231,28 @@ class OSKDFTConfig(PreTrainedConfig):
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is '{getattr(self, name)}': use one of {', '.join(allowed)}.")
-        sizes = [name for name in self.field_names() if name.startswith("ecapa_") and name != "ecapa_dilations"]
+        sizes = [
+            name for name in OSKDFTConfig.field_names() if name.startswith("ecapa_") and name != "ecapa_dilations"
+        ]
         for name, least in {
             "adapter_size": 0,
             **dict.fromkeys(("time_reduction", "embedding_size", *sizes), 1),
         }.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least {least}.")
+            _check_whole(name, getattr(self, name), least, MOST_WIDTH)
         if self.ecapa_channels % self.ecapa_res2net_scale:
             raise ValueError(
                 f"ecapa_channels is {self.ecapa_channels}: it must be a multiple of ecapa_res2net_scale, "
                 f"{self.ecapa_res2net_scale}."
             )
-        if not self.ecapa_dilations or min(self.ecapa_dilations) < 1:
+        if not self.ecapa_dilations or len(self.ecapa_dilations) > 64:
             raise ValueError(
                 f"ecapa_dilations is {self.ecapa_dilations}: give a dilation of at least 1 for each block."
             )
+        for dilation in self.ecapa_dilations:
+            if not _is_whole(dilation) or not 1 <= dilation <= 1024:
+                raise ValueError(
+                    f"ecapa_dilations is {self.ecapa_dilations}: give a dilation of at least 1 for each block."
+                )
         encoder = self.encoder_config
         for name in ("num_attention_heads", "num_conv_pos_embedding_groups"):
             if encoder.hidden_size % getattr(encoder, name):
@@ -240,11 +264,74 @@ class OSKDFTConfig(PreTrainedConfig):
         if noise is not None and (len(noise) != 2 or not 0 <= noise[0] <= noise[1]):
             raise ValueError(f"adapter_noise is {noise}: give two numbers, 0 <= low <= high.")
 
+    def _check_types(self) -> None:
+        for name in ("adapter_norm", "adapter_residual", "use_weighted_layer_sum"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is {getattr(self, name)!r}: true or false is needed.")
+        _check_number("adapter_scale", self.adapter_scale)
+        for name in ("adapter_layers", "teacher_layers"):
+            value = getattr(self, name)
+            if value is not None and not all(_is_whole(layer) for layer in value):
+                raise ValueError(f"{name} is {value}: numbers of layers are needed, or null.")
+        if self.teacher_name_or_path is not None and not isinstance(self.teacher_name_or_path, str):
+            raise ValueError(f"teacher_name_or_path is {self.teacher_name_or_path!r}: a text is needed, or null.")
+        for value in self.adapter_noise or ():
+            _check_number("adapter_noise", value)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_whole(name: str, value: object, least: int, most: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} is {value!r}: it must be at least {least}, a whole number.")
+    if value > most:
+        raise ValueError(f"{name} is {value}: it must be at most {most:,}; no speech encoder is larger.")
+
+
+def _check_number(name: str, value: object, least: float = -math.inf, most: float = math.inf) -> None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if math.isfinite(value) and least <= value <= most:
+            return
+    between = "" if most == math.inf else f" from {least:g} to {most:g}"
+    raise ValueError(f"{name} is {value!r}: a finite number{between} is needed.")
+
+
+def check_encoder(config: PreTrainedConfig) -> None:
+    """Raise `ValueError` for a field of the encoder's configuration whose type or size no encoder has."""
+    _check_whole("num_hidden_layers", config.num_hidden_layers, 0, MOST_LAYERS)
+    for name in ("hidden_size", "intermediate_size", "num_attention_heads", "num_conv_pos_embeddings"):
+        _check_whole(name, getattr(config, name), 1, MOST_WIDTH)
+    _check_whole("num_conv_pos_embedding_groups", config.num_conv_pos_embedding_groups, 1, MOST_WIDTH)
+    lists = {name: getattr(config, name) for name in ("conv_dim", "conv_kernel", "conv_stride")}
+    for name, values in lists.items():
+        if not isinstance(values, list | tuple) or not 1 <= len(values) <= 64:
+            raise ValueError(f"{name} is {values!r}: a list with a number for each convolution is needed.")
+        for value in values:
+            _check_whole(name, value, 1, MOST_WIDTH)
+    if len({len(values) for values in lists.values()}) != 1:
+        raise ValueError("conv_dim, conv_kernel and conv_stride have different lengths: one number each is needed.")
+    for name in ("layer_norm_eps", "initializer_range"):
+        _check_number(name, getattr(config, name), 0.0)
+    for name in ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "layerdrop"):
+        _check_number(name, getattr(config, name), 0.0, 1.0)
+    for name in ("mask_time_prob", "mask_feature_prob"):
+        _check_number(name, getattr(config, name), 0.0, 1.0)
+    for name in ("hidden_act", "feat_extract_activation"):
+        value = getattr(config, name)
+        if not isinstance(value, str) or value not in ACT2CLS:
+            raise ValueError(f"{name} is {value!r}: {nearest_name(str(value), ACT2CLS)}")
+    if config.feat_extract_norm not in ("group", "layer"):
+        raise ValueError(f"feat_extract_norm is {config.feat_extract_norm!r}: use group or layer.")
+
 
 def _as_encoder_config(config: PreTrainedConfig | dict[str, Any] | None) -> PreTrainedConfig:
     """The encoder's configuration object, from itself, from its dict, or the default: HuBERT-base with two layers."""
     if config is None:
         config = HubertConfig(num_hidden_layers=2, layerdrop=0.0, mask_time_prob=0.0)
+    if not isinstance(config, dict | PreTrainedConfig):
+        raise ValueError(f"encoder_config is {config!r}: a configuration or its dict is needed.")
     family = config.get("model_type") if isinstance(config, dict) else config.model_type
     if family not in SUPPORTED_ENCODERS:
         raise ValueError(

@@ -128,7 +128,9 @@ def open_recording(source: str | bytes | os.PathLike[str] | BinaryIO) -> Iterato
         if plan.pieces is None:
             parts = [_open(path if path is not None else raw)]
             if parts[0].format == "MP3":
+                place = raw.tell()  # libsndfile reads on from here
                 plan = _plan_mp3(raw, parts[0].frames)
+                raw.seek(place)
             elif parts[0].format not in CHECKED:
                 plan = Plan(None, END_UNKNOWN)
         if plan.pieces is not None:
@@ -290,12 +292,17 @@ def _fills(raw: BinaryIO, place: int, size: int, order: str) -> bool:
 def _plan_riff(raw: BinaryIO, base: int, size: int, magic: bytes) -> Plan:
     order = ">" if magic[:4] == b"RIFX" else "<"
     block, long_size = 1, None
+    form, expected, is_padded = b"", base + 12, True
     for name, place, length in _chunks(raw, base + 12, size, order):
+        is_padded &= place - 8 == expected
+        expected = place + length + length % 2
         raw.seek(place)
         if name == b"ds64":
             long_size = struct.unpack("<8xQ", raw.read(16))[0]
         elif name == b"fmt ":
             block = max(struct.unpack(f"{order}12xH", raw.read(14))[0], 1)
+            raw.seek(place - 8)
+            form = raw.read(8 + length)
         elif name == b"data":
             promised = long_size if length == 0xFFFFFFFF and long_size is not None else length
             available = size - place
@@ -305,6 +312,11 @@ def _plan_riff(raw: BinaryIO, base: int, size: int, magic: bytes) -> Plan:
                 if magic[:4] in (b"RIFF", b"RIFX"):
                     patches.append((base + 4, struct.pack(f"{order}I", min(size - base - 8, 0xFFFFFFFE))))
                 return Plan((Piece(base, size, patches=tuple(patches)),), UNFINISHED)
+            if not is_padded:  # libsndfile would look for the data a byte too late
+                raw.seek(base)
+                head = raw.read(12) + form + bytes(len(form) % 2)
+                _check(place, promised, size)
+                return Plan((Piece(place - 8, size, head),))
             is_unknown = promised == length and promised >= PLACEHOLDER or promised >= 1 << 62
             return _check(place, None if is_unknown else promised, size)
     return Plan()

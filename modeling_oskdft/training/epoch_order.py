@@ -13,8 +13,8 @@ class EpochOrder(TrainerCallback):
     """Sets the sampler's epoch before each epoch.
 
     The Trainer tells the loader, and the loader its sampler; but with several processes, a resumed epoch has one
-    wrapper more (accelerate 1.15: `SkipBatchSampler` around `BatchSamplerShard`) than `DataLoaderShard.set_epoch` looks
-    through. The sampler then stays at the first epoch: crops would be seen twice, and others not at all.
+    wrapper more (accelerate 1.15: `SkipBatchSampler` around `BatchSamplerShard`) than `DataLoaderShard.set_epoch`
+    looks through. The sampler then stays at the first epoch: crops would be seen twice, and others not at all.
     """
 
     def __init__(self) -> None:

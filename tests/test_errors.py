@@ -1,0 +1,62 @@
+import errno
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from modeling_oskdft.errors import OUR_FAULT, STOPPED, WRONG_INPUT, one_sentence_errors, sentence_of
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (ValueError("x is 3: give 4."), 2, "x is 3: give 4."),
+        (FileNotFoundError("There is nothing at 'x': check the path."), 2, "There is nothing at 'x'"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a/b"), 2, "'a/b' cannot be used (no space left on device)"),
+        (MemoryError(), 2, "not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 2, "not enough memory"),
+        (ImportError("No module named 'onnx'", name="onnx"), 2, "pip install 'modeling-oskdft[export]'"),
+        (ImportError("No module named 'gradio'", name="gradio"), 2, "pip install '.[space]'"),
+        (TypeError("unsupported operand"), 70, "fault of oskdft, please report it (TypeError: unsupported operand)"),
+        (RuntimeError("odd"), 70, "fault of oskdft"),
+        (KeyError("x"), 70, "--debug shows where"),
+        (RuntimeError("Caught\nOriginal Traceback (most recent call last):\n  x\nValueError: It is bad."), 2, "It is"),
+    ],
+)
+def test_every_error_is_one_sentence_and_never_an_answer(error, code, words, capsys):
+    assert sentence_of(error)[0] == code in (WRONG_INPUT, OUR_FAULT)
+
+    @one_sentence_errors
+    def command(words):
+        raise error
+
+    assert command([]) == code
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1 and said.startswith("oskdft: ")
+    with pytest.raises(type(error)):
+        command(["--debug"])
+
+
+def test_a_full_disk_behind_standard_output_is_an_error():
+    code = textwrap.dedent("""
+        import sys
+        from modeling_oskdft.errors import one_sentence_errors
+        sys.exit(one_sentence_errors(lambda _: print(1) or 0)([]))
+    """)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert "cannot be used (no space left on device)" in done.stderr
+
+
+def test_ctrl_c_during_an_import_is_one_line():
+    code = textwrap.dedent("""
+        import os, signal
+        from modeling_oskdft.errors import end_at_once_on_interrupt
+        end_at_once_on_interrupt()
+        os.kill(os.getpid(), signal.SIGINT)
+        import torch
+    """)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (STOPPED, "oskdft: stopped.\n")

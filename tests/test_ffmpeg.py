@@ -1,0 +1,62 @@
+import io
+import subprocess
+
+import numpy as np
+import pytest
+import soundfile
+
+from modeling_oskdft import ffmpeg as module
+from modeling_oskdft.audio import count_samples, load_audio, read_crop
+from modeling_oskdft.ffmpeg import container_of
+
+FORMS = {"m4a": ["-c:a", "aac"], "mp4": ["-c:a", "aac"], "webm": ["-c:a", "libopus"], "aac": ["-c:a", "aac"]}
+
+
+@pytest.fixture(params=FORMS)
+def recording(request, tmp_path, ffmpeg):
+    file = tmp_path / f"a.{request.param}"
+    tone = ["-f", "lavfi", "-i", "sine=440:d=2:r=48000"]
+    subprocess.run([ffmpeg, "-v", "error", *tone, "-ac", "2", *FORMS[request.param], str(file)], check=True)
+    return file
+
+
+def test_what_telephones_and_browsers_make_is_read_by_every_door(recording):
+    waveform = load_audio(recording)
+    assert abs(len(waveform) - 32000) < 2500
+    assert np.abs(np.fft.rfft(waveform[8000:24000])).argmax() == 440
+    np.testing.assert_array_equal(load_audio(recording.read_bytes()), waveform)
+    with recording.open("rb") as file:
+        np.testing.assert_array_equal(load_audio(file), waveform)
+    assert count_samples(recording) == len(waveform)
+    crop = read_crop(recording, 8000, 0.5)
+    start = int(0.5 * (len(waveform) - 8000 + 1))
+    np.testing.assert_allclose(crop, waveform[start : start + 8000], atol=2e-3)
+
+
+def test_a_cut_m4a_is_refused(tmp_path, ffmpeg):
+    file = tmp_path / "a.m4a"
+    subprocess.run([ffmpeg, "-v", "error", "-f", "lavfi", "-i", "sine=440:d=5", "-c:a", "aac", str(file)], check=True)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"a.m4a' is damaged or truncated \("):
+        load_audio(file)
+
+
+def test_without_ffmpeg_the_sentence_names_it(tmp_path, monkeypatch):
+    def none():
+        raise FileNotFoundError
+
+    monkeypatch.setattr(module, "find_ffmpeg", none)
+    (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
+    with pytest.raises(ValueError, match="a.m4a' holds audio that ffmpeg reads.*install ffmpeg"):
+        load_audio(tmp_path / "a.m4a")
+
+
+def test_the_content_decides_and_not_the_name(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(16000), 16000)
+    (tmp_path / "a.wav").rename(tmp_path / "a.m4a")
+    assert len(load_audio(tmp_path / "a.m4a")) == 16000
+    playlist = b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n"
+    assert container_of(playlist) is None
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_audio(io.BytesIO(playlist))

@@ -1,0 +1,101 @@
+import json
+
+import pytest
+
+from modeling_oskdft.training.identity import RUN_NAME, digest, manifest_digest, refuse_another_run
+from tests.training.making import assert_same, make_trainer, parameters
+
+
+def test_digests_follow_content_and_order(manifest):
+    assert digest(["a", 1]) == digest(["a", "1"]) != digest(["a1"])
+    assert (
+        manifest_digest(manifest)
+        == manifest_digest(manifest)
+        != manifest_digest(manifest.where("speaker_id", ["voice000"]))
+    )
+    assert manifest_digest(None) is None
+
+
+def test_what_may_change_is_said_and_the_rest_refused(tmp_path):
+    (tmp_path / RUN_NAME).write_text(json.dumps({"run": {"seed": 0, "max_steps": 7}}))
+    assert refuse_another_run(tmp_path, {"seed": 0, "max_steps": 7}) == {}
+    with pytest.warns(UserWarning, match=r"length of the run changes \(max_steps from 7 to 9\)"):
+        assert refuse_another_run(tmp_path, {"seed": 0, "max_steps": 9}) == {"max_steps": [7, 9]}
+    with pytest.raises(ValueError, match="was started with seed 0 and this one has 1"):
+        refuse_another_run(tmp_path, {"seed": 1, "max_steps": 9})
+    (tmp_path / RUN_NAME).unlink()
+    with pytest.warns(UserWarning, match="made by an earlier version"):
+        refuse_another_run(tmp_path, {"seed": 1})
+
+
+CHANGES = [
+    {"seed": 1},
+    {"weight_decay": 0.1},
+    {"learning_rate": 0.5},
+    {"gradient_accumulation_steps": 2},
+    {"per_device_train_batch_size": 5},
+    {"objectives": {"margin": 0.3}},
+    {"speeds": (0.9,)},
+    {"augmentation": None},
+    {"ema_decay": 0.5},
+]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, manifest, feature_extractor):
+    """A run of one epoch and a half, to its end."""
+    place = tmp_path_factory.mktemp("finished")
+    trainer = make_trainer(place, manifest, feature_extractor, num_train_epochs=1.5)
+    trainer.train()
+    return place, parameters(trainer), trainer.state.global_step
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
+def test_a_resumed_run_is_the_run_that_was_started(finished, manifest, feature_extractor, change):
+    place, _, _ = finished
+    with pytest.raises(ValueError, match="was started with|lacks ema|are not those of this recipe"):
+        make_trainer(place, manifest, feature_extractor, num_train_epochs=1.5, **change).train(
+            resume_from_checkpoint=True
+        )
+
+
+def test_other_recordings_are_another_run(finished, manifest, feature_extractor):
+    from dataclasses import replace
+
+    fewer = replace(manifest, table=manifest.table.slice(0, len(manifest) - 1))
+    with pytest.raises(ValueError, match="was started with .*utterances"):
+        make_trainer(finished[0], fewer, feature_extractor, num_train_epochs=1.5).train(resume_from_checkpoint=True)
+
+
+@pytest.mark.parametrize("length", [{"num_train_epochs": 1.5}])
+def test_a_finished_run_takes_no_further_step(finished, manifest, feature_extractor, length):
+    place, weights, steps = finished
+    again = make_trainer(place, manifest, feature_extractor, **length)
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == steps == 11
+    assert_same(parameters(again), weights)
+    assert again.measure_thresholds().fingerprint == again.published.fingerprint()
+
+
+@pytest.mark.parametrize(
+    "name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "objectives.safetensors", "model.safetensors"]
+)
+@pytest.mark.parametrize("damage", ["missing", "cut", "flipped"])
+def test_a_damaged_checkpoint_is_named(finished, manifest, feature_extractor, tmp_path, name, damage):
+    import shutil
+
+    shutil.copytree(finished[0], tmp_path / "run")
+    file = sorted((tmp_path / "run").glob("checkpoint-*"))[-1] / name
+    content = bytearray(file.read_bytes())
+    if damage == "missing":
+        file.unlink()
+    elif damage == "cut":
+        file.write_bytes(content[: len(content) // 2])
+    elif name.endswith(".safetensors"):  # no checksum: only its head can be known to be wrong
+        file.write_bytes(b"\xff" * 9 + content[9:])
+    else:
+        content[len(content) // 3] ^= 255
+        file.write_bytes(content)
+    trainer = make_trainer(tmp_path / "run", manifest, feature_extractor, num_train_epochs=3)
+    with pytest.raises(ValueError, match=rf"{name.split('.')[0]}.*(is damaged|without it)|lacks {name}"):
+        trainer.train(resume_from_checkpoint=True)

@@ -1,0 +1,49 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from modeling_oskdft.training.processes import ended_process_group, in_a_group, is_a_launch, is_main_process
+
+
+def test_one_process_is_the_main_one(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert is_main_process() and not is_a_launch() and not in_a_group()
+
+
+@pytest.mark.parametrize("way", ["end", "error", "exit"])
+def test_the_group_ends_whichever_way_out(tmp_path, way):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    ways = {"error": ValueError("x"), "exit": SystemExit(3)}
+    try:
+        with ended_process_group():
+            assert in_a_group()
+            if way in ways:
+                raise ways[way]
+    except (ValueError, SystemExit):
+        pass
+    assert not in_a_group()
+
+
+def test_processes_of_a_launch_that_was_killed_end_too(tmp_path):
+    code = (
+        "import os, signal, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import signal, time\\n"
+        "from modeling_oskdft.data.parallel import end_with_parent\\n"
+        "end_with_parent(signal.SIGKILL); print(1, flush=True); time.sleep(60)'], stdout=subprocess.PIPE)\n"
+        "child.stdout.readline(); print(child.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    if not sys.platform.startswith("linux"):
+        pytest.skip("only Linux ends children with their parent")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    child = int(done.stdout)
+    for _ in range(50):
+        try:
+            state = open(f"/proc/{child}/stat").read().split()[2]
+        except FileNotFoundError:
+            return
+        if state == "Z":
+            return
+        __import__("time").sleep(0.1)
+    raise AssertionError("the child lives on")
