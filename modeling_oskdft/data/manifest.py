@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..audio import SAMPLING_RATE, AudioSource, count_samples, utterance_id
+from ..audio import SAMPLING_RATE, AudioSource, count_samples, printable, utterance_id
 from ..evaluation.scoring import Trials, make_trials, write_trials
 from ..files import read_text, whole_file
 from ..locations import looks_like_a_path
@@ -265,7 +265,8 @@ def _measured(rows: Iterable[_Row], max_damaged: int) -> tuple[pa.Table, list[in
             samples = row.num_samples or count_samples(row.audio)
         except (ValueError, OSError) as error:
             damaged += 1
-            warnings.warn(f"Skipped: {error}", stacklevel=2)
+            said = str(error) if row.utterance in str(error) else f"'{printable(row.utterance)}': {error}"
+            warnings.warn(f"Skipped {said}", stacklevel=2)
             if damaged > max_damaged:
                 raise ValueError(
                     f"More than {max_damaged} files are damaged, '{row.utterance}' last: check the data."

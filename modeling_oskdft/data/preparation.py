@@ -238,10 +238,7 @@ def _judged(recordings: Iterator[Recording], damaged: set[str]) -> Iterator[tupl
         elif not _is_text(str(recording.file)):
             yield recording, "its name is not UTF-8: rename it."
         elif not recording.speaker:
-            yield (
-                recording,
-                "it lies too high: a folder for the speaker, or for speaker and session, is needed above it.",
-            )
+            yield recording, "it does not lie at speaker/session/utterance or speaker/utterance."
         elif recording.utterance == last:
             yield recording, f"the utterance '{recording.utterance}' has another file before it: keep one of them."
         else:

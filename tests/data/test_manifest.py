@@ -70,7 +70,7 @@ def test_csv_with_splits(tmp_path, voices):
     shutil.copytree(voices, copy)
     (copy / "voice001/session0/00.flac").write_bytes(b"")
     assert len(load_manifest(tmp_path / "m.csv", split="train", data_root=copy)) == 2
-    with pytest.warns(UserWarning, match="Skipped 'voice001/session0/00'"):
+    with pytest.warns(UserWarning, match="Skipped '.*voice001/session0/00"):
         assert len(load_manifest(tmp_path / "m.csv", split="validation", data_root=copy)) == 1
 
 
@@ -152,7 +152,7 @@ def test_a_damaged_file_is_named_and_skipped_up_to_a_limit(tmp_path, voices):
     shutil.copytree(voices, tmp_path / "v")
     for name in ("voice000/session0/00.flac", "voice001/session0/00.flac"):
         (tmp_path / "v" / name).write_bytes(b"")
-    with pytest.warns(UserWarning, match="Skipped 'voice001/session0/00'.*cannot be read"):
+    with pytest.warns(UserWarning, match="Skipped '.*voice001/session0/00.*cannot be read"):
         assert len(load_manifest(tmp_path / "v")) == 38
     with pytest.raises(ValueError, match="More than 1 files"), pytest.warns(UserWarning):
         load_manifest(tmp_path / "v", max_damaged=1)

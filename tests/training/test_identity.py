@@ -63,7 +63,7 @@ def test_other_recordings_are_another_run(finished, manifest, feature_extractor)
     from dataclasses import replace
 
     fewer = replace(manifest, table=manifest.table.slice(0, len(manifest) - 1))
-    with pytest.raises(ValueError, match="was started with .*utterances"):
+    with pytest.raises(ValueError, match="was started with .*(utterances|validation)"):
         make_trainer(finished[0], fewer, feature_extractor, num_train_epochs=1.5).train(resume_from_checkpoint=True)
 
 
@@ -85,7 +85,7 @@ def test_a_damaged_checkpoint_is_named(finished, manifest, feature_extractor, tm
     import shutil
 
     shutil.copytree(finished[0], tmp_path / "run")
-    file = sorted((tmp_path / "run").glob("checkpoint-*"))[-1] / name
+    file = tmp_path / "run" / "checkpoint-11" / name
     content = bytearray(file.read_bytes())
     if damage == "missing":
         file.unlink()
@@ -94,7 +94,8 @@ def test_a_damaged_checkpoint_is_named(finished, manifest, feature_extractor, tm
     elif name.endswith(".safetensors"):  # no checksum: only its head can be known to be wrong
         file.write_bytes(b"\xff" * 9 + content[9:])
     else:
-        content[len(content) // 3] ^= 255
+        for place in range(100, len(content) // 2, 20):  # between records lie bytes that nobody reads
+            content[place] ^= 255
         file.write_bytes(content)
     trainer = make_trainer(tmp_path / "run", manifest, feature_extractor, num_train_epochs=3)
     with pytest.raises(ValueError, match=rf"{name.split('.')[0]}.*(is damaged|without it)|lacks {name}"):

@@ -12,7 +12,7 @@ def test_a_step_that_does_not_end_is_told_of_once(capsys):
     watch._last = time.monotonic()  # the first step would be given longer
     watch.on_step_begin(args, state, None)
     watch._last = time.monotonic()
-    time.sleep(0.45)
+    time.sleep(0.35)
     said = capsys.readouterr().err
     assert said.count("no step has ended for") == 1 and "(step 3)" in said and "600 s" in said
     watch.on_step_end(args, state, None)
