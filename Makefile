@@ -10,7 +10,7 @@ RUN := $(VENV)/bin
 export MALLOC_TRIM_THRESHOLD_ ?= -1
 export MALLOC_MMAP_MAX_ ?= 0
 
-.PHONY: help quickstart test lint browser space benchmark measure clean
+.PHONY: help quickstart test lint browser space benchmark measure gpu upstream clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -55,6 +55,18 @@ measure: $(VENV)/.ready  ## run what the README's tables are made of, and render
 	$(RUN)/python -m modeling_oskdft.benchmark all --json > quickstart/benchmarks.jsonl
 	cp quickstart/benchmarks.jsonl docs/results/benchmarks.jsonl
 	$(RUN)/python docs/render.py
+
+# With the environment of this folder where it is there, else with the Python that has torch already: nothing is installed.
+GPU_PYTHON ?= $(if $(wildcard $(VENV)/.ready),$(RUN)/python,$(PYTHON))
+
+gpu:  ## the tests and the benchmark that want a GPU: docs/results/gpu.json
+	$(GPU_PYTHON) -m pytest tests/gpu
+	$(GPU_PYTHON) -m modeling_oskdft.benchmark gpu --json > docs/results/gpu.json.partial
+	mv docs/results/gpu.json.partial docs/results/gpu.json
+
+upstream: $(VENV)/.ready  ## transformers' and PEFT's own tests, from their source distributions, on our classes
+	$(RUN)/python -m pip install --quiet parameterized
+	$(RUN)/python tests/upstream/run.py
 
 clean:  ## remove the environment and what the quickstart wrote
 	rm -rf $(VENV) quickstart

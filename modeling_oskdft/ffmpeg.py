@@ -61,10 +61,11 @@ def run_ffmpeg(ffmpeg: str, arguments: list[str]) -> tuple[bytes, str | None]:
     return done.stdout, (said or [f"ffmpeg ended with {done.returncode}"])[-1] if done.returncode else None
 
 
-def to_wav(source: str | bytes | os.PathLike[str], container: str) -> bytes:
+def to_wav(source: str | bytes | os.PathLike[str], container: str, seconds: float = LONGEST) -> bytes:
     """The first audio stream of a file as WAV, at its own rate and with its channels.
 
-    source: a path, or the content of a file. Raises `FileNotFoundError` without ffmpeg and `ValueError` with ffmpeg's
+    source: a path, or the content of a file. seconds: that are read at most.
+    Raises `FileNotFoundError` without ffmpeg and `ValueError` with ffmpeg's
     reason for a file that is damaged or cut short.
     """
     ffmpeg = find_ffmpeg()
@@ -75,7 +76,7 @@ def to_wav(source: str | bytes | os.PathLike[str], container: str) -> bytes:
         else:
             path = os.fsencode(os.path.abspath(source))
         arguments = [*input_options(container), "-i", f"file:{os.fsdecode(path)}", "-map", "0:a:0"]
-        content, reason = run_ffmpeg(ffmpeg, [*arguments, "-t", str(LONGEST), "-c:a", "pcm_s16le", "-f", "wav", "-"])
+        content, reason = run_ffmpeg(ffmpeg, [*arguments, "-t", str(seconds), "-c:a", "pcm_s16le", "-f", "wav", "-"])
     if reason is not None:
         raise ValueError(reason)
     return content

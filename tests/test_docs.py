@@ -1,14 +1,17 @@
 """Documents keep their word: tables come from results, links lead somewhere, code runs, names exist."""
 
 import importlib.util
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from modeling_oskdft.data.synthetic_voices import write_voices
-from tests.tiny import tiny_verifier
+from tests.tiny import SHORT, tiny_teacher, tiny_verifier
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -59,13 +62,33 @@ def test_the_cards_are_those_of_the_results():
     assert {path.stem for path in cards} >= {"quickstart-student", "small-speech-student"}
 
 
-def test_the_hub_page_s_code_runs(tmp_path, monkeypatch, feature_extractor, capsys):
+@pytest.fixture
+def after_the_quickstart(tmp_path, feature_extractor) -> Path:
+    """A folder of its own with what the quickstart leaves there: a student with thresholds, and a voice."""
+    folder = tmp_path / "quickstart"
+    tiny_verifier(encoder=SHORT).save_pretrained(folder / "student")
+    feature_extractor.save_pretrained(folder / "student")
+    voices = write_voices(tmp_path / "v", 1, 2, 1)
+    shutil.copytree(next(voices.iterdir()), folder / "voices" / "seed0-96x4x4" / "voice060")
+    return tmp_path
+
+
+def run_alone(code, folder):
+    """A snippet in a process of its own: only what the page says is imported."""
+    (folder / "snippet.py").write_text(code)
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "snippet.py"], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_hub_page_s_code_runs(after_the_quickstart):
     pytest.importorskip("peft", reason="peft is not installed: pip install 'modeling-oskdft[peft]'")
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/hub.md").read_text(), flags=re.DOTALL)
-    tiny_verifier().save_pretrained(tmp_path / "quickstart/student")
-    monkeypatch.chdir(tmp_path)
-    exec(code, {})
-    assert "trainable params" in capsys.readouterr().out and (tmp_path / "site/adapter_model.safetensors").is_file()
+    assert "trainable params" in run_alone(code, after_the_quickstart)
+    assert (after_the_quickstart / "site/adapter_model.safetensors").is_file()
 
 
 def test_every_command_that_a_document_names_exists():
@@ -104,23 +127,13 @@ def test_every_test_that_the_deviations_name_exists():
     assert named and not missing
 
 
-def test_the_readme_s_code_runs(tmp_path, monkeypatch, feature_extractor):
+def test_the_readme_s_code_runs(after_the_quickstart):
     code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     assert len(code) == 3
-    tiny_verifier().save_pretrained(tmp_path / "quickstart/student")
-    feature_extractor.save_pretrained(tmp_path / "quickstart/student")
-    voices = sorted(write_voices(tmp_path / "v", 1, 1, 2).rglob("*.flac"))
-    for voice, name in zip(voices, ("a.flac", "b.flac"), strict=True):
-        shutil.copy(voice, tmp_path / name)
-    monkeypatch.chdir(tmp_path)
-    exec(code[0], {})
-    exec(code[1], {})
-    from transformers import HubertModel
-
-    from tests.tiny import tiny_teacher
-
-    monkeypatch.setattr(HubertModel, "from_pretrained", classmethod(lambda cls, name: tiny_teacher()))
-    exec(code[2], {})
+    assert "tensor(" in run_alone(code[0], after_the_quickstart)
+    assert "no threshold" in run_alone(code[1], after_the_quickstart)
+    tiny_teacher().save_pretrained(after_the_quickstart / "facebook" / "hubert-base-ls960")  # a folder of that name
+    run_alone(code[2], after_the_quickstart)
 
 
 def test_every_field_of_the_training_page_exists():
@@ -155,25 +168,17 @@ def test_the_examples_of_docstrings_run(name):
     assert result.attempted == 2 and result.failed == 0
 
 
-def test_the_deployment_page_s_commands_and_code_run(exported, tmp_path, monkeypatch):
+def test_the_deployment_page_s_commands_and_code_run(exported, after_the_quickstart):
     """Those that use an export; writing one is tests/test_export.py."""
-    import subprocess
-    import sys
-
-    from modeling_oskdft.cli import main
-
     text = (ROOT / "docs/deployment.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    shutil.copytree(exported, tmp_path / "exported")
-    voices = sorted(write_voices(tmp_path / "v", 1, 1, 2).rglob("*.flac"))
-    for voice, name in zip(voices, ("a", "b"), strict=True):
-        for extension in ("flac", "wav"):
-            shutil.copy(voice, tmp_path / f"{name}.{extension}")
-    monkeypatch.chdir(tmp_path)
-    exec(code, {})
+    shutil.copytree(exported, after_the_quickstart / "exported")
+    assert run_alone(code, after_the_quickstart) in ("True\n", "False\n")
     commands = re.findall(r"^ {4}(oskdft verify|python exported/verify.py) (.*)$", text, flags=re.MULTILINE)
     assert [name for name, _ in commands] == ["oskdft verify", "python exported/verify.py"]
-    expected = main(["verify", *commands[0][1].split()])
-    assert expected in (0, 1)
-    done = subprocess.run([sys.executable, "exported/verify.py", *commands[1][1].split()])
-    assert done.returncode == expected
+    starts = ([sys.executable, "-m", "modeling_oskdft.cli", "verify"], [sys.executable, "exported/verify.py"])
+    codes = [
+        subprocess.run([*start, *words.split()], cwd=after_the_quickstart, capture_output=True).returncode
+        for start, (_, words) in zip(starts, commands, strict=True)
+    ]
+    assert codes in ([0, 0], [1, 1])

@@ -20,11 +20,13 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import gradio as gr
 import torch
+from starlette.middleware import Middleware
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from drawing import distributions, recording
+from limits import Limits
 from samples import PAIRS, write_samples
 from service import DEFAULT_MODEL, MOST_BYTES, Answer, Refusal, Service, open_service
 from words import LABELS, SAID, language_of
@@ -124,7 +126,7 @@ def _verify_tab(service: Service, samples: Path, slider: gr.Slider | None) -> No
         """
         if operating_point not in OPERATING_POINTS:
             raise gr.Error(
-                f"operating_point is '{operating_point}': use one of {', '.join(OPERATING_POINTS)}.",
+                f"operating_point is '{str(operating_point)[:40]}': use one of {', '.join(OPERATING_POINTS)}.",
                 print_exception=False,
             )
         try:
@@ -310,18 +312,23 @@ def _language(request: gr.Request | None) -> str:
 
 def forget_old_recordings(folder: Path, seconds: float) -> None:
     """Remove every file below `folder` that is older, also what an upload that broke off has left."""
-    for file in folder.rglob("*"):
-        try:
-            if file.is_file() and time.time() - file.stat().st_mtime > seconds:
-                file.unlink()
-        except OSError:  # another one was faster
-            continue
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            file = Path(parent, name)
+            try:
+                if time.time() - file.stat().st_mtime > seconds:
+                    file.unlink()
+            except OSError:  # another one was faster
+                continue
 
 
 def _keep_forgetting() -> None:
     while True:
         time.sleep(30)
-        forget_old_recordings(Path(_UPLOADS.name), 60 * MOST_MINUTES)
+        try:
+            forget_old_recordings(Path(_UPLOADS.name), 60 * MOST_MINUTES)
+        except Exception as error:  # whatever it is, the next round must come
+            print(f"Recordings could not be removed ({error}).", file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -338,6 +345,7 @@ def main() -> None:
             css_paths=HERE / "style.css",
             i18n=I18N,
             max_file_size=MOST_BYTES,
+            app_kwargs={"middleware": [Middleware(Limits, folder=Path(_UPLOADS.name), recording=MOST_BYTES)]},
             ssr_mode=False,
             show_error=True,
             allowed_paths=[folder],

@@ -1,5 +1,6 @@
 """What the page does, without the page: models, limits, answers."""
 
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -10,13 +11,13 @@ from numpy.typing import NDArray
 from words import SAID, translate
 
 from modeling_oskdft import SpeakerVerifier
-from modeling_oskdft.audio import SAMPLING_RATE, Waveform, count_samples, load_audio
+from modeling_oskdft.audio import SAMPLING_RATE, Waveform, count_samples, read_recording
+from modeling_oskdft.ffmpeg import container_of, to_wav
 from modeling_oskdft.verification import OPERATING_POINTS, look_at, speech_seconds
 
 Embedding = NDArray[np.float32]
 LEAST_SECONDS, MOST_SECONDS = 0.1, 60.0
 MOST_BYTES = 12 * 2**20  # 60 s of 48 kHz stereo with 16 bits
-LOUDEST = 1e3  # of samples that are sound at all; floating-point files can hold anything
 MOST_VOICES, LONGEST_NAME = 20, 40
 DEFAULT_MODEL = "quickstart/student"
 
@@ -68,8 +69,10 @@ class Service:
 
     def threshold(self, point: str, slider: float | None = None) -> float | None:
         """The student's threshold at a named operating point, or the visitor's own."""
-        if point == "slider" and slider is not None:
-            return slider
+        if point == "slider" and isinstance(slider, int | float) and math.isfinite(slider):
+            return min(max(float(slider), -1.0), 1.0)
+        if point not in OPERATING_POINTS:
+            return None
         return self.thresholds.values.get(point) if self.thresholds else None
 
     def compare(
@@ -77,14 +80,20 @@ class Service:
     ) -> Answer:
         """Two files to an answer, decided at the operating point. Raises `Refusal`."""
         said = SAID[language]
-        waveforms = (
+        heard = (
             self.listen(first, f"{said['recording']} 1", language),
             self.listen(second, f"{said['recording']} 2", language),
         )
-        found = [one for number, each in enumerate(waveforms) for one in look_at(each, f"Recording {number + 1}")]
+        waveforms = (heard[0][0], heard[1][0])
+        found = []
+        for number, (waveform, notes) in enumerate(heard, start=1):
+            found += [f"Recording {number} {note}" for note in notes] + look_at(waveform, f"Recording {number}")
+        if self.thresholds is not None and point in OPERATING_POINTS:
+            doubt = self.thresholds.doubt(point)
+            found += [] if doubt is None else [doubt]
         threshold = self.threshold(point, slider)
         if threshold is None:
-            found.append(f"The model has no threshold at {point}: the score is all that can be said.")
+            found.append(f"The model has no threshold at {point[:20]}: the score is all that can be said.")
         verdicts = [self._verdict(self.student, said["student"], waveforms, threshold, language)]
         if self.teacher is not None:
             # Its scores have a scale of their own: the student's slider says nothing about them.
@@ -94,12 +103,16 @@ class Service:
 
     def embed(self, file: str | None, label: str, language: str) -> tuple[Embedding, tuple[str, ...]]:
         """A voice, and what is wrong with its recording. Raises `Refusal`."""
-        waveform = self.listen(file, label, language)
-        found = tuple(translate(one, language) for one in look_at(waveform, label))
+        waveform, notes = self.listen(file, label, language)
+        said = [*(f"{label} {note}" for note in notes), *look_at(waveform, label)]
+        found = tuple(translate(one, language) for one in said)
         return self._embeddings(self.student, [waveform], language)[0], found
 
-    def listen(self, file: str | None, label: str, language: str) -> Waveform:
-        """A visitor's file as speech at 16 kHz. Raises `Refusal` for what is none, or too long."""
+    def listen(self, file: str | None, label: str, language: str) -> tuple[Waveform, tuple[str, ...]]:
+        """A visitor's file as speech at 16 kHz, and what is not sure about it.
+
+        Raises `Refusal` for what is none, or too long, with the reason.
+        """
         said = SAID[language]
         if not file:
             raise Refusal(said["missing"].format(label))
@@ -108,21 +121,26 @@ class Service:
             if size > MOST_BYTES:
                 raise Refusal(said["too_large"].format(label, size / 2**20, MOST_BYTES / 2**20))
             content = Path(file).read_bytes()
+            container = container_of(content[:16])
+            if container is not None:
+                content = to_wav(content, container, MOST_SECONDS + 1)
             seconds = count_samples(content) / SAMPLING_RATE  # by its header: a small file can hold hours of silence
             if seconds < LEAST_SECONDS:
                 raise Refusal(said["too_short"].format(label, seconds))
             if seconds > MOST_SECONDS:
                 raise Refusal(said["too_long"].format(label, seconds, MOST_SECONDS))
-            waveform = load_audio(content)
-        except FileNotFoundError:
+            waveform, notes = read_recording(content)
+        except FileNotFoundError as error:
+            if Path(file).exists():  # it is ffmpeg that is missing
+                raise Refusal(f"{said['unreadable'].format(label)} ({error})") from None
             raise Refusal(said["gone"].format(label)) from None
-        except (ValueError, OSError):
-            raise Refusal(said["unreadable"].format(label)) from None
-        if not np.abs(waveform).max() <= LOUDEST:
-            raise Refusal(said["unreadable"].format(label))
+        except (ValueError, OSError) as error:
+            reason = str(error).replace("The audio file", label, 1)
+            reason = reason if reason.startswith(label) else f"{label} cannot be read ({reason})."
+            raise Refusal(translate(reason, language)) from None
         if speech_seconds(waveform) == 0:
             raise Refusal(translate(f"{label} is silent: give a recording with speech in it.", language))
-        return waveform
+        return waveform, notes
 
     def _verdict(
         self,
@@ -150,7 +168,7 @@ class Service:
         self, voices: dict[str, Embedding], name: str, file: str | None, label: str, language: str
     ) -> tuple[dict[str, Embedding], tuple[str, ...]]:
         """The visitor's voices with one more; the same name again replaces it. Raises `Refusal`."""
-        said, name = SAID[language], " ".join(name.split())
+        said, name = SAID[language], " ".join(name[: 10 * LONGEST_NAME].encode(errors="ignore").decode().split())
         if not name:
             raise Refusal(said["no_name"])
         if len(name) > LONGEST_NAME:

@@ -161,6 +161,31 @@ _SENTENCES = {
     r"(?P<name>.+) is clipped \((?P<p>[\d.]+) %.*": "{name}は音割れしています（{p} %）。音量を下げてください。",
     r"(?P<name>.+) has no samples: .*": "{name}は空です。話し声の入った録音を使ってください。",
     r"input_values has (?P<n>\d+) samples: .*": "録音が短すぎます（{n} サンプル）。もっと長い録音を使ってください。",
+    r"(?P<name>.+) is truncated.*": "{name}は途中で切れています。完全なファイルを使ってください。",
+    r"(?P<name>.+) is damaged.*": "{name}は壊れています。完全なファイルを使ってください。",
+    r"(?P<name>.+) cannot be read .*": "{name}を音声として読み込めません。wav、flac、ogg、mp3 を使ってください。",
+    r"(?P<name>.+) has a sampling rate of (?P<n>\d+) Hz.*": (
+        "{name}のサンプリング周波数は {n} Hz です。書き出し方を確認してください。"
+    ),
+    r"(?P<name>.+) has NaN or infinite samples.*": (
+        "{name}に数値でないサンプルがあります。書き出し方を確認してください。"
+    ),
+    r"(?P<name>.+) has samples that reach (?P<p>[^:]+): .*": (
+        "{name}のサンプルが {p} に達しています。-1 から 1 の範囲にしてください。"
+    ),
+    r"(?P<name>.+) has channels that cancel .*": (
+        "{name}のチャンネルが互いに打ち消し合っています。片方だけを使ってください。"
+    ),
+    r"(?P<name>.+) is too quiet .*": "{name}の音量が小さすぎます。もっと大きな音量で録音してください。",
+    r"(?P<name>.+) has nothing in it that is like speech.*": (
+        "{name}に話し声らしい音がありません。声の入った録音を使ってください。"
+    ),
+    r"(?P<name>.+) (has a header that was never|has no last page|ends within|is of a format).*": (
+        "{name}は末尾が欠けているかもしれません。"
+    ),
+    r"The threshold (?P<t>[-\d.]+).* stands on (?P<n>\d+) speakers.*": (
+        "しきい値 {t} は {n} 人の話者だけから求めたものです。ほかの話者では当てはまらないことがあります。"
+    ),
     r"The model has no threshold at .*": "このモデルにはこの動作点のしきい値がありません。スコアだけを示します。",
 }
 

@@ -1,0 +1,179 @@
+"""On a GPU: the same numbers as on the CPU, the same bits when resumed, and no waiting for the host inside a step.
+
+`make gpu` runs these; without CUDA they are skipped.
+"""
+
+import copy
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from modeling_oskdft.evaluation.embedding import embed_batch
+from modeling_oskdft.training.joint_model import JointModel, Teacher
+from modeling_oskdft.training.objectives import AAMSoftmax, LayerwiseHeads, Objectives
+from tests.tiny import SHAPES, tiny_teacher, tiny_verifier, waves
+from tests.training.making import StopAt, assert_same, make_trainer, parameters
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device"),
+]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _exact(monkeypatch):
+    """float32 products in float32, and kernels that add in one order."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+
+
+def joint_model(shape=SHAPES[0]):
+    torch.manual_seed(0)
+    student = tiny_verifier(*shape)
+    objectives = Objectives(AAMSoftmax(12, 5), LayerwiseHeads(32, 32, [1, 2, 4]))
+    teacher = Teacher(tiny_teacher(*shape), [1, 2, 4])
+    return JointModel(student, objectives), teacher
+
+
+def losses(joint, teacher, device):
+    torch.manual_seed(0)
+    waveforms, labels = waves(8000, 8000, 8000, 8000)[0].to(device), torch.arange(4, device=device)
+    states, features, target = teacher.to(torch.device(device))(waveforms)
+    output = joint.to(device)(waveforms, labels, states, features, target)
+    return output.ft.mean(), output.kd.mean()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_paths_losses_and_gradients_equal_the_cpu_s(shape):
+    joint, teacher = joint_model(shape)
+    joint.eval()
+    results = []
+    for device in ("cpu", "cuda"):
+        own = copy.deepcopy(joint)
+        found = losses(own, teacher, device)
+        sum(found).backward()
+        gradients = {name: value.grad.cpu() for name, value in own.named_parameters() if value.grad is not None}
+        results.append(([float(one) for one in found], gradients))
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-4)
+    for name, gradient in results[0][1].items():
+        torch.testing.assert_close(results[1][1][name], gradient, atol=1e-3, rtol=1e-3)
+    student = joint.student.cpu().eval()
+    waveforms, mask = waves(8000, 6000, 4000)
+    for path in ("kd", "ft"):
+        expected = student.oskdft(waveforms, mask, path=path).last_hidden_state
+        found = student.cuda().oskdft(waveforms.cuda(), mask.cuda(), path=path).last_hidden_state.cpu()
+        student.cpu()
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_bfloat16_stays_near(feature_extractor):
+    student = tiny_verifier().eval()
+    recordings = [waves(16000)[0][0].numpy(), waves(12000, seed=1)[0][0].numpy()]
+    expected = embed_batch(student, feature_extractor, recordings)
+    with torch.autocast("cuda", torch.bfloat16):
+        found = embed_batch(student.cuda(), feature_extractor, recordings).float().cpu()
+    assert bool((torch.cosine_similarity(expected, found) > 0.99).all())
+
+
+@pytest.mark.parametrize("arguments", [{}, {"bf16": True}], ids=["float32", "bf16"])
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path, manifest, feature_extractor, arguments):
+    settings = {"use_cpu": False, "save_strategy": "no", "load_best_model_at_end": False, **arguments}
+    whole = make_trainer(tmp_path / "whole", manifest, feature_extractor, **settings)
+    whole.train()
+    make_trainer(tmp_path / "cut", manifest, feature_extractor, callbacks=[StopAt(5)], **settings).train()
+    resumed = make_trainer(tmp_path / "cut", manifest, feature_extractor, **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-5"))
+    assert_same(parameters(resumed), parameters(whole))
+
+
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[4], SHAPES[5]])
+def test_compiled_without_breaks(shape):
+    joint, teacher = joint_model(shape)
+    joint.cuda().train()
+    waveforms, labels = waves(8000, 8000, 8000, 8000)[0].cuda(), torch.arange(4, device="cuda")
+    states, features, target = teacher.to(torch.device("cuda"))(waveforms)
+    compiled = torch.compile(joint, fullgraph=True)
+    output = compiled(waveforms, labels, states, features, target)
+    (output.ft.mean() + output.kd.mean()).backward()
+    student = joint.student.eval()
+    with torch.inference_mode():
+        expected = student(waveforms).embeddings
+        found = torch.compile(student, fullgraph=True)(waveforms).embeddings
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointing_gives_the_same_gradients(reentrant):
+    waveforms, mask = (one.cuda() for one in waves(8000, 6000))
+    gradients = []
+    for checkpointed in (False, True):
+        model = tiny_verifier(encoder={"hidden_dropout": 0.0, "attention_dropout": 0.0}).cuda().train()
+        if checkpointed:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+        model(waveforms, mask).embeddings.square().sum().backward()
+        gradients.append({name: value.grad for name, value in model.named_parameters() if value.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-4, rtol=1e-3)
+
+
+def test_a_step_never_waits_for_the_host():
+    joint, teacher = joint_model()
+    joint.cuda().train()
+    teacher.to(torch.device("cuda"))
+    optimizer = torch.optim.Adam([p for p in joint.parameters() if p.requires_grad], lr=1e-4, fused=True)
+    waveforms, labels = waves(8000, 8000, 8000, 8000)[0].cuda(), torch.arange(4, device="cuda")
+
+    def step():
+        optimizer.zero_grad()
+        states, features, target = teacher(waveforms)
+        output = joint(waveforms, labels, states, features, target)
+        (output.ft.mean() + output.kd.mean()).backward()
+        optimizer.step()
+
+    step()
+    torch.cuda.synchronize()
+    try:
+        torch.cuda.set_sync_debug_mode("error")
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_two_processes_on_one_card(tmp_path, voices, feature_extractor):
+    """nccl refuses two processes on one card; gloo takes them."""
+    from tests.training.test_distributed import launcher, write_recipe
+
+    recipe = write_recipe(tmp_path, voices, feature_extractor)
+    text = recipe.read_text().replace("use_cpu: true\n", "ddp_backend: gloo\n")
+    recipe.write_text(text + "per_device_train_batch_size: 4\n")
+    environment = os.environ | {"ACCELERATE_TORCH_DEVICE": "cuda:0", "CUDA_VISIBLE_DEVICES": "0"}
+    command = [*launcher(2), str(ROOT / "train_oskdft.py"), str(recipe), "--output_dir", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["processes"] == 2
+
+
+def test_extraction_and_a_graph_equal_the_cpu_s(tmp_path, manifest, feature_extractor):
+    from modeling_oskdft.evaluation.extraction import extract_embeddings
+
+    student = tiny_verifier().eval()
+    few = manifest.where("speaker_id", manifest.speakers[:3])
+    expected = extract_embeddings(student, feature_extractor, few)
+    found = extract_embeddings(student.cuda(), feature_extractor, few)
+    for name, embedding in expected.items():
+        torch.testing.assert_close(torch.from_numpy(found[name]), torch.from_numpy(embedding), atol=1e-4, rtol=1e-4)
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed: pip install 'modeling-oskdft[export]'")
+    from modeling_oskdft.export import export_onnx
+
+    student.cpu().save_pretrained(tmp_path / "student")
+    feature_extractor.save_pretrained(tmp_path / "student")
+    assert export_onnx(tmp_path / "student", tmp_path / "exported").cosine > 0.9999
