@@ -85,7 +85,7 @@ def train_student(train: Manifest) -> None:
     }
     recipe = RUNS / "student.yaml"
     recipe.write_text("".join(f"{key}: {value}\n" for key, value in fields.items()), encoding="utf-8")
-    go_on = ["--resume_from_checkpoint", "last"]  # after an interruption; else from the start
+    go_on = ["--resume_from_checkpoint", "auto"]  # after an interruption; else from the start
     subprocess.run([sys.executable, "train_oskdft.py", str(recipe), *go_on], cwd=ROOT, check=True)
 
 

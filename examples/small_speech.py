@@ -60,7 +60,7 @@ def main() -> None:
         sys.exit("The folder of real speech is not beside the project: nothing was run.")
     for name, (recipe, _) in SYSTEMS.items():
         if not (RUNS / name / "results.json").is_file():
-            go_on = ["--resume_from_checkpoint", "last"]  # after an interruption; else from the start
+            go_on = ["--resume_from_checkpoint", "auto"]  # after an interruption; else from the start
             subprocess.run([sys.executable, "train_oskdft.py", str(RECIPES / recipe), *go_on], cwd=ROOT, check=True)
     results = measure()
     DOCS.mkdir(parents=True, exist_ok=True)

@@ -71,7 +71,7 @@ def run(name: str, fields: dict[str, Any]) -> None:
         **fields,
     }
     recipe.write_text("".join(f"{key}: {value}\n" for key, value in lines.items()), encoding="utf-8")
-    go_on = ["--resume_from_checkpoint", "last"]
+    go_on = ["--resume_from_checkpoint", "auto"]
     subprocess.run([sys.executable, "train_oskdft.py", str(recipe), *go_on], cwd=ROOT, check=True)
 
 

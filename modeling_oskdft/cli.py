@@ -171,9 +171,7 @@ def embed(options: argparse.Namespace) -> int:
     from .verification import SpeakerVerifier
 
     if options.out is None and not options.json:
-        raise ValueError(
-            "No place was named for the embeddings: give --out FILE.npz (parquet, csv, jsonl), or --json."
-        )
+        raise ValueError("No place was named for the embeddings: give --out FILE.npz, or --json.")
     if options.out is not None:
         check_embedding_file(options.out)
     verifier = SpeakerVerifier.from_pretrained(options.model, options.revision, backend=options.backend)

@@ -94,12 +94,14 @@ def test_the_hub_page_s_code_runs(after_the_quickstart):
 def test_every_command_that_a_document_names_exists():
     """`oskdft NAME --option` in a code block: the name, and every option of it."""
     from modeling_oskdft.cli import parser
+    from modeling_oskdft.training.arguments import recipe_parser
 
     commands = parser()._subparsers._group_actions[0].choices
     for page in PAGES:
         text = page.read_text().replace("\\\n", " ")
         for name, rest in re.findall(r"^ {4}oskdft ([a-z0-9-]+)(.*)$", text, flags=re.MULTILINE):
-            options = {option for action in commands[name]._actions for option in action.option_strings}
+            actions = recipe_parser()._actions if name == "train" else commands[name]._actions
+            options = {option for action in actions for option in action.option_strings} | {"--help", "--field"}
             assert set(re.findall(r"--[a-z0-9_]+", rest)) <= options, (page.name, name, rest)
 
 

@@ -164,13 +164,13 @@ def test_what_cannot_be_exported_is_said_in_a_sentence(saved_verifier, tmp_path,
         return said
 
     assert "opset is 17: 18 to 23 are supported" in refusal(str(saved_verifier), "--opset", "17")
-    assert "There is no verifier that can be read at" in refusal(str(tmp_path / "nothing"))
+    assert "There is no folder at" in refusal(str(tmp_path / "nothing"))
     HubertModel(encoder_config()).save_pretrained(tmp_path / "plain")
     assert "holds a HubertModel: a saved OSKDFTForXVector" in refusal(str(tmp_path / "plain"))
     shutil.copytree(saved_verifier, tmp_path / "left")
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True, sampling_rate=8000)
     extractor.save_pretrained(tmp_path / "left")
-    assert "Wav2Vec2FeatureExtractor at 8000 Hz that pads with 0.0" in refusal(str(tmp_path / "left"))
+    assert "has sampling_rate 8000: 16000 is needed" in refusal(str(tmp_path / "left"))
 
 
 def test_weights_that_give_nan_are_named(saved_verifier, tmp_path):
@@ -178,7 +178,7 @@ def test_weights_that_give_nan_are_named(saved_verifier, tmp_path):
     broken.head.projection.weight.data[0] = float("nan")
     broken.save_pretrained(tmp_path / "broken")
     shutil.copy(saved_verifier / "preprocessor_config.json", tmp_path / "broken")
-    with pytest.raises(ValueError, match="gives NaN or infinite embeddings for noise: export one whose weights"):
+    with pytest.raises(ValueError, match="has weights that are not finite"):
         export_onnx(tmp_path / "broken", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -226,7 +226,7 @@ def test_the_folder_stands_alone(exported, saved_verifier, recordings, alone, tm
     for point, code in (
         ("eer", {True: 0, False: 1}),
         ("far_1_percent", {True: 0, False: 1}),
-        ("far_0.1_percent", {None: 2}),
+        ("far_0.1_percent", {None: 3}),
     ):
         for other in (recordings[0], recordings[3]):
             expected = verifier.verify(recordings[0], other, point)
@@ -256,9 +256,9 @@ def test_what_the_page_says_of_bad_input(exported, recordings, alone, tmp_path):
     assert f"'{low}' is at 8000 Hz: resample it, e.g. `ffmpeg -i {low} -ar 16000 OUT.wav`" in refusal(
         recordings[0], low
     )
-    assert "is silent: give" in refusal(recording("silent.wav", np.full(16000, 1e-4)), recordings[0])
+    assert "is silent: give" in refusal(recording("silent.wav", np.full(16000, 1e-5)), recordings[0])
     assert "is too short" in refusal(recording("short.wav", np.full(30, 0.1)), recordings[0])
-    assert "'nowhere.wav' cannot be read" in refusal("nowhere.wav", recordings[0])
+    assert "There is no recording at 'nowhere.wav'" in refusal("nowhere.wav", recordings[0])
     assert "is too short or not finite" in refusal(
         recordings[0], recording("nan.wav", np.full(16000, np.nan), how="FLOAT")
     )
@@ -270,7 +270,7 @@ def test_what_the_page_says_of_bad_input(exported, recordings, alone, tmp_path):
     thresholds = json.loads((exported / "thresholds.json").read_text())
     (tmp_path / "other" / "thresholds.json").write_text(json.dumps(thresholds | {"fingerprint": "of others"}))
     done = alone(tmp_path / "other" / "verify.py", *recordings[:2])
-    assert done.returncode == 2 and done.stdout.startswith("no decision (score ")
+    assert done.returncode == 3 and done.stdout.startswith("no decision (score ")
     (tmp_path / "other" / "model.onnx").write_bytes(b"no graph")
     assert "model.onnx" in refusal(*recordings[:2], page=tmp_path / "other" / "verify.py")
 
@@ -298,12 +298,12 @@ def test_no_fault_of_the_page_reads_as_a_decision(exported, recordings, alone, t
     broken = "import runpy, sys, numpy, soundfile, onnxruntime\ndef fail(*_, **__): raise {}\n{} = fail\n"
     broken += "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     for error, where, said in (
-        ("MemoryError", "soundfile.SoundFile", "MemoryError"),
+        ("MemoryError", "soundfile.SoundFile.__init__", "MemoryError"),
         ("MemoryError", "onnxruntime.InferenceSession", "MemoryError"),
         ("OSError('\\n  first\\nsecond')", "onnxruntime.InferenceSession", "first"),
     ):
         done = alone("-c", broken.format(error, where), page, *recordings[:2])
-        assert said_of(done) == f"verify.py: {said}\n"
+        assert said in said_of(done)
     endless = (
         "import runpy, sys, numpy\nnumpy.linalg.norm = lambda _: numpy.float32('nan')\n" + broken.splitlines()[-1]
     )

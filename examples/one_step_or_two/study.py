@@ -80,7 +80,7 @@ def train(study: Study, system: str, seed: int) -> None:
             file.write_text(digest, encoding="utf-8")
         if (run / "results.json").is_file():
             return
-        words = ["--output_dir", run, "--seed", seed, "--train_data", study.data, "--resume_from_checkpoint", "last"]
+        words = ["--output_dir", run, "--seed", seed, "--train_data", study.data, "--resume_from_checkpoint", "auto"]
         words += ["--num_train_epochs", study.epochs_of(system), "--report_to", "none", *study.words(system)]
         earlier = study.own(system).get("start_from")
         words += ["--start_from", study.run_of(earlier, seed)] if earlier else []

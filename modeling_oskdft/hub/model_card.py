@@ -102,7 +102,10 @@ def render_record(stored: dict[str, Any]) -> str:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
+    try:
+        return read_json(path) if path.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"'{path}' is damaged ({error}): take it away, or train again.") from None
 
 
 def run_example(folder: Path) -> str:
@@ -137,7 +140,7 @@ def write_card(
     """
     target = Path(folder, CARD_NAME)
     if not overwrite and written_by_hand(folder):
-        raise ValueError(f"'{target}' was written by hand: move it away, or give --overwrite.")
+        raise ValueError(f"'{target}' was written by hand: take it away, or ask for --overwrite.")
     page = render_record(record(folder, name, statements))
     with whole_file(target) as file:
         file.write_text(page, encoding="utf-8")

@@ -144,20 +144,22 @@ def first_line(error: BaseException) -> str:
 if __name__ == "__main__":
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reports home from its import on
     try:  # the imports as well: Python itself ends with 1, which here is a decision
-        import decoding
         import numpy as np
         import onnxruntime
-        import soundfile  # noqa: F401
+
+        sys.path.insert(0, str(HERE))  # where Python was told not to look there by itself
+        import decoding
         import speech_levels
 
         sys.exit(main())
     except Exception as error:
-        hint = ": pip install onnxruntime numpy soundfile" if isinstance(error, ImportError) else "."
         is_input = isinstance(error, ValueError | OSError | ImportError | MemoryError)
-        says = (
-            first_line(error) if is_input else f"A fault of this program ({type(error).__name__}: {first_line(error)})"
-        )
-        print(f"verify.py: {says}{hint}", file=sys.stderr)
+        says = first_line(error)
+        if isinstance(error, ImportError):
+            says += ": pip install onnxruntime numpy soundfile"
+        elif not is_input:
+            says = f"A fault of this program, please report it ({type(error).__name__}: {says})"
+        print(f"verify.py: {says}.", file=sys.stderr)
         sys.exit(2 if is_input else 70)
     except KeyboardInterrupt:
         sys.exit(130)

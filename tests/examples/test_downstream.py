@@ -330,7 +330,7 @@ def test_no_meeting(folder, silence, meeting, tmp_path, capsys):
     assert "has no speech: give another" in refusal("who_spoke_when", capsys, silence, *words, 2)
     assert "There is no recording at" in refusal("who_spoke_when", capsys, "nowhere.flac", *words, 2)
     assert "1000 speakers were asked for" in refusal("who_spoke_when", capsys, meeting, *words, 1000)
-    assert "There is no verifier" in refusal("who_spoke_when", capsys, meeting, *words, 2, "--model", tmp_path / "no")
+    assert "There is no folder at" in refusal("who_spoke_when", capsys, meeting, *words, 2, "--model", tmp_path / "no")
     assert not (tmp_path / "out.rttm").exists()
 
 

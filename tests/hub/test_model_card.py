@@ -53,7 +53,7 @@ def test_a_card_says_where_the_student_comes_from(folder, start, kd_weight, said
 def test_a_measured_model(folder):
     own = {"fingerprint": tiny_verifier().fingerprint()}
     (folder / "results.json").write_text(json.dumps(RESULTS | own))
-    scores, labels = torch.randn(4000).numpy(), [0, 1] * 2000
+    scores, labels = (0.1 * torch.randn(4000)).numpy(), [0, 1] * 2000
     measure_thresholds(scores, labels, 40, "40 speakers set aside", tiny_verifier().fingerprint()).save(folder)
     said = Statements("cc-by-4.0", "Apache-2.0", "its own", "A note.")
     text = write_card(folder, "org/name", said).read_text()
@@ -102,7 +102,7 @@ def test_what_was_not_measured_is_said_not_to_be(folder):
 
 def test_what_was_measured_of_other_weights_was_not_measured_of_these(folder):
     (folder / "results.json").write_text(json.dumps(RESULTS | {"fingerprint": "0" * 64}))
-    measure_thresholds(torch.randn(4000).numpy(), [0, 1] * 2000, 40, "others", "0" * 64).save(folder)
+    measure_thresholds((0.1 * torch.randn(4000)).numpy(), [0, 1] * 2000, 40, "others", "0" * 64).save(folder)
     text = write_card(folder).read_text()
     assert "5.12" not in text and "were not measured on a test list" in text
     assert "Not measured: the model gives a score and does not decide." in text

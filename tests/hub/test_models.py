@@ -188,4 +188,4 @@ def test_an_export_in_a_repository(hub, at_hub, exported):
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
     assert "'org/exported' holds an export and no PyTorch weights: open it with backend='onnxruntime'" in said[-2]
-    assert "There is no verifier that can be read at 'org/nothing'" in said[-1]
+    assert "There is neither a folder nor a repository 'org/nothing'" in said[-1]
