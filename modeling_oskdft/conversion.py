@@ -81,13 +81,17 @@ class ConvertedCheckpoint:
         """
         if not self.encoder:
             raise ValueError("The checkpoint holds no encoder: a head or a loss alone makes no model.")
-        if not self.head:
-            encoder = OSKDFTModel(self.config)
-            encoder.load_state_dict(self.encoder)
-            return encoder.eval()
-        verifier = OSKDFTForXVector(self.config)
-        verifier.oskdft.load_state_dict(self.encoder)
-        verifier.head.load_state_dict(self.head)
+        try:
+            if not self.head:
+                encoder = OSKDFTModel(self.config)
+                encoder.load_state_dict(self.encoder)
+                return encoder.eval()
+            verifier = OSKDFTForXVector(self.config)
+            verifier.oskdft.load_state_dict(self.encoder)
+            verifier.head.load_state_dict(self.head)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"The checkpoint does not fit its description ({reason}): check config.json.") from None
         return verifier.eval()
 
 
@@ -98,6 +102,7 @@ def convert_original_state_dict(state_dict: Mapping[str, Tensor], config: Mappin
     none of them). Sizes are read from the tensors. Teacher tensors are left out: they never travel with a student.
     Raises `ValueError` for a key that no original module has.
     """
+    _check_state_dict(state_dict)
     encoder: dict[str, Tensor] = {}
     head: dict[str, Tensor] = {}
     objectives: dict[str, Tensor] = {}
@@ -122,6 +127,17 @@ def convert_original_state_dict(state_dict: Mapping[str, Tensor], config: Mappin
     if "layer_weights" in head:
         head["layer_weights"] = head["layer_weights"].flatten()
     return ConvertedCheckpoint(_convert_config(config, encoder, head), encoder, head, objectives)
+
+
+def _check_state_dict(state_dict: Mapping[str, Tensor]) -> None:
+    if not isinstance(state_dict, Mapping):
+        raise ValueError(f"The checkpoint holds a {type(state_dict).__name__}: tensors by their names are needed.")
+    for name, value in state_dict.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ValueError(
+                f"The checkpoint holds a {type(value).__name__} under {str(name)[:40]!r}: tensors by their names are "
+                "needed; save model.state_dict()."
+            )
 
 
 def _rename(name: str, names: list[tuple[str, str]]) -> str | None:

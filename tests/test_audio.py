@@ -200,3 +200,170 @@ def test_the_missing_end_of_a_flac_is_noticed_without_decoding_it(tmp_path):
         (tmp_path / "a.flac").write_bytes(whole[: int(part * len(whole))])
         with pytest.raises(ValueError, match="a.flac' is (damaged|truncated)"):
             count_samples(str(tmp_path / "a.flac"))
+
+
+def test_arrays_of_every_kind_are_the_same_recording():
+    import torch
+
+    samples = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
+    expected = load_audio((samples, 8000))
+    for other in (samples.astype("f8"), samples.astype(">f4"), samples.astype(np.longdouble)):
+        np.testing.assert_allclose(load_audio((other, 8000)), expected, atol=1e-6)
+    np.testing.assert_allclose(load_audio((samples.astype("f2"), 8000)), expected, atol=1e-3)
+    with_gradient = torch.tensor(samples, requires_grad=True)
+    for source in (with_gradient, (with_gradient, 16000), {"array": with_gradient, "sampling_rate": 16000}):
+        np.testing.assert_array_equal(load_audio(source), samples)
+    np.testing.assert_array_equal(load_audio([samples, 16000]), samples)
+
+
+class Decoder:
+    """What `datasets` >= 4 hands over: subscriptable, and no Mapping."""
+
+    def __init__(self, array, rate):
+        self.values = {"array": array, "sampling_rate": rate}
+
+    def __getitem__(self, key):
+        return self.values[key]
+
+
+def test_an_audio_decoder_is_a_recording():
+    np.testing.assert_array_equal(load_audio(Decoder(tone(), 16000)), tone())
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ((16000, np.zeros(100, np.int16)), r"\(rate, array\) was given: the order is \(array, rate\)"),
+        ((tone(), None), "sampling rate of None: a whole number of Hz"),
+        ((tone(), 44.1), "sampling rate of 44.1: a whole number"),
+        ((tone(), 441), "sampling rate of 441 Hz: speech is recorded at"),
+        ((tone(), "16000"), "sampling rate of '16000'"),
+        ((tone(),), "A tuple of 1 was given"),
+        ({"array": tone()}, "'sampling_rate' is needed beside 'array'"),
+        ((np.full(100, 3e38, np.float32), 16000), "samples that reach 3.0e"),
+        ((np.full(100, 1e300), 16000), "NaN or infinite"),
+    ],
+)
+def test_pairs_and_dicts_that_cannot_be_are_said(source, message):
+    with pytest.raises(ValueError, match=message):
+        load_audio(source)
+
+
+def test_an_open_file_is_read_from_its_start_and_left_where_it_was(file):
+    expected = load_audio(file)
+    with open(file, "rb") as handle:
+        handle.seek(100)
+        for _ in range(2):
+            np.testing.assert_array_equal(load_audio(handle), expected)
+            assert handle.tell() == 100
+    written = io.BytesIO()
+    written.write(file.read_bytes())  # at its end
+    np.testing.assert_array_equal(load_audio(written), expected)
+    with pytest.raises(ValueError, match="is closed: open it again"):
+        load_audio(handle)
+    with (
+        open(file, encoding="latin-1") as text,
+        pytest.raises(TypeError, match="was opened as text: open it with mode"),
+    ):
+        load_audio(text)
+
+
+def test_a_stream_that_cannot_seek_is_read_once(file):
+    class Stream(io.RawIOBase):
+        content = file.read_bytes()
+
+        def readable(self):
+            return True
+
+        def read(self, size=-1):
+            self.content, content = b"", self.content
+            return content
+
+    np.testing.assert_array_equal(load_audio(Stream()), load_audio(file))
+
+
+def test_channels_that_cancel_are_named_and_one_can_be_taken(tmp_path):
+    samples = np.random.default_rng(0).normal(0, 0.1, 16000)
+    soundfile.write(tmp_path / "s.wav", np.stack([samples, -samples], axis=1), 16000)
+    with pytest.raises(ValueError, match="s.wav' has channels that cancel.*channel 0 to 1"):
+        load_audio(tmp_path / "s.wav")
+    np.testing.assert_allclose(load_audio(tmp_path / "s.wav", channel=1), -samples, atol=1e-4)
+    with pytest.raises(ValueError, match="channel is 2: .*s.wav' has channels 0 to 1"):
+        load_audio(tmp_path / "s.wav", channel=2)
+    soundfile.write(tmp_path / "d.wav", np.stack([samples, 0 * samples], axis=1), 16000)
+    np.testing.assert_allclose(load_audio(tmp_path / "d.wav"), samples, atol=1e-4)  # a dead channel is left out
+
+
+def test_names_that_are_not_utf_8_and_names_of_any_language(tmp_path, file):
+    import os
+    import subprocess
+    import sys
+
+    for name in (b"caf\xe9.flac", "話者 1.flac".encode(), b"with\nbreak.flac"):
+        place = os.fsencode(tmp_path) + b"/" + name
+        with open(place, "wb") as target:
+            target.write(file.read_bytes())
+        assert len(load_audio(os.fsdecode(place))) == 32000
+        code = "import os, sys; from modeling_oskdft.audio import load_audio; print(len(load_audio(sys.argv[1])))"
+        environment = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+        done = subprocess.run([sys.executable, "-c", code, place], capture_output=True, text=True, env=environment)
+        assert done.stdout == "32000\n", done.stderr
+    with pytest.raises(FileNotFoundError, match=r"no recording at 'caf\\xe9.wav'"):
+        load_audio(os.fsdecode(b"caf\xe9.wav"))
+
+
+def test_an_unreadable_file_is_said_to_be_one(file, monkeypatch):
+    def refuse(*words, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(PermissionError, match="a.flac' may not be read: permission is denied"):
+        load_audio(file)
+
+
+def test_a_raw_file_has_no_header(tmp_path):
+    (tmp_path / "a.raw").write_bytes(bytes(32000))
+    with pytest.raises(ValueError, match="a.raw' has no header"):
+        load_audio(tmp_path / "a.raw")
+
+
+def test_an_end_that_cannot_be_known_is_a_warning(tmp_path):
+    from tests.standalone.test_decoding import ogg_without_end
+
+    samples = np.random.default_rng(0).normal(0, 0.1, 24000)
+    soundfile.write(tmp_path / "a.ogg", samples, 16000)
+    (tmp_path / "a.ogg").write_bytes(ogg_without_end((tmp_path / "a.ogg").read_bytes()))
+    with pytest.warns(UserWarning, match="a.ogg' has no last page: its end may be missing"):
+        assert len(load_audio(tmp_path / "a.ogg")) == 24000
+
+
+@pytest.mark.parametrize("kind", ["GSM610", "G721_32"])
+def test_crops_of_codecs_that_cannot_seek(tmp_path, kind):
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 32000), 16000, subtype=kind)
+    whole = load_audio(tmp_path / "a.wav")
+    start = int(0.5 * (len(whole) - 8000 + 1))
+    np.testing.assert_array_equal(read_crop(tmp_path / "a.wav", 8000, 0.5), whole[start : start + 8000])
+
+
+def test_the_cases_that_went_wrong_elsewhere(shared):
+    """Their expected lengths; what each file is: cases/README.md of the shared folder."""
+    place = shared / "cases" / "audio"
+    if not place.is_dir():
+        pytest.skip("the shared folder has no cases")
+    lengths = {
+        **dict.fromkeys(("pipe_sox", "riff_is_file_size", "kind_rifx", "list_odd_before_data", "zero_sizes"), 43466),
+        **dict.fromkeys(("riff8_data0", "trailing_junk", "whole_wavex16", "whole_rf64", "one_channel_dead"), 43466),
+        "odd_24bit_no_pad": 32001,
+    }
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, samples in lengths.items():
+            assert len(load_audio(place / f"{name}.wav")) == samples == count_samples(place / f"{name}.wav"), name
+        assert abs(len(load_audio(place / "vbr_no_xing.mp3")) - 44900) < 600
+        assert abs(len(load_audio(place / "two_mp3.mp3")) - 103200) < 2500
+        assert len(load_audio(place / "whole_aiff.aiff")) == len(load_audio(place / "no_eos_vorbis.ogg")) == 43466
+    for name in ("cut_wav.wav", "cut_wavex16.wav", "cut_rf64.wav", "cut_aiff.aiff", "cut_vorbis.ogg"):
+        with pytest.raises(ValueError, match="is truncated"):
+            load_audio(place / name)

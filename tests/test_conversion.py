@@ -77,3 +77,9 @@ def test_checkpoints_are_read_safely(tmp_path):
     (tmp_path / "c.pt").write_bytes(b"cos\nsystem\n(S'touch /tmp/owned'\ntR.")
     with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
         read_original_checkpoint(str(tmp_path / "c.pt"))
+
+
+@pytest.mark.parametrize("state", [{0: torch.zeros(3)}, {"a": 3}, [torch.zeros(3)], {("a", 1): torch.zeros(2)}])
+def test_what_is_no_state_dict_is_one_sentence(state):
+    with pytest.raises(ValueError, match="tensors by their names are needed"):
+        convert_original_state_dict(state, {})

@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -289,3 +291,137 @@ def test_bad_input_gets_one_sentence(inputs, message):
 def test_an_unknown_path_is_named():
     with pytest.raises(ValueError, match="path is 'fast': use one of kd, ft, both"):
         tiny_verifier().oskdft(waves(4000)[0], path="fast")
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("path", ["ft", "both"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_both_kinds_of_checkpointing_give_the_gradients_of_none(shape, path, masked):
+    quiet = dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0)
+    waveforms, mask = waves(6000, 4000)
+    gradients = []
+    for reentrant in (None, False, True):
+        model = tiny_verifier(*shape, encoder=quiet).train()
+        if reentrant is not None:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+        outputs = model.oskdft(waveforms, mask if masked else None, path=path, output_hidden_states=True)
+        loss = model.head(outputs.hidden_states).square().sum()
+        if path == "both":
+            loss = loss + outputs.kd_last_hidden_state.square().sum()
+        loss.backward()
+        gradients.append({name: value.grad for name, value in model.named_parameters() if value.grad is not None})
+    for other in gradients[1:]:
+        assert other.keys() == gradients[0].keys()
+        for name, gradient in gradients[0].items():
+            torch.testing.assert_close(other[name], gradient, atol=1e-4, rtol=1e-3, msg=name)
+
+
+def test_with_a_mask_the_first_convolution_is_checkpointed_as_well():
+    saved = []
+    for checkpointed in (False, True):
+        model = tiny_verifier().train()
+        if checkpointed:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        kept = 0
+
+        def keep(tensor):
+            nonlocal kept
+            kept += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            model(*waves(16000, 12000)).embeddings.sum().backward()
+        saved.append(kept)
+    assert saved[1] < 0.6 * saved[0]
+
+
+def test_a_frozen_trunk_under_reentrant_checkpointing_still_trains_what_is_left():
+    model = tiny_verifier().train()
+    model.requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(".adapter." in name)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+    model(*waves(6000, 4000)).embeddings.square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in model.parameters() if p.requires_grad)
+
+
+def test_further_columns_of_a_batch_are_not_read_and_misspelt_ones_refused():
+    model, waveforms = tiny_verifier(), waves(4000)[0]
+    expected = model(waveforms).embeddings
+    assert torch.equal(model(input_values=waveforms, input_ids=None, speaker="x", task_ids=3).embeddings, expected)
+    with pytest.raises(TypeError, match="no argument 'atention_mask': did you mean 'attention_mask'"):
+        model(waveforms, atention_mask=torch.ones(1, 4000))
+
+
+@pytest.mark.parametrize("family", ["hubert", "wavlm"])
+def test_attentions_are_one_a_layer(family):
+    model = tiny_verifier(family, attn_implementation="eager")
+    outputs = model(waves(4000)[0], output_attentions=True)
+    frames = model._get_feat_extract_output_lengths(4000)
+    assert [tuple(one.shape) for one in outputs.attentions] == [(1, 4, frames, frames)] * 2
+    torch.testing.assert_close(outputs.attentions[0].sum(-1), torch.ones(1, 4, frames))
+
+
+def test_attention_that_has_no_attentions_says_so():
+    model = tiny_verifier(attn_implementation="sdpa")
+    with pytest.raises(ValueError, match="attn_implementation='eager'"):
+        model(waves(4000)[0], output_attentions=True)
+
+
+def test_labels_give_transformers_own_loss_and_are_never_saved(tmp_path):
+    with pytest.raises(ValueError, match="open it with num_labels=N"):
+        tiny_verifier()(waves(4000)[0], labels=torch.tensor([0]))
+    tiny_verifier().save_pretrained(tmp_path)
+    model = OSKDFTForXVector.from_pretrained(tmp_path, num_labels=5)
+    outputs = model(waves(4000, 4000)[0], labels=torch.tensor([0, 4]))
+    outputs.loss.backward()
+    assert model.objective.weight.shape == (12, 5) and model.objective.weight.grad is not None
+    model.save_pretrained(tmp_path / "again")
+    from safetensors import safe_open
+
+    with safe_open(tmp_path / "again" / "model.safetensors", "pt") as file:
+        assert not [key for key in file.keys() if "objective" in key]
+
+
+def test_freezing_by_transformers_names():
+    model = tiny_verifier()
+    model.freeze_base_model()
+    assert {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad} == {"head"}
+
+
+def test_wavlm_is_eager_or_refused():
+    assert tiny_verifier("wavlm").config._attn_implementation == "eager"
+    with pytest.raises(ValueError, match="does not support|not supported|scaled_dot_product"):
+        tiny_verifier("wavlm", attn_implementation="sdpa")
+
+
+def test_dynamic_int8_of_torch_runs():
+    model = tiny_verifier()
+    quantised = torch.ao.quantization.quantize_dynamic(copy.deepcopy(model), {torch.nn.Linear})
+    found, expected = (one(waves(8000)[0]).embeddings for one in (quantised, model))
+    assert bool((torch.cosine_similarity(found, expected) > 0.95).all())
+
+
+def test_a_subclass_of_model_and_configuration_saves_and_opens(tmp_path):
+    class MyConfig(OSKDFTConfig):
+        def __init__(self, site="a", **kwargs):
+            super().__init__(**kwargs)
+            self.site = site
+
+    class Mine(OSKDFTForXVector):
+        config_class = MyConfig
+
+    config = MyConfig(
+        site="b", **{k: v for k, v in tiny_config().to_dict().items() if k in OSKDFTConfig.field_names()}
+    )
+    torch.manual_seed(0)
+    model = Mine(config).eval()
+    model.save_pretrained(tmp_path)
+    opened = Mine.from_pretrained(tmp_path)
+    assert (opened.config.site, opened.config.embedding_size) == ("b", 12)
+    torch.testing.assert_close(opened(waves(4000)[0]).embeddings, model(waves(4000)[0]).embeddings)
+    assert "AutoModel" not in (getattr(opened.config, "auto_map", None) or {})
+    plain = OSKDFTConfig.from_pretrained(tmp_path)
+    assert plain.site == "b" and plain.embedding_size == 12
+    plain.save_pretrained(tmp_path / "again")
+    assert OSKDFTConfig.from_pretrained(tmp_path / "again").site == "b"

@@ -203,3 +203,134 @@ def test_bad_data_get_one_sentence(tmp_path, voices):
 def test_bytes_are_read_as_files_are(voices):
     file = next(voices.rglob("*.flac"))
     np.testing.assert_array_equal(load_audio(io.BytesIO(file.read_bytes())), load_audio(file))
+
+
+TREE = ["path", "speaker", "session"]
+
+
+@pytest.fixture
+def tree(tmp_path, voices):
+    shutil.copytree(voices / "voice000", tmp_path / "voice000")
+    return tmp_path, [f"voice000/session{s}/0{u}.flac" for s in range(2) for u in range(2)]
+
+
+def rows_of(files, between=","):
+    return [between.join([file, *file.split("/")[:2]]) for file in files]
+
+
+@pytest.mark.parametrize(("between", "name"), [(",", "m.csv"), (";", "m.csv"), ("\t", "m.tsv"), (",", "M.CSV")])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_tables_of_text_however_they_are_separated(tree, between, name, encoding):
+    place, files = tree
+    lines = [between.join(TREE), *rows_of(files, between)]
+    (place / name).write_text("\r\n".join(lines), encoding=encoding)
+    assert load_manifest(place / name).column("speaker_id") == ["voice000"] * 4
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["path,speaker,session", "a.flac"], "Line 2 of .* has no speaker"),
+        (["speaker,session,path", "v,s"], "Line 2 of .* has no path"),
+        (["path,speaker,session", "a.flac,,s"], "Line 2 of .* has no speaker"),
+        (["path,speaker,session,num_samples", "a.flac,v,s,-5"], "Line 2 of .* has num_samples '-5'"),
+        (["path,speaker,session,num_samples", "a.flac,v,s,many"], "has num_samples 'many': a whole number"),
+        (["file,who"], "no utterances|has the columns"),
+    ],
+)
+def test_a_row_that_cannot_be_is_named_by_its_line(tmp_path, lines, message):
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=message):
+        load_manifest(tmp_path / "m.csv")
+
+
+def test_whole_numbers_as_pandas_writes_them(tree):
+    place, files = tree
+    lines = ["path,speaker,session,num_samples", *(f"{row},48000.0" for row in rows_of(files))]
+    (place / "m.csv").write_text("\n".join(lines))
+    assert load_manifest(place / "m.csv").column("num_samples") == [48000] * 4
+
+
+def test_another_encoding_names_the_file(tmp_path):
+    for encoding in ("utf-16", "latin-1"):
+        (tmp_path / "m.csv").write_text("path,speaker,session\nété.wav,é,s\n", encoding=encoding)
+        with pytest.raises(ValueError, match="m.csv' is (UTF-16|not UTF-8).*save it as UTF-8"):
+            load_manifest(tmp_path / "m.csv")
+
+
+def test_what_a_few_speakers_say_of_themselves_is_theirs(tmp_path, voices):
+    for name in ("voice000", "voice001"):
+        shutil.copytree(voices / name, tmp_path / name)
+    files = [f"{name}/session0/00.flac" for name in ("voice000", "voice001")]
+    (tmp_path / "m.csv").write_text("\n".join([",".join(TREE), *rows_of(files)]))
+    (tmp_path / "speakers.csv").write_text("speaker,gender\nvoice001,f\n", encoding="utf-8-sig")
+    found = load_manifest(tmp_path / "m.csv")
+    assert found.column("gender") == [None, "f"]
+    assert found.describe()["gender"] == {"f": 1, "unknown": 1}
+
+
+def test_two_levels_are_speakers_and_mixed_depths_are_asked_about(tmp_path, voices):
+    for number, file in enumerate(sorted(voices.rglob("*.flac"))[:6]):
+        place = tmp_path / "flat" / f"spk{number % 3}" / f"{number}.flac"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place)
+    flat = load_manifest(tmp_path / "flat")
+    assert flat.speakers == ["spk0", "spk1", "spk2"] and set(flat.column("session_id")) == {"unknown"}
+    with pytest.warns(UserWarning, match="All recordings are of one speaker, 'flat'.*layout speaker"):
+        load_manifest(tmp_path)
+    assert load_manifest(tmp_path, layout="speaker").speakers == flat.speakers
+    shutil.copytree(voices / "voice000", tmp_path / "flat" / "voice000")
+    with pytest.raises(ValueError, match="has recordings at two depths"):
+        load_manifest(tmp_path / "flat")
+    assert "session0" in load_manifest(tmp_path / "flat", layout="speaker").speakers
+
+
+def test_recordings_of_any_extension_are_found(tmp_path, voices):
+    samples, rate = soundfile.read(next(voices.rglob("*.flac")))
+    for number, extension in enumerate(("wav", "mp3", "opus", "oga", "aiff")):
+        place = tmp_path / "s" / "v" / f"{number}.{extension}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        how = {"format": "OGG", "subtype": "OPUS"} if extension == "opus" else {}
+        soundfile.write(place, samples, rate, **({"format": "OGG"} if extension == "oga" else how))
+    assert len(load_manifest(tmp_path)) == 5
+
+
+def test_a_row_of_parquet_without_what_it_needs_is_named(tmp_path, manifest):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for column, value in (("speaker_id", None), ("utterance_id", ""), ("num_samples", None), ("num_samples", -3)):
+        values = manifest.column(column)
+        values[2] = value
+        table = manifest.table.set_column(manifest.table.column_names.index(column), column, pa.array(values))
+        pq.write_table(table, tmp_path / "m.parquet")
+        with pytest.raises(ValueError, match=f"Row 3 of .* has no {column}"):
+            load_manifest(tmp_path / "m.parquet")
+    table = manifest.table.append_column("gender", pa.array([None] * len(manifest), pa.string()))
+    table = table.append_column("language", pa.nulls(len(manifest)))
+    pq.write_table(table, tmp_path / "m.parquet")
+    described = load_manifest(tmp_path / "m.parquet", data_root=manifest.root).describe()
+    assert described["gender"] == {"unknown": 10} == described["language"]
+
+
+def test_names_with_spaces_come_back_from_a_trial_list(tmp_path):
+    from modeling_oskdft.evaluation.scoring import make_trials, read_trials, write_trials
+
+    trials = make_trials({"my voice": ["my voice/a 1", "my voice/b"], "it's": ["it's/c", 'it\'s/"d"']})
+    write_trials(trials, tmp_path / "t.txt")
+    again = read_trials(tmp_path / "t.txt")
+    assert again.enrolments == trials.enrolments and again.tests == trials.tests
+    (tmp_path / "t.txt").write_text('1 "my voice/a 1" plain\n', encoding="utf-8-sig")
+    assert read_trials(tmp_path / "t.txt").enrolments == ["my voice/a 1"]
+    with pytest.raises(ValueError, match="has a tab or a line break in its name"):
+        write_trials(trials._replace(tests=["a\tb"] * len(trials.tests)), tmp_path / "t.txt")
+
+
+def test_one_of_several_shards_that_is_missing_is_named(tmp_path, manifest):
+    from modeling_oskdft.data.publishing import write_shards
+
+    shards = write_shards(manifest, tmp_path / "set", shard_seconds=30)
+    assert len(shards) > 2
+    shards[1].unlink()
+    with pytest.raises(FileNotFoundError, match=f"has {len(shards) - 1} of {len(shards)} shards, 'train-00001-of-"):
+        load_manifest(tmp_path / "set")

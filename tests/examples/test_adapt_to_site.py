@@ -12,7 +12,7 @@ pytest.importorskip("peft", reason="peft is not installed: pip install 'modeling
 
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from examples.adapt_to_site import TARGETS, adapt, divide_site, with_lora
+from examples.adapt_to_site import TARGETS, adapt, divide_site, main, with_lora
 
 FAMILIES = ["hubert", "wav2vec2", "wavlm"]
 
@@ -101,6 +101,16 @@ def test_adapting_keeps_the_best_epoch(manifest, feature_extractor, capsys):
     assert len(eers) == 3 and capsys.readouterr().out.count("development EER") == 2
     moved = [name for name, value in model.state_dict().items() if not torch.equal(value, start[name])]
     assert all("lora_" in name for name in moved) and bool(moved) is (min(eers) < eers[0])
+
+
+def test_a_site_of_one_s_own(saved_verifier, voices, tmp_path, capsys):
+    words = ["--data", str(voices), "--model", str(saved_verifier), "--out", str(tmp_path / "site"), "--epochs", "1"]
+    main(words)
+    assert "oskdft verify A.wav B.wav --model" in capsys.readouterr().out
+    opened = SpeakerVerifier.from_pretrained(tmp_path / "site")
+    assert opened.thresholds is not None and opened.thresholds.speakers == 2
+    recording = next(voices.rglob("*.flac"))
+    assert opened.verify(recording, recording).same_speaker is True
 
 
 def test_ten_minutes_of_forty_speakers(manifest):

@@ -169,7 +169,7 @@ def test_what_others_could_not_use_is_not_sent(folder, spoil, sentence):
 
 
 def other_thresholds(folder):
-    measure_thresholds([0, 1, 2, 3], [0, 0, 1, 1], 2, "made up", "0" * 64).save(folder)
+    measure_thresholds([0, 0.1, 0.2, 0.3], [0, 0, 1, 1], 2, "made up", "0" * 64).save(folder)
 
 
 def other_card(folder):

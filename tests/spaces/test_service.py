@@ -72,7 +72,7 @@ def refused(service, file, language="en"):
 def test_a_small_file_with_hours_in_it_is_not_unpacked(service, tmp_path, monkeypatch):
     soundfile.write(tmp_path / "hours.flac", np.zeros(16000 * 600, np.int16), 16000)
     assert (tmp_path / "hours.flac").stat().st_size < 100_000
-    monkeypatch.setattr(sys.modules["service"], "load_audio", lambda *_: pytest.fail("it was unpacked"))
+    monkeypatch.setattr(sys.modules["service"], "read_recording", lambda *_: pytest.fail("it was unpacked"))
     assert "lasts 600 s: at most 60 s" in refused(service, tmp_path / "hours.flac")
 
 
@@ -82,15 +82,47 @@ def test_what_is_no_recording(service, tmp_path):
     assert "was removed after ten minutes: give it again" in refused(service, tmp_path / "gone.wav")
     assert "もう一度送ってください" in refused(service, tmp_path / "gone.wav", "ja")
     soundfile.write(tmp_path / "wild.wav", np.full(16000, 1e18), 16000, subtype="DOUBLE")
-    assert "cannot be read as audio" in refused(service, tmp_path / "wild.wav")
+    assert "Recording 1 has samples that reach 1.0e+18" in refused(service, tmp_path / "wild.wav")
     soundfile.write(tmp_path / "nan.wav", np.full(16000, np.nan), 16000, subtype="DOUBLE")
-    assert "cannot be read as audio" in refused(service, tmp_path / "nan.wav")
+    assert "Recording 1 has NaN or infinite samples" in refused(service, tmp_path / "nan.wav")
+    assert "数値でない" in refused(service, tmp_path / "nan.wav", "ja")
     (tmp_path / "garbage.wav").write_bytes(b"RIFF, they said")
     assert "読み込めません" in refused(service, tmp_path / "garbage.wav", "ja")
     soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
     assert "is silent: give a recording with speech in it" in refused(service, tmp_path / "silent.wav")
     assert "録音 1は無音です" in refused(service, tmp_path / "silent.wav", "ja")
     assert "is missing: record or upload it first" in refused(service, "")
+
+
+def test_a_visitor_is_told_the_reader_s_own_reason(service, files, tmp_path):
+    samples, rate = soundfile.read(files[0])
+    soundfile.write(tmp_path / "cut.wav", samples, rate)
+    whole = (tmp_path / "cut.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(whole[: len(whole) // 2])
+    assert refused(service, tmp_path / "cut.wav").startswith("Recording 1 is truncated: its end is missing")
+    assert "途中で切れています" in refused(service, tmp_path / "cut.wav", "ja")
+    piped = bytearray(whole)
+    piped[4:8] = piped[40:44] = b"\xff\xff\xff\x7f"
+    (tmp_path / "piped.wav").write_bytes(piped)
+    unfinished = bytearray(whole)
+    unfinished[4:8] = unfinished[40:44] = bytes(4)
+    (tmp_path / "unfinished.wav").write_bytes(unfinished)
+    answer = service.compare(str(tmp_path / "piped.wav"), str(tmp_path / "unfinished.wav"), "eer", None, "en")
+    assert answer.verdicts[0].score == pytest.approx(1, abs=1e-4)
+    assert answer.warnings == ("Recording 2 has a header that was never finished: its end may be missing.",)
+
+
+def test_a_threshold_is_a_number_inside_its_range(service):
+    own = service.threshold("eer")
+    assert service.threshold("slider", 0.3) == 0.3 and service.threshold("slider", 7) == 1.0
+    for value in (float("nan"), float("inf"), "0.3", None):
+        assert service.threshold("slider", value) is None
+    assert service.threshold("x" * 10**6) is None and own == service.threshold("eer")
+
+
+def test_a_name_that_no_page_can_show(service, files):
+    voices, _ = service.enrol({}, "Ad\ud800a", files[0], "Recording", "en")
+    assert list(voices) == ["Ada"]
 
 
 def test_enrolment_has_limits_and_stays_with_its_visitor(service, files):

@@ -1,0 +1,75 @@
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def limits():
+    sys.path.insert(0, str(ROOT / "spaces" / "speaker-verification"))
+    import limits
+
+    yield limits
+    sys.path.pop(0)
+
+
+def ask(limits, folder, path="/gradio_api/queue/join", body=b"", size=None, recording=1000, guard=None, **headers):
+    """The status and what the page would have read, of one request."""
+    read = []
+
+    async def page(scope, receive, send):
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return
+            read.append(message["body"])
+            if not message.get("more_body"):
+                break
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    guard = guard or limits.Limits(page, folder, recording)
+    guard.app = page
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    length = str(len(body) if size is None else size)
+    lines = {"host": "here", "content-length": length} | {k.replace("_", "-"): v for k, v in headers.items()}
+    scope = {"type": "http", "path": path, "client": ("1.2.3.4", 1)}
+    scope["headers"] = [(k.encode(), v.encode()) for k, v in lines.items()]
+    asyncio.run(guard(scope, receive, send))
+    return sent[0]["status"] if sent else None, b"".join(read)
+
+
+def test_words_are_short_and_recordings_as_long_as_they_may_be(limits, tmp_path):
+    assert ask(limits, tmp_path, body=b"x" * 1000) == (200, b"x" * 1000)
+    assert ask(limits, tmp_path, size=100 << 20)[0] == 413
+    assert ask(limits, tmp_path, body=b"x" * (limits.MOST_WORDS + 1), size=10) == (None, b"")  # it had said less
+    assert ask(limits, tmp_path, "/gradio_api/upload", b"x" * 2000)[0] == 200
+    assert ask(limits, tmp_path, "/gradio_api/upload", size=1000 + limits.MOST_WORDS + 1)[0] == 413
+    assert ask(limits, tmp_path, size="many")[0] == 413
+
+
+def test_a_visitor_and_all_visitors_have_a_total(limits, tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "MOST_A_VISITOR", 3000)
+    guard = limits.Limits(None, tmp_path, 10_000)
+    statuses = [ask(limits, tmp_path, "/upload", b"x" * 2000, guard=guard)[0] for _ in range(3)]
+    assert statuses == [200, 200, 429]
+    assert ask(limits, tmp_path, "/upload", b"x", guard=guard, x_forwarded_for="9.9.9.9, 1.2.3.4")[0] == 200
+    (tmp_path / "kept.wav").write_bytes(bytes(5000))
+    monkeypatch.setattr(limits, "MOST_OF_ALL", 4000)
+    assert ask(limits, tmp_path, "/upload", b"x", guard=guard, x_forwarded_for="8.8.8.8")[0] == 429
+
+
+def test_a_tool_is_not_for_other_pages(limits, tmp_path):
+    path = "/gradio_api/mcp/"
+    assert ask(limits, tmp_path, path, b"{}")[0] == 200
+    assert ask(limits, tmp_path, path, b"{}", origin="http://here")[0] == 200
+    assert ask(limits, tmp_path, path, b"{}", origin="https://elsewhere.example")[0] == 403
