@@ -23,7 +23,7 @@ from transformers.modeling_outputs import XVectorOutput
 from transformers.models.hubert import modeling_hubert as hubert
 from transformers.models.wav2vec2 import modeling_wav2vec2 as wav2vec2
 from transformers.models.wavlm import modeling_wavlm as wavlm
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, logging
 from transformers.utils.generic import can_return_tuple
 
 from .adapters_oskdft import SpeakerAdapters
@@ -32,6 +32,7 @@ from .configuration_oskdft import OSKDFTConfig
 from .heads_oskdft import LayerMixture, build_head
 from .layers_oskdft import FAMILIES, PATHS, AdapterUp, LayerOutput, ParallelAdapter, Path
 
+logger = logging.get_logger(__name__)
 Lengths = TypeVar("Lengths", int, Tensor)
 
 
@@ -208,7 +209,8 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
 
         input_values: (batch, samples), 16 kHz, normalised as the feature extractor does it.
         attention_mask: (batch, samples), 1 where audio is real, padding on the right; None when nothing is padded.
-        output_attentions: wants `attn_implementation="eager"`; kwargs: other columns of a batch, which are not read.
+        output_attentions: wants `attn_implementation="eager"`, others warn and give none; kwargs: other columns of a
+        batch, which are not read.
         With a mask every row equals its own unpadded run. Raises `ValueError` for input that is not such audio.
         """
         self._check_input(input_values, attention_mask, path)
@@ -218,16 +220,22 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
         if output_attentions is None:
             output_attentions = self.config.output_attentions
         if output_attentions and self.encoder.config._attn_implementation != "eager":
-            raise ValueError(
-                f"output_attentions was asked of attention '{self.encoder.config._attn_implementation}', which does "
-                "not compute them: open the model with attn_implementation='eager'."
+            logger.warning_once(
+                f"output_attentions: attention '{self.encoder.config._attn_implementation}' computes none; open "
+                "the model "
+                "with attn_implementation='eager'."
             )
+            output_attentions = False
         features = self.convolve(input_values, attention_mask)
         frame_mask = self.frame_mask(attention_mask, features.shape[-1] // self.config.time_reduction)
         outputs = self.encode(features, frame_mask, path, bool(output_attentions))
-        if not output_hidden_states:
-            outputs.hidden_states = outputs.kd_hidden_states = None
-        return outputs
+        if output_hidden_states:
+            return outputs
+        return OSKDFTModelOutput(  # anew: a field that is set to None stays in the tuple of a ModelOutput
+            last_hidden_state=outputs.last_hidden_state,
+            kd_last_hidden_state=outputs.kd_last_hidden_state,
+            attentions=outputs.attentions,
+        )
 
     def encode(
         self,
@@ -453,8 +461,6 @@ class OSKDFTForXVector(Companions, SpeakerAdapters, OSKDFTPreTrainedModel):
         "AutoModelForAudioXVector": "modeling_oskdft.OSKDFTForXVector",
     }
 
-    # Class vectors are people of a training set: never saved with the model.
-    _keys_to_ignore_on_save: ClassVar[list[str]] = ["objective.weight"]
     _keys_to_ignore_on_load_missing: ClassVar[list[str]] = [r"objective\.weight"]
 
     def __init__(self, config: OSKDFTConfig) -> None:
@@ -463,6 +469,8 @@ class OSKDFTForXVector(Companions, SpeakerAdapters, OSKDFTPreTrainedModel):
         self.head = build_head(config)
         if config.num_labels != 2:  # transformers' default, with which nobody has asked for classes
             self.objective = wav2vec2.AMSoftmaxLoss(config.embedding_size, config.num_labels)
+            # Class vectors are people of a training set: never saved with the model.
+            self._keys_to_ignore_on_save = ["objective.weight"]
         self.post_init()
 
     @can_return_tuple
