@@ -31,11 +31,11 @@ def test_several_adapters_on_one_trunk(tmp_path, shape, head_type):
     assert torch.equal(model(waveforms, mask).embeddings, here) and model.speaker_adapter == "default"
     for name, expected in (("site", there), ("default", here), ("site", there)):
         model.set_speaker_adapter(name)
-        assert torch.equal(model(waveforms, mask).embeddings, expected)
+        torch.testing.assert_close(model(waveforms, mask).embeddings, expected)
     assert model.speaker_adapters == ["default", "site"]
     model.save_pretrained(tmp_path / "whole")  # the adapter in use is the one that is saved
     again = type(model).from_pretrained(tmp_path / "whole").eval()
-    assert torch.allclose(again(waveforms, mask).embeddings, there, atol=1e-6)
+    assert torch.allclose(again(waveforms, mask).embeddings, there, atol=1e-5)
 
 
 def test_the_file_is_small_and_holds_no_trunk(tmp_path):

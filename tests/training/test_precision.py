@@ -52,4 +52,6 @@ def test_names_copies_and_saved_folders_stay_what_they_were(tmp_path):
     twin.save_pretrained(tmp_path)
     opened = OSKDFTForXVector.from_pretrained(tmp_path)
     assert not any(isinstance(module, InFloat32) for module in opened.modules())
-    assert torch.equal(opened(waves(4000)[0]).embeddings, twin.eval()(waves(4000)[0]).embeddings)
+    assert all(torch.equal(value, twin.state_dict()[name]) for name, value in opened.state_dict().items())
+    # Weights are promised bit by bit; what a processor makes of them depends on where they lie in memory.
+    torch.testing.assert_close(opened(waves(4000)[0]).embeddings, twin.eval()(waves(4000)[0]).embeddings)

