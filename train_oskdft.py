@@ -73,7 +73,7 @@ def _train(recipe: Recipe) -> dict[str, Any]:
     student = init_student_from_teacher(teacher, student_config(recipe, teacher.config), recipe.student.student_start)
 
     # Speakers to learn from, and speakers set aside to choose the best checkpoint with.
-    manifest = load_manifest(data.train_data, data.train_split, data.data_root, data.max_damaged_files)
+    manifest = load_manifest(data.train_data, data.train_split, data.data_root, data.max_damaged_files, data.layout)
     train_manifest, validation = split_by_speaker(
         manifest, data.validation_fraction, args.seed if args.data_seed is None else args.data_seed
     )

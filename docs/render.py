@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modeling_oskdft.benchmark.measure import measured_on
-from modeling_oskdft.evaluation.report import eer_in_percent
+from modeling_oskdft.evaluation.metrics import eer_in_percent
 from modeling_oskdft.hub.model_card import render_record
 from modeling_oskdft.quickstart import table
 

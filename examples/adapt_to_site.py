@@ -39,7 +39,8 @@ from modeling_oskdft.benchmark.measure import machine, measured_on, versions, wr
 from modeling_oskdft.data.crops import CropCollator, CropDataset, EpochSampler
 from modeling_oskdft.data.manifest import Manifest, load_manifest, split_by_speaker
 from modeling_oskdft.evaluation.calibration import measure_thresholds
-from modeling_oskdft.evaluation.report import TrialReport, eer_in_percent, report_scores, speakers_of, trial_scores
+from modeling_oskdft.evaluation.metrics import eer_in_percent
+from modeling_oskdft.evaluation.report import TrialReport, report_scores, speakers_of, trial_scores
 from modeling_oskdft.evaluation.scoring import Trials, make_trials, read_trials
 from modeling_oskdft.files import whole_file
 from modeling_oskdft.opening import open_verifier

@@ -30,7 +30,8 @@ from modeling_oskdft.audio import SAMPLING_RATE, Waveform, load_audio
 from modeling_oskdft.benchmark.measure import alternating_medians, machine, measured_on, noise, versions, write_json
 from modeling_oskdft.data.manifest import Manifest, load_manifest
 from modeling_oskdft.evaluation.calibration import Thresholds
-from modeling_oskdft.evaluation.report import eer_in_percent, report_scores, speakers_of
+from modeling_oskdft.evaluation.metrics import eer_in_percent
+from modeling_oskdft.evaluation.report import report_scores, speakers_of
 from modeling_oskdft.evaluation.scoring import Trials, read_trials, score_trials
 from modeling_oskdft.export import export_onnx
 from modeling_oskdft.files import whole_file

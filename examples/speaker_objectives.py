@@ -20,7 +20,8 @@ from transformers.utils import logging
 
 from modeling_oskdft.benchmark.measure import machine, measured_on, versions, write_json
 from modeling_oskdft.data.manifest import load_manifest, split_by_speaker
-from modeling_oskdft.evaluation.report import eer_in_percent, report_trials
+from modeling_oskdft.evaluation.metrics import eer_in_percent
+from modeling_oskdft.evaluation.report import report_trials
 from modeling_oskdft.evaluation.scoring import make_trials
 from modeling_oskdft.files import whole_file
 

@@ -1,6 +1,7 @@
 """Opens a saved verifier. No code that came with it runs; what cannot be right in it is refused in one sentence."""
 
 import os
+import time
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from .locations import check_name, find, first_line
 
 OSKDFTForXVector = registration.OSKDFTForXVector  # what AutoModel opens: it is registered from here on
 LORA_NAME = "adapter_config.json"
+SETTLING = 0.5  # seconds, in which a process that saves over a folder ends
 INSTALLED_CODE = {"trust_remote_code": False}  # else transformers asks on stdin, and takes a piped "y" for consent
 
 
@@ -31,10 +33,7 @@ def open_verifier(name: str, revision: str | None = None) -> tuple[OSKDFTForXVec
     if find(name, LORA_NAME, revision) and not find(name, "config.json", revision):
         return _open_lora(name, revision)
     try:
-        check_sizes(name, revision)
-        model, said = AutoModel.from_pretrained(
-            name, revision=revision, dtype="float32", output_loading_info=True, **INSTALLED_CODE
-        )
+        model, said = _open_twice(name, revision)
     except Exception as error:  # a folder from elsewhere can make anything fail
         raise _no_verifier(name, revision, error) from error
     if not isinstance(model, OSKDFTForXVector):
@@ -48,6 +47,29 @@ def open_verifier(name: str, revision: str | None = None) -> tuple[OSKDFTForXVec
         )
     check_finite(model, name)
     return model.eval(), open_feature_extractor(name, revision)
+
+
+def _open_twice(name: str, revision: str | None) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Open a model; a folder that another process is just saving over gets a second chance."""
+    words = {"revision": revision, "dtype": "float32", "output_loading_info": True, **INSTALLED_CODE}
+    before = _times(name)
+    try:
+        check_sizes(name, revision)
+        return AutoModel.from_pretrained(name, **words)
+    except Exception:
+        time.sleep(SETTLING)
+        if _times(name) == before:  # nobody is writing there: it is as bad as it looks
+            raise
+        check_sizes(name, revision)
+        return AutoModel.from_pretrained(name, **words)
+
+
+def _times(name: str) -> list[tuple[str, int]]:
+    """When the files of a folder were written."""
+    if not os.path.isdir(name):
+        return []
+    with os.scandir(name) as files:
+        return sorted((file.name, file.stat().st_mtime_ns) for file in files if file.is_file())
 
 
 def open_feature_extractor(name: str, revision: str | None = None) -> SequenceFeatureExtractor:

@@ -26,7 +26,6 @@ import numpy as np
 
 from .audio import SAMPLING_RATE, Waveform, load_audio
 from .data.folders import walk_audio
-from .data.manifest import load_manifest
 from .runtimes import open_session
 from .two_part_convolutions import can_be_split, split
 
@@ -61,6 +60,8 @@ def calibration_recordings(source: str | Path, shortest: int, split: str | None 
     if Path(source).is_dir() and split is None:
         audio = list(walk_audio(source))
     else:
+        from .data.manifest import load_manifest  # wants pyarrow, which a folder does not
+
         manifest = load_manifest(source, split)
         audio = [manifest.audio(row) for row in _some(range(len(manifest)))]
     if not audio:

@@ -28,7 +28,8 @@ from .benchmark.measure import count_parameters, encoder_seconds, file_bytes, ma
 from .configuration_oskdft import OSKDFTConfig
 from .data.manifest import Manifest, load_manifest
 from .data.synthetic_voices import write_voices
-from .evaluation.report import TrialReport, eer_in_percent, report_scores, report_trials, speakers_of
+from .evaluation.metrics import eer_in_percent
+from .evaluation.report import TrialReport, report_scores, report_trials, speakers_of
 from .evaluation.scoring import Trials, make_trials
 from .files import whole_file
 from .hub.model_card import CARD_NAME, Statements, record, render_record

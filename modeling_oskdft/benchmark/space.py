@@ -29,7 +29,12 @@ APP = Path(__file__).resolve().parents[2] / "spaces" / "speaker-verification" / 
 
 
 def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Rows: visitors at once, how many failed, seconds that half and 95 % of them waited at most."""
+    """Rows: visitors at once, how many failed, seconds that half and 95 % of them waited at most.
+
+    Raises `FileNotFoundError` where the page is not, as in an installed wheel.
+    """
+    if not APP.is_file():
+        raise FileNotFoundError(f"There is no page at '{APP}': this benchmark is run in a clone of the repository.")
     with tempfile.TemporaryDirectory() as folder:
         model = _student(Path(folder) / "model")
         voices = write_voices(Path(folder) / "voices", speakers=2, sessions=1, utterances=2, seed=0)

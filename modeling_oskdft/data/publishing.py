@@ -15,6 +15,7 @@ from ..audio import SAMPLING_RATE, AudioSource, load_audio
 from ..files import whole_file
 from .manifest import COLUMNS, OPTIONAL_COLUMNS, Manifest
 from .parallel import in_processes
+from .transcoding import remove_partial_files
 
 UTTERANCES_A_GROUP = 16
 SHARD_SECONDS = 8 * 3600  # about 500 MB as FLAC
@@ -46,6 +47,8 @@ def write_shards(
     lengths = np.asarray(manifest.column("num_samples"))
     count = max(1, round(lengths.sum() / SAMPLING_RATE / shard_seconds))
     target = Path(folder) / "data"
+    if target.is_dir():  # what a run that was killed has left
+        remove_partial_files(target)
     digest = _digest(manifest, seed)
     files = []
     damaged: list[str] = []

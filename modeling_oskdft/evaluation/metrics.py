@@ -6,8 +6,8 @@ non-target trial. A verifier decides "same" where score >= threshold. All rates 
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -73,6 +73,12 @@ def min_detection_cost(
     Raises `ValueError` as `error_rates` does, for a p_target outside (0, 1), or for a cost that is not above 0.
     """
     return _min_detection_cost(error_rates(scores, labels), p_target, c_miss, c_fa)
+
+
+def eer_in_percent(report: Mapping[str, Any], digits: int = 1) -> str:
+    """An EER with its interval for a table: "4.3 (2.6–6.6)". report: as `TrialReport.as_dict` gives it."""
+    value, low, high = (f"{100 * report[name]:.{digits}f}" for name in ("eer", "eer_low", "eer_high"))
+    return f"{value} ({low}–{high})"
 
 
 class Interval(NamedTuple):

@@ -1,7 +1,7 @@
 """One system on one trial list: what a table or a card says of it."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -40,12 +40,6 @@ class TrialReport:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
-
-
-def eer_in_percent(report: Mapping[str, Any], digits: int = 1) -> str:
-    """An EER with its interval for a table: "4.3 (2.6–6.6)". report: as `TrialReport.as_dict` gives it."""
-    value, low, high = (f"{100 * report[name]:.{digits}f}" for name in ("eer", "eer_low", "eer_high"))
-    return f"{value} ({low}–{high})"
 
 
 def report_trials(

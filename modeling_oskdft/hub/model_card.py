@@ -16,7 +16,7 @@ from transformers import AutoFeatureExtractor
 
 from ..audio import SAMPLING_RATE, AudioSource
 from ..evaluation.calibration import ENOUGH_SPEAKERS, SET_ASIDE, THRESHOLDS_NAME, Thresholds
-from ..evaluation.report import eer_in_percent
+from ..evaluation.metrics import eer_in_percent
 from ..files import read_json, whole_file
 from ..modeling_oskdft import OSKDFTForXVector
 

@@ -179,6 +179,7 @@ class DataArguments:
     """What is trained on, what selects, and what the table is made of."""
 
     train_data: str = field(default="", metadata={"help": "folder, manifest, or dataset with an audio column"})
+    layout: str = field(default="auto", metadata={"help": "of a folder: auto, speaker/session, speaker"})
     train_split: str | None = field(default=None, metadata={"help": "rows whose split is this one"})
     validation_fraction: float = field(
         default=0.1, metadata={"help": "train speakers set aside; their trials choose the best checkpoint"}

@@ -11,7 +11,7 @@ from transformers.training_args import TrainingArguments
 
 from ..data.manifest import Manifest
 from ..evaluation.calibration import ENOUGH_SPEAKERS, Thresholds
-from ..evaluation.report import eer_in_percent
+from ..evaluation.metrics import eer_in_percent
 
 if TYPE_CHECKING:
     from .trainer import OSKDFTTrainer

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from modeling_oskdft.evaluation.report import eer_in_percent, report_trials
+from modeling_oskdft.evaluation.metrics import eer_in_percent
+from modeling_oskdft.evaluation.report import report_trials
 from modeling_oskdft.evaluation.scoring import Trials, make_trials
 from tests.tiny import tiny_verifier
 

@@ -1,4 +1,4 @@
-"""PEFT's common tests, method by method, on a saved student, for the ways of adapting that our documents name and more."""
+"""PEFT's common tests, method by method, on saved students of two families."""
 
 import sys
 import types
