@@ -4,10 +4,13 @@
 sentence; 3 no decision; 70 a fault of ours; 130 stopped by the user.
 """
 
+import contextlib
 import functools
+import json
 import os
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from types import FrameType
@@ -63,6 +66,7 @@ def one_sentence_errors(function: Callable[[list[str] | None], int]) -> Callable
                 raise
             code, sentence = sentence_of(error)
             _say(sentence)
+            _repeat_in_launcher(sentence)
             return code
 
     return guarded
@@ -97,6 +101,17 @@ def sentence_of(error: BaseException) -> tuple[int, str]:
     return OUR_FAULT, (
         f"This is a fault of oskdft, please report it ({type(error).__name__}: {first[:200]}); --debug shows where."
     )
+
+
+def _repeat_in_launcher(sentence: str) -> None:
+    """Put the sentence at the end of what torch's launcher prints, which would otherwise bury it.
+
+    The launcher quotes the file that it names to each process (torch.distributed.elastic.multiprocessing.errors).
+    """
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if file:
+        with contextlib.suppress(OSError), open(file, "w") as stream:
+            json.dump({"message": sentence, "timestamp": int(time.time())}, stream)
 
 
 def _say(sentence: str) -> None:

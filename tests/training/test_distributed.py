@@ -152,3 +152,14 @@ sys.stdout.write(f"rank {state.process_index} has {len(found)}\\n")
     for rank in (0, 1):
         assert f"rank {rank}: '{tmp_path}/voices/voice000/session0/00.flac' cannot be read" in printed
         assert f"rank {rank} has 39" in printed
+
+
+def test_what_is_wrong_ends_what_the_launcher_prints(tmp_path):
+    program = "import sys\nfrom modeling_oskdft.errors import one_sentence_errors\n"
+    program += "def fail(words):\n    raise ValueError('The recipe names no data: add train_data.')\n"
+    (tmp_path / "fail.py").write_text(program + "sys.exit(one_sentence_errors(fail)([]))\n")
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
+    command = [*launcher(2), str(tmp_path / "fail.py")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert done.returncode != 0
+    assert "The recipe names no data: add train_data." in done.stderr.rstrip().splitlines()[-2]
