@@ -139,13 +139,47 @@ def test_the_benchmark_of_the_page_wants_a_clone(environment):
     assert done.returncode == 2 and "is run in a clone of the repository" in done.stderr
 
 
-def test_nothing_is_reported_home(exported, voices, tmp_path):
-    """Left alone, onnxruntime for Linux writes a device id and a database of events below the home folder."""
+WATCHER = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+int socket(int family, int type, int protocol) {
+    FILE *log = family == AF_UNIX ? NULL : fopen(getenv("SOCKETS"), "a");
+    if (log) { fprintf(log, "%d\n", family); fclose(log); }
+    return ((int (*)(int, int, int))dlsym(RTLD_NEXT, "socket"))(family, type, protocol);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def watcher(tmp_path_factory):
+    """A library that writes down every socket which a process opens, also below Python."""
+    compiler = shutil.which("cc")
+    if compiler is None or not sys.platform.startswith("linux"):
+        pytest.skip("no C compiler for Linux, with which sockets are watched")
+    place = tmp_path_factory.mktemp("watcher")
+    (place / "watcher.c").write_text(WATCHER)
+    words = [compiler, "-shared", "-fPIC", "-o", str(place / "watcher.so"), str(place / "watcher.c"), "-ldl"]
+    subprocess.run(words, check=True)
+    return place / "watcher.so"
+
+
+def test_nothing_is_reported_home(exported, voices, watcher, tmp_path):
+    """Left alone, onnxruntime for Linux writes a device id and events below the home folder, and looks up a host."""
+    home, sockets = tmp_path / "home", tmp_path / "sockets"
+    home.mkdir()
     recordings = sorted(map(str, voices.rglob("*.flac")))[:2]
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
-    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    environment |= {"LD_PRELOAD": str(watcher), "SOCKETS": str(sockets)}
     page = [str(exported / "verify.py"), *recordings]
     command = ["-m", "modeling_oskdft.cli", "verify", *recordings, "--model", str(exported)]
     for words in (page, command):
         assert subprocess.run([sys.executable, *words], env=environment, cwd=ROOT).returncode in (0, 1)
-    assert [file for file in tmp_path.rglob("*") if "icrosoft" in str(file) or "onnxruntime" in file.name] == []
+    assert [file for file in home.rglob("*") if "icrosoft" in str(file) or "onnxruntime" in file.name] == []
+    assert not sockets.exists()
+    seen = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM)"
+    subprocess.run([sys.executable, "-c", seen], env=environment, check=True)
+    assert sockets.exists()  # the watcher does watch
