@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PreTrainedConfig, PreTrainedModel, set_seed
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 
 from modeling_oskdft import OSKDFTConfig, OSKDFTTrainer, init_student_from_teacher
 from modeling_oskdft.benchmark.measure import compare_encoders, machine, versions, write_json
@@ -108,13 +108,9 @@ def _train(recipe: Recipe) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     if trainer.stopper.received:
         if args.should_save:
-            say(
-                [
-                    f"stopped at step {trainer.state.global_step} of {trainer.planned_steps()}: a checkpoint was "
-                    "saved; go on "
-                    "with --resume_from_checkpoint last."
-                ]
-            )
+            saved = Path(args.output_dir, f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.global_step}").is_dir()
+            what = "a checkpoint was saved; go on with --resume_from_checkpoint last" if saved else "nothing was saved"
+            say([f"stopped at step {trainer.state.global_step} of {trainer.planned_steps()}: {what}."])
         raise SystemExit(128 + trainer.stopper.signal)
 
     # The table: trials that chose nothing, read once.
@@ -126,7 +122,7 @@ def _train(recipe: Recipe) -> dict[str, Any]:
         "resumed": checkpoint is not None,  # then the seconds are those of the last process
         "changed_when_resumed": trainer.changed,
         "selected_step": trainer.state.best_global_step,
-        "selection_eer": trainer.state.best_metric,
+        "selection_eer": trainer.selection_eer(),
         "fingerprint": trainer.published.fingerprint(),
         "recipe": recipe.describe(),
         "data": {"name": _public_name(data.train_data), **train_manifest.describe()},
@@ -216,7 +212,8 @@ def load_test(recipe: Recipe, train_manifest: Manifest) -> Manifest:
     """The data of the final table; refused when it shares a speaker with the training data."""
     data = recipe.data
     source, root = (data.test_data, data.test_root) if data.test_data else (data.train_data, data.data_root)
-    test = load_manifest(source, data.test_split, root, data.max_damaged_files)
+    layout = "auto" if data.test_data else data.layout
+    test = load_manifest(source, data.test_split, root, data.max_damaged_files, layout)
     listed = read_trials(data.test_trials or "")
     trials = set(listed.utterances())
     test = test.where("utterance_id", [one for one in test.column("utterance_id") if one in trials])

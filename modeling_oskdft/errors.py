@@ -4,6 +4,7 @@
 sentence; 3 no decision; 70 a fault of ours; 130 stopped by the user.
 """
 
+import builtins
 import contextlib
 import functools
 import json
@@ -11,12 +12,14 @@ import os
 import signal
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from types import FrameType
 
 DIFFERENT, WRONG_INPUT, NO_DECISION, OUR_FAULT, STOPPED = 1, 2, 3, 70, 130
 MEMORY_WORDS = ("can't allocate memory", "out of memory", "DefaultCPUAllocator")
+INSTALL_ALL = "pip install -U 'modeling-oskdft[train]' (in a clone: pip install '.[train]')"
 INSTALL = "pip install 'modeling-oskdft[{}]' (in a clone: pip install '.[{}]')"
 # Which extra brings a module that is not there.
 EXTRAS = {
@@ -63,7 +66,7 @@ def one_sentence_errors(function: Callable[[list[str] | None], int]) -> Callable
             return WRONG_INPUT
         except Exception as error:
             if debug:
-                raise
+                traceback.print_exc()
             code, sentence = sentence_of(error)
             _say(sentence)
             _repeat_in_launcher(sentence)
@@ -77,7 +80,10 @@ def sentence_of(error: BaseException) -> tuple[int, str]:
     text = str(error).strip()
     if "Original Traceback" in text:  # an error of a loader's worker comes with the worker's traceback before it
         name, _, text = text.splitlines()[-1].partition(": ")
-        return (WRONG_INPUT, text) if name in ("ValueError", "OSError", "FileNotFoundError") else (OUR_FAULT, text)
+        kind = getattr(builtins, name, RuntimeError)
+        if isinstance(kind, type) and issubclass(kind, ValueError | OSError):
+            return WRONG_INPUT, text
+        return OUR_FAULT, _fault(name, text)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in text for w in MEMORY_WORDS)):
         return (
             WRONG_INPUT,
@@ -87,8 +93,9 @@ def sentence_of(error: BaseException) -> tuple[int, str]:
         if "pip install" in text:
             return WRONG_INPUT, text
         module = (error.name or "").split(".")[0]
-        extra = EXTRAS.get(module, "train")
-        return WRONG_INPUT, f"{text}: {INSTALL.format(extra, extra)} brings it."
+        if not isinstance(error, ModuleNotFoundError) or module not in EXTRAS:
+            return WRONG_INPUT, f"{text}: install the versions that this package asks for, {INSTALL_ALL}."
+        return WRONG_INPUT, f"{text}: {INSTALL.format(EXTRAS[module], EXTRAS[module])} brings it."
     if isinstance(error, OSError) and error.strerror and text.startswith("[Errno"):
         place = f"'{os.fsdecode(error.filename)}'" if isinstance(error.filename, str | bytes) else "A file"
         return WRONG_INPUT, (
@@ -98,9 +105,11 @@ def sentence_of(error: BaseException) -> tuple[int, str]:
     if isinstance(error, ValueError | OSError):
         return WRONG_INPUT, text
     first = next((line for line in text.splitlines() if line.strip()), "")
-    return OUR_FAULT, (
-        f"This is a fault of oskdft, please report it ({type(error).__name__}: {first[:200]}); --debug shows where."
-    )
+    return OUR_FAULT, _fault(type(error).__name__, first)
+
+
+def _fault(name: str, text: str) -> str:
+    return f"This is a fault of oskdft, please report it ({name}: {text[:200]}); --debug shows where."
 
 
 def _repeat_in_launcher(sentence: str) -> None:

@@ -19,10 +19,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     A link is followed: the file that it leads to is replaced, and the link stays. Raises `ValueError` for a folder, a
     device or a pipe, which must not be replaced, and `OSError` that names `path` when it cannot be written.
     """
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        what = "a folder" if target.is_dir() else "a device or a pipe"
-        raise ValueError(f"'{path}' is {what}, which is not replaced: give the name of a file.")
+    target = _target(path)
     # Short whatever the final name is, and another for every writer: two threads may write one file.
     name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
     partial = target.with_name(f".{name}.{os.getpid()}.{threading.get_ident()}.partial")
@@ -41,13 +38,22 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 def check_writable(path: str | Path) -> None:
     """Raise before the work what `whole_file` would raise after it."""
-    target = Path(os.path.realpath(path))
-    with whole_file(target.with_name(f".{target.name[:100]}.probe")) as partial:
+    target = _target(path)
+    with suppress(_Probed), whole_file(target) as partial:
         partial.touch()
-    target.with_name(f".{target.name[:100]}.probe").unlink(missing_ok=True)
+        raise _Probed
+
+
+class _Probed(Exception):
+    """Nothing is to take the final name."""
+
+
+def _target(path: str | Path) -> Path:
+    target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         what = "a folder" if target.is_dir() else "a device or a pipe"
         raise ValueError(f"'{path}' is {what}, which is not replaced: give the name of a file.")
+    return target
 
 
 def read_text(path: str | Path) -> str:

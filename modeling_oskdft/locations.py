@@ -21,9 +21,13 @@ def check_name(name: str) -> None:
         return
     if looks_like_a_path(name):
         what = "is a file" if os.path.exists(name) else "is not there"
-        raise FileNotFoundError(
-            f"There is no folder at '{printable(name)}' (it {what}): check the path, or give org/name of a repository."
+        sentence = (
+            f"There is no folder at '{printable(name)}' (it {what}): check the path, or give org/name of a repository"
         )
+        parent = os.path.dirname(name)
+        if name.count("/") == 1 and parent not in ("", ".", "..", "~"):
+            sentence += f", from a place without a folder '{printable(parent)}'"
+        raise FileNotFoundError(f"{sentence}.")
     if constants.is_offline_mode():
         raise FileNotFoundError(
             f"There is no folder '{printable(name)}', no such repository is in the cache, and the Hub is switched off "

@@ -30,7 +30,7 @@ def open_verifier(name: str, revision: str | None = None) -> tuple[OSKDFTForXVec
         ValueError: for what is no verifier, is damaged, lacks weights, or has numbers that are not finite.
     """
     check_name(name)
-    if find(name, LORA_NAME, revision) and not find(name, "config.json", revision):
+    if _is_lora(name, revision):
         return _open_lora(name, revision)
     try:
         model, said = _open_twice(name, revision)
@@ -160,6 +160,10 @@ def _no_verifier(name: str, revision: str | None, error: Exception) -> Exception
     return ValueError(f"'{printable(name)}'{at} is no verifier that can be opened ({reason}): save the model again.")
 
 
+def _is_lora(name: str, revision: str | None) -> bool:
+    return find(name, LORA_NAME, revision) is not None and find(name, "config.json", revision) is None
+
+
 def _open_lora(name: str, revision: str | None) -> tuple[OSKDFTForXVector, SequenceFeatureExtractor]:
     """A verifier with the weights that PEFT's `save_pretrained` wrote merged into it."""
     try:
@@ -172,6 +176,8 @@ def _open_lora(name: str, revision: str | None) -> tuple[OSKDFTForXVector, Seque
     base = description.get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise ValueError(f"'{printable(name)}/{LORA_NAME}' names no base_model_name_or_path: save the LoRA again.")
+    if _is_lora(base, None):
+        raise ValueError(f"'{printable(name)}' is a LoRA on a LoRA, '{printable(base)}': merge that one and save it.")
     model, extractor = open_verifier(base)
     try:
         merged = PeftModel.from_pretrained(model, name, revision=revision).merge_and_unload()

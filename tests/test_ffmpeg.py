@@ -60,3 +60,17 @@ def test_the_content_decides_and_not_the_name(tmp_path):
     assert container_of(playlist) is None
     with pytest.raises(ValueError, match="cannot be read"):
         load_audio(io.BytesIO(playlist))
+
+
+@pytest.mark.parametrize(
+    ("start", "container"),
+    [
+        (b"\0\0\0\x08wide\0\0", "mov"),
+        (b"\0\0\0\x08free\0\0", "mov"),
+        (b"\xff\xf0\x50\x80", "aac"),
+        (b"\xff\xf8\x50\x80", "aac"),
+        (b"\xff\xfb\x50\x80", None),
+    ],
+)
+def test_containers_are_known_by_what_they_begin_with(start, container):
+    assert container_of(start) == container

@@ -4,9 +4,11 @@ Kinds, probabilities and ranges are those of the authors' code (scripts/prev and
 where it has them; gain, speed and codecs are ours. Codecs are libsndfile's, resampling is soxr's.
 """
 
+import hashlib
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,6 +55,16 @@ class WaveformAugmentation:
         self.rooms = [] if rir_root is None else audio_files(rir_root)
         self.noises = {} if noise_root is None else _noises(Path(noise_root))
         self.kinds = self._kinds()
+
+    def facts(self) -> dict[str, Any]:
+        """What decides what is drawn: the probabilities, and which rooms and noises there are."""
+        names = [Path(file).name for file in self.rooms]
+        names += [f"{kind}/{Path(file).name}" for kind in sorted(self.noises) for file in self.noises[kind]]
+        return {
+            "probability": self.probability,
+            **{change.__name__: chance for chance, change in self.changes},
+            "files": hashlib.sha256("\0".join(names).encode(errors="surrogateescape")).hexdigest()[:16],
+        }
 
     def _kinds(self) -> list[tuple[str, ...]]:
         """What surrounds the speaker, each equally likely."""

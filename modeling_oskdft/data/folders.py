@@ -63,13 +63,12 @@ class Layout:
     """Which folders above a recording are its speaker and its session, and what that makes of a tree.
 
     name: "speaker/session" for `…/speaker/session/utterance.wav`, "speaker" for `…/speaker/utterance.wav`, whose
-    session is unknown. sessions: of each speaker. too_high: recordings that have too few folders above them.
+    session is unknown. sessions: of each speaker. utterances: that have enough folders above them.
     """
 
     name: str
     sessions: dict[str, set[str]] = field(default_factory=dict)
     utterances: int = 0
-    too_high: list[str] = field(default_factory=list)
     example: str = ""
 
     def speaker_and_session(self, path: PurePath) -> tuple[str, str]:
@@ -114,23 +113,25 @@ def understand(root: str | Path, layout: str = "auto", extensions: Sequence[str]
         raise ValueError(f"layout is '{layout}': use one of {', '.join(LAYOUTS)}.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the walk that reads the files says them
-        paths = [file.relative_to(root) for file in walk_audio(root, extensions)]
-    depths = {min(len(path.parts) - 1, 2) for path in paths}
+        examples: dict[int, Path] = {}  # of each number of folders above a recording, up to two
+        for file in walk_audio(root, extensions):
+            path = file.relative_to(root)
+            examples.setdefault(min(len(path.parts) - 1, 2), path)
     if layout == "auto":
-        if {1, 2} <= depths:
-            one, two = (next(path for path in paths if min(len(path.parts) - 1, 2) == depth) for depth in (1, 2))
+        if {1, 2} <= set(examples):
+            one, two = examples[1], examples[2]
             raise ValueError(
                 f"'{root}' has recordings at two depths, '{printable(str(one))}' and '{printable(str(two))}': say "
                 "which "
                 "folder is the speaker's, layout speaker or speaker/session."
             )
-        layout = "speaker" if 1 in depths else "speaker/session"
+        layout = "speaker" if 1 in examples else "speaker/session"
     found = Layout(layout)
-    for path in paths:
+    for file in walk_audio(root, extensions):
+        path = file.relative_to(root)
         try:
             speaker, session = found.speaker_and_session(path)
-        except ValueError:
-            found.too_high.append(str(path))
+        except ValueError:  # lies too high, which whoever reads the recordings says
             continue
         found.utterances += 1
         found.example = found.example or str(path)

@@ -16,11 +16,10 @@ def recordings_of(sources: Iterable[str]) -> list[str]:
 
     Args:
         sources: recordings, folders of them at any depth, manifests, or text files with a recording a line, relative
-        to
-            the working directory or to the list.
+            to the working directory or to the list. Whether a recording is there is seen when it is read.
 
     Raises:
-        FileNotFoundError: for a path that leads to nothing.
+        FileNotFoundError: for a list or a manifest that is not there.
         ValueError: for a folder, a manifest or a list without recordings.
     """
     found: list[str] = []

@@ -183,7 +183,7 @@ def _with_split(manifest: Manifest, split: str, source: str | Path) -> Manifest:
         raise ValueError(f"'{source}' has no column split, so nothing of it is '{split}': leave the split out.")
     chosen = manifest.where("split", [split])
     if len(chosen) == 0:
-        known = ", ".join(sorted(set(manifest.column("split"))))
+        known = ", ".join(sorted({str(one) for one in manifest.column("split") if one}))
         raise ValueError(f"'{source}' has no split '{split}': it has {known}.")
     return chosen
 
@@ -285,7 +285,10 @@ def _from_folder(root: Path, max_damaged: int, layout: str) -> Manifest:
         for file in walk_audio(root):
             path = file.relative_to(root)
             speaker, session = understood.speaker_and_session(path)
-            name = os.fsdecode(os.fsencode(path)).replace(os.sep, "/")
+            name = str(path).replace(os.sep, "/")
+            if printable(name) != name:
+                warnings.warn(f"Skipped '{printable(name)}': its name is not UTF-8; rename it.", stacklevel=2)
+                continue
             yield _Row(utterance_id(name), speaker, session, name, str(file))
 
     return Manifest(_measured(rows(), max_damaged)[0], root)

@@ -1,6 +1,7 @@
 """A tree of recordings to a Parquet manifest: headers read in parallel, rows written as they come.
 
-Memory does not grow with the number of files: what is held are a few thousand rows and the names of the speakers.
+Memory does not grow with the number of files: what is held are a few thousand rows and the names of the speakers and
+their sessions.
 """
 
 import errno

@@ -47,7 +47,7 @@ def _refuse_missing_shards(files: Sequence[str], folder: str | Path) -> None:
                 f"'{name}-{missing[0]:05d}-of-{count:05d}.parquet' is "
                 "the first that is missing: copy or write it again."
             )
-    if len({count for name, count in found}) > len({name for name, count in found}):
+    if len(found) > len({name for name, _ in found}):
         raise ValueError(
             f"'{folder}' has shards of two data sets ({', '.join(sorted({f'of {c}' for _, c in found}))}): "
             "take those of one away."

@@ -1,6 +1,7 @@
 """What only ffmpeg reads (AAC in .m4a, as VoxCeleb2 comes) to 16 kHz mono FLAC, once."""
 
 import errno
+import os
 from pathlib import Path
 
 from ..audio import SAMPLING_RATE, count_samples, name_of
@@ -42,6 +43,19 @@ def transcode(source: Path, target: Path, ffmpeg: str) -> None:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Take away what a run that was killed has left half-written."""
+    """Take away what a run that was killed has left half-written; what a living process writes stays."""
     for file in folder.rglob(".*.partial"):
-        file.unlink(missing_ok=True)
+        if not _writer_lives(file.name):
+            file.unlink(missing_ok=True)
+
+
+def _writer_lives(name: str) -> bool:
+    """Whether the process whose number stands in the name of a `whole_file` is there."""
+    parts = name.split(".")
+    try:
+        os.kill(int(parts[2]), 0)
+    except (ValueError, IndexError, ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -2,11 +2,11 @@
 
 import multiprocessing
 import os
-import select
 import signal
 import sys
 from collections.abc import Callable
 from functools import partial
+from multiprocessing import connection
 from types import FrameType
 from typing import TypeVar
 
@@ -21,9 +21,8 @@ class WorkersThatStay:
     """SIGTERM leaves workers alone until `release`, from where on it ends them, as multiprocessing expects at exit.
 
     Ctrl-C never reaches them. Schedulers send SIGTERM to every process of a job; torch's own handler ends a worker at
-    once, and with it the step
-    that was to be the last before a checkpoint. A forked worker is safe from its first instruction on; one that is
-    started in another way, only when it has begun.
+    once, and with it the step that was to be the last before a checkpoint. A forked worker is safe from its first
+    instruction on; one that is started in another way, only when it has begun.
     """
 
     def __init__(self) -> None:
@@ -70,15 +69,17 @@ if sys.platform != "win32":
         def _starts(self) -> bool:
             """Fork, and wait for the child's first word."""
             heard, self._word = os.pipe()
-            super().start()
+            kept = {name: getattr(self, name) for name in ("_target", "_args", "_kwargs")}
+            super().start()  # which forgets them
             os.close(self._word)
             self._word = -1
-            answered, _, _ = select.select([heard], [], [], SECONDS_TO_START)
+            answered = connection.wait([heard], SECONDS_TO_START)
             os.close(heard)
             if not answered:
                 self.kill()
                 self.join()
                 self._popen = None  # what `start` looks at
+                vars(self).update(kept)
             return bool(answered)
 
         def run(self) -> None:

@@ -6,6 +6,7 @@ every value passes the parser of its type, so `1e-3` is a number wherever it sta
 
 import inspect
 import math
+import numbers
 import sys
 import types
 import typing
@@ -19,6 +20,7 @@ import torch
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..configuration_oskdft import SHAPE_FIELDS, OSKDFTConfig, nearest_name
+from ..data.folders import LAYOUTS
 from ..evaluation.scoring import SCORINGS
 from ..files import read_text
 from .initialization import STARTS
@@ -66,10 +68,11 @@ class Range(NamedTuple):
     high_open: bool = False
 
     def __contains__(self, value: object) -> bool:
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        if not isinstance(value, numbers.Real) or not math.isfinite(value):
             return False
-        above = value > self.low if self.low_open else value >= self.low
-        below = value < self.high if self.high_open else value <= self.high
+        number = float(value)
+        above = number > self.low if self.low_open else number >= self.low
+        below = number < self.high if self.high_open else number <= self.high
         return above and below
 
     def __str__(self) -> str:
@@ -234,6 +237,8 @@ class DataArguments:
 
     def __post_init__(self) -> None:
         check_ranges(self, self.RANGES)
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"layout is '{self.layout}': use one of {', '.join(LAYOUTS)}.")
         if self.test_scoring not in SCORINGS:
             raise ValueError(f"test_scoring is '{self.test_scoring}': use one of {', '.join(SCORINGS)}.")
         if self.teacher_hears not in TEACHER_HEARS:
@@ -270,7 +275,7 @@ class OSKDFTTrainingArguments(TrainingArguments):
     per_device_train_batch_size: int = field(default=128, metadata={"help": "crops a process and step"})
     eval_strategy: str = field(default="epoch", metadata={"help": "no, steps or epoch"})
     save_strategy: str = field(default="epoch", metadata={"help": "no, steps, epoch or best"})
-    save_total_limit: int | None = field(default=2, metadata={"help": "checkpoints kept beside the best"})
+    save_total_limit: int | None = field(default=2, metadata={"help": "checkpoints kept beside the best; 0: all"})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "end with the best checkpoint"})
     metric_for_best_model: str | None = field(default="eer", metadata={"help": "what selects"})
     greater_is_better: bool | None = field(default=False, metadata={"help": "whether larger is better"})
@@ -304,7 +309,7 @@ class OSKDFTTrainingArguments(TrainingArguments):
         "logging_steps": ABOVE_0,
         "save_steps": ABOVE_0,
         "eval_steps": ABOVE_0,
-        "save_total_limit": AT_LEAST_1,
+        "save_total_limit": AT_LEAST_0,
         "max_grad_norm": AT_LEAST_0,
         "weight_decay": AT_LEAST_0,
         "adam_beta1": Range(0, 1, high_open=True),
@@ -321,7 +326,11 @@ class OSKDFTTrainingArguments(TrainingArguments):
         check_ranges(self, self.RANGES)
         if self.max_steps != -1 and self.max_steps < 1:
             raise ValueError(f"max_steps is {self.max_steps}: at least 1 is needed, or -1 for num_train_epochs.")
-        if str(self.metric_for_best_model).removeprefix("eval_") not in METRICS:
+        if self.greater_is_better is None:
+            self.greater_is_better = False  # transformers takes a metric whose name does not end in loss for a gain
+        if self.metric_for_best_model is None:
+            self.metric_for_best_model = METRICS[0]
+        if self.metric_for_best_model.removeprefix("eval_") not in METRICS:
             raise ValueError(f"metric_for_best_model is '{self.metric_for_best_model}': use {' or '.join(METRICS)}.")
         if self.greater_is_better:
             raise ValueError("greater_is_better is true: of EER and minDCF the lower one is better; leave it out.")

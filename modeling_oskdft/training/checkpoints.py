@@ -20,7 +20,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
 
-from ..files import read_json, whole_folder
+from ..files import read_json, read_text, whole_folder
 from ..modeling_oskdft import OSKDFTForXVector
 from .averaging import WeightAverage
 from .identity import RUN_NAME
@@ -185,8 +185,9 @@ class CheckpointingTrainer(Trainer):
                 ) from error
             self.accelerator.wait_for_everyone()  # every process has written its random state
         run, name = staging.parent, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        if self.state.best_global_step:
-            self.state.best_model_checkpoint = str(run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}")
+        best = f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
+        if best == name or (run / best).is_dir():  # else it is one of the run that was resumed, in another folder
+            self.state.best_model_checkpoint = str(run / best)
         if self.args.should_save:
             self.state.save_to_json(str(staging / name / "trainer_state.json"))
             if (run / name).exists():  # of the same step, saved once more with what evaluation has found
@@ -236,7 +237,9 @@ def check_checkpoint(checkpoint: Path, processes: int = 1, averaged: bool = Fals
                 "with as many processes as the run was started with."
             )
         try:
-            if name.endswith(".json"):
+            if name == TRAINER_STATE_NAME:  # the log of a step that was skipped holds NaN
+                json.loads(read_text(file))
+            elif name.endswith(".json"):
                 read_json(file)
             elif name.endswith(".safetensors"):
                 with safe_open(file, "pt") as stored:

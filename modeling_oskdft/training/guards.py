@@ -109,10 +109,7 @@ class SaveOnSignal(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Ask for a checkpoint and the end, on every process as soon as one has heard the signal."""
-        if args.world_size > 1:
-            heard = torch.tensor(self.signal, device=args.device)
-            torch.distributed.all_reduce(heard, torch.distributed.ReduceOp.MAX)
-            self.signal = int(heard)
+        self.agree(args)
         if self.received:
             control.should_save = control.should_training_stop = True
 
@@ -123,9 +120,17 @@ class SaveOnSignal(TrainerCallback):
         if self.received and abs(state.epoch - round(state.epoch)) > 1e-6:
             control.should_evaluate = control.should_save = False
 
+    def agree(self, args: TrainingArguments) -> None:
+        """Let every process know of a signal that one has heard."""
+        if args.world_size > 1:
+            heard = torch.tensor(self.signal, device=args.device)
+            torch.distributed.all_reduce(heard, torch.distributed.ReduceOp.MAX)
+            self.signal = int(heard)
+
     def stop_listening(self) -> None:
         """Give the signals back to whoever had them, and workers their end."""
         self.workers.release()
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            if handler is not None:  # one of C, set before Python began, cannot be given back
+                signal.signal(number, handler)
         self._previous = {}

@@ -1,16 +1,27 @@
 """What makes a run what it is, as it is written into its checkpoints, and what a resumed run asks for instead."""
 
 import hashlib
+import json
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..data.manifest import Manifest
 from ..evaluation.scoring import Trials
 from ..files import read_json
 
 RUN_NAME = "run.json"
+
+
+class SupportsToDict(Protocol):
+    """A configuration of transformers, or a feature extractor."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its fields."""
+        ...
+
+
 # A run may be made longer, and its schedules are then said to be others; nothing else may change on the way.
 CHANGEABLE = ("num_train_epochs", "max_steps")
 # What of the training arguments decides the weights.
@@ -31,6 +42,21 @@ def digest(parts: Iterable[object]) -> str:
     return sha.hexdigest()[:16]
 
 
+# What a configuration says of where it comes from, not of what it describes.
+ORIGIN = ("transformers_version", "_name_or_path", "teacher_name_or_path", "architectures", "dtype")
+
+
+def config_digest(config: SupportsToDict) -> str:
+    """Of the fields of a configuration or a feature extractor, but for those that say where it comes from."""
+
+    def described(value: object) -> object:
+        if isinstance(value, Mapping):
+            return {str(name): described(one) for name, one in value.items() if name not in ORIGIN}
+        return value
+
+    return digest([json.dumps(described(config.to_dict()), sort_keys=True, default=str)])
+
+
 def manifest_digest(manifest: Manifest | None) -> str | None:
     """Of the utterances, their speakers and their lengths; not of where they lie."""
     if manifest is None:
@@ -47,15 +73,14 @@ def trials_digest(trials: Trials | None) -> str | None:
 def refuse_another_run(checkpoint: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Compare what a checkpoint's run was started with to what is asked for.
 
-    Returns what may change and has, as {name: [was, is]}, after a warning. Raises `ValueError` for anything else, and
-    for a checkpoint that does not say, unless nothing can be compared.
+    Returns what may change and has, as {name: [was, is]}, after a warning. A checkpoint of an earlier version, which
+    does not say, is warned of. Raises `ValueError` for anything else that differs.
     """
     file = checkpoint / RUN_NAME
     if not file.is_file():
         warnings.warn(
             f"'{checkpoint}' was made by an earlier version: what its run was started with is not recorded, so "
-            "nothing "
-            "is compared.",
+            "nothing is compared.",
             stacklevel=3,
         )
         return {}
@@ -76,8 +101,7 @@ def refuse_another_run(checkpoint: Path, asked: Mapping[str, Any]) -> dict[str, 
         what = ", ".join(f"{name} from {was} to {now}" for name, (was, now) in changed.items())
         warnings.warn(
             f"The length of the run changes ({what}): learning rates and kd_weight follow the new length from "
-            "here on, "
-            "and jump.",
+            "here on, and jump.",
             stacklevel=3,
         )
     return changed

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LOCK_NAME = ".oskdft.lock"
+_held: set[str] = set()  # the system's locks hold between processes, not within one
 
 
 @contextlib.contextmanager
@@ -25,11 +26,15 @@ def locked_folder(folder: str | Path) -> Iterator[None]:
         yield
         return
     Path(folder).mkdir(parents=True, exist_ok=True)
-    path = Path(folder, LOCK_NAME)
+    path = Path(os.path.realpath(folder), LOCK_NAME)
+    if str(path) in _held:
+        raise ValueError(
+            f"'{folder}' is in use by another run of this process: wait for it, or give another output_dir."
+        )
     with path.open("a+", encoding="utf-8") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except (BlockingIOError, PermissionError):
             raise ValueError(
                 f"'{folder}' is in use by {_owner(path)}: wait for it, or give another output_dir."
             ) from None
@@ -40,9 +45,11 @@ def locked_folder(folder: str | Path) -> Iterator[None]:
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         file.write(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "started": started}))
         file.flush()
+        _held.add(str(path))
         try:
             yield
         finally:
+            _held.remove(str(path))
             file.truncate(0)
 
 

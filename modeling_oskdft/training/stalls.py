@@ -31,8 +31,6 @@ class StallWatch(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Start to watch; the first step is given ten times as long, for compilation."""
-        if not state.is_local_process_zero and args.world_size < 2:
-            return
         self._note(state, self.seconds * 9)
         self._ended.clear()
         self._thread = threading.Thread(target=self._watch, args=(args.ddp_timeout, args.world_size), daemon=True)
@@ -43,14 +41,16 @@ class StallWatch(TrainerCallback):
     ) -> None:
         """Note that a step has ended; no longer where evaluation or saving comes next."""
         self._note(state)
+        if control.should_evaluate or control.should_save:
+            self._watching.clear()
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Watch this step."""
-        if state.global_step != self._step or not self._watching.is_set():
-            self._note(state)
-        self._watching.set()
+        if not self._watching.is_set():  # after evaluation or saving; what the first step was given stays
+            self._last = max(self._last, time.monotonic())
+            self._watching.set()
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

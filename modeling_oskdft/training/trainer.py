@@ -22,6 +22,7 @@ from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PredictionOutput, TrainOutput, get_last_checkpoint
 
 from ..companions_oskdft import fingerprint_of
+from ..data.augmentation import WaveformAugmentation
 from ..data.crops import Augmentation, CropCollator, CropDataset, EpochSampler
 from ..data.manifest import Manifest
 from ..evaluation.calibration import SET_ASIDE, Thresholds, measure_thresholds
@@ -36,7 +37,15 @@ from .building import build_objectives
 from .checkpoints import check_checkpoint
 from .epoch_order import EpochOrder
 from .guards import NonFiniteGuard, SaveOnSignal
-from .identity import ARGUMENTS, RUN_NAME, digest, manifest_digest, refuse_another_run, trials_digest
+from .identity import (
+    ARGUMENTS,
+    RUN_NAME,
+    config_digest,
+    digest,
+    manifest_digest,
+    refuse_another_run,
+    trials_digest,
+)
 from .joint_model import JointModel, JointOutput, SpecMask, Teacher, same_front_end
 from .progress import LogLines, ProgressBarWithLogLines
 from .publication import PublishingTrainer
@@ -125,7 +134,8 @@ class OSKDFTTrainer(PublishingTrainer):
         self.facts = {
             **{name: getattr(args, name) for name in ARGUMENTS},
             "objectives": asdict(objective_arguments),
-            "student": digest([student.config.to_json_string(use_diff=False)]),
+            "student": config_digest(student.config),
+            "features": None if feature_extractor is None else config_digest(feature_extractor),
             "teacher": None if teacher is None else fingerprint_of(teacher.state_dict())[:16],
             "utterances": manifest_digest(train),
             "validation": [manifest_digest(validation), trials_digest(trials)],
@@ -133,7 +143,7 @@ class OSKDFTTrainer(PublishingTrainer):
             "crop_seconds": crop_seconds,
             "speeds": list(speeds),
             "teacher_hears": teacher_hears,
-            "augmentation": getattr(augmentation, "facts", repr(type(augmentation).__name__)),
+            "augmentation": _facts_of(augmentation),
             "spec_mask": None if spec_mask is None else [spec_mask.probability, spec_mask.features, spec_mask.frames],
         }
         self.facts = json.loads(json.dumps(self.facts))  # as it comes back
@@ -198,7 +208,9 @@ class OSKDFTTrainer(PublishingTrainer):
             if (output := self._finished(checkpoint)) is not None:
                 return output
         try:
-            return super().train(resume_from_checkpoint=checkpoint and str(checkpoint), **kwargs)
+            output = super().train(resume_from_checkpoint=checkpoint and str(checkpoint), **kwargs)
+            self.stopper.agree(self.args)  # a signal during the last evaluation is heard by one process
+            return output
         finally:
             self.stopper.stop_listening()
             self.stalls.stop()
@@ -208,7 +220,10 @@ class OSKDFTTrainer(PublishingTrainer):
             return None
         found = get_last_checkpoint(self.args.output_dir) if asked is True else str(asked)
         if found is None or not Path(found).is_dir():
-            raise ValueError(f"There is no checkpoint to resume from in '{self.args.output_dir}': check output_dir.")
+            place = (
+                f"in '{self.args.output_dir}': check output_dir" if asked is True else f"at '{asked}': check the path"
+            )
+            raise ValueError(f"There is no checkpoint to resume from {place}.")
         return Path(found)
 
     def planned_steps(self) -> int:
@@ -362,7 +377,9 @@ class OSKDFTTrainer(PublishingTrainer):
                 logs["kd_weight"] = weighted / logs["kd_loss"] if logs["kd_loss"] else self.kd_weight()
             for group in self.optimizer.param_groups:
                 logs[f"learning_rate_{group['name']}"] = group["lr"]
-        super().log(logs, start_time)
+        # The gradient of a step that was skipped has no norm, and JSON no NaN.
+        finite = {name: value for name, value in logs.items() if not isinstance(value, float) or math.isfinite(value)}
+        super().log(finite, start_time)
 
     def log_window(self) -> dict[str, Any]:
         """What has been summed since the last log line, for a checkpoint."""
@@ -473,6 +490,15 @@ class OSKDFTTrainer(PublishingTrainer):
         self.state.best_global_step = self.state.global_step
         return True
 
+    def selection_eer(self) -> float | None:
+        """EER of the selected checkpoint on the validation trials; None where none was selected."""
+        of_best = [
+            entry["eval_eer"]
+            for entry in self.state.log_history
+            if entry.get("step") == self.state.best_global_step and "eval_eer" in entry
+        ]
+        return of_best[-1] if of_best and self.state.best_global_step else None
+
     def measure_thresholds(self) -> Thresholds:
         """Thresholds of the published student on the validation trials, whose speakers it was not trained on."""
         own = self.published.fingerprint()
@@ -504,6 +530,13 @@ class OSKDFTTrainer(PublishingTrainer):
         )
         own = trials.among(embeddings)
         return score_trials(own, embeddings), own
+
+
+def _facts_of(augmentation: Augmentation | None) -> dict[str, Any] | str | None:
+    """What decides how crops change; of a function of somebody's own, its name."""
+    if isinstance(augmentation, WaveformAugmentation):
+        return augmentation.facts()
+    return None if augmentation is None else getattr(augmentation, "__qualname__", type(augmentation).__qualname__)
 
 
 def _refuse_unread(words: dict[str, Any], student: OSKDFTForXVector) -> None:

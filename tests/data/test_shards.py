@@ -110,3 +110,10 @@ def test_splits_and_missing_shards_are_named(tmp_path, manifest, shards):
         load_manifest("memory://void")
     with pytest.raises(FileNotFoundError, match="has no dev-….parquet"):
         load_manifest(tmp_path / "set", split="dev")
+
+
+def test_shards_of_two_data_sets_are_told_beside_others(tmp_path):
+    for name in ("train-00000-of-00002", "train-00001-of-00002", "train-00000-of-00001", "train-x-00000-of-00001"):
+        (tmp_path / f"{name}.parquet").touch()
+    with pytest.raises(ValueError, match="has shards of two data sets"):
+        find_shards(tmp_path)

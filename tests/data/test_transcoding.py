@@ -1,3 +1,4 @@
+import os
 import subprocess
 
 import numpy as np
@@ -62,3 +63,11 @@ def test_what_a_killed_run_left_goes(tmp_path):
     kept.touch()
     remove_partial_files(tmp_path)
     assert kept.exists() and not left.exists()
+
+
+def test_what_a_living_process_writes_stays(tmp_path):
+    dead, own, odd = (tmp_path / f".{name}.partial" for name in ("abc.999999999.1", f"abc.{os.getpid()}.1", "odd"))
+    for file in (dead, own, odd):
+        file.touch()
+    remove_partial_files(tmp_path)
+    assert own.exists() and not dead.exists() and not odd.exists()

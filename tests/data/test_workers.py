@@ -80,3 +80,29 @@ def test_what_the_loader_did_at_the_start_of_a_worker_is_still_done():
     finally:
         signal.signal(signal.SIGTERM, before)
     assert called == [3]
+
+
+class HangsOnce(Slow):
+    """The first of its workers never runs."""
+
+    def __init__(self):
+        self.forks = torch.zeros(()).share_memory_()
+
+
+@pytest.mark.skipif(not hasattr(multiprocessing, "get_context"), reason="no fork")
+def test_a_worker_that_does_not_run_is_forked_anew(monkeypatch):
+    from modeling_oskdft.data import workers
+
+    dataset, run = HangsOnce(), workers._DeafFromStart.run
+
+    def hang_once(process):
+        dataset.forks.add_(1)
+        if dataset.forks == 1:
+            time.sleep(60)
+        run(process)
+
+    monkeypatch.setattr(workers, "SECONDS_TO_START", 1.0)
+    monkeypatch.setattr(workers._DeafFromStart, "run", hang_once)
+    loader = WorkersThatStay().serve(DataLoader(dataset, 1, num_workers=1))
+    assert sum(1 for _ in loader) == 40
+    assert dataset.forks == 2

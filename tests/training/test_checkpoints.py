@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_oskdft.data.manifest import load_manifest
 from modeling_oskdft.data.publishing import write_shards
@@ -131,3 +132,16 @@ def test_a_checkpoint_that_cannot_be_written_is_a_sentence(tmp_path, manifest, f
     with pytest.raises(OSError, match="checkpoint of step 7 could not be written .*No space left.*make room"):
         trainer.train()
     assert not (tmp_path / ".incomplete").exists()
+
+
+def test_the_best_checkpoint_may_lie_in_the_folder_that_was_resumed(tmp_path, manifest, feature_extractor):
+    first = make_trainer(tmp_path / "a", manifest, feature_extractor)
+    first.train()
+    best = first.state.best_model_checkpoint
+    last = get_last_checkpoint(str(tmp_path / "a"))
+    trainer = make_trainer(tmp_path / "b", manifest, feature_extractor, num_train_epochs=3)
+    trainer._determine_best_metric = lambda metrics, trial: False  # nothing after it is better
+    with pytest.warns(UserWarning, match="length of the run changes"):
+        trainer.train(resume_from_checkpoint=last)
+    assert trainer.state.best_model_checkpoint == best
+    assert trainer.selection_eer() is not None

@@ -127,3 +127,18 @@ def test_sigterm_within_an_epoch_saves_once_and_validates_nothing(tmp_path, mani
     resumed = make_trainer(tmp_path, manifest, feature_extractor)
     resumed.train(resume_from_checkpoint=True)
     assert len([entry for entry in resumed.state.log_history if "eval_eer" in entry]) == 2
+
+
+def test_a_run_with_a_bad_step_can_be_resumed(tmp_path, manifest, feature_extractor):
+    saved = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    trainer = make_trainer(tmp_path, manifest, feature_extractor, **(QUIET | saved))
+    poison(trainer, {1})
+    with pytest.warns(UserWarning, match="not finite and was skipped"):
+        trainer.train()
+    for file in tmp_path.rglob("trainer_state.json"):
+        assert "NaN" not in file.read_text()
+    state = tmp_path / "checkpoint-4" / "trainer_state.json"
+    state.write_text(state.read_text().replace('"grad_norm": ', '"grad_norm": NaN, "was": ', 1))  # as others write it
+    again = make_trainer(tmp_path, manifest, feature_extractor, **(QUIET | saved))
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == 4

@@ -1,8 +1,13 @@
 import json
 
+import numpy as np
 import pytest
+import soundfile
+from transformers import Wav2Vec2FeatureExtractor
 
-from modeling_oskdft.training.identity import RUN_NAME, digest, manifest_digest, refuse_another_run
+from modeling_oskdft.data.augmentation import WaveformAugmentation
+from modeling_oskdft.training.identity import RUN_NAME, config_digest, digest, manifest_digest, refuse_another_run
+from tests.tiny import tiny_verifier
 from tests.training.making import assert_same, make_trainer, parameters
 
 
@@ -100,3 +105,26 @@ def test_a_damaged_checkpoint_is_named(finished, manifest, feature_extractor, tm
     trainer = make_trainer(tmp_path / "run", manifest, feature_extractor, num_train_epochs=3)
     with pytest.raises(ValueError, match=rf"{name.split('.')[0]}.*(is damaged|without it)|lacks {name}"):
         trainer.train(resume_from_checkpoint=True)
+
+
+def test_where_a_student_comes_from_does_not_make_it_another(feature_extractor):
+    config = tiny_verifier().config
+    before = config_digest(config)
+    config.teacher_name_or_path, config.transformers_version = "elsewhere", "9.9"
+    config.encoder_config.transformers_version = "9.9"
+    assert config_digest(config) == before
+    config.adapter_size += 1
+    assert config_digest(config) != before
+    normalizing = Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=not feature_extractor.do_normalize)
+    assert config_digest(normalizing) != config_digest(feature_extractor)
+
+
+def test_augmentation_is_a_part_of_a_run(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / f"{name}.wav", np.zeros(1600), 16000)
+    one = WaveformAugmentation(gain_probability=0.1)
+    assert one.facts() == WaveformAugmentation(gain_probability=0.1).facts()
+    assert one.facts() != WaveformAugmentation(gain_probability=0.2).facts()
+    rooms = [WaveformAugmentation(rir_root=tmp_path / name).facts() for name in ("a", "b", "a")]
+    assert rooms[0] == rooms[2] != rooms[1]

@@ -35,3 +35,11 @@ def test_a_folder_is_held_by_one_process_until_it_ends(tmp_path):
     process.communicate("")
     with locked_folder(tmp_path):
         pass
+
+
+def test_a_folder_is_held_within_a_process_too(tmp_path):
+    with locked_folder(tmp_path):
+        with pytest.raises(ValueError, match="is in use by"), locked_folder(tmp_path):
+            pass
+        done = subprocess.run([sys.executable, "-c", HOLD, str(tmp_path)], input="", capture_output=True, text=True)
+        assert done.returncode == 1 and "is in use by a run of process" in done.stderr  # the attempt gave nothing up

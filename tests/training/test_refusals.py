@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from modeling_oskdft import OSKDFTTrainingArguments
@@ -26,7 +27,7 @@ ODD = {
     "learning_rate": (0, -1e-3, math.nan),
     "logging_steps": (-1, 0),
     "max_grad_norm": (math.nan, -1),
-    "save_total_limit": (-1, 0),
+    "save_total_limit": (-1,),
     "metric_for_best_model": ("nope",),
     "max_nonfinite_steps": (-1,),
     "ema_decay": (1.0, -0.1),
@@ -136,3 +137,20 @@ def test_the_equation_of_a_log_line_is_true(tmp_path, manifest, feature_extracto
         expected = entry["ft_loss"] + entry["kd_weight"] * entry["kd_loss"]
         assert entry["loss"] == pytest.approx(expected, rel=1e-5)
     assert lines[0]["kd_weight"] > lines[1]["kd_weight"] > 0
+
+
+def test_values_that_are_legal_are_taken(tmp_path):
+    arguments = OSKDFTTrainingArguments(
+        output_dir=str(tmp_path),
+        save_total_limit=0,  # keeps all
+        seed=np.int64(1),
+        learning_rate=np.float32(0.5),
+        metric_for_best_model=None,
+        greater_is_better=None,
+    )
+    assert arguments.seed == 1 and arguments.metric_for_best_model == "eer" and arguments.greater_is_better is False
+
+
+def test_a_layout_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="layout is 'nonsense': use one of auto, speaker/session, speaker"):
+        DataArguments(layout="nonsense")
