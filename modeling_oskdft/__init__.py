@@ -72,7 +72,7 @@ def _is_the_command() -> bool:
     """Whether this process is `oskdft`, or `python -m modeling_oskdft.cli`."""
     if sys.argv[:1] == ["-m"]:
         return f"{__name__}.cli" in sys.orig_argv
-    return bool(sys.argv) and Path(sys.argv[0]).stem == "oskdft"
+    return bool(sys.argv) and Path(sys.argv[0]).name in ("oskdft", "oskdft.exe")
 
 
 if not _is_the_command():

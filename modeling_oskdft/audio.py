@@ -33,8 +33,6 @@ AUDIO_EXTENSIONS = (
     *ffmpeg.EXTENSIONS,
 )
 SLOWEST, FASTEST = 2_000, 1_000_000  # Hz; as in standalone/decoding.py
-LOUDEST = 1e9  # of samples that are sound at all; floating-point files can hold anything
-CANCELLED = 0.03  # of a channel's level: a mix below it is what is left of channels in opposite phase
 
 
 class LoadedAudio(NamedTuple):
@@ -76,10 +74,9 @@ def read_recording(source: AudioSource, channel: int | None = None) -> LoadedAud
         frames, rate = _checked_array(plain[0]), _checked_rate(plain[1], "The array")
         return LoadedAudio(_as_16k_mono(frames, rate, "The array", channel))
     with _opened(plain, name) as recording:
-        parts = [
-            _as_16k_mono(recording.read(number), part.samplerate, name, channel)
-            for number, part in enumerate(recording.parts)
-        ]
+        read = [(recording.read(number), part.samplerate) for number, part in enumerate(recording.parts)]
+        filled = [one for one in read if one[0].size] or read[:1]  # a stream without audio may stand between others
+        parts = [_as_16k_mono(frames, rate, name, channel) for frames, rate in filled]
         return LoadedAudio(parts[0] if len(parts) == 1 else np.concatenate(parts), recording.notes)
 
 
@@ -97,11 +94,13 @@ def read_crop(source: AudioSource, num_samples: int, position: float) -> Wavefor
     Raises:
         ValueError: and the others of `load_audio`.
     """
+    from .standalone.decoding import UNKNOWN
+
     plain = _plain(source)
     name = name_of(plain)
     if not isinstance(plain, tuple):
         with _opened(plain, name) as recording:
-            if len(recording.parts) == 1 and recording.parts[0].frames < 1 << 62:
+            if len(recording.parts) == 1 and recording.parts[0].frames < UNKNOWN:
                 part = recording.parts[0]
                 wanted = -(-num_samples * part.samplerate // SAMPLING_RATE)
                 latest = max(part.frames - wanted, 0)
@@ -117,6 +116,8 @@ def count_samples(source: AudioSource) -> int:
 
     Errors as in `load_audio`.
     """
+    from .standalone.decoding import UNKNOWN
+
     plain = _plain(source)
     name = name_of(plain)
     if isinstance(plain, tuple):
@@ -125,7 +126,7 @@ def count_samples(source: AudioSource) -> int:
         count = 0
         for number, part in enumerate(recording.parts):
             frames = part.frames
-            if frames >= 1 << 62:  # a stream that does not say
+            if frames >= UNKNOWN:  # a stream that does not say
                 frames = len(recording.read(number))
             elif part.format == "FLAC" and frames:  # its header knows nothing of a missing end
                 recording.read(number, frames - 1, 1)
@@ -251,11 +252,18 @@ def _opened(source: str | PathLike[str] | bytes | BinaryIO, name: str) -> Iterat
 
     with _seekable(source, name) as file:
         try:
-            container = ffmpeg.container_of(_first_bytes(file))
-            if container is not None:
-                whole = file if isinstance(file, str | bytes | PathLike) else file.read()
-                file = io.BytesIO(_through_ffmpeg(whole, container, name))
-            with open_recording(file) as recording:
+            with contextlib.ExitStack() as stack:
+                path = file if isinstance(file, str | PathLike) else None
+                raw = cast(BinaryIO, file if path is None else stack.enter_context(open(os.fsencode(path), "rb")))
+                container = ffmpeg.container_in(raw)
+                if container is not None:
+                    file, notes = _through_ffmpeg(raw, path, container, name)
+                recording = stack.enter_context(open_recording(file))
+                if container is not None:
+                    recording.notes = notes
+                    if recording.parts[0].frames > ffmpeg.LONGEST * recording.parts[0].samplerate:
+                        hours = ffmpeg.LONGEST / 3600
+                        raise ValueError(f"{name} is longer than {hours:.1f} hours, which is read at most: cut it.")
                 yield recording
         except NotReadable as error:
             raise ValueError(f"{name} {error}") from None
@@ -265,24 +273,20 @@ def _opened(source: str | PathLike[str] | bytes | BinaryIO, name: str) -> Iterat
             raise ValueError(f"{name} is too long for the memory of this machine: cut it.") from None
 
 
-def _first_bytes(file: str | PathLike[str] | BinaryIO) -> bytes:
-    if not isinstance(file, str | PathLike):
-        file.seek(0)
-        start = file.read(16)
-        file.seek(0)
-        return start
-    with open(os.fsencode(file), "rb") as raw:
-        return raw.read(16)
+def _through_ffmpeg(
+    raw: BinaryIO, path: str | PathLike[str] | None, container: str, name: str
+) -> tuple[BinaryIO, tuple[str, ...]]:
+    """What ffmpeg makes of an open file, and a note where its end cannot be known. path: where it lies, if it does."""
+    from .standalone.decoding import END_UNKNOWN
 
-
-def _through_ffmpeg(source: str | PathLike[str] | bytes, container: str, name: str) -> bytes:
     try:
-        return ffmpeg.to_wav(source, container)
+        notes: tuple[str, ...] = () if ffmpeg.end_is_known(container, raw) else (END_UNKNOWN,)
+        raw.seek(0)
+        return io.BytesIO(ffmpeg.to_wav(raw.read() if path is None else path, container)), notes
     except FileNotFoundError:
         raise ValueError(
             f"{name} holds audio that ffmpeg reads, and none is here: install ffmpeg, or pip install "
-            "imageio-ffmpeg, or "
-            "give wav, flac, ogg or mp3."
+            "imageio-ffmpeg, or give wav, flac, ogg or mp3."
         ) from None
     except ValueError as error:
         raise ValueError(f"{name} is damaged or truncated ({error}): restore it or leave it out.") from None
@@ -339,14 +343,9 @@ def _as_16k_mono(frames: np.ndarray, rate: int, name: str, channel: int | None =
     """(frames, channels) at any rate to (samples,) at 16 kHz; soxr, high quality."""
     if frames.size == 0:
         raise ValueError(f"{name} has no samples: give a recording with speech in it.")
-    if not np.isfinite(frames).all():
-        raise ValueError(f"{name} has NaN or infinite samples: finite audio is needed; check how it was written.")
-    if np.abs(frames).max() > LOUDEST:
-        raise ValueError(
-            f"{name} has samples that reach {np.abs(frames).max():.1e}: floats in [-1, 1] are wanted; check how it "
-            "was written."
-        )
-    mono = _mixed(frames, name, channel)
+    from .standalone.decoding import mixed
+
+    mono = mixed(frames, name, channel)
     if rate != SAMPLING_RATE:
         import soxr
 
@@ -354,25 +353,3 @@ def _as_16k_mono(frames: np.ndarray, rate: int, name: str, channel: int | None =
         if mono.size == 0:
             raise ValueError(f"{name} is shorter than one sample at {SAMPLING_RATE} Hz: give a longer recording.")
     return np.ascontiguousarray(mono, dtype=np.float32)
-
-
-def _mixed(frames: np.ndarray, name: str, channel: int | None) -> np.ndarray:
-    """One channel, or the mean of those that are not digital silence."""
-    channels = frames.shape[1]
-    if channel is not None:
-        if not 0 <= channel < channels:
-            raise ValueError(f"channel is {channel}: {name} has channels 0 to {channels - 1}.")
-        return frames[:, channel]
-    if channels == 1:
-        return frames[:, 0]
-    levels = frames.std(axis=0, dtype=np.float64)
-    alive = levels > 0
-    if not alive.any():
-        return frames[:, 0]
-    mono = frames[:, alive].mean(axis=1, dtype=np.float32)
-    if alive.sum() > 1 and mono.std(dtype=np.float64) < CANCELLED * levels.max():
-        raise ValueError(
-            f"{name} has channels that cancel each other when they are mixed: give one of them, channel 0 to "
-            f"{channels - 1}."
-        )
-    return cast(np.ndarray, mono)

@@ -83,8 +83,9 @@ class Companions(Mixin):
         return opened
 
     def fingerprint(self) -> str:
-        """Of all weights: equal for equal verifiers, in float32 or bfloat16."""
-        return fingerprint_of(self.state_dict())
+        """Of all weights that are saved: equal for equal verifiers, in float32 or bfloat16."""
+        weights = self.state_dict()
+        return fingerprint_of({name: weights[name] for name in weights if not name.startswith("objective.")})
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
         """As in transformers, with the code files, the feature extractor, the thresholds and the card.
@@ -102,6 +103,8 @@ class Companions(Mixin):
             # The weights first: whoever reads in between finds the configuration of before, which fits as often.
             for name in sorted(names, key=lambda name: not name.startswith("model")):
                 os.replace(os.path.join(aside, name), os.path.join(save_directory, name))
+        if not any(WEIGHTS.fullmatch(name) for name in names):  # a variant, or an adapter alone: the weights stay
+            return
         for name in os.listdir(save_directory):  # shards of a larger model that lay here
             if WEIGHTS.fullmatch(name) and name not in names:
                 os.remove(os.path.join(save_directory, name))

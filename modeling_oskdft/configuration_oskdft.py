@@ -294,7 +294,8 @@ def _check_number(name: str, value: object, least: float = -math.inf, most: floa
     if isinstance(value, int | float) and not isinstance(value, bool):
         if math.isfinite(value) and least <= value <= most:
             return
-    between = "" if most == math.inf else f" from {least:g} to {most:g}"
+    at_least = "" if least == -math.inf else f" of at least {least:g}"
+    between = at_least if most == math.inf else f" from {least:g} to {most:g}"
     raise ValueError(f"{name} is {value!r}: a finite number{between} is needed.")
 
 

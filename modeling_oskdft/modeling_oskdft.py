@@ -516,7 +516,7 @@ class OSKDFTForXVector(Companions, SpeakerAdapters, OSKDFTPreTrainedModel):
             raise ValueError(
                 "labels were given to a model without classes: open it with num_labels=N, the number of speakers."
             )
-        return self.objective(embeddings, labels)
+        return self.objective(embeddings.to(self.objective.weight.dtype), labels)
 
     def freeze_feature_encoder(self) -> None:
         """Stop the gradients of the convolutional front end, as transformers' own heads name it."""
@@ -546,7 +546,7 @@ class OSKDFTForXVector(Companions, SpeakerAdapters, OSKDFTPreTrainedModel):
 def _refuse_misspelt(columns: dict[str, Any]) -> None:
     """Raise `TypeError` for a keyword that is almost an argument: it would be left unread without a word."""
     for name in columns:
-        near = difflib.get_close_matches(name, ("input_values", "attention_mask", "labels", "path"), 1, 0.8)
+        near = difflib.get_close_matches(name, ("input_values", "attention_mask"), 1, 0.8)
         if near and name != near[0]:
             raise TypeError(f"forward has no argument '{name}': did you mean '{near[0]}'?")
 

@@ -367,3 +367,26 @@ def test_the_cases_that_went_wrong_elsewhere(shared):
     for name in ("cut_wav.wav", "cut_wavex16.wav", "cut_rf64.wav", "cut_aiff.aiff", "cut_vorbis.ogg"):
         with pytest.raises(ValueError, match="is truncated"):
             load_audio(place / name)
+
+
+def content_of(samples, kind):
+    written = io.BytesIO()
+    soundfile.write(written, samples, 16000, format=kind)
+    return written.getvalue()
+
+
+def test_flac_from_a_pipe_is_read_to_its_end():
+    whole = (np.sin(np.arange(48000) / 20) * 0.3).astype(np.float32)
+    content = bytearray(content_of(whole, "FLAC"))
+    content[21] &= 0xF0  # the number of samples, which a pipe cannot write
+    content[22:26] = bytes(4)
+    with pytest.warns(UserWarning, match="has a header without a length"):
+        assert len(load_audio(bytes(content))) == 48000
+    assert count_samples(bytes(content)) == 48000
+    assert len(read_crop(bytes(content), 16000, 0.5)) == 16000
+
+
+def test_an_empty_stream_between_others_is_passed_over():
+    voice = (np.sin(np.arange(16000) / 20) * 0.3).astype(np.float32)
+    full, empty = content_of(voice, "OGG"), content_of(voice[:0], "OGG")
+    assert len(load_audio(full + empty + full)) == 32000

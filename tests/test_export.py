@@ -259,7 +259,7 @@ def test_what_the_page_says_of_bad_input(exported, recordings, alone, tmp_path):
     assert "is silent: give" in refusal(recording("silent.wav", np.full(16000, 1e-5)), recordings[0])
     assert "is too short" in refusal(recording("short.wav", np.full(30, 0.1)), recordings[0])
     assert "There is no recording at 'nowhere.wav'" in refusal("nowhere.wav", recordings[0])
-    assert "is too short or not finite" in refusal(
+    assert "has NaN or infinite samples" in refusal(
         recordings[0], recording("nan.wav", np.full(16000, np.nan), how="FLOAT")
     )
     long = recording("long.wav", np.full(60 * 16000 + 1, 0.1))

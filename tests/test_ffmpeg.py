@@ -7,7 +7,7 @@ import soundfile
 
 from modeling_oskdft import ffmpeg as module
 from modeling_oskdft.audio import count_samples, load_audio, read_crop
-from modeling_oskdft.ffmpeg import container_of
+from modeling_oskdft.ffmpeg import container_in, container_of, end_is_known
 
 FORMS = {"m4a": ["-c:a", "aac"], "mp4": ["-c:a", "aac"], "webm": ["-c:a", "libopus"], "aac": ["-c:a", "aac"]}
 
@@ -74,3 +74,18 @@ def test_the_content_decides_and_not_the_name(tmp_path):
 )
 def test_containers_are_known_by_what_they_begin_with(start, container):
     assert container_of(start) == container
+
+
+def test_the_end_of_a_segment_is_where_its_size_says():
+    head = b"\x1a\x45\xdf\xa3\x84webm" + b"\x18\x53\x80\x67"
+    assert end_is_known("matroska", io.BytesIO(head + b"\x84" + bytes(4)))
+    assert not end_is_known("matroska", io.BytesIO(head + b"\x01" + b"\xff" * 7 + bytes(4)))  # as browsers write it
+    with pytest.raises(ValueError, match="its end is missing"):
+        end_is_known("matroska", io.BytesIO(head + b"\x10\x00\x00\x05" + bytes(4)))
+    assert end_is_known("mov", io.BytesIO(b"")) and not end_is_known("aac", io.BytesIO(b""))
+
+
+def test_an_id3_tag_before_the_audio_is_passed_over():
+    tag = b"ID3\x04\0\0\0\0\x01\x00" + bytes(128)
+    assert container_in(io.BytesIO(tag + b"\xff\xf1\x50\x80")) == "aac"
+    assert container_in(io.BytesIO(tag + b"\xff\xfb\x50\x80")) is None

@@ -60,7 +60,7 @@ def read_trials(path: str | Path) -> Trials:
         raise FileNotFoundError(f"There is no trial list at '{path}': give a text file of 'label enrol test' lines.")
     labels, enrolments, tests = [], [], []
     for number, line in enumerate(read_text(file).splitlines(), start=1):
-        words = _words(line)
+        words = _words(line, 3)
         if not words:
             continue
         if len(words) != 3 or words[0] not in ("0", "1"):
@@ -76,14 +76,19 @@ def read_trials(path: str | Path) -> Trials:
     return Trials(np.asarray(labels), enrolments, tests)
 
 
-def _words(line: str) -> list[str]:
-    """The fields of a line: between tabs where it has any, else between spaces, quotes keeping a name together."""
+def _words(line: str, count: int) -> list[str]:
+    """The fields of a line of `count`: between tabs where it has any, else between spaces.
+
+    Quotes keep a name with spaces together where spaces alone give another number of fields; an apostrophe is a
+    letter.
+    """
     if "\t" in line.strip():
         return [word.strip() for word in line.strip().split("\t")]
-    if '"' in line or "'" in line:
-        with suppress(ValueError):  # an apostrophe in a name
+    words = line.split()
+    if len(words) != count and any(word[0] in "\"'" for word in words):
+        with suppress(ValueError):
             return shlex.split(line)
-    return line.split()
+    return words
 
 
 def read_pairs(path: str | Path) -> list[tuple[str, str]]:
@@ -95,7 +100,7 @@ def read_pairs(path: str | Path) -> list[tuple[str, str]]:
         raise FileNotFoundError(f"There is no list of pairs at '{path}': give a text file of 'first second' lines.")
     pairs = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
-        words = _words(line)
+        words = _words(line, 2)
         if words and len(words) != 2:
             raise ValueError(
                 f"Line {number} of '{path}' is '{line.strip()[:80]}': two recordings are needed; put a tab "

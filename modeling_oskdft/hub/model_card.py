@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from transformers import AutoFeatureExtractor
 
 from ..audio import SAMPLING_RATE, AudioSource
 from ..evaluation.calibration import ENOUGH_SPEAKERS, SET_ASIDE, THRESHOLDS_NAME, Thresholds
 from ..evaluation.metrics import eer_in_percent
 from ..files import read_json, whole_file
-from ..modeling_oskdft import OSKDFTForXVector
+from ..opening import open_verifier
 
 CARD_NAME = "README.md"
 RESULTS_NAME = "results.json"
@@ -56,8 +55,7 @@ def gather(folder: str | Path) -> dict[str, Any]:
     The example of the card is run on the way. Raises `ValueError` and `OSError` for what cannot be opened.
     """
     place = Path(folder)
-    verifier = OSKDFTForXVector.from_pretrained(place, dtype="float32")
-    AutoFeatureExtractor.from_pretrained(place)  # an error here, not in the hands of whoever reads the card
+    verifier, _ = open_verifier(str(place))
     config, encoder = verifier.config, verifier.config.encoder_config
     own = verifier.fingerprint()
     results = _json(place / RESULTS_NAME)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import HfApi, RepoUrl
 from huggingface_hub.errors import HFValidationError
-from transformers import AutoFeatureExtractor
 
 from ..evaluation.calibration import THRESHOLDS_NAME, Thresholds
 from ..files import read_json, whole_file
-from ..modeling_oskdft import OSKDFTForXVector
+from ..locations import first_line
+from ..opening import open_verifier
 from .model_card import CARD_NAME, is_of, stated, write_card
 
 if TYPE_CHECKING:
@@ -102,10 +102,9 @@ def check_model(folder: Path) -> None:
             "save_pretrained."
         )
     try:
-        verifier = OSKDFTForXVector.from_pretrained(folder)
-        AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)
+        verifier, _ = open_verifier(str(folder))
     except Exception as error:  # a damaged folder can make anything fail
-        raise ValueError(f"'{folder}' cannot be opened ({_first_line(error)}): save the model again.") from None
+        raise ValueError(f"'{folder}' cannot be opened ({first_line(error)}): save the model again.") from None
     fingerprint = verifier.fingerprint()
     if (folder / THRESHOLDS_NAME).is_file() and Thresholds.load(folder / THRESHOLDS_NAME).fingerprint != fingerprint:
         raise ValueError(f"'{folder}/{THRESHOLDS_NAME}' is of other weights: measure the thresholds again.")
@@ -230,7 +229,7 @@ def _sentences_about(repository: str) -> Iterator[None]:
                 "that may write there."
             ) from error
         raise OSError(
-            f"The upload to '{repository}' stopped ({_first_line(error)}): run the same command again; what has "
+            f"The upload to '{repository}' stopped ({first_line(error)}): run the same command again; what has "
             "arrived is not sent again."
         ) from error
 
@@ -239,7 +238,3 @@ def left_behind(folder: str | Path, is_a_space: bool = False) -> list[str]:
     """What lies in the folder of a model or of a Space and is not sent."""
     sent = files_of_space(folder) if is_a_space else files_of_model(folder)
     return sorted({one.name for one in Path(folder).iterdir()} - set(sent))
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

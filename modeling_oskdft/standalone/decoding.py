@@ -1,9 +1,8 @@
 """Reads recordings to their real end: what can be decoded counts, and a missing end is found.
 
 libsndfile believes headers. This file looks at the container first: which stretches of the file hold audio, whether
-the
-container promises more than there is (refused), and whether that can be known at all (a note). It stands alone: an
-exported folder has a copy beside verify.py. Needs numpy and soundfile.
+the container promises more than there is (refused), and whether that can be known at all (a note). It stands alone:
+an exported folder has a copy beside verify.py. Needs numpy and soundfile.
 """
 
 from __future__ import annotations
@@ -23,8 +22,12 @@ MOST_SAMPLES = 600_000_000  # of all channels at the file's own rate: 3.4 hours 
 SLOWEST, FASTEST = 2_000, 1_000_000  # Hz; outside, no speech is recorded
 SLACK = 128  # bytes that a size may be too large by: a header or a pad byte that was counted in
 PLACEHOLDER = 0x7FFF0000  # and above: sizes that programs write when they do not know one (sox, arecord, ffmpeg)
+UNKNOWN = 1 << 62  # frames, and above: libsndfile does not know how many
+LOUDEST = 1e9  # of samples that are sound at all; floating-point files can hold anything
+CANCELLED = 0.03  # of a channel's level: a mix below it is what is left of channels in opposite phase
 TRUNCATED = "is truncated: its end is missing; restore it or leave it out."
 UNFINISHED = "has a header that was never finished: its end may be missing."
+NO_LENGTH = "has a header without a length, as from a pipe: its end may be missing."
 NO_LAST_PAGE = "has no last page: its end may be missing."
 END_UNKNOWN = "is of a format whose end is not checked: its end may be missing."
 CHECKED = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "SVX", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3")
@@ -59,7 +62,7 @@ class Recording:
 
     def __init__(self, parts: list[soundfile.SoundFile], note: str | None) -> None:
         self.parts = parts
-        self.notes = () if note is None else (note,)
+        self.notes: tuple[str, ...] = () if note is None else (note,)
         for part in parts:
             if not SLOWEST <= part.samplerate <= FASTEST:
                 raise NotReadable(
@@ -81,7 +84,7 @@ class Recording:
             raise NotReadable(f"is damaged ({_reason(error)}): restore it or leave it out.") from None
         found = np.concatenate(blocks)[start:] if blocks else np.empty((0, part.channels), np.float32)
         # mpg123 may leave the last frame of a stream undecoded.
-        if len(found) < wanted - (2 * 1152 if part.format == "MP3" else 0) and part.frames < 2**62:
+        if len(found) < wanted - (2 * 1152 if part.format == "MP3" else 0) and part.frames < UNKNOWN:
             raise NotReadable(f"is truncated ({len(found)} of {wanted} samples could be read): restore it.")
         return found
 
@@ -133,6 +136,8 @@ def open_recording(source: str | bytes | os.PathLike[str] | BinaryIO) -> Iterato
                 raw.seek(place)
             elif parts[0].format not in CHECKED:
                 plan = Plan(None, END_UNKNOWN)
+            elif parts[0].frames >= UNKNOWN:  # FLAC from a pipe
+                plan = Plan(None, NO_LENGTH)
         if plan.pieces is not None:
             parts = [_open(cast(BinaryIO, _Window(raw, piece))) for piece in plan.pieces]
         for part in parts:
@@ -140,12 +145,47 @@ def open_recording(source: str | bytes | os.PathLike[str] | BinaryIO) -> Iterato
         yield Recording(parts, plan.note)
 
 
+def mixed(frames: np.ndarray, name: str, channel: int | None) -> np.ndarray:
+    """(samples, channels) to (samples,): one channel, or the mean of those that are not digital silence.
+
+    name: what a sentence calls the recording. Raises `ValueError` for samples that are not sound, for a channel that
+    is not there, and for channels that cancel each other.
+    """
+    if not np.isfinite(frames).all():
+        raise ValueError(f"{name} has NaN or infinite samples: finite audio is needed; check how it was written.")
+    if np.abs(frames).max(initial=0.0) > LOUDEST:
+        raise ValueError(
+            f"{name} has samples that reach {np.abs(frames).max():.1e}: floats in [-1, 1] are wanted; check how it "
+            "was written."
+        )
+    channels = frames.shape[1]
+    if channel is not None:
+        if not 0 <= channel < channels:
+            raise ValueError(f"channel is {channel}: {name} has channels 0 to {channels - 1}.")
+        return frames[:, channel]
+    if channels == 1:
+        return frames[:, 0]
+    levels = frames.std(axis=0, dtype=np.float64)
+    alive = levels > 0
+    if not alive.any():
+        return frames[:, 0]
+    mono: np.ndarray = frames[:, alive].mean(axis=1, dtype=np.float32)
+    if alive.sum() > 1 and mono.std(dtype=np.float64) < CANCELLED * levels.max():
+        raise ValueError(
+            f"{name} has channels that cancel each other when they are mixed: give one of them, channel 0 to "
+            f"{channels - 1}."
+        )
+    return mono
+
+
 class _SoundFile(soundfile.SoundFile):
-    """libsndfile says that DWVW can seek, and fails when it is asked to, which soundfile does after every block."""
+    """libsndfile says that DWVW and FLAC of unknown length can seek, and fails; soundfile asks after every block."""
 
     def seekable(self) -> bool:
         """Whether the codec can seek."""
-        return not self.subtype.startswith("DWVW") and bool(super().seekable())
+        if self.subtype.startswith("DWVW") or self.frames >= UNKNOWN:
+            return False
+        return bool(super().seekable())
 
 
 def _open(source: bytes | BinaryIO) -> soundfile.SoundFile:
@@ -215,7 +255,7 @@ def plan_of(raw: BinaryIO) -> Plan:
     """How to read a file, from its container. raw: at its start. Raises `NotReadable` for a missing end."""
     size = raw.seek(0, io.SEEK_END)
     raw.seek(0)
-    base = _tag_size(raw.read(10))  # an ID3 tag may stand before anything
+    base = tag_size(raw.read(10))  # an ID3 tag may stand before anything
     raw.seek(base)
     magic = raw.read(16)
     try:
@@ -233,13 +273,13 @@ def plan_of(raw: BinaryIO) -> Plan:
             return _check_and_end(*_find_nist(raw, base), size)
         if magic[:4] == b"OggS":
             return _plan_ogg(raw, base, size)
-    except (struct.error, IndexError, ValueError) as error:
+    except (struct.error, IndexError, ValueError, OverflowError, OSError) as error:
         if isinstance(error, NotReadable):
             raise
     return Plan()  # what is left of a header cannot be understood: libsndfile says what it thinks of it
 
 
-def _tag_size(start: bytes) -> int:
+def tag_size(start: bytes) -> int:
     """Bytes of an ID3v2 tag at the start of a file."""
     if start[:3] != b"ID3" or len(start) < 10:
         return 0
@@ -250,14 +290,14 @@ def _check(place: int, promised: int | None, size: int) -> Plan:
     """place: where audio begins; promised: its bytes, None where the container does not know."""
     if promised is not None and promised > size - place + SLACK:
         raise NotReadable(TRUNCATED)
-    return Plan()
+    return Plan(None, NO_LENGTH if promised is None else None)
 
 
 def _check_and_end(place: int, promised: int | None, size: int) -> Plan:
     """The same for formats whose reader would take what stands behind the audio for audio."""
     plan = _check(place, promised, size)
     if promised and place + promised < size:
-        return Plan((Piece(0, place + promised),))
+        return Plan((Piece(0, place + promised),), plan.note)
     return plan
 
 
@@ -315,8 +355,8 @@ def _plan_riff(raw: BinaryIO, base: int, size: int, magic: bytes) -> Plan:
             if not is_padded:  # libsndfile would look for the data a byte too late
                 raw.seek(base)
                 head = raw.read(12) + form + bytes(len(form) % 2)
-                _check(place, promised, size)
-                return Plan((Piece(place - 8, size, head),))
+                plan = _check(place, promised, size)
+                return Plan((Piece(place - 8, size, head),), plan.note)
             is_unknown = promised == length and promised >= PLACEHOLDER or promised >= 1 << 62
             return _check(place, None if is_unknown else promised, size)
     return Plan()

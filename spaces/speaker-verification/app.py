@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from drawing import distributions, recording
-from limits import Limits
+from limits import Limits, fetch_nothing
 from samples import PAIRS, write_samples
 from service import DEFAULT_MODEL, MOST_BYTES, Answer, Refusal, Service, open_service
 from words import LABELS, SAID, language_of
@@ -336,6 +336,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # an exit that removes the recordings
     threading.Thread(target=_keep_forgetting, daemon=True).start()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))  # two visitors at a time
+    fetch_nothing()
     service = open_service()
     with tempfile.TemporaryDirectory() as folder:
         samples = write_samples(Path(folder))

@@ -7,6 +7,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
+from gradio import processing_utils
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -24,6 +27,7 @@ class Limits:
 
     def __init__(self, app: Callable[..., Awaitable[None]], folder: Path, recording: int) -> None:
         self.app, self.folder, self.recording = app, folder, recording
+        self._coming = 0  # bytes of uploads that are on their way
         self._sent: OrderedDict[str, deque[tuple[float, int]]] = OrderedDict()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -42,42 +46,66 @@ class Limits:
         if size > most:
             await _refuse(send, 413, f"The request has more than {most >> 20} MB: send less at a time.")
             return
-        visitor = headers.get("x-forwarded-for", "").split(",")[0].strip() or str((scope.get("client") or ("",))[0])
-        if is_upload and (sentence := self._too_much(visitor)) is not None:
+        if not is_upload:
+            await self.app(scope, _counted(receive, most), send)
+            return
+        # The last address is that which the proxy before this machine has seen; a visitor writes the others.
+        visitor = headers.get("x-forwarded-for", "").split(",")[-1].strip() or str((scope.get("client") or ("",))[0])
+        size = size or most  # of a body that comes in pieces
+        if (sentence := self._too_much(visitor, size)) is not None:
             await _refuse(send, 429, sentence)
             return
-        await self.app(scope, self._counted(receive, most, visitor if is_upload else None), send)
+        self._coming += size
+        self._remember(visitor, size)
+        try:
+            await self.app(scope, _counted(receive, most), send)
+        finally:
+            self._coming -= size
 
-    def _too_much(self, visitor: str) -> str | None:
+    def _too_much(self, visitor: str, size: int) -> str | None:
         known = self._sent.get(visitor, deque())
         while known and time.monotonic() - known[0][0] > WINDOW:
             known.popleft()
-        if sum(size for _, size in known) > MOST_A_VISITOR:
+        if sum(one for _, one in known) + size > MOST_A_VISITOR:
             return f"More than {MOST_A_VISITOR >> 20} MB were sent in ten minutes: wait a little."
-        if sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file()) > MOST_OF_ALL:
+        if self._coming + size + sum(map(_size_of, self.folder.rglob("*"))) > MOST_OF_ALL:
             return "Too many recordings are being looked at: try again in ten minutes."
         return None
-
-    def _counted(self, receive: Receive, most: int, visitor: str | None) -> Receive:
-        """The body as it comes, cut off where it is longer than it said."""
-        received = 0
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            size = len(message.get("body", b""))
-            received += size
-            if visitor is not None and size:
-                self._remember(visitor, size)
-            return {"type": "http.disconnect"} if received > most else message
-
-        return counted
 
     def _remember(self, visitor: str, size: int) -> None:
         self._sent.setdefault(visitor, deque()).append((time.monotonic(), size))
         self._sent.move_to_end(visitor)
         while len(self._sent) > VISITORS:
             self._sent.popitem(last=False)
+
+
+def _counted(receive: Receive, most: int) -> Receive:
+    """The body as it comes, cut off where it is longer than it may be."""
+    received = 0
+
+    async def counted() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        return {"type": "http.disconnect"} if received > most else message
+
+    return counted
+
+
+def _size_of(file: Path) -> int:
+    try:
+        return file.stat().st_size if file.is_file() else 0
+    except OSError:  # taken away meanwhile
+        return 0
+
+
+def fetch_nothing() -> None:
+    """Keep Gradio from fetching recordings that are named by an address: no limit of ours holds for a download."""
+
+    async def refuse(url: str, cache_dir: str) -> str:
+        raise gr.Error("A recording is not fetched from an address: send the file itself.", print_exception=False)
+
+    processing_utils.async_ssrf_protected_download = refuse
 
 
 def _same_origin(headers: dict[str, str]) -> bool:

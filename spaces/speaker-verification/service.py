@@ -1,5 +1,6 @@
 """What the page does, without the page: models, limits, answers."""
 
+import io
 import math
 import os
 import time
@@ -12,12 +13,15 @@ from words import SAID, translate
 
 from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.audio import SAMPLING_RATE, Waveform, count_samples, read_recording
-from modeling_oskdft.ffmpeg import container_of, to_wav
+from modeling_oskdft.ffmpeg import container_in, end_is_known, to_wav
+from modeling_oskdft.standalone.decoding import UNKNOWN, NotReadable, open_recording
 from modeling_oskdft.verification import OPERATING_POINTS, look_at, speech_seconds
 
 Embedding = NDArray[np.float32]
 LEAST_SECONDS, MOST_SECONDS = 0.1, 60.0
 MOST_BYTES = 12 * 2**20  # 60 s of 48 kHz stereo with 16 bits
+PATIENCE = 30.0  # seconds that ffmpeg may take
+MOST_SAMPLES = 60 * 48_000 * 8  # of all channels, before they are mixed and resampled
 MOST_VOICES, LONGEST_NAME = 20, 40
 DEFAULT_MODEL = "quickstart/student"
 
@@ -50,6 +54,20 @@ class Answer:
     verdicts: tuple[Verdict, ...]
     waveforms: tuple[Waveform, Waveform]
     warnings: tuple[str, ...]
+
+
+def check_size(content: bytes, label: str) -> None:
+    """Raise `ValueError` for a small file that holds more samples than this machine wants to see."""
+    try:
+        with open_recording(io.BytesIO(content)) as recording:
+            part = max(recording.parts, key=lambda part: part.frames * part.channels)
+    except NotReadable as error:
+        raise ValueError(f"{label} {error}") from None
+    if part.frames >= UNKNOWN:
+        raise ValueError(f"{label} does not say how long it is: write it to a file, not to a pipe.")
+    seconds = part.frames / part.samplerate
+    if seconds <= MOST_SECONDS and part.frames * part.channels > MOST_SAMPLES:  # what is longer is told so
+        raise ValueError(f"{label} has {part.channels} channels at {part.samplerate} Hz: give one at 16000 Hz.")
 
 
 class Service:
@@ -121,14 +139,16 @@ class Service:
             if size > MOST_BYTES:
                 raise Refusal(said["too_large"].format(label, size / 2**20, MOST_BYTES / 2**20))
             content = Path(file).read_bytes()
-            container = container_of(content[:16])
+            container = container_in(io.BytesIO(content))
             if container is not None:
-                content = to_wav(content, container, MOST_SECONDS + 1)
+                end_is_known(container, io.BytesIO(content))
+                content = to_wav(content, container, MOST_SECONDS + 1, PATIENCE)
+            check_size(content, label)
             seconds = count_samples(content) / SAMPLING_RATE  # by its header: a small file can hold hours of silence
             if seconds < LEAST_SECONDS:
                 raise Refusal(said["too_short"].format(label, seconds))
             if seconds > MOST_SECONDS:
-                raise Refusal(said["too_long"].format(label, seconds, MOST_SECONDS))
+                raise Refusal(said["too_long"].format(label, MOST_SECONDS))
             waveform, notes = read_recording(content)
         except FileNotFoundError as error:
             if Path(file).exists():  # it is ffmpeg that is missing

@@ -102,7 +102,7 @@ SAID = {
         "gone": "{0} was removed after ten minutes: give it again.",
         "too_large": "{0} has {1:.0f} MB: at most {2:.0f} MB are taken here; give it as flac or mp3.",
         "too_short": "{0} lasts {1:.2f} s: give one with a second of speech or more.",
-        "too_long": "{0} lasts {1:.0f} s: at most {2:.0f} s are taken here; give a shorter one.",
+        "too_long": "{0} lasts more than {1:.0f} s, which are taken here at most: give a shorter one.",
         "no_name": "No name was given: write one beside the recording.",
         "long_name": "The name has {0} characters: at most {1} are taken.",
         "too_many": "{0} voices are enrolled: forget them first.",
@@ -138,7 +138,7 @@ SAID = {
         "gone": "{0}は 10 分が過ぎたため削除されました。もう一度送ってください。",
         "too_large": "{0}は {1:.0f} MB あります。{2:.0f} MB 以内の flac か mp3 を使ってください。",
         "too_short": "{0}は {1:.2f} 秒しかなく、短すぎます。1 秒以上の話し声を使ってください。",
-        "too_long": "{0}は {1:.0f} 秒あります。{2:.0f} 秒以内の録音を使ってください。",
+        "too_long": "{0}は {1:.0f} 秒を超えています。もっと短い録音を使ってください。",
         "no_name": "名前がありません。録音の横に入力してください。",
         "long_name": "名前が {0} 文字あります。{1} 文字以内にしてください。",
         "too_many": "すでに {0} 人が登録されています。先に消去してください。",
@@ -173,6 +173,10 @@ _SENTENCES = {
     r"(?P<name>.+) has samples that reach (?P<p>[^:]+): .*": (
         "{name}のサンプルが {p} に達しています。-1 から 1 の範囲にしてください。"
     ),
+    r"(?P<name>.+) has (?P<n>\d+) channels at (?P<r>\d+) Hz: .*": (
+        "{name}は {n} チャンネル、{r} Hz です。16000 Hz のモノラルにしてください。"
+    ),
+    r"(?P<name>.+) does not say how long it is: .*": "{name}には長さの情報がありません。書き出し直してください。",
     r"(?P<name>.+) has channels that cancel .*": (
         "{name}のチャンネルが互いに打ち消し合っています。片方だけを使ってください。"
     ),
@@ -180,7 +184,7 @@ _SENTENCES = {
     r"(?P<name>.+) has nothing in it that is like speech.*": (
         "{name}に話し声らしい音がありません。声の入った録音を使ってください。"
     ),
-    r"(?P<name>.+) (has a header that was never|has no last page|ends within|is of a format).*": (
+    r"(?P<name>.+) (has a header (that was never|without a length)|has no last page|ends within|is of a format).*": (
         "{name}は末尾が欠けているかもしれません。"
     ),
     r"The threshold (?P<t>[-\d.]+).* stands on (?P<n>\d+) speakers.*": (

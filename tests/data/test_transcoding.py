@@ -39,9 +39,7 @@ def test_damaged_and_malicious_files_leave_nothing(tmp_path, ffmpeg, m4a):
     for number, content in enumerate((b"", whole[: len(whole) // 2], b"nonsense" * 100, playlist)):
         bad = tmp_path / "in" / f"bad{number}.m4a"
         bad.write_bytes(content)
-        with pytest.raises(
-            ValueError, match=rf"bad{number}.m4a' (is empty|cannot be transcoded|is not what its name says)"
-        ):
+        with pytest.raises(ValueError, match=rf"bad{number}.m4a' (is empty|cannot be transcoded|cannot be read)"):
             transcode(bad, tmp_path / "out" / f"{number}.flac", ffmpeg)
     with pytest.raises(FileNotFoundError, match="no recording at"):
         transcode(tmp_path / "in" / "none.m4a", tmp_path / "out" / "none.flac", ffmpeg)

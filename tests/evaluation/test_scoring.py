@@ -157,3 +157,9 @@ def test_scores_of_a_text():
     for text, named in (("0.9 1\nx 0", "Line 2 is 'x 0'"), ("0.9", "Line 1 is '0.9'"), ("1 2", "Line 1 is '1 2'")):
         with pytest.raises(ValueError, match=f"{named}: give a score and then 1 or 0"):
             read_scores(text)
+
+
+def test_an_apostrophe_is_a_letter(tmp_path):
+    (tmp_path / "list.txt").write_text("1 o'brien/a.wav o'brien/b.wav\n0 'a'/x b/y\n1 'c d'/x e\n")
+    trials = read_trials(tmp_path / "list.txt")
+    assert trials.enrolments == ["o'brien/a", "'a'/x", "c d/x"] and trials.tests == ["o'brien/b", "b/y", "e"]

@@ -58,11 +58,16 @@ def test_words_are_short_and_recordings_as_long_as_they_may_be(limits, tmp_path)
 
 
 def test_a_visitor_and_all_visitors_have_a_total(limits, tmp_path, monkeypatch):
-    monkeypatch.setattr(limits, "MOST_A_VISITOR", 3000)
+    monkeypatch.setattr(limits, "MOST_A_VISITOR", 4000)
     guard = limits.Limits(None, tmp_path, 10_000)
     statuses = [ask(limits, tmp_path, "/upload", b"x" * 2000, guard=guard)[0] for _ in range(3)]
     assert statuses == [200, 200, 429]
-    assert ask(limits, tmp_path, "/upload", b"x", guard=guard, x_forwarded_for="9.9.9.9, 1.2.3.4")[0] == 200
+    assert ask(limits, tmp_path, "/upload", b"x", guard=guard, x_forwarded_for="9.9.9.9, 1.2.3.4")[0] == 429
+    assert ask(limits, tmp_path, "/upload", b"x", guard=guard, x_forwarded_for="1.2.3.4, 9.9.9.9")[0] == 200
+    assert guard._coming == 0
+    guard._coming = limits.MOST_OF_ALL  # of others, on their way
+    assert ask(limits, tmp_path, "/upload", b"x", guard=guard, x_forwarded_for="7.7.7.7")[0] == 429
+    guard._coming = 0
     (tmp_path / "kept.wav").write_bytes(bytes(5000))
     monkeypatch.setattr(limits, "MOST_OF_ALL", 4000)
     assert ask(limits, tmp_path, "/upload", b"x", guard=guard, x_forwarded_for="8.8.8.8")[0] == 429
@@ -73,3 +78,15 @@ def test_a_tool_is_not_for_other_pages(limits, tmp_path):
     assert ask(limits, tmp_path, path, b"{}")[0] == 200
     assert ask(limits, tmp_path, path, b"{}", origin="http://here")[0] == 200
     assert ask(limits, tmp_path, path, b"{}", origin="https://elsewhere.example")[0] == 403
+
+
+def test_nothing_is_fetched_from_an_address(limits, tmp_path, monkeypatch):
+    from gradio import Error, processing_utils
+
+    fetch = processing_utils.async_ssrf_protected_download
+    monkeypatch.setattr(processing_utils, "async_ssrf_protected_download", fetch)  # put back afterwards
+    limits.fetch_nothing()
+    for way in (processing_utils.save_url_to_cache, processing_utils.ssrf_protected_download):
+        with pytest.raises(Error, match="A recording is not fetched from an address"):
+            way("http://127.0.0.1:9/a.wav", str(tmp_path))
+    assert list(tmp_path.iterdir()) == []

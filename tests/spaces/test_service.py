@@ -73,7 +73,7 @@ def test_a_small_file_with_hours_in_it_is_not_unpacked(service, tmp_path, monkey
     soundfile.write(tmp_path / "hours.flac", np.zeros(16000 * 600, np.int16), 16000)
     assert (tmp_path / "hours.flac").stat().st_size < 100_000
     monkeypatch.setattr(sys.modules["service"], "read_recording", lambda *_: pytest.fail("it was unpacked"))
-    assert "lasts 600 s: at most 60 s" in refused(service, tmp_path / "hours.flac")
+    assert "lasts more than 60 s" in refused(service, tmp_path / "hours.flac")
 
 
 def test_what_is_no_recording(service, tmp_path):
@@ -109,7 +109,10 @@ def test_a_visitor_is_told_the_reader_s_own_reason(service, files, tmp_path):
     (tmp_path / "unfinished.wav").write_bytes(unfinished)
     answer = service.compare(str(tmp_path / "piped.wav"), str(tmp_path / "unfinished.wav"), "eer", None, "en")
     assert answer.verdicts[0].score == pytest.approx(1, abs=1e-4)
-    assert answer.warnings == ("Recording 2 has a header that was never finished: its end may be missing.",)
+    assert answer.warnings == (
+        "Recording 1 has a header without a length, as from a pipe: its end may be missing.",
+        "Recording 2 has a header that was never finished: its end may be missing.",
+    )
 
 
 def test_a_threshold_is_a_number_inside_its_range(service):
@@ -201,3 +204,10 @@ def test_a_repository_without_a_page(service, monkeypatch):
     monkeypatch.setattr(ModelCard, "load", missing)
     service.name = "org/student"
     assert service.card() == "# org/student"
+
+
+def test_a_small_file_with_many_samples_is_not_unpacked(parts, tmp_path):
+    soundfile.write(tmp_path / "wide.flac", np.zeros((655350 * 10, 8), np.int16), 655350, format="FLAC")
+    assert (tmp_path / "wide.flac").stat().st_size < 2**20
+    with pytest.raises(parts["service"].Refusal, match="Recording 1 has 8 channels at 655350 Hz: give one at 16000"):
+        parts["service"].Service.listen(None, str(tmp_path / "wide.flac"), "Recording 1", "en")

@@ -84,12 +84,14 @@ TAKEN = {
     "odd chunk, no pad": {"before": b"LIST" + struct.pack("<I", 5) + b"INFOx"},
     "cut in metadata": {"after": b"LIST" + struct.pack("<I", 500) + b"INFO"},
 }
+PLACEHOLDERS = ("sox's pipe", "arecord's pipe", "ffmpeg's pipe", "the largest int")
 
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_sizes_that_are_wrong_while_all_samples_are_there(name):
     (found,), notes = read(wav(SAMPLES, **TAKEN[name]))
-    assert len(found) == len(SAMPLES) and notes == ()
+    told = ("has a header without a length, as from a pipe: its end may be missing.",)
+    assert len(found) == len(SAMPLES) and notes == (told if name in PLACEHOLDERS else ())
     np.testing.assert_allclose(found[:, 0], SAMPLES, atol=1e-4)
 
 
