@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .verification import SpeakerVerifier, VerificationResult
 
 SCORINGS = ("full", "segments", "combined")  # as in evaluation.scoring, which wants NumPy
+MOST_WORKERS = 256  # as in training.arguments, which wants torch
 FAST = ("verify", "embed")  # they import torch when they need it: an exported verifier needs none
 
 
@@ -66,6 +67,8 @@ def evaluate(options: argparse.Namespace) -> int:
         raise ValueError("data_root was given for several data: it can replace the root of one manifest only.")
     if not 0 < options.p_target < 1:
         raise ValueError(f"p_target is {options.p_target}: a probability between 0 and 1 is needed; 0.01 is usual.")
+    if not 0 <= options.num_workers <= MOST_WORKERS:
+        raise ValueError(f"num_workers is {options.num_workers}: a number from 0 to {MOST_WORKERS} is needed.")
     if options.scores is not None:
         check_writable(options.scores)
     trials = read_trials(options.trials)

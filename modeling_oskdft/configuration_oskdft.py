@@ -4,15 +4,13 @@ import difflib
 import inspect
 import math
 import os
+import warnings
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, Self
 
 from transformers import CONFIG_MAPPING, AutoConfig, HubertConfig, PreTrainedConfig
 from transformers.activations import ACT2CLS
-from transformers.utils import logging
-
-logger = logging.get_logger(__name__)
 
 SUPPORTED_ENCODERS = ("hubert", "wav2vec2", "wavlm")
 HEAD_TYPES = ("ecapa_tdnn", "statistics_pooling")
@@ -195,7 +193,10 @@ class OSKDFTConfig(PreTrainedConfig):
         unknown = cls._unknown(config_dict)
         newer = [name for name in unknown if name.startswith(_OWN_PREFIXES)]
         if newer:
-            logger.warning(f"config.json has fields that this version does not know and ignores: {', '.join(newer)}.")
+            warnings.warn(
+                f"config.json has fields that this version does not know and ignores: {', '.join(newer)}.",
+                stacklevel=2,
+            )
         known = {name: value for name, value in config_dict.items() if name not in unknown}
         result = super().from_dict(known, **kwargs)
         config = result[0] if isinstance(result, tuple) else result

@@ -4,6 +4,7 @@ The authors' names are read, never their code: `docs/deviations.md` says where a
 """
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, HubertConfig, PreTrainedConfig
 
 from .configuration_oskdft import SUPPORTED_ENCODERS, OSKDFTConfig
+from .locations import first_line
 from .modeling_oskdft import OSKDFTForXVector, OSKDFTModel
 
 # Patterns are tried in order, on a name without its wrappers (student., hubert., backend., ...).
@@ -245,6 +247,8 @@ def read_original_checkpoint(path: str) -> dict[str, Tensor]:
 
     Raises `FileNotFoundError` or `ValueError` in one sentence.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"'{path}' is no file but a folder, a pipe or a device: give a .safetensors or .pt file.")
     try:
         if path.endswith(".safetensors"):
             from safetensors.torch import load_file
@@ -254,4 +258,4 @@ def read_original_checkpoint(path: str) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no checkpoint at '{path}': give a .safetensors or .pt file.") from None
     except Exception as error:
-        raise ValueError(f"'{path}' cannot be read as a checkpoint ({error}): is it complete?") from error
+        raise ValueError(f"'{path}' cannot be read as a checkpoint ({first_line(error)}): is it complete?") from error

@@ -14,8 +14,9 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import TextIO, cast
 
 DIFFERENT, WRONG_INPUT, NO_DECISION, OUR_FAULT, STOPPED = 1, 2, 3, 70, 130
 MEMORY_WORDS = ("can't allocate memory", "out of memory", "DefaultCPUAllocator")
@@ -51,12 +52,17 @@ def one_sentence_errors(function: Callable[[list[str] | None], int]) -> Callable
 
     @functools.wraps(function)
     def guarded(arguments: list[str] | None = None) -> int:
+        with _stderr_that_takes_all():
+            return answer(arguments)
+
+    def answer(arguments: list[str] | None) -> int:
         words = sys.argv[1:] if arguments is None else list(arguments)
         debug = "--debug" in words
         warnings.formatwarning = lambda message, *_: f"oskdft: warning: {message}\n"
         try:
             code = function([word for word in words if word != "--debug"])
-            sys.stdout.flush()  # a full disk is an error of now, not of the interpreter's end
+            if sys.stdout is not None:  # closed by whoever started this
+                sys.stdout.flush()  # a full disk is an error of now, not of the interpreter's end
             return code
         except KeyboardInterrupt:
             _say("stopped.")
@@ -73,6 +79,40 @@ def one_sentence_errors(function: Callable[[list[str] | None], int]) -> Callable
             return code
 
     return guarded
+
+
+class _TakesAll:
+    """A stream that drops what cannot be written: nobody can be told, and the exit code still has to be right."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or drop."""
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):  # what is left in the buffer goes nowhere
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+        return len(text)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _stderr_that_takes_all() -> Iterator[None]:
+    before = sys.stderr
+    if before is None:
+        with open(os.devnull, "w") as sys.stderr:
+            yield
+    else:
+        sys.stderr = cast(TextIO, _TakesAll(before))
+        try:
+            yield
+        finally:
+            sys.stderr = before
 
 
 def sentence_of(error: BaseException) -> tuple[int, str]:
@@ -124,4 +164,7 @@ def _repeat_in_launcher(sentence: str) -> None:
 
 
 def _say(sentence: str) -> None:
-    print(f"oskdft: {sentence}".encode(errors="backslashreplace").decode(), file=sys.stderr)
+    """One line, whatever stands in the names that it quotes."""
+    shown = sentence.encode(errors="backslashreplace").decode()
+    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in shown)
+    print(f"oskdft: {shown}", file=sys.stderr)

@@ -9,7 +9,7 @@ import math
 import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ._version import __version__
 from .audio import SAMPLING_RATE, Waveform
 from .evaluation.calibration import THRESHOLDS_NAME, Thresholds
-from .files import replaced_folder
+from .files import replaced_folder, sha256_of
 from .locations import find
 from .modeling_oskdft import OSKDFTForXVector, shortest_input
 from .opening import check_feature_extractor
@@ -243,7 +243,7 @@ def _add_thresholds(name: str, revision: str | None, fingerprint: str, folder: P
     if thresholds.fingerprint != fingerprint:
         warnings.warn("The thresholds are of other weights and were left out: measure them anew.", stacklevel=3)
         return
-    thresholds.save(folder)
+    replace(thresholds, graph=sha256_of(folder / MODEL_NAME)).save(folder)
 
 
 def _check_packages() -> None:

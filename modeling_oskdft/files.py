@@ -56,6 +56,12 @@ def _target(path: str | Path) -> Path:
     return target
 
 
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_text(path: str | Path) -> str:
     """Read a text file of UTF-8, with or without a byte order mark.
 

@@ -8,6 +8,7 @@ from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from .audio import printable
 
 HUB_SECONDS = 10.0  # for one question: is there such a repository?
+MOST_LETTERS = 300  # of somebody else's words in a sentence of ours
 MARKS = ("config.json", "model.onnx", "adapter_config.json")
 
 
@@ -84,4 +85,5 @@ def find(name: str, file: str, revision: str | None = None) -> str | None:
 def first_line(error: BaseException) -> str:
     """The first line of an error that says something, without its full stop."""
     lines = (line.strip() for line in str(error).splitlines())
-    return next((line for line in lines if line), type(error).__name__).rstrip(".:")
+    first = next((line for line in lines if line), type(error).__name__).rstrip(".:")
+    return first if len(first) <= MOST_LETTERS else f"{first[:MOST_LETTERS]} …"

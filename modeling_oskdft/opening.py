@@ -1,11 +1,15 @@
 """Opens a saved verifier. No code that came with it runs; what cannot be right in it is refused in one sentence."""
 
+import contextlib
 import os
+import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PreTrainedModel, SequenceFeatureExtractor
+from transformers.utils import logging
 
 from . import registration
 from .audio import SAMPLING_RATE, printable
@@ -52,16 +56,33 @@ def open_verifier(name: str, revision: str | None = None) -> tuple[OSKDFTForXVec
 def _open_twice(name: str, revision: str | None) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Open a model; a folder that another process is just saving over gets a second chance."""
     words = {"revision": revision, "dtype": "float32", "output_loading_info": True, **INSTALLED_CODE}
+    words["ignore_mismatched_sizes"] = True  # they are named, as missing ones are
     before = _times(name)
+    with _quiet_transformers():
+        try:
+            check_sizes(name, revision)
+            return AutoModel.from_pretrained(name, **words)
+        except Exception:
+            time.sleep(SETTLING)
+            if _times(name) == before:  # nobody is writing there: it is as bad as it looks
+                raise
+            check_sizes(name, revision)
+            return AutoModel.from_pretrained(name, **words)
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without its report of weights, which is told in a sentence, and without a bar on what is no terminal."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
     try:
-        check_sizes(name, revision)
-        return AutoModel.from_pretrained(name, **words)
-    except Exception:
-        time.sleep(SETTLING)
-        if _times(name) == before:  # nobody is writing there: it is as bad as it looks
-            raise
-        check_sizes(name, revision)
-        return AutoModel.from_pretrained(name, **words)
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _times(name: str) -> list[tuple[str, int]]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audio import SAMPLING_RATE, Waveform, printable
+from .files import sha256_of
 from .locations import check_name, find, first_line
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class OnnxEmbedder:
         except (KeyError, ValueError):
             raise ValueError(f"'{path}' was not written by `oskdft export`: export the verifier.") from None
         self.embedding_size = int(self.session.get_outputs()[0].shape[1])
+        self.path = path
 
     @classmethod
     def from_pretrained(cls, name: str, revision: str | None = None) -> "OnnxEmbedder":
@@ -129,6 +131,17 @@ class OnnxEmbedder:
     def fingerprint(self) -> str:
         """Of the PyTorch weights that were exported."""
         return self._fingerprint
+
+    def check_graph(self, expected: str | None) -> None:
+        """Raise `ValueError` unless the file has this SHA-256: a damaged weight can go unseen in an embedding.
+
+        expected: what thresholds.json says; None where an earlier version wrote it.
+        """
+        if expected is not None and sha256_of(self.path) != expected:
+            raise ValueError(
+                f"'{printable(str(self.path))}' is not the graph that its thresholds.json was written for: it is "
+                "damaged or was changed; export the verifier again."
+            )
 
     def embed(self, waveforms: Sequence[Waveform]) -> NDArray[np.float32]:
         """As `Embedder.embed`. Raises `ValueError` for what is no audio, or too short for one frame."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .audio import AudioSource, LoadedAudio, Waveform, name_of, read_recording
 from .evaluation.calibration import OPERATING_POINTS, THRESHOLDS_NAME, Thresholds
 from .locations import find
-from .runtimes import Embedder, open_embedder
+from .runtimes import Embedder, OnnxEmbedder, open_embedder
 from .standalone.speech_levels import FRAME, look_at, speech_frames, speech_seconds
 
 __all__ = ["FRAME", "SpeakerVerifier", "VerificationResult", "look_at", "speech_frames", "speech_seconds"]
@@ -80,7 +80,10 @@ class SpeakerVerifier:
         name = str(name_or_path)
         embedder = open_embedder(name, backend, revision, device)
         found = find(name, THRESHOLDS_NAME, revision)
-        return cls(embedder, None if found is None else Thresholds.load(found))
+        thresholds = None if found is None else Thresholds.load(found)
+        if thresholds is not None and isinstance(embedder, OnnxEmbedder):
+            embedder.check_graph(thresholds.graph)
+        return cls(embedder, thresholds)
 
     @property
     def embedding_size(self) -> int:

@@ -33,8 +33,8 @@ def test_an_error_is_one_sentence_on_stderr_and_2(saved, voices, capsys):
     assert main(words) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1 and "no trial list at" in captured.err
-    with pytest.raises(FileNotFoundError):
-        main([*words, "--debug"])
+    assert main([*words, "--debug"]) == 2
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
 
 
 def test_convert_writes_a_folder_that_opens(tmp_path, capsys):

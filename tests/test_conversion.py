@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -83,3 +85,9 @@ def test_checkpoints_are_read_safely(tmp_path):
 def test_what_is_no_state_dict_is_one_sentence(state):
     with pytest.raises(ValueError, match="tensors by their names are needed"):
         convert_original_state_dict(state, {})
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pt")
+    with pytest.raises(ValueError, match="is no file but a folder, a pipe or a device"):
+        read_original_checkpoint(str(tmp_path / "pipe.pt"))

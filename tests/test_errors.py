@@ -66,3 +66,31 @@ def test_ctrl_c_during_an_import_is_one_line():
     """)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (STOPPED, "oskdft: stopped.\n")
+
+
+COMMAND = """
+import sys
+from modeling_oskdft.errors import one_sentence_errors
+def command(words):
+    print("warning: loud", file=sys.stderr)
+    if words:
+        raise ValueError("It is wrong.")
+    return 3
+sys.exit(one_sentence_errors(command)(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("ending", ["2>/dev/full", "2>&-", ">&-", "2> >(exec true)"])
+def test_what_cannot_be_said_does_not_change_the_code(ending):
+    for words, code in (("", 3), ("x", 2)):
+        shell = f'{sys.executable} -c "$0" {words} {ending}'
+        assert subprocess.run(["bash", "-c", shell, COMMAND]).returncode == code
+
+
+def test_a_sentence_is_one_line_whatever_it_quotes(capsys):
+    @one_sentence_errors
+    def command(words):
+        raise ValueError("There is nothing at 'a\nb\x1b': check the path.")
+
+    assert command([]) == 2
+    assert capsys.readouterr().err == "oskdft: There is nothing at 'a\\nb\\x1b': check the path.\n"

@@ -24,6 +24,8 @@ def recordings_of(sources: Iterable[str]) -> list[str]:
     """
     found: list[str] = []
     for source in sources:
+        if not source:
+            raise ValueError("The name of a recording is empty: give a recording, a folder, a manifest or a list.")
         own = list(_recordings(Path(source)))
         if not own:
             raise ValueError(f"{name_of(source)} holds no recordings: give a folder, manifest or list that does.")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import os
 import random
 import warnings
@@ -303,6 +304,8 @@ def write_split(
     speakers,
     or when no trials can be made.
     """
+    if not 0 < test < math.inf:
+        raise ValueError(f"test is {test}: a number of speakers is needed, or below 1 their share.")
     fraction = test if test < 1 else test / max(len(manifest.speakers), 1)
     train, held_out = split_by_speaker(manifest, fraction, seed)
     trials = make_trials(held_out.by_speaker(), seed, most)

@@ -31,7 +31,9 @@ class Thresholds:
     trials, target_trials, speakers, data: what they were measured on. fingerprint: of the model's weights, see
     `companions_oskdft`. quantiles: of the scores of "target" and "non_target" trials, evenly spaced from the lowest
     to the highest: what error rates at any other threshold are read from. intervals: 95 % intervals of the values, by
-    bootstrap over speakers, where the speakers of the trials were known.
+    bootstrap over speakers, where the speakers of the trials were known. graph: SHA-256 of the exported graph that
+    they
+    lie beside.
     """
 
     values: dict[str, float | None]
@@ -42,6 +44,7 @@ class Thresholds:
     fingerprint: str
     quantiles: dict[str, list[float]] = field(default_factory=dict)
     intervals: dict[str, list[float]] = field(default_factory=dict)
+    graph: str | None = None
 
     def check(self) -> None:
         """Raise `ValueError` for a value that is no finite number inside its range: it must not decide."""

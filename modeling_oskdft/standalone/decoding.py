@@ -11,6 +11,7 @@ import contextlib
 import io
 import os
 import struct
+import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple, cast
 
@@ -28,6 +29,10 @@ CANCELLED = 0.03  # of a channel's level: a mix below it is what is left of chan
 TRUNCATED = "is truncated: its end is missing; restore it or leave it out."
 UNFINISHED = "has a header that was never finished: its end may be missing."
 NO_LENGTH = "has a header without a length, as from a pipe: its end may be missing."
+JOINED = "is followed by another recording, which is not read: cut them apart."
+MAGICS = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b".snd", b"caff", b"NIST", b"fLaC", b"OggS")
+FLAC_START = b"fLaC\0\0\0\x22"  # with the first block, whose length is fixed
+MOST_SCANNED = 64 << 20  # bytes of a FLAC file that is looked through for another one behind it
 NO_LAST_PAGE = "has no last page: its end may be missing."
 END_UNKNOWN = "is of a format whose end is not checked: its end may be missing."
 CHECKED = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "SVX", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3")
@@ -136,6 +141,8 @@ def open_recording(source: str | bytes | os.PathLike[str] | BinaryIO) -> Iterato
                 raw.seek(place)
             elif parts[0].format not in CHECKED:
                 plan = Plan(None, END_UNKNOWN)
+            elif parts[0].format == "FLAC" and (plan := _plan_flac(raw)).pieces is not None:
+                pass
             elif parts[0].frames >= UNKNOWN:  # FLAC from a pipe
                 plan = Plan(None, NO_LENGTH)
         if plan.pieces is not None:
@@ -262,15 +269,15 @@ def plan_of(raw: BinaryIO) -> Plan:
         if magic[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
             return _plan_riff(raw, base, size, magic)
         if magic[:4] == b"riff":
-            return _check_and_end(*_find_w64(raw, base), size)
+            return _check_and_end(raw, *_find_w64(raw, base), size)
         if magic[:4] == b"FORM":
             return _plan_iff(raw, base, size, magic)
         if magic[:4] in (b".snd", b"dns."):
             return _plan_au(raw, base, size, magic)
         if magic[:4] == b"caff":
-            return _check(*_find_caf(raw, base), size)
+            return _check_and_end(raw, *_find_caf(raw, base), size)
         if magic[:7] == b"NIST_1A":
-            return _check_and_end(*_find_nist(raw, base), size)
+            return _check_and_end(raw, *_find_nist(raw, base), size)
         if magic[:4] == b"OggS":
             return _plan_ogg(raw, base, size)
     except (struct.error, IndexError, ValueError, OverflowError, OSError) as error:
@@ -293,12 +300,18 @@ def _check(place: int, promised: int | None, size: int) -> Plan:
     return Plan(None, NO_LENGTH if promised is None else None)
 
 
-def _check_and_end(place: int, promised: int | None, size: int) -> Plan:
+def _check_and_end(raw: BinaryIO, place: int, promised: int | None, size: int) -> Plan:
     """The same for formats whose reader would take what stands behind the audio for audio."""
     plan = _check(place, promised, size)
     if promised and place + promised < size:
-        return Plan((Piece(0, place + promised),), plan.note)
+        return Plan((Piece(0, place + promised),), plan.note or _note_of_what_follows(raw, place + promised))
     return plan
+
+
+def _note_of_what_follows(raw: BinaryIO, place: int) -> str | None:
+    """A note where another recording begins, perhaps behind a few pad bytes."""
+    raw.seek(place)
+    return JOINED if raw.read(20).lstrip(b"\0")[:4] in MAGICS else None
 
 
 def _is_a_name(name: bytes) -> bool:
@@ -391,8 +404,8 @@ def _plan_iff(raw: BinaryIO, base: int, size: int, magic: bytes) -> Plan:
                 if comm is not None:
                     patches.append((comm + 2, struct.pack(">I", available // frame)))
                 return Plan((Piece(base, size, patches=tuple(patches)),), UNFINISHED)
-            check = _check if name == b"SSND" else _check_and_end
-            return check(place, None if length >= 0x7F000000 else length, size)
+            promised = None if length >= 0x7F000000 else length
+            return _check(place, promised, size) if name == b"SSND" else _check_and_end(raw, place, promised, size)
     return Plan()
 
 
@@ -402,7 +415,7 @@ def _plan_au(raw: BinaryIO, base: int, size: int, magic: bytes) -> Plan:
     if promised == 0 and size > base + start:
         unknown = ((base + 8, struct.pack(f"{order}I", 0xFFFFFFFF)),)
         return Plan((Piece(base, size, patches=unknown),), UNFINISHED)
-    return _check_and_end(base + start, None if promised >= PLACEHOLDER else promised, size)
+    return _check_and_end(raw, base + start, None if promised >= PLACEHOLDER else promised, size)
 
 
 def _find_caf(raw: BinaryIO, base: int) -> tuple[int, int | None]:
@@ -432,11 +445,31 @@ def _find_nist(raw: BinaryIO, base: int) -> tuple[int, int | None]:
     return base + start, int(fields["sample_count"]) * width
 
 
+def _plan_flac(raw: BinaryIO) -> Plan:
+    """Joined FLAC files, one after the other; libsndfile reads the first."""
+    place = raw.tell()  # libsndfile reads on from here
+    if raw.seek(0, io.SEEK_END) > MOST_SCANNED:
+        raw.seek(place)
+        return Plan()
+    raw.seek(0)
+    content = raw.read()
+    raw.seek(place)
+    starts, found = [0], content.find(FLAC_START, 4)
+    while found >= 0:
+        starts.append(found)
+        found = content.find(FLAC_START, found + 4)
+    starts = starts[1:] if content.find(FLAC_START) == starts[-1] else starts  # an ID3 tag, and one recording
+    if len(starts) < 2:
+        return Plan()
+    return Plan(tuple(Piece(a, b) for a, b in zip(starts, [*starts[1:], len(content)], strict=True)))
+
+
 def _plan_ogg(raw: BinaryIO, base: int, size: int) -> Plan:
     """Pages to chained recordings: after other pages, a page that begins a stream begins a recording."""
     raw.seek(base)
     content = raw.read()
     starts, place, has_body, ended, end = [base], 0, False, False, base
+    last: dict[bytes, tuple[int, bool]] = {}  # of each stream, the number of its last page, and whether it had audio
     while (place := content.find(b"OggS", place)) >= 0:
         if place + 27 > len(content):
             raise NotReadable(TRUNCATED)
@@ -445,6 +478,13 @@ def _plan_ogg(raw: BinaryIO, base: int, size: int) -> Plan:
         length = 27 + segments + sum(table)
         if len(table) < segments or place + length > len(content):
             raise NotReadable(TRUNCATED)
+        page = content[place : place + length]
+        stream, number, had_audio = page[14:18], int.from_bytes(page[18:22], "little"), any(page[6:14])
+        before = last.get(stream)
+        is_gap = before is not None and before[1] and number != before[0] + 1 and not flags & 2
+        if is_gap or not _checksum_fits(page):
+            raise NotReadable("is damaged: a page of it is missing or changed; restore it or leave it out.")
+        last[stream] = number, had_audio
         if flags & 2 and has_body:
             starts.append(base + place)
             has_body = False
@@ -457,6 +497,15 @@ def _plan_ogg(raw: BinaryIO, base: int, size: int) -> Plan:
     if len(starts) == 1 and end == size and base == 0:
         return Plan(None, note)
     return Plan(tuple(Piece(a, b) for a, b in zip(starts, [*starts[1:], end], strict=True)), note)
+
+
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def _checksum_fits(page: bytes) -> bool:
+    """Whether an Ogg page has the CRC of RFC 3533, section 6: zlib's polynomial, its bits the other way round."""
+    found = zlib.crc32((page[:22] + bytes(4) + page[26:]).translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{found:032b}"[::-1], 2) == int.from_bytes(page[22:26], "little")
 
 
 # ---- MPEG audio -----------------------------------------------------------------------------------------------------
@@ -563,7 +612,8 @@ def _plan_mp3(raw: BinaryIO, believed: int) -> Plan:
             continue
         counted += len(own) * own[0].samples
         stop = own[-1].place + own[-1].length
-        if promised and abs(promised - len(own)) <= 1:
+        is_seen = len(streams) > 1 or abs(believed - len(own) * own[0].samples) <= 4 * own[0].samples
+        if promised and abs(promised - len(own)) <= 1 and is_seen:
             pieces.append(Piece(frames[0].place, stop))
         else:
             pieces.append(Piece(own[0].place, stop, _xing_header(content, own, stop)))

@@ -8,6 +8,7 @@ error of the input, 3 no decision, 70 a fault of this program; errors are said i
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -65,7 +66,7 @@ def read(path: str, rate: int, shortest: int, channel: int | None) -> np.ndarray
     if len(waveform) < shortest:
         raise ValueError(f"{name} is too short: give a recording with speech in it.")
     for sentence in [*(f"{name} {note}" for note in notes), *speech_levels.look_at(waveform, name)]:
-        print(f"verify.py: warning: {sentence}", file=sys.stderr)
+        say(f"warning: {sentence}")
     return waveform
 
 
@@ -85,17 +86,21 @@ def threshold_of(facts: dict[str, str], operating_point: str) -> float | None:
         known = json.loads(file.read_text(encoding="utf-8"))
         if known["fingerprint"] != facts["fingerprint"]:
             return None
+        expected = known.get("graph")
         threshold = known["values"][operating_point]
         if threshold is not None and not (math.isfinite(threshold) and abs(threshold) <= 1.1):
             raise ValueError
         if threshold is not None and known["speakers"] < ENOUGH_SPEAKERS:
-            print(
-                f"verify.py: warning: The threshold {threshold:.2f} stands on {known['speakers']} speakers: below "
-                f"{ENOUGH_SPEAKERS} it may not hold for others; measure it on more.",
-                file=sys.stderr,
+            say(
+                f"warning: The threshold {threshold:.2f} stands on {known['speakers']} speakers: below "
+                f"{ENOUGH_SPEAKERS} it may not hold for others; measure it on more."
             )
     except (KeyError, TypeError, ValueError, RecursionError):
         raise ValueError("thresholds.json is damaged: export the verifier again, or remove the file.") from None
+    if expected is not None:
+        with open(HERE / "model.onnx", "rb") as graph:
+            if hashlib.file_digest(graph, "sha256").hexdigest() != expected:
+                raise ValueError("model.onnx is damaged or was changed: export the verifier again.")
     return threshold
 
 
@@ -119,6 +124,15 @@ def main() -> int:
     said = f"{'same speaker' if same else 'different speakers'} (score {score:.4f}, threshold {threshold:.4f})"
     print(said, flush=True)  # an output that is gone is an error of now
     return 0 if same else 1
+
+
+def say(sentence: str) -> None:
+    """Write to stderr. Where that cannot be written nobody can be told, and the exit code stays what it is."""
+    try:
+        if sys.stderr is not None:
+            print(f"verify.py: {sentence}", file=sys.stderr, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def first_line(error: BaseException) -> str:
@@ -145,7 +159,7 @@ if __name__ == "__main__":
             says += ": pip install onnxruntime numpy soundfile"
         elif not is_input:
             says = f"A fault of this program, please report it ({type(error).__name__}: {says})"
-        print(f"verify.py: {says}.", file=sys.stderr)
+        say(f"{says}.")
         sys.exit(2 if is_input else 70)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -29,3 +29,8 @@ def test_nothing_is_said_to_be_nothing(tmp_path):
             recordings_of([str(source)])
     with pytest.raises(FileNotFoundError, match="no list at"):
         recordings_of([str(tmp_path / "none.txt")])
+
+
+def test_an_empty_name_is_no_folder():
+    with pytest.raises(ValueError, match="The name of a recording is empty"):
+        recordings_of([""])

@@ -14,6 +14,7 @@ from modeling_oskdft.data.manifest import (
     refuse_common_speakers,
     split_by_speaker,
     warn_about_single_utterances,
+    write_split,
 )
 
 
@@ -334,3 +335,9 @@ def test_one_of_several_shards_that_is_missing_is_named(tmp_path, manifest):
     shards[1].unlink()
     with pytest.raises(FileNotFoundError, match=f"has {len(shards) - 1} of {len(shards)} shards, 'train-00001-of-"):
         load_manifest(tmp_path / "set")
+
+
+def test_no_number_of_speakers_is_infinite(manifest, tmp_path):
+    for test in (float("inf"), float("nan"), 0.0, -1.0):
+        with pytest.raises(ValueError, match="a number of speakers is needed"):
+            write_split(manifest, test, 0, tmp_path)

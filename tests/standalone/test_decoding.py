@@ -200,3 +200,48 @@ def test_random_damage_ends_in_a_sentence_or_in_samples():
             assert "\n" not in str(error) and str(error).endswith(".")
         else:
             assert sum(part.size for part in parts) <= 40 * len(content)
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_pages_that_are_missing_or_changed_are_found(subtype):
+    """libsndfile reads on behind a hole and, where it is asked for the rest, gives the end twice."""
+    whole = content_of(np.tile(SAMPLES, 12)[: 15 * RATE], format="OGG", subtype=subtype)
+    pages = [place for place in range(len(whole)) if whole[place : place + 4] == b"OggS"]
+    (found,), notes = read(whole)
+    assert notes == () and abs(len(found) - 15 * RATE) < RATE
+    holes = [whole[: pages[5]] + whole[pages[5 + count] :] for count in (1, 3)]
+    changed = bytearray(whole)
+    changed[(pages[5] + pages[6]) // 2] ^= 1
+    for content in (*holes, bytes(changed)):
+        with pytest.raises(NotReadable, match="a page of it is missing or changed"):
+            read(content)
+    first = next(place for place in pages if any(whole[place + 6 : place + 14]))  # before it are the headers
+    started_late = whole[:first] + whole[pages[pages.index(first) + 1] :]  # as a stream is recorded from its middle on
+    assert len(read(started_late)[0][0]) > 0
+
+
+def test_an_mp3_whose_header_the_decoder_does_not_see_is_read_whole():
+    content = bytearray(content_of(np.tile(SAMPLES, 6), format="MP3"))
+    whole = len(read(bytes(content))[0][0])
+    content[6] ^= 32  # a bit of the side information, after which mpg123 takes the frame for sound
+    assert abs(len(read(bytes(content))[0][0]) - whole) < 4 * 1152
+
+
+def test_joined_recordings_are_read_or_told_of():
+    flac = content_of(SAMPLES, format="FLAC")
+    parts, notes = read(flac + flac)
+    assert notes == () and [len(part) for part in parts] == 2 * [len(SAMPLES)]
+    for kind in ("AU", "CAF", "W64", "NIST"):
+        one = content_of(SAMPLES, format=kind, subtype="PCM_16")
+        assert read(one)[1] == ()
+        (found,), notes = read(one + one)
+        assert len(found) == len(SAMPLES) and "is followed by another recording" in notes[0], kind
+
+
+@pytest.mark.parametrize(("kind", "place", "form"), [("CAF", 12, ">q"), ("W64", 56, "<Q")])
+def test_a_chunk_that_ends_nowhere_is_a_sentence(kind, place, form):
+    content = bytearray(content_of(SAMPLES, format=kind, subtype="PCM_16"))
+    for length in (2**62, 2**63 - 1):
+        content[place : place + 8] = struct.pack(form, length)
+        with pytest.raises(NotReadable, match="give wav, flac, ogg or mp3|truncated"):
+            read(bytes(content))
