@@ -1,5 +1,6 @@
 import asyncio
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,8 @@ def ask(limits, folder, path="/gradio_api/queue/join", body=b"", size=None, reco
     lines = {"host": "here", "content-length": length} | {k.replace("_", "-"): v for k, v in headers.items()}
     scope = {"type": "http", "path": path, "client": ("1.2.3.4", 1)}
     scope["headers"] = [(k.encode(), v.encode()) for k, v in lines.items()]
-    asyncio.run(guard(scope, receive, send))
+    with ThreadPoolExecutor(1) as other:  # the browser's tests leave a loop running in this thread
+        other.submit(asyncio.run, guard(scope, receive, send)).result()
     return sent[0]["status"] if sent else None, b"".join(read)
 
 
