@@ -139,6 +139,15 @@ def understand(root: str | Path, layout: str = "auto", extensions: Sequence[str]
     return found
 
 
+def unusable_name(name: str) -> str | None:
+    """What is wrong with a name that no list of utterances can hold; None where nothing is."""
+    if any(0xD800 <= ord(letter) <= 0xDFFF for letter in name):  # bytes, as Python keeps them
+        return "its name is not UTF-8: rename it."
+    if "\n" in name or "\r" in name:
+        return "its name has a line break in it: rename it."
+    return None
+
+
 def audio_files(root: str | Path) -> list[str]:
     """Every audio file below a folder. Raises `FileNotFoundError` when there is none."""
     files = [str(file) for file in walk_audio(root)]

@@ -22,7 +22,7 @@ from ..audio import SAMPLING_RATE, AudioSource, count_samples, printable, uttera
 from ..evaluation.scoring import Trials, make_trials, write_trials
 from ..files import read_text, whole_file
 from ..locations import looks_like_a_path
-from .folders import understand, walk_audio
+from .folders import understand, unusable_name, walk_audio
 from .shards import ShardedRecordings, find_shards
 
 if TYPE_CHECKING:
@@ -287,8 +287,8 @@ def _from_folder(root: Path, max_damaged: int, layout: str) -> Manifest:
             path = file.relative_to(root)
             speaker, session = understood.speaker_and_session(path)
             name = str(path).replace(os.sep, "/")
-            if printable(name) != name:
-                warnings.warn(f"Skipped '{printable(name)}': its name is not UTF-8; rename it.", stacklevel=2)
+            if (reason := unusable_name(name)) is not None:
+                warnings.warn(f"Skipped '{printable(name)}': {reason}", stacklevel=2)
                 continue
             yield _Row(utterance_id(name), speaker, session, name, str(file))
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from ..audio import AUDIO_EXTENSIONS, SAMPLING_RATE, count_samples, name_of, printable, utterance_id
 from ..files import whole_file
-from .folders import Layout, understand, walk_audio
+from .folders import Layout, understand, unusable_name, walk_audio
 from .manifest import COLUMNS, ROOT_KEY
 from .parallel import in_processes, in_threads
 from .transcoding import TRANSCODED, find_ffmpeg, remove_partial_files, transcode
@@ -236,8 +236,8 @@ def _judged(recordings: Iterator[Recording], damaged: set[str]) -> Iterator[tupl
     for recording in recordings:
         if str(recording.file) in damaged:
             yield recording, ""
-        elif not _is_text(str(recording.file)):
-            yield recording, "its name is not UTF-8: rename it."
+        elif (reason := unusable_name(str(recording.file))) is not None:
+            yield recording, reason
         elif not recording.speaker:
             yield recording, "it does not lie at speaker/session/utterance or speaker/utterance."
         elif recording.utterance == last:
@@ -245,14 +245,6 @@ def _judged(recordings: Iterator[Recording], damaged: set[str]) -> Iterator[tupl
         else:
             last = recording.utterance
             yield recording, None
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _rows(

@@ -1,5 +1,7 @@
 import io
+import os
 import shutil
+import sys
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -341,3 +343,18 @@ def test_no_number_of_speakers_is_infinite(manifest, tmp_path):
     for test in (float("inf"), float("nan"), 0.0, -1.0):
         with pytest.raises(ValueError, match="a number of speakers is needed"):
             write_split(manifest, test, 0, tmp_path)
+
+
+def test_a_name_that_no_list_can_hold_is_named_and_left_out(tmp_path):
+    if sys.platform == "darwin":
+        pytest.skip("this file system takes only UTF-8 names")
+    for speaker in ("a", "b\u3000b"):
+        (tmp_path / speaker / "s").mkdir(parents=True)
+        soundfile.write(tmp_path / speaker / "s" / "1.wav", np.zeros(1600), 16000)
+    for name in (b"bad\xff.wav", b"two\nlines.wav"):
+        shutil.copy(tmp_path / "a" / "s" / "1.wav", os.path.join(os.fsencode(tmp_path), b"a", b"s", name))
+    with pytest.warns(UserWarning) as said:
+        manifest = load_manifest(tmp_path)
+    assert sorted(manifest.column("utterance_id")) == ["a/s/1", "b\u3000b/s/1"]
+    told = " ".join(str(one.message) for one in said)
+    assert "bad\\xff.wav': its name is not UTF-8" in told and "two\\nlines.wav': its name has a line break" in told
