@@ -13,10 +13,13 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 import numpy as np
 import soundfile
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 BLOCK = 1 << 18  # frames decoded at a time: a header that promises billions costs nothing
 MOST_SAMPLES = 600_000_000  # of all channels at the file's own rate: 3.4 hours of 48 kHz mono, 2.4 GB
@@ -249,9 +252,10 @@ class _Window(io.RawIOBase):
         self.place += len(content)
         return content
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore
-        content = self.read(len(buffer))
-        buffer[: len(content)] = content
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")
+        content = self.read(len(view))
+        view[: len(content)] = content
         return len(content)
 
 
