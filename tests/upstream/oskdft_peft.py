@@ -1,21 +1,8 @@
 """PEFT's common tests, method by method, on saved students of two families."""
 
-import sys
-import types
-
 import pytest
 import torch
-from transformers import AutoModelForAudioXVector, HubertConfig, Wav2Vec2Config
-
-import modeling_oskdft  # noqa: F401  registers the model
-from modeling_oskdft import OSKDFTConfig, OSKDFTForXVector
-
-# PEFT's helpers import diffusers for tests of images.
-diffusers = types.ModuleType("diffusers")
-diffusers.StableDiffusionPipeline = None
-sys.modules.setdefault("diffusers", diffusers)
-
-from peft import (  # noqa: E402
+from peft import (
     BOFTConfig,
     FourierFTConfig,
     HRAConfig,
@@ -27,9 +14,12 @@ from peft import (  # noqa: E402
     VBLoRAConfig,
     VeraConfig,
 )
+from transformers import AutoModelForAudioXVector, HubertConfig, Wav2Vec2Config
 
-from .testing_common import PeftCommonTester  # noqa: E402
-from .testing_utils import set_init_weights_false  # noqa: E402
+from modeling_oskdft import OSKDFTConfig, OSKDFTForXVector
+
+from .testing_common import PeftCommonTester
+from .testing_utils import set_init_weights_false
 
 LAYERS = {"target_modules": ["intermediate_dense", "output_dense"]}
 FEATURES = LAYERS | {"task_type": "FEATURE_EXTRACTION"}
