@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -140,8 +139,7 @@ def test_an_export_is_replaced_and_nothing_else_is(exported, saved_verifier, tmp
     report = export_onnx(saved_verifier, place, opset=18)
     assert report.opset == 18 and report.cosine > 1 - 1e-6
     assert report.bytes == (place / "model.onnx").stat().st_size
-    written = Thresholds.load(place / "thresholds.json")
-    assert replace(written, graph=None) == Thresholds.load(saved_verifier / "thresholds.json")
+    assert Thresholds.load(place / "thresholds.json") == Thresholds.load(saved_verifier / "thresholds.json")
     assert [file.name for file in tmp_path.iterdir()] == ["place"]
     before = sorted(file.name for file in saved_verifier.iterdir())
     assert main(["export", str(saved_verifier), "--out", str(saved_verifier)]) == 2
@@ -374,7 +372,7 @@ def test_int8_is_near_and_says_what_became_of_the_convolutions(saved_verifier, v
         SpeakerVerifier.from_pretrained(place, backend=backend)
         for place, backend in ((saved_verifier, "torch"), (tmp_path / "int8", "onnxruntime"))
     )
-    assert replace(found.thresholds, graph=None) == expected.thresholds
+    assert found.thresholds == expected.thresholds
     for other in recordings:
         one, two = (verifier.verify(recordings[0], other) for verifier in (expected, found))
         assert two.score == pytest.approx(one.score, abs=0.02) and two.same_speaker is one.same_speaker

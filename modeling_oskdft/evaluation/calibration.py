@@ -44,7 +44,7 @@ class Thresholds:
     fingerprint: str
     quantiles: dict[str, list[float]] = field(default_factory=dict)
     intervals: dict[str, list[float]] = field(default_factory=dict)
-    graph: str | None = None
+    graph: str | None = field(default=None, compare=False)
 
     def check(self) -> None:
         """Raise `ValueError` for a value that is no finite number inside its range: it must not decide."""
