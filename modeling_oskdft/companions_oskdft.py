@@ -144,8 +144,7 @@ class Companions(Mixin):
             own = "0" * 64
             warnings.warn(
                 "The weights are offloaded, so nothing can tell whether thresholds and card are of them: both "
-                "are left "
-                "out; copy them where the weights were not changed.",
+                "are left out; copy them where the weights were not changed.",
                 stacklevel=4,
             )
         for name, content in found.items():

@@ -222,8 +222,7 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
         if output_attentions and self.encoder.config._attn_implementation != "eager":
             logger.warning_once(
                 f"output_attentions: attention '{self.encoder.config._attn_implementation}' computes none; open "
-                "the model "
-                "with attn_implementation='eager'."
+                "the model with attn_implementation='eager'."
             )
             output_attentions = False
         features = self.convolve(input_values, attention_mask)

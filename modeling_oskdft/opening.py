@@ -46,8 +46,7 @@ def open_verifier(name: str, revision: str | None = None) -> tuple[OSKDFTForXVec
     if missing:
         raise ValueError(
             f"'{printable(name)}' lacks {len(missing)} of its weights, '{printable(missing[0])}' first: save the "
-            "model "
-            "again."
+            "model again."
         )
     check_finite(model, name)
     return model.eval(), open_feature_extractor(name, revision)

@@ -97,8 +97,7 @@ class Layout:
             (speaker,) = self.sessions
             warnings.warn(
                 f"All recordings are of one speaker, '{printable(speaker)}': where the folders below are "
-                "speakers, say "
-                "layout speaker.",
+                "speakers, say layout speaker.",
                 stacklevel=3,
             )
 
@@ -122,8 +121,7 @@ def understand(root: str | Path, layout: str = "auto", extensions: Sequence[str]
             one, two = examples[1], examples[2]
             raise ValueError(
                 f"'{root}' has recordings at two depths, '{printable(str(one))}' and '{printable(str(two))}': say "
-                "which "
-                "folder is the speaker's, layout speaker or speaker/session."
+                "which folder is the speaker's, layout speaker or speaker/session."
             )
         layout = "speaker" if 1 in examples else "speaker/session"
     found = Layout(layout)

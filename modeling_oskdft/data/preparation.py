@@ -275,8 +275,7 @@ def _write(rows: Iterable[tuple[Any, ...]], root: Path, target: Path, result: Pr
     if first is None:
         raise ValueError(
             f"'{root}' has no recordings that can be read: speaker/session/utterance.wav (or flac, ogg, mp3, m4a) "
-            "files "
-            "are needed."
+            "files are needed."
         )
     fields = [*((name, pa.string()) for name in COLUMNS[:4]), (COLUMNS[4], pa.int64())]
     schema = pa.schema(fields, {ROOT_KEY: str(root.resolve()).encode()})

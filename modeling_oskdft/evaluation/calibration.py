@@ -32,8 +32,7 @@ class Thresholds:
     `companions_oskdft`. quantiles: of the scores of "target" and "non_target" trials, evenly spaced from the lowest
     to the highest: what error rates at any other threshold are read from. intervals: 95 % intervals of the values, by
     bootstrap over speakers, where the speakers of the trials were known. graph: SHA-256 of the exported graph that
-    they
-    lie beside.
+    they lie beside.
     """
 
     values: dict[str, float | None]

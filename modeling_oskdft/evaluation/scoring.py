@@ -104,8 +104,7 @@ def read_pairs(path: str | Path) -> list[tuple[str, str]]:
         if words and len(words) != 2:
             raise ValueError(
                 f"Line {number} of '{path}' is '{line.strip()[:80]}': two recordings are needed; put a tab "
-                "between them "
-                "where names have spaces."
+                "between them where names have spaces."
             )
         if words:
             pairs.append((words[0], words[1]))

@@ -296,8 +296,7 @@ def _results_table(facts: dict[str, Any]) -> str:
             return "EER and minDCF were not measured on a test list."
         return (
             "EER and minDCF were not measured on a test list. On the speakers set aside from training, which "
-            "also chose "
-            f"the checkpoint, the EER is {100 * facts['selection_eer']:.2f} %."
+            f"also chose the checkpoint, the EER is {100 * facts['selection_eer']:.2f} %."
         )
     size = f"{test['trials']:,} | {test['speakers']:,}"
     return (

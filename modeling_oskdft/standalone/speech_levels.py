@@ -65,8 +65,7 @@ def look_at(waveform: np.ndarray, name: str) -> list[str]:
     if not _is_like_speech(waveform, speech):
         said.append(
             f"{name} has nothing in it that is like speech: noise, tones and music say nothing about a speaker; "
-            "give a "
-            "recording of a voice."
+            "give a recording of a voice."
         )
     return said
 

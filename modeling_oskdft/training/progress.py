@@ -103,8 +103,7 @@ def first_lines(trainer: "OSKDFTTrainer", train: Manifest, validation: Manifest,
     if args.backbone_warmup_epochs >= epochs and args.freeze != "encoder":
         lines.append(
             f"warning: the warm-up of the shared layers, {args.backbone_warmup_epochs:g} epochs, is not shorter "
-            "than the "
-            f"run, {epochs:g}: they hardly learn; set backbone_warmup_epochs to a tenth of it."
+            f"than the run, {epochs:g}: they hardly learn; set backbone_warmup_epochs to a tenth of it."
         )
     if args.logging_steps >= 1 and args.logging_steps > steps:
         lines.append(f"warning: logging_steps is {args.logging_steps:g} in a run of {steps} steps: nothing is logged.")
