@@ -66,7 +66,7 @@ class TorchEmbedder:
         model, feature_extractor = open_verifier(name, revision)
         try:
             return cls(model.to(place), feature_extractor)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
+        except (RuntimeError, AssertionError, NotImplementedError) as error:  # each of torch's backends has its own
             raise ValueError(f"device is '{device}', which is not here ({first_line(error)}): use cpu.") from None
 
     def fingerprint(self) -> str:

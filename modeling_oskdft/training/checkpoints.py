@@ -37,10 +37,8 @@ class CheckpointingTrainer(Trainer):
     teacher: Teacher | None
     average: WeightAverage | None
     facts: dict[str, Any]  # what makes the run what it is
-
-    def log_window(self) -> dict[str, Any]:
-        """What has been summed since the last log line."""
-        raise NotImplementedError
+    _sums: dict[str, Tensor]  # of the losses since the last log line
+    _summed_from: int  # the step of that line
 
     @property
     def joint(self) -> JointModel:
@@ -57,6 +55,17 @@ class CheckpointingTrainer(Trainer):
         """The student that is evaluated and published: the moving average where there is one."""
         return self.student if self.average is None else self.average.student
 
+    def _log_window(self) -> dict[str, Any]:
+        """What has been summed since the last log line, for a checkpoint."""
+        return {"from": self._summed_from, "sums": {name: value.item() for name, value in self._sums.items()}}
+
+    def _restore_log_window(self, checkpoint: Path) -> None:
+        file = checkpoint / RUN_NAME
+        window = read_json(file).get("window", {}) if file.is_file() and self.args.world_size == 1 else {}
+        self._summed_from = int(window.get("from", 0))
+        device = self.args.device
+        self._sums = {name: torch.tensor(value, device=device) for name, value in window.get("sums", {}).items()}
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         folder = output_dir or self.args.output_dir
         is_checkpoint = Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR)
@@ -66,7 +75,7 @@ class CheckpointingTrainer(Trainer):
             if is_checkpoint:
                 metadata = {"speakers": self._speakers_digest(), "order": self._order()}
                 _save_state(self.joint.objectives, aside / OBJECTIVES_NAME, **metadata)
-                facts = {"run": self.facts, "window": self.log_window()}
+                facts = {"run": self.facts, "window": self._log_window()}
                 (aside / RUN_NAME).write_text(json.dumps(facts, indent=1), encoding="utf-8")
             if is_checkpoint and self.average is not None:
                 _save_state(self.average.student, aside / EMA_NAME)

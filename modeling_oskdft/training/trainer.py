@@ -29,7 +29,6 @@ from ..evaluation.calibration import SET_ASIDE, Thresholds, measure_thresholds
 from ..evaluation.extraction import extract_embeddings
 from ..evaluation.metrics import equal_error_rate, min_detection_cost
 from ..evaluation.scoring import Trials, make_trials, score_trials
-from ..files import read_json
 from ..modeling_oskdft import OSKDFTForXVector, shortest_input
 from .arguments import ObjectiveArguments, OSKDFTTrainingArguments
 from .averaging import WeightAverage
@@ -39,7 +38,6 @@ from .epoch_order import EpochOrder
 from .guards import NonFiniteGuard, SaveOnSignal
 from .identity import (
     ARGUMENTS,
-    RUN_NAME,
     config_digest,
     digest,
     manifest_digest,
@@ -380,17 +378,6 @@ class OSKDFTTrainer(PublishingTrainer):
         # The gradient of a step that was skipped has no norm, and JSON no NaN.
         finite = {name: value for name, value in logs.items() if not isinstance(value, float) or math.isfinite(value)}
         super().log(finite, start_time)
-
-    def log_window(self) -> dict[str, Any]:
-        """What has been summed since the last log line, for a checkpoint."""
-        return {"from": self._summed_from, "sums": {name: value.item() for name, value in self._sums.items()}}
-
-    def _restore_log_window(self, checkpoint: Path) -> None:
-        file = checkpoint / RUN_NAME
-        window = read_json(file).get("window", {}) if file.is_file() and self.args.world_size == 1 else {}
-        self._summed_from = int(window.get("from", 0))
-        device = self.args.device
-        self._sums = {name: torch.tensor(value, device=device) for name, value in window.get("sums", {}).items()}
 
     # ---- data and evaluation --------------------------------------------------------------------------------------
 

@@ -89,7 +89,7 @@ class HangsOnce(Slow):
         self.forks = torch.zeros(()).share_memory_()
 
 
-@pytest.mark.skipif(not hasattr(multiprocessing, "get_context"), reason="no fork")
+@pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="workers are not forked on this system")
 def test_a_worker_that_does_not_run_is_forked_anew(monkeypatch):
     from modeling_oskdft.data import workers
 
