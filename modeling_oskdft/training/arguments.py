@@ -10,7 +10,7 @@ import numbers
 import sys
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, make_dataclass
 from functools import partial
 from pathlib import Path
@@ -93,6 +93,14 @@ def check_ranges(arguments: object, ranges: dict[str, Range]) -> None:
             raise ValueError(f"{name} is {value}: a number of {allowed} is needed.")
 
 
+def check_choices(arguments: object, choices: Mapping[str, Sequence[str]]) -> None:
+    """Raise `ValueError` naming the first field whose value is none of its choices."""
+    for name, allowed in choices.items():
+        value = getattr(arguments, name)
+        if value not in allowed:
+            raise ValueError(f"{name} is '{value}': use one of {', '.join(allowed)}.")
+
+
 @dataclass
 class TeacherArguments:
     """The teacher, and which of its layers the student keeps."""
@@ -172,9 +180,11 @@ class ObjectiveArguments:
         "penalty_top_k": AT_LEAST_0,
         "sub_centres": AT_LEAST_1,
     }
+    CHOICES: ClassVar[dict[str, Sequence[str]]] = {"kd_schedule": tuple(KD_SCHEDULES)}
 
     def __post_init__(self) -> None:
         check_ranges(self, self.RANGES)
+        check_choices(self, self.CHOICES)
 
 
 @dataclass
@@ -220,29 +230,23 @@ class DataArguments:
     max_damaged_files: int = field(default=100, metadata={"help": "unreadable files until the run stops"})
 
     RANGES: ClassVar[dict[str, Range]] = {
+        **dict.fromkeys(("augment_probability", "clipping_probability", "envelope_probability"), SHARE),
+        **dict.fromkeys(("gain_probability", "codec_probability", "spec_mask_probability"), SHARE),
+        **dict.fromkeys(("spec_mask_features", "spec_mask_frames", "max_damaged_files"), AT_LEAST_0),
         "validation_fraction": OPEN_SHARE,
         "validation_trials": AT_LEAST_1,
         "labelled_fraction": Range(0, 1, low_open=True),
         "crop_seconds": Range(0, 600, low_open=True),
-        "augment_probability": SHARE,
-        "clipping_probability": SHARE,
-        "envelope_probability": SHARE,
-        "gain_probability": SHARE,
-        "codec_probability": SHARE,
-        "spec_mask_probability": SHARE,
-        "spec_mask_features": AT_LEAST_0,
-        "spec_mask_frames": AT_LEAST_0,
-        "max_damaged_files": AT_LEAST_0,
+    }
+    CHOICES: ClassVar[dict[str, Sequence[str]]] = {
+        "layout": LAYOUTS,
+        "test_scoring": SCORINGS,
+        "teacher_hears": TEACHER_HEARS,
     }
 
     def __post_init__(self) -> None:
         check_ranges(self, self.RANGES)
-        if self.layout not in LAYOUTS:
-            raise ValueError(f"layout is '{self.layout}': use one of {', '.join(LAYOUTS)}.")
-        if self.test_scoring not in SCORINGS:
-            raise ValueError(f"test_scoring is '{self.test_scoring}': use one of {', '.join(SCORINGS)}.")
-        if self.teacher_hears not in TEACHER_HEARS:
-            raise ValueError(f"teacher_hears is '{self.teacher_hears}': use {' or '.join(TEACHER_HEARS)}.")
+        check_choices(self, self.CHOICES)
 
 
 @dataclass
@@ -296,30 +300,22 @@ class OSKDFTTrainingArguments(TrainingArguments):
     )
 
     RANGES: ClassVar[dict[str, Range]] = {
-        "learning_rate": ABOVE_0,
-        "min_learning_rate": AT_LEAST_0,
-        "adapter_lr_multiplier": AT_LEAST_0,
-        "backbone_lr_multiplier": AT_LEAST_0,
-        "backbone_warmup_epochs": AT_LEAST_0,
+        **dict.fromkeys(
+            ("learning_rate", "num_train_epochs", "logging_steps", "save_steps", "eval_steps", "adam_epsilon"), ABOVE_0
+        ),
+        **dict.fromkeys(("per_device_train_batch_size", "gradient_accumulation_steps", "ddp_timeout"), AT_LEAST_1),
+        **dict.fromkeys(("min_learning_rate", "adapter_lr_multiplier", "backbone_lr_multiplier"), AT_LEAST_0),
+        **dict.fromkeys(("backbone_warmup_epochs", "weight_decay", "max_grad_norm"), AT_LEAST_0),
+        **dict.fromkeys(("save_total_limit", "max_nonfinite_steps", "seed", "data_seed"), AT_LEAST_0),
+        **dict.fromkeys(("ema_decay", "adam_beta1", "adam_beta2"), Range(0, 1, high_open=True)),
         "backbone_decay": Range(0, 1, low_open=True),
-        "ema_decay": Range(0, 1, high_open=True),
-        "num_train_epochs": ABOVE_0,
-        "per_device_train_batch_size": AT_LEAST_1,
-        "gradient_accumulation_steps": AT_LEAST_1,
-        "logging_steps": ABOVE_0,
-        "save_steps": ABOVE_0,
-        "eval_steps": ABOVE_0,
-        "save_total_limit": AT_LEAST_0,
-        "max_grad_norm": AT_LEAST_0,
-        "weight_decay": AT_LEAST_0,
-        "adam_beta1": Range(0, 1, high_open=True),
-        "adam_beta2": Range(0, 1, high_open=True),
-        "adam_epsilon": ABOVE_0,
-        "max_nonfinite_steps": AT_LEAST_0,
-        "seed": AT_LEAST_0,
-        "data_seed": AT_LEAST_0,
         "dataloader_num_workers": Range(0, 256),
-        "ddp_timeout": AT_LEAST_1,
+    }
+    CHOICES: ClassVar[dict[str, Sequence[str]]] = {
+        "schedule_unit": ("step", "epoch"),
+        "backbone_schedule": ("decay", "cosine"),
+        "freeze": FREEZABLE,
+        "teacher_dtype": ("auto", "float32", "bfloat16"),
     }
 
     def __post_init__(self) -> None:
@@ -335,14 +331,7 @@ class OSKDFTTrainingArguments(TrainingArguments):
         if self.greater_is_better:
             raise ValueError("greater_is_better is true: of EER and minDCF the lower one is better; leave it out.")
         _refuse_unread(self)
-        if self.schedule_unit not in ("step", "epoch"):
-            raise ValueError(f"schedule_unit is '{self.schedule_unit}': use step or epoch.")
-        if self.backbone_schedule not in ("decay", "cosine"):
-            raise ValueError(f"backbone_schedule is '{self.backbone_schedule}': use decay or cosine.")
-        if self.freeze not in FREEZABLE:
-            raise ValueError(f"freeze is '{self.freeze}': use one of {', '.join(FREEZABLE)}.")
-        if self.teacher_dtype not in ("auto", "float32", "bfloat16"):
-            raise ValueError(f"teacher_dtype is '{self.teacher_dtype}': use auto, float32 or bfloat16.")
+        check_choices(self, self.CHOICES)
         if self.hub_strategy not in ("end", "every_save"):
             raise ValueError(
                 f"hub_strategy is '{self.hub_strategy}': use end or every_save; optimiser states are not for the Hub."

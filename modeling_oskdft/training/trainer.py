@@ -125,10 +125,6 @@ class OSKDFTTrainer(PublishingTrainer):
                 f"The training set has {len(dataset)} utterances and a batch takes {batch}: lower "
                 "per_device_train_batch_size."
             )
-        if objective_arguments.kd_schedule not in KD_SCHEDULES:
-            raise ValueError(
-                f"kd_schedule is '{objective_arguments.kd_schedule}': use one of {', '.join(KD_SCHEDULES)}."
-            )
         self.facts = {
             **{name: getattr(args, name) for name in ARGUMENTS},
             "objectives": asdict(objective_arguments),
