@@ -169,7 +169,8 @@ class KDObjective(nn.Module):
     @staticmethod
     def over_items(per_item: Tensor) -> WeightedLoss:
         """per_item: (batch,)."""
-        return WeightedLoss(per_item.sum(), per_item.new_tensor(float(len(per_item))))
+        # Filled on the device: a number that is copied there would make the step wait for the host.
+        return WeightedLoss(per_item.sum(), per_item.new_full((), float(len(per_item))))
 
 
 class LastLayerMSE(KDObjective):

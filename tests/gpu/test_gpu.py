@@ -7,6 +7,7 @@ import copy
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from modeling_oskdft.training.joint_model import JointModel, Teacher
 from modeling_oskdft.training.objectives import AAMSoftmax, LayerwiseHeads, Objectives
 from tests.tiny import SHAPES, tiny_teacher, tiny_verifier, waves
 from tests.training.making import StopAt, assert_same, make_trainer, parameters
+from tests.training.test_distributed import free_port, write_recipe
 
 pytestmark = [
     pytest.mark.gpu,
@@ -29,10 +31,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def _exact(monkeypatch):
     """float32 products in float32, and kernels that add in one order."""
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield
 
 
 def joint_model(shape=SHAPES[0]):
@@ -61,7 +61,7 @@ def test_paths_losses_and_gradients_equal_the_cpu_s(shape):
         found = losses(own, teacher, device)
         sum(found).backward()
         gradients = {name: value.grad.cpu() for name, value in own.named_parameters() if value.grad is not None}
-        results.append(([float(one) for one in found], gradients))
+        results.append(([one.item() for one in found], gradients))
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-4)
     for name, gradient in results[0][1].items():
         torch.testing.assert_close(results[1][1][name], gradient, atol=1e-3, rtol=1e-3)
@@ -149,16 +149,20 @@ def test_a_step_never_waits_for_the_host():
 
 
 def test_two_processes_on_one_card(tmp_path, voices, feature_extractor):
-    """nccl refuses two processes on one card; gloo takes them."""
-    from tests.training.test_distributed import launcher, write_recipe
-
+    """nccl refuses two processes on one card, gloo takes them; a launcher would give each a card of its own."""
     recipe = write_recipe(tmp_path, voices, feature_extractor)
-    text = recipe.read_text().replace("use_cpu: true\n", "ddp_backend: gloo\n")
-    recipe.write_text(text + "per_device_train_batch_size: 4\n")
-    environment = os.environ | {"ACCELERATE_TORCH_DEVICE": "cuda:0", "CUDA_VISIBLE_DEVICES": "0"}
-    command = [*launcher(2), str(ROOT / "train_oskdft.py"), str(recipe), "--output_dir", str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
-    assert done.returncode == 0, done.stderr[-3000:]
+    text = recipe.read_text()
+    assert "use_cpu: true\n" in text
+    recipe.write_text(text.replace("use_cpu: true\n", "ddp_backend: gloo\n") + "per_device_train_batch_size: 4\n")
+    command = [sys.executable, str(ROOT / "train_oskdft.py"), str(recipe), "--output_dir", str(tmp_path / "run")]
+    group = {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    processes = [
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | group | {"RANK": str(rank)})
+        for rank in range(2)
+    ]
+    for process in processes:
+        error = process.communicate(timeout=300)[1]
+        assert process.returncode == 0, error[-3000:]
     assert json.loads((tmp_path / "run" / "results.json").read_text())["processes"] == 2
 
 
