@@ -36,7 +36,7 @@ browser:
 space: $(VENV)/.ready  ## the demonstration page on this machine: OSKDFT_MODEL=a folder or repository of a verifier
 	$(RUN)/python spaces/speaker-verification/app.py
 
-benchmark: $(VENV)/.ready  ## every benchmark, each a ratio measured in one run
+benchmark: $(VENV)/.ready  ## every benchmark but the GPU's, each a ratio measured in one run
 	$(RUN)/python -m modeling_oskdft.benchmark all
 
 # torch first and alone, so that TORCH_ARGS can name an index of builds without CUDA, and nothing after it replaces it.

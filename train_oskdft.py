@@ -5,8 +5,8 @@
 The recipe names a teacher, its layers that the student keeps, both losses, the data and the schedules; see
 examples/recipes. The run ends with the best checkpoint in `output_dir`, loadable by `AutoModel.from_pretrained`, and
 `results.json` beside it. `--resume_from_checkpoint last` goes on after an interruption, with the same bits; `auto`
-does
-so where there is a checkpoint, and begins where there is none. On one process, `oskdft train RECIPE.yaml` is the same.
+does so where there is a checkpoint, and begins where there is none. On one process, `oskdft train RECIPE.yaml` is the
+same.
 """
 
 import os
@@ -36,7 +36,7 @@ from modeling_oskdft.errors import one_sentence_errors
 from modeling_oskdft.evaluation.report import report_scores, reports_by, speakers_of, trial_scores
 from modeling_oskdft.evaluation.scoring import check_labels, make_trials, read_trials
 from modeling_oskdft.files import check_writable
-from modeling_oskdft.locations import check_name
+from modeling_oskdft.locations import check_name, first_line
 from modeling_oskdft.opening import INSTALLED_CODE
 from modeling_oskdft.training.arguments import Recipe, read_recipe, recipe_parser
 from modeling_oskdft.training.initialization import evenly_spaced_layers
@@ -190,7 +190,7 @@ def no_teacher_said(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a folder from elsewhere can make anything fail
-        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".:")
+        reason = first_line(error)
         if isinstance(error, OSError):
             raise FileNotFoundError(f"There is no teacher at '{name}' ({reason}): check the name.") from None
         raise ValueError(f"The teacher at '{name}' cannot be opened ({reason}): check the folder.") from error

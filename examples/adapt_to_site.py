@@ -12,8 +12,7 @@ Your own site: a folder or manifest of its speech, a few dozen speakers, of whom
     oskdft verify A.wav B.wav --model site
 
 The first command writes docs/results/adapt_to_site.json and the page rendered from it. Wants the folder of real
-speech and the small
-teacher beside the project.
+speech and the small teacher beside the project.
 """
 
 import argparse
@@ -79,8 +78,7 @@ def adapt_to(data: str, name: str, out: str, epochs: int) -> None:
     merged, _ = open_verifier(out)
     trials = make_trials(development.by_speaker())
     scores = trial_scores(merged, feature_extractor, development, trials)
-    of = speakers_of(development)
-    pairs = [(of[one], of[other]) for one, other in zip(trials.enrolments, trials.tests, strict=True)]
+    pairs = trials.speakers(speakers_of(development))
     told = f"{len(development.speakers)} speakers of the site, which also chose the epoch"
     labels, own = trials.labels, merged.fingerprint()
     measure_thresholds(scores, labels, len(development.speakers), told, own, pairs).save(out)

@@ -32,7 +32,6 @@ AUDIO_EXTENSIONS = (
     *(".aiff", ".aif", ".aifc", ".au", ".caf", ".w64", ".sph"),
     *ffmpeg.EXTENSIONS,
 )
-SLOWEST, FASTEST = 2_000, 1_000_000  # Hz; as in standalone/decoding.py
 
 
 class LoadedAudio(NamedTuple):
@@ -215,6 +214,8 @@ def _from_pair(source: tuple[Any, ...] | list[Any]) -> tuple[np.ndarray, Any]:
 
 
 def _checked_rate(rate: Loose, name: str) -> int:
+    from .standalone.decoding import FASTEST, SLOWEST
+
     is_number = isinstance(rate, int | float | np.integer | np.floating) and not isinstance(rate, bool)
     if not is_number or not float(rate).is_integer():
         raise ValueError(f"{name} has a sampling rate of {rate!r}: a whole number of Hz is needed, such as 16000.")

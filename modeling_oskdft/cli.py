@@ -1,16 +1,15 @@
-"""`oskdft COMMAND …`: thin, one function a command, no logic.
+"""`oskdft COMMAND …`: thin, one function a command.
 
 Exit codes: 0 fine, and "same"; 1 "different"; 2 an error of the input, said in one sentence on stderr (`--debug` shows
 where it arose); 3 no decision; 70 a fault of this package.
 """
 
-from .errors import NO_DECISION, end_at_once_on_interrupt, one_sentence_errors
+from .errors import DIFFERENT, MOST_WORKERS, NO_DECISION, end_at_once_on_interrupt, one_sentence_errors
 
 end_at_once_on_interrupt()  # before anything that takes time to import
 
 import argparse
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from .verification import SpeakerVerifier, VerificationResult
 
 SCORINGS = ("full", "segments", "combined")  # as in evaluation.scoring, which wants NumPy
-MOST_WORKERS = 256  # as in training.arguments, which wants torch
 FAST = ("verify", "embed")  # they import torch when they need it: an exported verifier needs none
 
 
@@ -133,7 +131,7 @@ def verify(options: argparse.Namespace) -> int:
     for sentence in result.warnings:
         print(f"oskdft: warning: {sentence}", file=sys.stderr)
     print(json.dumps(result.as_dict()) if options.json else _answer(result))
-    return {True: 0, False: 1, None: NO_DECISION}[result.same_speaker]
+    return {True: 0, False: DIFFERENT, None: NO_DECISION}[result.same_speaker]
 
 
 def _answer(result: "VerificationResult") -> str:
@@ -278,13 +276,12 @@ def prepare_folder(options: argparse.Namespace) -> int:
 def push_dataset(options: argparse.Namespace) -> int:
     """A manifest as sharded Parquet with FLAC in it: to the Hub, or with --local to a folder only."""
     from .data.manifest import load_manifest
+    from .data.preparation import bounded_workers
     from .data.publishing import write_shards
     from .hub.publishing import push_dataset as push
 
     manifest = load_manifest(options.data, options.split, options.data_root)
-    workers = options.workers or os.cpu_count() or 1
-    if workers < 1:
-        raise ValueError(f"workers is {workers}: at least one process is needed.")
+    workers = bounded_workers(options.workers)
     if options.local:
         files = write_shards(manifest, options.out, workers=workers, progress=True)
         print(f"{len(manifest):,} utterances in {len(files)} shards: {options.out}/data")

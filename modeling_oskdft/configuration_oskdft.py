@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import fields
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 from transformers import CONFIG_MAPPING, AutoConfig, HubertConfig, PreTrainedConfig
 from transformers.activations import ACT2CLS
@@ -245,15 +245,9 @@ class OSKDFTConfig(PreTrainedConfig):
                 f"ecapa_channels is {self.ecapa_channels}: it must be a multiple of ecapa_res2net_scale, "
                 f"{self.ecapa_res2net_scale}."
             )
-        if not self.ecapa_dilations or len(self.ecapa_dilations) > 64:
-            raise ValueError(
-                f"ecapa_dilations is {self.ecapa_dilations}: give a dilation of at least 1 for each block."
-            )
-        for dilation in self.ecapa_dilations:
-            if not _is_whole(dilation) or not 1 <= dilation <= 1024:
-                raise ValueError(
-                    f"ecapa_dilations is {self.ecapa_dilations}: give a dilation of at least 1 for each block."
-                )
+        dilations = self.ecapa_dilations
+        if not dilations or len(dilations) > 64 or not all(_is_whole(one) and 1 <= one <= 1024 for one in dilations):
+            raise ValueError(f"ecapa_dilations is {dilations}: give a dilation of at least 1 for each block.")
         encoder = self.encoder_config
         for name in ("num_attention_heads", "num_conv_pos_embedding_groups"):
             if encoder.hidden_size % getattr(encoder, name):
@@ -280,12 +274,12 @@ class OSKDFTConfig(PreTrainedConfig):
             _check_number("adapter_noise", value)
 
 
-def _is_whole(value: object) -> bool:
+def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _check_whole(name: str, value: object, least: int, most: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if not _is_whole(value) or value < least:
         raise ValueError(f"{name} is {value!r}: it must be at least {least}, a whole number.")
     if value > most:
         raise ValueError(f"{name} is {value}: it must be at most {most:,}; no speech encoder is larger.")
@@ -316,9 +310,8 @@ def check_encoder(config: PreTrainedConfig) -> None:
         raise ValueError("conv_dim, conv_kernel and conv_stride have different lengths: one number each is needed.")
     for name in ("layer_norm_eps", "initializer_range"):
         _check_number(name, getattr(config, name), 0.0)
-    for name in ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "layerdrop"):
-        _check_number(name, getattr(config, name), 0.0, 1.0)
-    for name in ("mask_time_prob", "mask_feature_prob"):
+    dropouts = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "layerdrop")
+    for name in (*dropouts, "mask_time_prob", "mask_feature_prob"):
         _check_number(name, getattr(config, name), 0.0, 1.0)
     for name in ("hidden_act", "feat_extract_activation"):
         value = getattr(config, name)

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import TextIO, cast
 
 DIFFERENT, WRONG_INPUT, NO_DECISION, OUR_FAULT, STOPPED = 1, 2, 3, 70, 130
+MOST_WORKERS = 256  # processes that read ahead, which a command takes at most
 MEMORY_WORDS = ("can't allocate memory", "out of memory", "DefaultCPUAllocator")
 INSTALL_ALL = "pip install -U 'modeling-oskdft[train]' (in a clone: pip install '.[train]')"
 INSTALL = "pip install 'modeling-oskdft[{}]' (in a clone: pip install '.[{}]')"

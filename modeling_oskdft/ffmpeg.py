@@ -118,11 +118,11 @@ def to_wav(
     ffmpeg = find_ffmpeg()
     with tempfile.TemporaryDirectory() as place:
         if isinstance(source, bytes):
-            path = os.fsencode(Path(place, "recording"))
-            Path(place, "recording").write_bytes(source)
+            path = os.path.join(place, "recording")
+            Path(path).write_bytes(source)
         else:
-            path = os.fsencode(os.path.abspath(source))
-        arguments = [*input_options(container), "-i", f"file:{os.fsdecode(path)}", "-map", "0:a:0"]
+            path = os.path.abspath(os.fspath(source))
+        arguments = [*input_options(container), "-i", f"file:{path}", "-map", "0:a:0"]
         arguments += ["-t", str(seconds), "-c:a", "pcm_s16le", "-f", "wav", "-"]
         content, reason = run_ffmpeg(ffmpeg, arguments, patience)
     if reason is not None:

@@ -82,6 +82,11 @@ def find(name: str, file: str, revision: str | None = None) -> str | None:
         return None
 
 
+def is_an_export(name: str, revision: str | None = None) -> bool:
+    """Whether a folder or repository holds a graph and no PyTorch weights. The graph is fetched last: it is large."""
+    return find(name, "config.json", revision) is None and find(name, "model.onnx", revision) is not None
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error that says something, without its full stop."""
     lines = (line.strip() for line in str(error).splitlines())

@@ -11,7 +11,6 @@ import difflib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, TypeVar, cast
 
 import torch
@@ -210,8 +209,8 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
         input_values: (batch, samples), 16 kHz, normalised as the feature extractor does it.
         attention_mask: (batch, samples), 1 where audio is real, padding on the right; None when nothing is padded.
         output_attentions: wants `attn_implementation="eager"`, others warn and give none; kwargs: other columns of a
-        batch, which are not read.
-        With a mask every row equals its own unpadded run. Raises `ValueError` for input that is not such audio.
+        batch, which are not read. With a mask every row equals its own unpadded run. Raises `ValueError` for input
+        that is not such audio.
         """
         self._check_input(input_values, attention_mask, path)
         _refuse_misspelt(kwargs)
@@ -304,7 +303,7 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
             return first.activation(masked_group_norm(first.layer_norm, first.conv(values), lengths))
 
         if self._checkpoints(layer):
-            return first._gradient_checkpointing_func(partial(run), hidden_states)
+            return first._gradient_checkpointing_func(run, hidden_states)
         return run(hidden_states)
 
     def _checkpoints(self, layer: nn.Module) -> bool:
@@ -546,7 +545,7 @@ def _refuse_misspelt(columns: dict[str, Any]) -> None:
     """Raise `TypeError` for a keyword that is almost an argument: it would be left unread without a word."""
     for name in columns:
         near = difflib.get_close_matches(name, ("input_values", "attention_mask"), 1, 0.8)
-        if near and name != near[0]:
+        if near:
             raise TypeError(f"forward has no argument '{name}': did you mean '{near[0]}'?")
 
 

@@ -14,7 +14,7 @@ from transformers.utils import logging
 from . import registration
 from .audio import SAMPLING_RATE, printable
 from .files import read_json
-from .locations import check_name, find, first_line
+from .locations import check_name, find, first_line, is_an_export
 
 OSKDFTForXVector = registration.OSKDFTForXVector  # what AutoModel opens: it is registered from here on
 LORA_NAME = "adapter_config.json"
@@ -164,7 +164,7 @@ def check_sizes(name: str, revision: str | None = None) -> None:
 
 
 def _no_verifier(name: str, revision: str | None, error: Exception) -> Exception:
-    if find(name, "model.onnx", revision) and not find(name, "config.json", revision):
+    if is_an_export(name, revision):
         return ValueError(
             f"'{printable(name)}' holds an export and no PyTorch weights: open it with backend='onnxruntime'."
         )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .audio import SAMPLING_RATE, Waveform, printable
 from .files import sha256_of
-from .locations import check_name, find, first_line
+from .locations import check_name, find, first_line, is_an_export
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -190,8 +190,7 @@ def open_embedder(name: str, backend: str, revision: str | None = None, device: 
     """
     if backend == "auto":
         check_name(name)
-        is_an_export = find(name, MODEL_NAME, revision) and not find(name, "config.json", revision)
-        backend = "onnxruntime" if is_an_export else "torch"
+        backend = "onnxruntime" if is_an_export(name, revision) else "torch"
     if backend == "torch":
         return TorchEmbedder.from_pretrained(name, revision, device)
     if backend != "onnxruntime":

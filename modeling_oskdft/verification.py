@@ -119,7 +119,7 @@ class SpeakerVerifier:
 
     def verify(
         self,
-        first: AudioSource | Sequence[AudioSource],
+        first: AudioSource | list[AudioSource],
         second: AudioSource,
         operating_point: str = "eer",
         channel: int | None = None,

@@ -167,8 +167,7 @@ def prepare(study: Study, systems: list[str]) -> None:
     trials = read_trials(study.trials)
     test = load_manifest(study.test_data, study.test_split).where("utterance_id", trials.utterances())
     refuse_common_speakers(load_manifest(study.data, recipe.data.train_split, recipe.data.data_root), test)
-    speaker_of = speakers_of(test)
-    pairs = [(speaker_of[a], speaker_of[b]) for a, b in zip(trials.enrolments, trials.tests, strict=True)]
+    pairs = trials.speakers(speakers_of(test))
     with whole_file(study.results / TRIALS_NAME) as file:
         file.write_text(json.dumps({"labels": trials.labels.tolist(), "speakers": pairs}) + "\n", encoding="utf-8")
 

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -12,7 +12,7 @@ LAYOUTS = ("auto", "speaker/session", "speaker")
 NO_SESSION = "unknown"
 
 
-def walk_audio(root: str | Path, extensions: Sequence[str] = AUDIO_EXTENSIONS) -> Iterator[Path]:
+def walk_audio(root: str | Path) -> Iterator[Path]:
     """Audio files below `root`, sorted, so that nothing depends on the order of the disk.
 
     Files of one stem (`1.flac`, `1.wav`) follow each other. Links to other places are followed; a link to a folder
@@ -23,10 +23,10 @@ def walk_audio(root: str | Path, extensions: Sequence[str] = AUDIO_EXTENSIONS) -
     if not os.path.isdir(root):
         what = "is a file" if os.path.exists(root) else "is not there"
         raise FileNotFoundError(f"There is no folder at '{root}' (it {what}): give a folder of recordings.")
-    yield from _walk(Path(root), tuple(extensions), (os.path.realpath(root),))
+    yield from _walk(Path(root), (os.path.realpath(root),))
 
 
-def _walk(folder: Path, extensions: tuple[str, ...], above: tuple[str, ...]) -> Iterator[Path]:
+def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
     """above: the real places of the folders from the root down to this one."""
     try:
         with os.scandir(folder) as entries:
@@ -37,14 +37,14 @@ def _walk(folder: Path, extensions: tuple[str, ...], above: tuple[str, ...]) -> 
         warnings.warn(f"Skipped '{folder}': it cannot be opened ({error.strerror}).", stacklevel=2)
         return
     for _, name, is_folder in found:
-        if not is_folder and name.lower().endswith(extensions):
+        if not is_folder and name.lower().endswith(AUDIO_EXTENSIONS):
             yield folder / name
     for name in sorted(name for _, name, is_folder in found if is_folder):
         real = os.path.realpath(folder / name)
         if real in above or ((folder / name).is_symlink() and _lies_below(real, above[0])):
             warnings.warn(f"'{folder / name}' links to '{real}', which is walked anyway: not followed.", stacklevel=2)
             continue
-        yield from _walk(folder / name, extensions, (*above, real))
+        yield from _walk(folder / name, (*above, real))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -102,7 +102,7 @@ class Layout:
             )
 
 
-def understand(root: str | Path, layout: str = "auto", extensions: Sequence[str] = AUDIO_EXTENSIONS) -> Layout:
+def understand(root: str | Path, layout: str = "auto") -> Layout:
     """Read the layout of a tree off its names, without opening a file.
 
     layout: one of `LAYOUTS`; "auto" takes "speaker" where no recording has two folders above it. Raises `ValueError`
@@ -112,20 +112,27 @@ def understand(root: str | Path, layout: str = "auto", extensions: Sequence[str]
         raise ValueError(f"layout is '{layout}': use one of {', '.join(LAYOUTS)}.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the walk that reads the files says them
-        examples: dict[int, Path] = {}  # of each number of folders above a recording, up to two
-        for file in walk_audio(root, extensions):
-            path = file.relative_to(root)
-            examples.setdefault(min(len(path.parts) - 1, 2), path)
-    if layout == "auto":
-        if {1, 2} <= set(examples):
-            one, two = examples[1], examples[2]
-            raise ValueError(
-                f"'{root}' has recordings at two depths, '{printable(str(one))}' and '{printable(str(two))}': say "
-                "which folder is the speaker's, layout speaker or speaker/session."
-            )
-        layout = "speaker" if 1 in examples else "speaker/session"
+        return _understood(root, _layout_of(root) if layout == "auto" else layout)
+
+
+def _layout_of(root: str | Path) -> str:
+    """The layout that the depths of the recordings speak of."""
+    examples: dict[int, Path] = {}  # of each number of folders above a recording, up to two
+    for file in walk_audio(root):
+        path = file.relative_to(root)
+        examples.setdefault(min(len(path.parts) - 1, 2), path)
+    if {1, 2} <= set(examples):
+        one, two = examples[1], examples[2]
+        raise ValueError(
+            f"'{root}' has recordings at two depths, '{printable(str(one))}' and '{printable(str(two))}': say "
+            "which folder is the speaker's, layout speaker or speaker/session."
+        )
+    return "speaker" if 1 in examples else "speaker/session"
+
+
+def _understood(root: str | Path, layout: str) -> Layout:
     found = Layout(layout)
-    for file in walk_audio(root, extensions):
+    for file in walk_audio(root):
         path = file.relative_to(root)
         try:
             speaker, session = found.speaker_and_session(path)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..audio import SAMPLING_RATE, AudioSource, count_samples, printable, utterance_id
 from ..evaluation.scoring import Trials, make_trials, write_trials
 from ..files import read_text, whole_file
-from ..locations import looks_like_a_path
+from ..locations import first_line, looks_like_a_path
 from .folders import understand, unusable_name, walk_audio
 from .shards import ShardedRecordings, find_shards
 
@@ -121,9 +121,9 @@ def load_manifest(
 
     source: a folder `speaker/session/utterance.{wav,flac,ogg,mp3,m4a,…}` or `speaker/utterance.…`, see `Layout`; a
     `.parquet` manifest; a `.csv` or `.tsv` with the columns `path, speaker, session`; or a dataset with an audio
-    column: written by `datasets`, a folder of Parquet
-    shards, the name of a repository on the Hub (which is downloaded), or a URL of shards such as
-    `hf://datasets/org/name` (of which only what is needed is fetched, while it is needed).
+    column: written by `datasets`, a folder of Parquet shards, the name of a repository on the Hub (which is
+    downloaded), or a URL of shards such as `hf://datasets/org/name` (of which only what is needed is fetched, while it
+    is needed).
     split: keeps the rows whose `split` is this one; of a dataset on the Hub, the split to load.
     data_root: replaces the root that a manifest was written with.
     Raises `FileNotFoundError`, or `ValueError` for data without utterances, with more than `max_damaged` damaged
@@ -301,8 +301,7 @@ def write_split(
     """Hold out speakers: write train.parquet, test.parquet and trials.txt, of those held out, to the folder `out`.
 
     test: how many speakers, or below 1 their share. Raises `ValueError` when a side would be left without two
-    speakers,
-    or when no trials can be made.
+    speakers, or when no trials can be made.
     """
     if not 0 < test < math.inf:
         raise ValueError(f"test is {test}: a number of speakers is needed, or below 1 their share.")
@@ -431,7 +430,7 @@ def _from_parquet(path: Path, data_root: str | Path | None, max_damaged: int) ->
         table = table.set_column(table.column_names.index("num_samples"), "num_samples", lengths)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise ValueError(
-            f"'{path}' has a column of another kind ({str(error).splitlines()[0]}): texts, and num_samples as whole "
+            f"'{path}' has a column of another kind ({first_line(error)}): texts, and num_samples as whole "
             "numbers, are needed."
         ) from None
     _check_filled(table, path)

@@ -19,16 +19,17 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..audio import AUDIO_EXTENSIONS, SAMPLING_RATE, count_samples, name_of, printable, utterance_id
+from ..audio import SAMPLING_RATE, count_samples, name_of, printable, utterance_id
+from ..ffmpeg import EXTENSIONS as TRANSCODED
+from ..ffmpeg import find_ffmpeg
 from ..files import whole_file
 from .folders import Layout, understand, unusable_name, walk_audio
 from .manifest import COLUMNS, ROOT_KEY
 from .parallel import in_processes, in_threads
-from .transcoding import TRANSCODED, find_ffmpeg, remove_partial_files, transcode
+from .transcoding import remove_partial_files, transcode
 
 ROWS_A_GROUP = 10_000
 MOST_WORKERS_A_CORE = 8  # a network disk keeps several waiting
-READABLE = AUDIO_EXTENSIONS
 
 
 class Recording(NamedTuple):
@@ -77,16 +78,17 @@ def prepare_folder(
 ) -> Preparation:
     """The manifest of anybody's tree `…/speaker/session/utterance`, at `out` (.parquet).
 
-    .m4a and .aac files are transcoded to FLAC in the folder `NAME_flac` beside the manifest. workers: processes, by
-    default one a core. Damaged files, second files of an utterance and names that are not UTF-8 are named in warnings
-    and left out, as are files that lie too high; more than `max_damaged` are a `ValueError`, as is a tree without
-    recordings. layout: see `folders.understand`; what was understood is said on stderr before files are read.
+    Files that only ffmpeg reads (m4a, mp4, webm, …) are transcoded to FLAC in the folder `NAME_flac` beside the
+    manifest. workers: processes, by default one a core. Damaged files, second files of an utterance and names that no
+    list can hold are named in warnings and left out, as are files that lie too high; more than `max_damaged` are a
+    `ValueError`, as is a tree without recordings. layout: see `folders.understand`; what was understood is said on
+    stderr before files are read.
     """
     source, target = Path(root), Path(out)
     if target.suffix != ".parquet":
         raise ValueError(f"The manifest was to be '{out}': give a name that ends in .parquet.")
     result = Preparation(str(target))
-    understood = understand(source, layout, READABLE)
+    understood = understand(source, layout)
     if progress and understood.utterances:
         sys.stderr.write(f"oskdft: {understood.describe()}\n")
     understood.warn()
@@ -96,19 +98,16 @@ def prepare_folder(
 
 
 def _recordings(root: Path, layout: Layout) -> Iterator[Recording]:
-    for file in walk_audio(root, READABLE):
-        path = file.relative_to(root)
-        try:
-            speaker, session = layout.speaker_and_session(path)
-        except ValueError:
-            speaker, session = "", ""
-        yield Recording(file, utterance_id(path.as_posix()), speaker, session)
+    return (recording_below(root, file, layout) for file in walk_audio(root))
 
 
-def recording_below(root: Path, file: Path) -> Recording:
+def recording_below(root: Path, file: Path, layout: Layout) -> Recording:
     """What the place of a file says; speaker and session are empty for one that lies too high."""
     path = file.relative_to(root)
-    speaker, session = path.parts[-3:-1] if len(path.parts) >= 3 else ("", "")
+    try:
+        speaker, session = layout.speaker_and_session(path)
+    except ValueError:
+        speaker, session = "", ""
     return Recording(file, utterance_id(path.as_posix()), speaker, session)
 
 

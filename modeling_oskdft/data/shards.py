@@ -28,8 +28,9 @@ def find_shards(folder: str | Path, split: str | None = None) -> list[str]:
     names = [str(name) for place in places for name in filesystem.ls(place, detail=False)]
     files = sorted(name for name in names if name.endswith(".parquet"))
     own = [file for file in files if Path(file).name.startswith(f"{split or 'train'}-")]
-    _refuse_missing_shards(files if split is None and not own else own, folder)
-    return [filesystem.unstrip_protocol(file) for file in (files if split is None and not own else own)]
+    chosen = files if split is None and not own else own
+    _refuse_missing_shards(chosen, folder)
+    return [filesystem.unstrip_protocol(file) for file in chosen]
 
 
 def _refuse_missing_shards(files: Sequence[str], folder: str | Path) -> None:
@@ -43,9 +44,8 @@ def _refuse_missing_shards(files: Sequence[str], folder: str | Path) -> None:
         missing = sorted(set(range(count)) - numbers)
         if missing:
             raise FileNotFoundError(
-                f"'{folder}' has {len(numbers)} of {count} shards, "
-                f"'{name}-{missing[0]:05d}-of-{count:05d}.parquet' is "
-                "the first that is missing: copy or write it again."
+                f"'{folder}' has {len(numbers)} of {count} shards, '{name}-{missing[0]:05d}-of-{count:05d}.parquet' "
+                "is the first that is missing: copy or write it again."
             )
     if len(found) > len({name for name, _ in found}):
         raise ValueError(

@@ -7,11 +7,8 @@ from pathlib import Path
 import soundfile
 
 from ..audio import SAMPLING_RATE, count_samples, load_audio, name_of
-from ..ffmpeg import EXTENSIONS as TRANSCODED
-from ..ffmpeg import container_in, end_is_known, find_ffmpeg, input_options, run_ffmpeg
+from ..ffmpeg import container_in, end_is_known, input_options, run_ffmpeg
 from ..files import whole_file
-
-__all__ = ["TRANSCODED", "find_ffmpeg", "remove_partial_files", "transcode"]
 
 
 def transcode(source: Path, target: Path, ffmpeg: str) -> None:
@@ -28,16 +25,16 @@ def transcode(source: Path, target: Path, ffmpeg: str) -> None:
         raise ValueError(f"'{source}' is empty: restore it or leave it out.")
     with source.open("rb") as file:
         container = container_in(file)
+        try:
+            if container is not None:
+                end_is_known(container, file)
+        except ValueError as error:
+            raise ValueError(f"{name_of(source)} is truncated ({error}): restore it or leave it out.") from None
     if container is None:  # a name that says m4a does not make it one
         waveform = load_audio(source)
         with whole_file(target) as partial:
             soundfile.write(partial, waveform, SAMPLING_RATE, format="FLAC", subtype="PCM_16")
         return
-    with source.open("rb") as file:
-        try:
-            end_is_known(container, file)
-        except ValueError as error:
-            raise ValueError(f"{name_of(source)} is truncated ({error}): restore it or leave it out.") from None
     with whole_file(target) as partial:
         command = ["-y", *input_options(container), "-i", f"file:{source}"]
         command += ["-map", "0:a:0", "-ac", "1", "-ar", str(SAMPLING_RATE), "-sample_fmt", "s16"]

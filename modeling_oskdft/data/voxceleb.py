@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from ..evaluation.scoring import read_trials
 from ..files import whole_file
-from .folders import walk_audio
-from .preparation import READABLE, Preparation, Recording, recording_below, write_manifest
+from .folders import Layout, walk_audio
+from .preparation import Preparation, Recording, recording_below, write_manifest
 
 SPEAKER = re.compile(r"id\d{5}")
 TEST_FOLDER = re.compile(r"(^|[/_-])test([/_-]|$)")
@@ -214,14 +214,14 @@ def _recordings(roots: Sequence[Path], part: Part) -> Iterator[Recording]:
             _with_place(root, file)
             for root in roots
             if (root / speaker).is_dir()
-            for file in walk_audio(root / speaker, READABLE)
+            for file in walk_audio(root / speaker)
         ]
         yield from sorted(own, key=lambda one: (one.utterance, str(one.file)))
 
 
 def _with_place(root: Path, file: Path) -> Recording:
     """idNNNNN/video/utterance and no other depth: elsewhere the speaker would be a guess."""
-    recording = recording_below(root, file)
+    recording = recording_below(root, file, Layout("speaker/session"))
     return recording if len(file.relative_to(root).parts) == 3 else recording._replace(speaker="", session="")
 
 

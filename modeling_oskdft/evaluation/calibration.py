@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..files import read_json, whole_file
-from .metrics import equal_error_rate, speaker_weights
+from .metrics import equal_error_rate, interval_of, speaker_weights
 
 THRESHOLDS_NAME = "thresholds.json"
 # Operating points by name, and the share of different-speaker trials that they accept at most.
@@ -181,4 +181,4 @@ def _intervals(
         for name, value in _points(values[repeated], targets[repeated]).items():
             if name in drawn and value is not None:
                 drawn[name].append(value)
-    return {name: np.quantile(found, [0.025, 0.975]).round(4).tolist() for name, found in drawn.items() if found}
+    return {name: np.round(interval_of(found), 4).tolist() for name, found in drawn.items() if found}

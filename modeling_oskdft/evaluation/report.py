@@ -140,7 +140,7 @@ def report_scores(
     scores: ArrayLike, trials: Trials, speaker_of: dict[str, str], p_target: float = 0.01
 ) -> TrialReport:
     """The report of given scores. speaker_of: utterance id to speaker. Warns where trials or speakers are few."""
-    pairs = [(speaker_of[a], speaker_of[b]) for a, b in zip(trials.enrolments, trials.tests, strict=True)]
+    pairs = trials.speakers(speaker_of)
     eer = equal_error_rate(scores, trials.labels)
     eer_interval, dcf_interval = bootstrap_intervals(scores, trials.labels, pairs, p_target=p_target)
     targets, names = int(np.sum(trials.labels)), {one for pair in pairs for one in pair}

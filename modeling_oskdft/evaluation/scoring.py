@@ -29,6 +29,10 @@ class Trials(NamedTuple):
         """Every utterance of the list, once, in the order of first appearance."""
         return list(dict.fromkeys([*self.enrolments, *self.tests]))
 
+    def speakers(self, speaker_of: Mapping[str, str]) -> list[tuple[str, str]]:
+        """The two speakers of each trial. speaker_of: utterance id to speaker."""
+        return [(speaker_of[a], speaker_of[b]) for a, b in zip(self.enrolments, self.tests, strict=True)]
+
     def where(self, rows: Sequence[int]) -> "Trials":
         """The trials with these numbers."""
         chosen = list(rows)

@@ -80,7 +80,6 @@ def gather(folder: str | Path) -> dict[str, Any]:
         },
         "teacher": {"name": config.teacher_name_or_path, "layers": config.teacher_layers},
         "thresholds": thresholds and {k: v for k, v in asdict(thresholds).items() if k != "quantiles"},
-        "thresholds_of_training": thresholds is not None and thresholds.data.endswith(SET_ASIDE),
         "selection_eer": results.get("selection_eer"),
         "example": run_example(place),
         **{name: results.get(name) for name in ("encoders", "data", "recipe", "test", "seed", "steps")},
@@ -332,11 +331,12 @@ def _thresholds_note(facts: dict[str, Any]) -> str:
         f"Measured on {thresholds['trials']:,} trials, {thresholds['target_trials']:,} of them of one speaker, of "
         f"{thresholds['data']}."
     )
-    if facts.get("thresholds_of_training", True) and facts["test"]:
+    of_training = thresholds["data"].endswith(SET_ASIDE)
+    if of_training and facts["test"]:
         note += " The error rates above are of other speakers."
     if few := thresholds["speakers"] < ENOUGH_SPEAKERS:
         note += f" {thresholds['speakers']} speakers are few: the thresholds may not hold for others."
-    return note if few or facts.get("thresholds_of_training", True) else f"{note} They were measured after training."
+    return note if few or of_training else f"{note} They were measured after training."
 
 
 def _training(facts: dict[str, Any]) -> str:

@@ -35,7 +35,7 @@ NO_LENGTH = "has a header without a length, as from a pipe: its end may be missi
 JOINED = "is followed by another recording, which is not read: cut them apart."
 MAGICS = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b".snd", b"caff", b"NIST", b"fLaC", b"OggS")
 FLAC_START = b"fLaC\0\0\0\x22"  # with the first block, whose length is fixed
-MOST_SCANNED = 64 << 20  # bytes of a FLAC file that is looked through for another one behind it
+MOST_SCANNED = 16 << 20  # bytes of a FLAC file that is looked through for another one behind it
 NO_LAST_PAGE = "has no last page: its end may be missing."
 END_UNKNOWN = "is of a format whose end is not checked: its end may be missing."
 CHECKED = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "SVX", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3")
@@ -133,25 +133,23 @@ def open_recording(source: str | bytes | os.PathLike[str] | BinaryIO) -> Iterato
     with contextlib.ExitStack() as stack:
         path = os.fsencode(source) if isinstance(source, str | bytes | os.PathLike) else None
         raw = cast(BinaryIO, source if path is None else stack.enter_context(open(path, "rb")))
-        raw.seek(0)
         plan = plan_of(raw)
         raw.seek(0)
         if plan.pieces is None:
             parts = [_open(path if path is not None else raw)]
+            stack.callback(parts[0].close)
             if parts[0].format == "MP3":
                 place = raw.tell()  # libsndfile reads on from here
                 plan = _plan_mp3(raw, parts[0].frames)
                 raw.seek(place)
+            elif parts[0].format == "FLAC":
+                plan = _plan_flac(raw, parts[0].frames)
             elif parts[0].format not in CHECKED:
                 plan = Plan(None, END_UNKNOWN)
-            elif parts[0].format == "FLAC" and (plan := _plan_flac(raw)).pieces is not None:
-                pass
-            elif parts[0].frames >= UNKNOWN:  # FLAC from a pipe
-                plan = Plan(None, NO_LENGTH)
         if plan.pieces is not None:
             parts = [_open(cast(BinaryIO, _Window(raw, piece))) for piece in plan.pieces]
-        for part in parts:
-            stack.callback(part.close)
+            for part in parts:
+                stack.callback(part.close)
         yield Recording(parts, plan.note)
 
 
@@ -449,12 +447,13 @@ def _find_nist(raw: BinaryIO, base: int) -> tuple[int, int | None]:
     return base + start, int(fields["sample_count"]) * width
 
 
-def _plan_flac(raw: BinaryIO) -> Plan:
-    """Joined FLAC files, one after the other; libsndfile reads the first."""
+def _plan_flac(raw: BinaryIO, believed: int) -> Plan:
+    """Joined FLAC files, one after the other; libsndfile reads the first. believed: its count of samples."""
+    alone = Plan(None, NO_LENGTH if believed >= UNKNOWN else None)
     place = raw.tell()  # libsndfile reads on from here
     if raw.seek(0, io.SEEK_END) > MOST_SCANNED:
         raw.seek(place)
-        return Plan()
+        return alone
     raw.seek(0)
     content = raw.read()
     raw.seek(place)
@@ -464,7 +463,7 @@ def _plan_flac(raw: BinaryIO) -> Plan:
         found = content.find(FLAC_START, found + 4)
     starts = starts[1:] if content.find(FLAC_START) == starts[-1] else starts  # an ID3 tag, and one recording
     if len(starts) < 2:
-        return Plan()
+        return alone
     return Plan(tuple(Piece(a, b) for a, b in zip(starts, [*starts[1:], len(content)], strict=True)))
 
 

@@ -35,8 +35,7 @@ def look_at(waveform: np.ndarray, name: str) -> list[str]:
     Raises:
         ValueError: for a recording without any sound.
     """
-    frames = _frames(waveform)
-    levels = np.sqrt(np.mean(np.square(frames), axis=1, dtype=np.float64))
+    levels = _levels(waveform)
     speech = _louder_than_a_pause(levels)
     seconds = float(speech.sum()) * FRAME / SAMPLING_RATE
     if seconds == 0:
@@ -72,7 +71,7 @@ def look_at(waveform: np.ndarray, name: str) -> list[str]:
 
 def speech_frames(waveform: np.ndarray) -> np.ndarray:
     """(frames,) of 20 ms: True where a frame is neither silent nor 35 dB below the loudest one; without the mean."""
-    return _louder_than_a_pause(np.sqrt(np.mean(np.square(_frames(waveform)), axis=1, dtype=np.float64)))
+    return _louder_than_a_pause(_levels(waveform))
 
 
 def speech_seconds(waveform: np.ndarray) -> float:
@@ -80,10 +79,11 @@ def speech_seconds(waveform: np.ndarray) -> float:
     return float(np.sum(speech_frames(waveform))) * FRAME / SAMPLING_RATE
 
 
-def _frames(waveform: np.ndarray) -> np.ndarray:
-    """(frames, FRAME) of the waveform without its mean: a constant is no sound."""
+def _levels(waveform: np.ndarray) -> np.ndarray:
+    """(frames,) of the root mean square in each, without the waveform's mean: a constant is no sound."""
     centred = waveform - np.mean(waveform, dtype=np.float64).astype(np.float32)
-    return np.pad(centred, (0, -len(centred) % FRAME)).reshape(-1, FRAME)
+    frames = np.pad(centred, (0, -len(centred) % FRAME)).reshape(-1, FRAME)
+    return np.sqrt(np.mean(np.square(frames), axis=1, dtype=np.float64))
 
 
 def _louder_than_a_pause(levels: np.ndarray) -> np.ndarray:

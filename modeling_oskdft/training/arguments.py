@@ -21,6 +21,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from ..configuration_oskdft import SHAPE_FIELDS, OSKDFTConfig, nearest_name
 from ..data.folders import LAYOUTS
+from ..errors import MOST_WORKERS
 from ..evaluation.scoring import SCORINGS
 from ..files import read_text
 from .initialization import STARTS
@@ -309,7 +310,7 @@ class OSKDFTTrainingArguments(TrainingArguments):
         **dict.fromkeys(("save_total_limit", "max_nonfinite_steps", "seed", "data_seed"), AT_LEAST_0),
         **dict.fromkeys(("ema_decay", "adam_beta1", "adam_beta2"), Range(0, 1, high_open=True)),
         "backbone_decay": Range(0, 1, low_open=True),
-        "dataloader_num_workers": Range(0, 256),
+        "dataloader_num_workers": Range(0, MOST_WORKERS),
     }
     CHOICES: ClassVar[dict[str, Sequence[str]]] = {
         "schedule_unit": ("step", "epoch"),
@@ -331,6 +332,8 @@ class OSKDFTTrainingArguments(TrainingArguments):
         if self.greater_is_better:
             raise ValueError("greater_is_better is true: of EER and minDCF the lower one is better; leave it out.")
         _refuse_unread(self)
+        if self.fp16 and not torch.accelerator.is_available():
+            raise ValueError("fp16 is true and there is no GPU: leave it out, or use bf16.")
         check_choices(self, self.CHOICES)
         if self.hub_strategy not in ("end", "every_save"):
             raise ValueError(
@@ -387,8 +390,6 @@ def _refuse_unread(arguments: "OSKDFTTrainingArguments") -> None:
             raise ValueError(
                 f"{name} is {getattr(arguments, name)}, which nothing here reads: {instead}; take it out."
             )
-    if arguments.fp16 and not torch.accelerator.is_available():
-        raise ValueError("fp16 is true and there is no GPU: leave it out, or use bf16.")
 
 
 def _default(one: Field[Any]) -> object:

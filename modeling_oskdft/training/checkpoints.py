@@ -21,6 +21,7 @@ from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
 
 from ..files import read_json, read_text, whole_folder
+from ..locations import first_line
 from ..modeling_oskdft import OSKDFTForXVector
 from .averaging import WeightAverage
 from .identity import RUN_NAME
@@ -90,10 +91,7 @@ class CheckpointingTrainer(Trainer):
             if self.average is not None:
                 self.average.student.load_state_dict(load_file(checkpoint / EMA_NAME))
         except (RuntimeError, FileNotFoundError):
-            raise ValueError(
-                f"The objectives in '{checkpoint}' are not those of this recipe: resume with the recipe and the data "
-                "that the run was started with."
-            ) from None
+            raise _other_objectives(checkpoint) from None
 
         self._share_only_what_is_the_same()
 
@@ -105,10 +103,7 @@ class CheckpointingTrainer(Trainer):
                 "not at all; resume with as many."
             )
         if self._stored(checkpoint, "speakers") != self._speakers_digest():  # vectors of as many other people
-            raise ValueError(
-                f"The objectives in '{checkpoint}' are not those of this recipe: resume with the recipe and the data "
-                "that the run was started with."
-            )
+            raise _other_objectives(checkpoint)
 
     def _share_only_what_is_the_same(self) -> None:
         """Other weights were loaded: the student's convolutions may no longer be the teacher's."""
@@ -190,7 +185,7 @@ class CheckpointingTrainer(Trainer):
                 shutil.rmtree(staging, ignore_errors=True)  # half a checkpoint would keep a full disk full
                 raise OSError(
                     f"The checkpoint of step {self.state.global_step} could not be written to '{staging.parent}' "
-                    f"({str(error).splitlines()[0]}): make room, and {_how_to_go_on(staging.parent)}."
+                    f"({first_line(error)}): make room, and {_how_to_go_on(staging.parent)}."
                 ) from error
             self.accelerator.wait_for_everyone()  # every process has written its random state
         run, name = staging.parent, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
@@ -215,10 +210,16 @@ def _read_student(checkpoint: Path) -> OSKDFTForXVector:
     try:
         return OSKDFTForXVector.from_pretrained(checkpoint, dtype=torch.float32)
     except Exception as error:  # a damaged folder can make anything fail
-        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
         raise ValueError(
-            f"The student in '{checkpoint}' cannot be read ({reason}): use another checkpoint."
+            f"The student in '{checkpoint}' cannot be read ({first_line(error)}): use another checkpoint."
         ) from error
+
+
+def _other_objectives(checkpoint: Path) -> ValueError:
+    return ValueError(
+        f"The objectives in '{checkpoint}' are not those of this recipe: resume with the recipe and the data that the "
+        "run was started with."
+    )
 
 
 def _save_state(module: nn.Module, path: Path, **metadata: str) -> None:
@@ -259,8 +260,7 @@ def check_checkpoint(checkpoint: Path, processes: int = 1, averaged: bool = Fals
                     if archive.testzip() is not None:
                         raise zipfile.BadZipFile("a checksum is wrong")
         except (SafetensorError, zipfile.BadZipFile, OSError, ValueError) as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise ValueError(f"'{file}' is damaged ({reason}): resume from another checkpoint.") from None
+            raise ValueError(f"'{file}' is damaged ({first_line(error)}): resume from another checkpoint.") from None
 
 
 def best_checkpoint(run: str | Path) -> Path:

@@ -28,6 +28,7 @@ from ..data.manifest import Manifest
 from ..evaluation.calibration import SET_ASIDE, Thresholds, measure_thresholds
 from ..evaluation.extraction import extract_embeddings
 from ..evaluation.metrics import equal_error_rate, min_detection_cost
+from ..evaluation.report import speakers_of
 from ..evaluation.scoring import Trials, make_trials, score_trials
 from ..modeling_oskdft import OSKDFTForXVector, shortest_input
 from .arguments import ObjectiveArguments, OSKDFTTrainingArguments
@@ -357,8 +358,8 @@ class OSKDFTTrainer(PublishingTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds both losses, the weight of the first and the learning rates to every log line of the training loop.
 
-        All are means over the steps since the last line, so that loss = ft_loss + kd_weight * kd_loss holds: where the
-        weight moves, it is the mean weighted by kd_loss.
+        Losses and weight are means over the steps since the last line, so that loss = ft_loss + kd_weight * kd_loss
+        holds: where the weight moves, it is the mean weighted by kd_loss. The rates are those of now.
         """
         if "loss" in logs and self._sums:
             steps = max(self.state.global_step - self._summed_from, 1)
@@ -439,7 +440,7 @@ class OSKDFTTrainer(PublishingTrainer):
                 "needed."
             )
         found = extract_embeddings(self.published, self.processing_class, test_dataset)
-        speaker_of = dict(zip(test_dataset.column("utterance_id"), test_dataset.column("speaker_id"), strict=True))
+        speaker_of = speakers_of(test_dataset)
         speakers = np.asarray([speaker_of[name] for name in found])
         return PredictionOutput(
             np.stack(list(found.values())), speakers, {f"{metric_key_prefix}_utterances": len(found)}
@@ -462,12 +463,8 @@ class OSKDFTTrainer(PublishingTrainer):
             return super()._determine_best_metric(metrics, trial)
         if abs(metrics[name] - self.state.best_metric) > TIE:
             return super()._determine_best_metric(metrics, trial)
-        of_best = [
-            entry["eval_min_dcf"]
-            for entry in self.state.log_history
-            if entry.get("step") == self.state.best_global_step and "eval_min_dcf" in entry
-        ]
-        if of_best and metrics["eval_min_dcf"] > of_best[-1] + TIE:
+        best = self._of_best("eval_min_dcf")
+        if best is not None and metrics["eval_min_dcf"] > best + TIE:
             return False
         self.state.best_metric = metrics[name]
         self.state.best_global_step = self.state.global_step
@@ -475,12 +472,13 @@ class OSKDFTTrainer(PublishingTrainer):
 
     def selection_eer(self) -> float | None:
         """EER of the selected checkpoint on the validation trials; None where none was selected."""
-        of_best = [
-            entry["eval_eer"]
-            for entry in self.state.log_history
-            if entry.get("step") == self.state.best_global_step and "eval_eer" in entry
-        ]
-        return of_best[-1] if of_best and self.state.best_global_step else None
+        return self._of_best("eval_eer") if self.state.best_global_step else None
+
+    def _of_best(self, name: str) -> float | None:
+        """What was logged last of the checkpoint that is the best so far."""
+        step = self.state.best_global_step
+        found = [entry[name] for entry in self.state.log_history if entry.get("step") == step and name in entry]
+        return found[-1] if found else None
 
     def measure_thresholds(self) -> Thresholds:
         """Thresholds of the published student on the validation trials, whose speakers it was not trained on."""
@@ -488,12 +486,9 @@ class OSKDFTTrainer(PublishingTrainer):
         if self._thresholds is not None and self._thresholds.fingerprint == own:
             return self._thresholds
         scores, trials = self._validation_scores()
-        speakers = len(self.validation.speakers) if self.validation is not None else 0
+        assert self.validation is not None  # else there are no scores
+        speakers, pairs = len(self.validation.speakers), trials.speakers(speakers_of(self.validation))
         data = f"{speakers} {SET_ASIDE}"
-        pairs: list[tuple[str, str]] | None = None
-        if self.validation is not None:
-            of = dict(zip(self.validation.column("utterance_id"), self.validation.column("speaker_id"), strict=True))
-            pairs = [(of[a], of[b]) for a, b in zip(trials.enrolments, trials.tests, strict=True)]
         self._thresholds = measure_thresholds(scores, trials.labels, speakers, data, own, pairs)
         return self._thresholds
 

@@ -14,7 +14,7 @@ from words import SAID, translate
 from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.audio import SAMPLING_RATE, Waveform, count_samples, read_recording
 from modeling_oskdft.ffmpeg import container_in, end_is_known, to_wav
-from modeling_oskdft.standalone.decoding import UNKNOWN, NotReadable, open_recording
+from modeling_oskdft.standalone.decoding import END_UNKNOWN, UNKNOWN, NotReadable, open_recording
 from modeling_oskdft.verification import OPERATING_POINTS, look_at, speech_seconds
 
 Embedding = NDArray[np.float32]
@@ -140,8 +140,9 @@ class Service:
                 raise Refusal(said["too_large"].format(label, size / 2**20, MOST_BYTES / 2**20))
             content = Path(file).read_bytes()
             container = container_in(io.BytesIO(content))
+            own: tuple[str, ...] | None = None  # notes about the file itself, not about what ffmpeg makes of it
             if container is not None:
-                end_is_known(container, io.BytesIO(content))
+                own = () if end_is_known(container, io.BytesIO(content)) else (END_UNKNOWN,)
                 content = to_wav(content, container, MOST_SECONDS + 1, PATIENCE)
             check_size(content, label)
             seconds = count_samples(content) / SAMPLING_RATE  # by its header: a small file can hold hours of silence
@@ -150,6 +151,7 @@ class Service:
             if seconds > MOST_SECONDS:
                 raise Refusal(said["too_long"].format(label, MOST_SECONDS))
             waveform, notes = read_recording(content)
+            notes = notes if own is None else own
         except FileNotFoundError as error:
             if Path(file).exists():  # it is ffmpeg that is missing
                 raise Refusal(f"{said['unreadable'].format(label)} ({error})") from None
