@@ -58,7 +58,7 @@ def manifest(voices) -> Manifest:
 @pytest.fixture(scope="session")
 def ffmpeg() -> str:
     """The path of an ffmpeg; tests of m4a skip without one."""
-    from modeling_oskdft.data.transcoding import find_ffmpeg
+    from modeling_oskdft.ffmpeg import find_ffmpeg
 
     try:
         return find_ffmpeg()

@@ -94,7 +94,9 @@ def test_speakers_are_held_out_and_trials_made(tmp_path, voices, capsys):
     assert main(words) == 0
     across = read_trials(tmp_path / "across.txt")
     assert len(across.labels) < len(trials.labels) and 0 < across.labels.sum()
+    capsys.readouterr()
     assert main(["split", str(voices), "--test", "10", "--out", str(tmp_path)]) == 2
+    assert "both sides of a split need at least 2" in capsys.readouterr().err
 
 
 def test_pairs_and_several_enrolments(saved_verifier, recordings, tmp_path, capsys):
@@ -109,8 +111,12 @@ def test_pairs_and_several_enrolments(saved_verifier, recordings, tmp_path, caps
     capsys.readouterr()
     assert main(["verify", recordings[0], recordings[0], recordings[0], *model, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["score"] == pytest.approx(1, abs=1e-5)
-    for words in ([recordings[0]], ["--pairs", "nowhere.txt"], [*recordings[:2], "--pairs", "x"]):
-        assert main(["verify", *words, *model]) == 2
+    for words, said in (
+        ([recordings[0]], "Two recordings are needed"),
+        (["--pairs", "nowhere.txt"], "There is no list of pairs at 'nowhere.txt'"),
+        ([*recordings[:2], "--pairs", "x"], "Recordings were given beside --pairs"),
+    ):
+        assert main(["verify", *words, *model]) == 2 and said in capsys.readouterr().err
 
 
 def test_a_folder_of_recordings_is_embedded_and_damaged_ones_skipped(saved_verifier, voices, tmp_path, capsys):
@@ -129,7 +135,8 @@ def test_a_folder_of_recordings_is_embedded_and_damaged_ones_skipped(saved_verif
     assert pq.read_table(tmp_path / "e.parquet").num_rows == 3
     assert main([*words[:-1], str(tmp_path / "e.xlsx")]) == 2
     assert "give a name that ends in .npz" in capsys.readouterr().err
-    assert main([*words[:-1], "/dev/full"]) == 2 and main([*words[:-1], "/dev/null/e.npz"]) == 2
+    assert main([*words[:-1], "/dev/null/e.npz", "--skip-damaged"]) == 2
+    assert "'/dev/null' cannot be used (file exists)" in capsys.readouterr().err
 
 
 def test_what_was_exported_is_evaluated_like_its_source(saved_verifier, exported, voices, manifest, tmp_path, capsys):

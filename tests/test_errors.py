@@ -53,10 +53,10 @@ def test_a_full_disk_behind_standard_output_is_an_error():
     """)
     with open("/dev/full", "w") as full:
         done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
-    assert "cannot be used (no space left on device)" in done.stderr
+    assert done.returncode == WRONG_INPUT and "cannot be used (no space left on device)" in done.stderr
 
 
-def test_ctrl_c_during_an_import_is_one_line():
+def test_ctrl_c_before_a_command_has_taken_over_is_one_line():
     code = textwrap.dedent("""
         import os, signal
         from modeling_oskdft.errors import end_at_once_on_interrupt

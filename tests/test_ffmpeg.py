@@ -89,3 +89,23 @@ def test_an_id3_tag_before_the_audio_is_passed_over():
     tag = b"ID3\x04\0\0\0\0\x01\x00" + bytes(128)
     assert container_in(io.BytesIO(tag + b"\xff\xf1\x50\x80")) == "aac"
     assert container_in(io.BytesIO(tag + b"\xff\xfb\x50\x80")) is None
+
+
+def test_a_stream_without_an_end_is_told_of(ffmpeg):
+    make = ["-v", "error", "-f", "lavfi", "-i", "sine=440:d=2", "-c:a", "libopus", "-f", "webm", "pipe:1"]
+    content = subprocess.run([ffmpeg, *make], capture_output=True, check=True).stdout
+    with pytest.warns(UserWarning, match="its end may be missing"):
+        assert len(load_audio(content)) > 16000
+
+
+def test_ffmpeg_is_not_waited_for_without_end(ffmpeg):
+    slow = ["-re", "-f", "lavfi", "-i", "sine=440:d=60", "-f", "null", "-"]
+    assert module.run_ffmpeg(ffmpeg, slow, patience=0.5) == (b"", "ffmpeg took more than 0 s")
+
+
+def test_what_is_too_long_for_one_reading_is_refused(ffmpeg, monkeypatch):
+    make = ["-v", "error", "-f", "lavfi", "-i", "sine=440:d=4", "-c:a", "aac", "-f", "adts", "pipe:1"]
+    content = subprocess.run([ffmpeg, *make], capture_output=True, check=True).stdout
+    monkeypatch.setattr(module, "LONGEST", 1)
+    with pytest.raises(ValueError, match="is longer than 0.0 hours"):
+        load_audio(content)

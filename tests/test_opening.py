@@ -1,16 +1,23 @@
 """Models from elsewhere: nothing in their folders is believed, and nothing of them runs."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from modeling_oskdft import SpeakerVerifier
+from modeling_oskdft import SpeakerVerifier, opening
 from modeling_oskdft.cli import main
+from modeling_oskdft.hub.model_card import gather
 from modeling_oskdft.opening import open_verifier
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -97,8 +104,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_folder_that_cannot_be_right_is_one_sentence_and_no_answer(folder, voices, name, capsys):
-    HOSTILE[name](folder)
     recordings = sorted(map(str, voices.rglob("*.flac")))[:2]
+    assert main(["verify", *recordings, "--model", str(folder)]) in (0, 1)  # before the damage
+    HOSTILE[name](folder)
     capsys.readouterr()
     assert main(["verify", *recordings, "--model", str(folder)]) == 2
     printed = capsys.readouterr()
@@ -166,3 +174,40 @@ def test_a_lora_folder_opens_as_what_it_is(folder, voices, tmp_path):
         expected = torch.nn.functional.normalize(lora.eval()(inputs["input_values"]).embeddings)[0].numpy()
     np.testing.assert_allclose(adapted.embed(recording), expected, atol=1e-5)
     assert adapted.verify(recording, recording).same_speaker is None
+
+
+def test_a_folder_that_is_being_written_is_read_a_second_time(folder, monkeypatch):
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setattr(opening.time, "sleep", lambda _: weights.write_bytes(whole))
+    assert open_verifier(str(folder))[0].config.embedding_size == 12
+
+
+def test_nothing_of_transformers_stands_before_a_sentence(folder, voices):
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("head.projection.weight")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    recordings = sorted(map(str, voices.rglob("*.flac")))[:2]
+    words = [sys.executable, "-m", "modeling_oskdft.cli", "verify", *recordings, "--model", str(folder)]
+    plain = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_PROGRESS_BARS"}
+    done = subprocess.run(words, env=plain, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "lacks 1 of its weights, 'head.projection.weight' first" in done.stderr
+
+
+def test_a_lora_on_a_lora_is_refused(tmp_path):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(tmp_path)}))
+    pytest.importorskip("peft", reason="peft is not installed: pip install 'peft>=0.21'")
+    with pytest.raises(ValueError, match="is a LoRA on a LoRA"):
+        open_verifier(str(tmp_path))
+
+
+def test_the_code_of_a_feature_extractor_never_runs(folder, tmp_path, monkeypatch):
+    rewrite(folder / "preprocessor_config.json", feature_extractor_type=None, auto_map={"AutoFeatureExtractor": "e.E"})
+    (folder / "e.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nclass E: pass\n")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    for read in (open_verifier, gather):
+        with pytest.raises(ValueError, match="preprocessor_config.json of .* cannot be read"):
+            read(str(folder))
+    assert not (tmp_path / "ran").exists()

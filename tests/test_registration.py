@@ -31,17 +31,18 @@ print("LOADED", *[name for name in ("torch", "transformers", "pyarrow") if name 
 """
 
 
-def loaded(*words):
-    """Which heavy packages a command has imported."""
+def loaded(*words, said):
+    """Which heavy packages a command has imported that says `said`."""
     code = RUN.replace("WORDS", repr(list(words)))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert said in done.stdout, done.stderr
     return next(line for line in done.stdout.splitlines() if line.startswith("LOADED")).split()[1:]
 
 
 def test_help_waits_for_neither_torch_nor_transformers():
-    assert loaded("--help") == []
+    assert loaded("--help", said="usage: ") == []
 
 
 def test_an_exported_verifier_is_run_without_torch(exported, voices):
     recordings = sorted(map(str, voices.rglob("*.flac")))[:2]
-    assert loaded("verify", *recordings, "--model", str(exported)) == []
+    assert loaded("verify", *recordings, "--model", str(exported), said="(score ") == []

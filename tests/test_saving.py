@@ -158,3 +158,10 @@ def test_a_fresh_model_has_no_garbage():
     verifier = OSKDFTForXVector(tiny_config("wavlm", head_type="ecapa_tdnn", encoder={"mask_time_prob": 0.1}))
     for name, parameter in verifier.named_parameters():
         assert bool(torch.isfinite(parameter).all()) and bool(parameter.abs().max() < 20), name
+
+
+def test_a_variant_leaves_the_weights_beside_it(tmp_path):
+    model = tiny_verifier()
+    model.save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path, variant="half")
+    assert {"model.safetensors", "model.half.safetensors"} <= {file.name for file in tmp_path.iterdir()}

@@ -36,10 +36,12 @@ def test_damaged_and_malicious_files_leave_nothing(tmp_path, ffmpeg, m4a):
     soundfile.write(secret, np.zeros(16000), 16000)
     playlist = f"#EXTM3U\n#EXTINF:1,\nfile://{secret}\n".encode()
     whole = m4a.read_bytes()
-    for number, content in enumerate((b"", whole[: len(whole) // 2], b"nonsense" * 100, playlist)):
+    contents = (b"", whole[: len(whole) // 2], b"nonsense" * 100, playlist)
+    reasons = ("is empty", "cannot be transcoded", "cannot be read", "cannot be read")
+    for number, (content, reason) in enumerate(zip(contents, reasons, strict=True)):
         bad = tmp_path / "in" / f"bad{number}.m4a"
         bad.write_bytes(content)
-        with pytest.raises(ValueError, match=rf"bad{number}.m4a' (is empty|cannot be transcoded|cannot be read)"):
+        with pytest.raises(ValueError, match=f"bad{number}.m4a' {reason}"):
             transcode(bad, tmp_path / "out" / f"{number}.flac", ffmpeg)
     with pytest.raises(FileNotFoundError, match="no recording at"):
         transcode(tmp_path / "in" / "none.m4a", tmp_path / "out" / "none.flac", ffmpeg)
@@ -69,3 +71,13 @@ def test_what_a_living_process_writes_stays(tmp_path):
         file.touch()
     remove_partial_files(tmp_path)
     assert own.exists() and not dead.exists() and not odd.exists()
+
+
+def test_matroska_that_is_cut_is_no_recording(tmp_path, ffmpeg):
+    make = ["-v", "error", "-f", "lavfi", "-i", "sine=440:d=5", "-c:a", "libopus", str(tmp_path / "whole.webm")]
+    subprocess.run([ffmpeg, *make], check=True)
+    whole = (tmp_path / "whole.webm").read_bytes()
+    (tmp_path / "a.webm").write_bytes(whole[: len(whole) * 9 // 10])
+    with pytest.raises(ValueError, match="a.webm' is truncated"):
+        transcode(tmp_path / "a.webm", tmp_path / "a.flac", ffmpeg)
+    assert not (tmp_path / "a.flac").exists()

@@ -101,7 +101,7 @@ def test_a_worker_that_does_not_run_is_forked_anew(monkeypatch):
             time.sleep(60)
         run(process)
 
-    monkeypatch.setattr(workers, "SECONDS_TO_START", 1.0)
+    monkeypatch.setattr(workers, "SECONDS_TO_START", 5.0)
     monkeypatch.setattr(workers._DeafFromStart, "run", hang_once)
     loader = WorkersThatStay().serve(DataLoader(dataset, 1, num_workers=1))
     assert sum(1 for _ in loader) == 40

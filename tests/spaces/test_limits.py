@@ -10,11 +10,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def limits():
-    sys.path.insert(0, str(ROOT / "spaces" / "speaker-verification"))
+    place = str(ROOT / "spaces" / "speaker-verification")
+    sys.path.insert(0, place)
     import limits
 
     yield limits
-    sys.path.pop(0)
+    sys.path.remove(place)
 
 
 def ask(limits, folder, path="/gradio_api/queue/join", body=b"", size=None, recording=1000, guard=None, **headers):
@@ -92,3 +93,15 @@ def test_nothing_is_fetched_from_an_address(limits, tmp_path, monkeypatch):
         with pytest.raises(Error, match="A recording is not fetched from an address"):
             way("http://127.0.0.1:9/a.wav", str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_upload_is_counted_while_it_comes(limits, tmp_path, monkeypatch):
+    guard, seen = limits.Limits(None, tmp_path, 10_000), []
+
+    def counted(receive, most, counted=limits._counted):
+        seen.append(guard._coming)
+        return counted(receive, most)
+
+    monkeypatch.setattr(limits, "_counted", counted)
+    assert ask(limits, tmp_path, "/upload", b"x" * 2000, guard=guard)[0] == 200
+    assert seen == [2000] and guard._coming == 0

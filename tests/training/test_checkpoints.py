@@ -145,3 +145,12 @@ def test_the_best_checkpoint_may_lie_in_the_folder_that_was_resumed(tmp_path, ma
         trainer.train(resume_from_checkpoint=last)
     assert trainer.state.best_model_checkpoint == best
     assert trainer.selection_eer() is not None
+
+
+def test_a_run_that_min_dcf_selects_has_an_eer(tmp_path, manifest, feature_extractor):
+    trainer = make_trainer(tmp_path, manifest, feature_extractor, metric_for_best_model="min_dcf")
+    trainer.train()
+    log, best = trainer.state.log_history, trainer.state.best_global_step
+    (eer,) = [entry["eval_eer"] for entry in log if entry.get("step") == best and "eval_eer" in entry]
+    (cost,) = [entry["eval_min_dcf"] for entry in log if entry.get("step") == best and "eval_min_dcf" in entry]
+    assert trainer.selection_eer() == eer != cost == trainer.state.best_metric

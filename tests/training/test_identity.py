@@ -33,6 +33,7 @@ def test_what_may_change_is_said_and_the_rest_refused(tmp_path):
         refuse_another_run(tmp_path, {"seed": 1})
 
 
+OTHER_OBJECTIVES = "objectives in .* are not those of this recipe"
 CHANGES = [
     {"seed": 1},
     {"weight_decay": 0.1},
@@ -58,18 +59,38 @@ def finished(tmp_path_factory, manifest, feature_extractor):
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
 def test_a_resumed_run_is_the_run_that_was_started(finished, manifest, feature_extractor, change):
     place, _, _ = finished
-    with pytest.raises(ValueError, match="was started with|lacks ema|are not those of this recipe"):
-        make_trainer(place, manifest, feature_extractor, num_train_epochs=1.5, **change).train(
-            resume_from_checkpoint=True
-        )
+    (name,) = change
+    said = {"speeds": OTHER_OBJECTIVES, "ema_decay": "lacks ema.safetensors"}.get(name, f"was started with {name} ")
+    trainer = make_trainer(place, manifest, feature_extractor, num_train_epochs=1.5, **change)
+    with pytest.raises(ValueError, match=said):
+        trainer.train(resume_from_checkpoint=True)
+
+
+def test_another_feature_extractor_is_another_run(finished, manifest, feature_extractor):
+    other = Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=not feature_extractor.do_normalize)
+    trainer = make_trainer(finished[0], manifest, other, num_train_epochs=1.5)
+    with pytest.raises(ValueError, match="was started with features "):
+        trainer.train(resume_from_checkpoint=True)
+
+
+def test_another_gain_is_another_run(tmp_path, manifest, feature_extractor):
+    def trainer(gain):
+        augmentation = WaveformAugmentation(gain_probability=gain)
+        words = {"validate": False, "max_steps": 1, "save_strategy": "steps", "save_steps": 1}
+        return make_trainer(tmp_path, manifest, feature_extractor, augmentation=augmentation, **words)
+
+    trainer(0.1).train()
+    with pytest.raises(ValueError, match="was started with augmentation "):
+        trainer(0.2).train(resume_from_checkpoint=True)
 
 
 def test_other_recordings_are_another_run(finished, manifest, feature_extractor):
     from dataclasses import replace
 
     fewer = replace(manifest, table=manifest.table.slice(0, len(manifest) - 1))
-    with pytest.raises(ValueError, match="was started with .*(utterances|validation)"):
-        make_trainer(finished[0], fewer, feature_extractor, num_train_epochs=1.5).train(resume_from_checkpoint=True)
+    trainer = make_trainer(finished[0], fewer, feature_extractor, num_train_epochs=1.5)
+    with pytest.raises(ValueError, match="was started with .*(utterances|validation) "):
+        trainer.train(resume_from_checkpoint=True)
 
 
 @pytest.mark.parametrize("length", [{"num_train_epochs": 1.5}])
