@@ -1,0 +1,560 @@
+"""The two-path student: one stack of transformer layers, read with and without its adapters.
+
+    waveform ── convolutions ── projection ── positional convolution ── layer 1 … n ─────────── kd path
+                                                                            └ + adapter each ── ft path ── head
+
+Both paths are the same numbers up to the first adapter and are computed once up to there. Layers, attention and the
+convolutional front end are transformers' own; this file adds the second path through the stack, and exact padding.
+"""
+
+import difflib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_outputs import XVectorOutput
+from transformers.models.hubert import modeling_hubert as hubert
+from transformers.models.wav2vec2 import modeling_wav2vec2 as wav2vec2
+from transformers.models.wavlm import modeling_wavlm as wavlm
+from transformers.utils import ModelOutput, logging
+from transformers.utils.generic import can_return_tuple
+
+from .adapters_oskdft import SpeakerAdapters
+from .companions_oskdft import Companions
+from .configuration_oskdft import OSKDFTConfig
+from .heads_oskdft import LayerMixture, build_head
+from .layers_oskdft import FAMILIES, PATHS, AdapterUp, LayerOutput, ParallelAdapter, Path
+
+logger = logging.get_logger(__name__)
+Lengths = TypeVar("Lengths", int, Tensor)
+
+
+@dataclass
+class OSKDFTModelOutput(ModelOutput):
+    """Hidden states of the asked path; those of the kd path beside them when both were asked.
+
+    Every hidden state is (batch, frames, hidden). Of `hidden_states`, index 0 is the input of the first layer and the
+    last one is `last_hidden_state`, for both norm orders. `attentions`, where asked for, are one a layer, (batch,
+    heads, frames, frames), of the asked path; of ft for "both".
+    """
+
+    last_hidden_state: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    kd_last_hidden_state: Tensor | None = None
+    kd_hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+def feature_lengths(config: OSKDFTConfig, lengths: Lengths) -> Lengths:
+    """Frames that the encoder makes of a number of samples (int or integer tensor).
+
+    A frame exists where its whole receptive field is real audio: each convolution leaves (n - kernel) // stride + 1.
+    """
+    encoder = config.encoder_config
+    for kernel, stride in zip(encoder.conv_kernel, encoder.conv_stride, strict=True):
+        lengths = (lengths - kernel) // stride + 1
+    return lengths // config.time_reduction
+
+
+def shortest_input(config: OSKDFTConfig) -> int:
+    """Samples needed for one frame: the receptive field of the front end (400 for the published models)."""
+    return receptive_field(config.encoder_config, config.time_reduction)
+
+
+def receptive_field(encoder: PreTrainedConfig, frames: int = 1) -> int:
+    """Samples that so many frames of an encoder's convolutions are made of."""
+    for kernel, stride in reversed(list(zip(encoder.conv_kernel, encoder.conv_stride, strict=True))):
+        frames = (frames - 1) * stride + kernel
+    return frames
+
+
+def masked_group_norm(norm: nn.GroupNorm, values: Tensor, lengths: Tensor) -> Tensor:
+    """GroupNorm with one group a channel whose statistics run over valid frames.
+
+    values: (batch, channels, frames); lengths: (batch,) valid frames. Plain GroupNorm lets padding into every frame:
+    the reason why transformers' own HuBERT-base gives another answer in a padded batch than alone.
+    """
+    valid = torch.arange(values.shape[-1], device=values.device) < lengths[:, None, None]
+    inputs = values.float()
+    mean = (inputs * valid).sum(-1, keepdim=True) / lengths[:, None, None]
+    centred = (inputs - mean) * valid
+    variance = centred.square().sum(-1, keepdim=True) / lengths[:, None, None]
+    normalised = centred * (variance + norm.eps).rsqrt()
+    return (normalised * norm.weight[:, None] + norm.bias[:, None]).to(values.dtype)
+
+
+class OSKDFTPreTrainedModel(PreTrainedModel):
+    """Loading, saving and initialisation, shared by the encoder and the verifier."""
+
+    config_class = OSKDFTConfig
+    base_model_prefix = "oskdft"
+    main_input_name = "input_values"
+    input_modalities = "audio"
+    supports_gradient_checkpointing = True
+    _no_split_modules: ClassVar[list[str]] = [
+        layer.__name__ for family in FAMILIES.values() for layer in family.layers
+    ]
+    auto_map: ClassVar[dict[str, str]] = {"AutoConfig": "configuration_oskdft.OSKDFTConfig"}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__module__ != __name__:  # a user's own class: its code is theirs to publish
+            cls._auto_class = None
+            cls.auto_map = {}
+
+    @property
+    def _supports_sdpa(self) -> bool:
+        """WavLM's attention adds a gated position bias and is eager only, as `WavLMModel` says."""
+        return bool(self.config.encoder_config.model_type != "wavlm")
+
+    _supports_flash_attn = _supports_sdpa
+    _supports_flex_attn = _supports_sdpa
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        std = self.config.encoder_config.initializer_range
+        zero_start = self.config.adapter_initialization == "zero"
+        if isinstance(module, AdapterUp) and zero_start:
+            init.zeros_(module.weight)
+        elif isinstance(module, nn.Linear):
+            init.normal_(module.weight, mean=0.0, std=std)
+        elif isinstance(module, nn.Conv1d):
+            init.kaiming_normal_(module.weight)
+        elif isinstance(module, OSKDFTModel) and hasattr(module, "masked_spec_embed"):
+            init.uniform_(module.masked_spec_embed)
+        elif isinstance(module, wavlm.WavLMAttention):
+            init.ones_(module.gru_rel_pos_const)
+        elif isinstance(module, LayerMixture) and hasattr(module, "layer_weights"):
+            init.constant_(module.layer_weights, 1.0 / len(module.layer_weights))
+        elif isinstance(module, wav2vec2.AMSoftmaxLoss):
+            init.normal_(module.weight)
+
+    def _get_feat_extract_output_lengths(self, input_lengths: Lengths) -> Lengths:
+        """Frames of so many samples, by the name that transformers' own models have for it."""
+        return feature_lengths(self.config, input_lengths)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """As in transformers, with the code files and the `auto_map` that let others load it without this package."""
+        if self.auto_map:
+            self.config.auto_map = dict(self.auto_map)
+        elif hasattr(self.config, "auto_map"):
+            del self.config.auto_map
+        super().save_pretrained(save_directory, **kwargs)
+
+
+class OSKDFTModel(OSKDFTPreTrainedModel):
+    """The student's encoder: raw waveform to hidden states, on the kd path, the ft path, or both.
+
+    Example:
+        >>> encoder = OSKDFTModel(OSKDFTConfig())
+        >>> encoder(torch.randn(1, 16000), path="both").kd_last_hidden_state.shape
+        torch.Size([1, 49, 768])
+    """
+
+    # transformers' own modules, which have no types
+    feature_extractor: Any
+    feature_projection: Any
+    encoder: Any
+
+    def __init__(self, config: OSKDFTConfig) -> None:
+        super().__init__(config)
+        encoder_config = config.encoder_config
+        # WavLM's attention is eager only; the others follow what was asked of the whole model.
+        asked = encoder_config._attn_implementation or config._attn_implementation
+        encoder_config._attn_implementation = "eager" if encoder_config.model_type == "wavlm" else asked
+        family = FAMILIES[encoder_config.model_type]
+        pre_norm = bool(encoder_config.do_stable_layer_norm)
+        self.feature_extractor = family.feature_encoder(encoder_config)
+        if config.time_reduction > 1:
+            width, stride = encoder_config.conv_dim[-1], config.time_reduction
+            self.time_reduction = nn.Conv1d(width, width, kernel_size=stride, stride=stride, bias=False)
+        self.feature_projection = family.feature_projection(encoder_config)
+        if encoder_config.mask_time_prob > 0.0 or encoder_config.mask_feature_prob > 0.0:
+            self.masked_spec_embed = nn.Parameter(torch.empty(encoder_config.hidden_size).uniform_())
+        self.encoder = family.encoders[pre_norm](encoder_config)
+        self.encoder.layers = nn.ModuleList(
+            family.layers[pre_norm](encoder_config, self._adapter(index), **self._layer_arguments(index))
+            for index in range(encoder_config.num_hidden_layers)
+        )
+        self.pre_norm = pre_norm
+        self.post_init()
+
+    def _adapter(self, index: int) -> ParallelAdapter | None:
+        return ParallelAdapter(self.config) if index in self.config.adapted_layers else None
+
+    def _layer_arguments(self, index: int) -> dict[str, bool]:
+        if self.config.encoder_config.model_type != "wavlm":
+            return {}
+        return {"has_relative_position_bias": index == 0}
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        path: Path = "ft",
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        **kwargs: Any,
+    ) -> OSKDFTModelOutput:
+        """Hidden states of the asked path.
+
+        input_values: (batch, samples), 16 kHz, normalised as the feature extractor does it.
+        attention_mask: (batch, samples), 1 where audio is real, padding on the right; None when nothing is padded.
+        output_attentions: wants `attn_implementation="eager"`, others warn and give none; kwargs: other columns of a
+        batch, which are not read. With a mask every row equals its own unpadded run. Raises `ValueError` for input
+        that is not such audio.
+        """
+        self._check_input(input_values, attention_mask, path)
+        _refuse_misspelt(kwargs)
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
+        if output_attentions and self.encoder.config._attn_implementation != "eager":
+            logger.warning_once(
+                f"output_attentions: attention '{self.encoder.config._attn_implementation}' computes none; open "
+                "the model with attn_implementation='eager'."
+            )
+            output_attentions = False
+        features = self.convolve(input_values, attention_mask)
+        frame_mask = self.frame_mask(attention_mask, features.shape[-1] // self.config.time_reduction)
+        outputs = self.encode(features, frame_mask, path, bool(output_attentions))
+        if output_hidden_states:
+            return outputs
+        return OSKDFTModelOutput(  # anew: a field that is set to None stays in the tuple of a ModelOutput
+            last_hidden_state=outputs.last_hidden_state,
+            kd_last_hidden_state=outputs.kd_last_hidden_state,
+            attentions=outputs.attentions,
+        )
+
+    def encode(
+        self,
+        features: Tensor,
+        frame_mask: Tensor | None = None,
+        path: Path = "ft",
+        output_attentions: bool = False,
+    ) -> OSKDFTModelOutput:
+        """The rest of the way, from the output of `convolve`, with all hidden states.
+
+        features: (batch, channels, frames), before time reduction; frame_mask: as `frame_mask` gives it.
+        """
+        attentions: list[Tensor] | None = [] if output_attentions else None
+        streams = self._run_layers(self._project(features, frame_mask), frame_mask, path, attentions)
+        ft, kd = streams[-1], streams[0]
+        return OSKDFTModelOutput(
+            last_hidden_state=ft[-1],
+            hidden_states=tuple(ft),
+            kd_last_hidden_state=kd[-1] if path == "both" else None,
+            kd_hidden_states=tuple(kd) if path == "both" else None,
+            attentions=None if attentions is None else tuple(attentions),
+        )
+
+    def frame_mask(self, attention_mask: Tensor | None, frames: int) -> Tensor | None:
+        """(batch, samples) to (batch, frames): True for the frames that a row's own samples make.
+
+        frames: of the batch, read off a tensor of them: exporters follow a shape through arithmetic less well.
+        """
+        if attention_mask is None:
+            return None
+        lengths = feature_lengths(self.config, attention_mask.sum(-1).long())
+        return torch.arange(frames, device=attention_mask.device) < lengths[:, None]
+
+    def _project(self, features: Tensor, frame_mask: Tensor | None) -> Tensor:
+        """Convolutional features to the input of the encoder: time reduction, projection, SpecAugment where asked."""
+        if self.config.time_reduction > 1:
+            features = self.time_reduction(features)
+        projected = self.feature_projection(features.transpose(1, 2))
+        hidden_states = projected[0] if isinstance(projected, tuple) else projected
+        if self.training and hasattr(self, "masked_spec_embed"):
+            hidden_states = self._augment(hidden_states, frame_mask)
+        return hidden_states
+
+    def convolve(self, input_values: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """The front end: (batch, samples) to (batch, channels, frames).
+
+        Only GroupNorm looks beyond its frame and needs the mask.
+        """
+        hidden_states = input_values[:, None]
+        layers = self.feature_extractor.conv_layers
+        if self._checkpoints(layers[0]) and any(one.requires_grad for one in self.feature_extractor.parameters()):
+            hidden_states.requires_grad_()  # reentrant checkpointing drops a layer whose input has no gradient
+        for index, layer in enumerate(layers):
+            if index == 0 and attention_mask is not None and isinstance(layer.layer_norm, nn.GroupNorm):
+                hidden_states = self._first_convolution(layer, hidden_states, attention_mask)
+            else:
+                hidden_states = layer(hidden_states)
+        return hidden_states
+
+    def _first_convolution(self, layer: nn.Module, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+        """The first layer with statistics over valid frames; checkpointed as the layer itself would be."""
+        encoder, first = self.config.encoder_config, cast(Any, layer)
+        kernel, stride = encoder.conv_kernel[0], encoder.conv_stride[0]
+        lengths = (attention_mask.sum(-1).long() - kernel) // stride + 1
+
+        def run(values: Tensor) -> Tensor:
+            return first.activation(masked_group_norm(first.layer_norm, first.conv(values), lengths))
+
+        if self._checkpoints(layer):
+            return first._gradient_checkpointing_func(run, hidden_states)
+        return run(hidden_states)
+
+    def _checkpoints(self, layer: nn.Module) -> bool:
+        return bool(getattr(layer, "gradient_checkpointing", False)) and self.training and torch.is_grad_enabled()
+
+    def _augment(self, hidden_states: Tensor, frame_mask: Tensor | None) -> Tensor:
+        """SpecAugment as transformers' own encoders do it, before the paths part, so that they share one mask."""
+        config = self.config.encoder_config
+        batch, frames, width = hidden_states.shape
+        if config.apply_spec_augment and config.mask_time_prob > 0 and frames >= config.mask_time_length:
+            spans = hubert._compute_mask_indices(
+                (batch, frames),
+                config.mask_time_prob,
+                config.mask_time_length,
+                None if frame_mask is None else frame_mask.long(),
+                config.mask_time_min_masks,
+            )
+            masked = torch.as_tensor(spans, device=hidden_states.device)[..., None]
+            hidden_states = torch.where(masked, self.masked_spec_embed.to(hidden_states.dtype), hidden_states)
+        if config.apply_spec_augment and config.mask_feature_prob > 0:
+            spans = hubert._compute_mask_indices(
+                (batch, width),
+                config.mask_feature_prob,
+                config.mask_feature_length,
+                min_masks=config.mask_feature_min_masks,
+            )
+            hidden_states = hidden_states.masked_fill(
+                torch.as_tensor(spans, device=hidden_states.device)[:, None], 0.0
+            )
+        return hidden_states
+
+    def _run_layers(
+        self, hidden_states: Tensor, frame_mask: Tensor | None, path: Path, attentions: list[Tensor] | None = None
+    ) -> tuple[list[Tensor], ...]:
+        """The encoder's own order of work, with two streams from the first adapter on.
+
+        Returns the n + 1 hidden states of the asked path, or those of the kd path and of the ft path. attentions: what
+        each layer's are added to.
+        """
+        encoder = self.encoder
+        if frame_mask is not None:
+            hidden_states = hidden_states.masked_fill(~frame_mask[..., None], 0.0)
+        attention_mask = self._attention_mask(hidden_states, frame_mask)
+        hidden_states = hidden_states + encoder.pos_conv_embed(hidden_states)
+        hidden_states = encoder.dropout(hidden_states if self.pre_norm else encoder.layer_norm(hidden_states))
+        if len(encoder.layers) and self._checkpoints(encoder.layers[0]) and not hidden_states.requires_grad:
+            hidden_states = hidden_states.detach().requires_grad_()  # as in `convolve`, below a frozen front end
+        streams: tuple[Tensor, ...] = (hidden_states,)
+        history = [streams]
+        position_bias: Tensor | None = None
+        for index, layer in enumerate(encoder.layers):
+            if not self._drops(index):
+                output = self._step(layer, streams, position_bias, path, attention_mask)
+                streams, position_bias = output.streams, output.position_bias
+                if attentions is not None and output.attentions is not None:
+                    attentions.append(output.attentions)
+            history.append(streams)
+        if self.pre_norm:
+            history[-1] = tuple(encoder.layer_norm(stream) for stream in streams)
+        if path != "both":
+            return ([states[0] for states in history],)
+        return [states[0] for states in history], [states[-1] for states in history]
+
+    @staticmethod
+    def _step(
+        layer: nn.Module,
+        streams: tuple[Tensor, ...],
+        position_bias: Tensor | None,
+        path: Path,
+        attention_mask: Tensor | None,
+    ) -> LayerOutput:
+        """One layer: once while the streams are one, else once a stream.
+
+        What carries a gradient goes in by position: reentrant checkpointing sees nothing else.
+        """
+        if len(streams) == 1:
+            return LayerOutput(*layer(streams[0], position_bias, path=path, attention_mask=attention_mask))
+        kd, ft = (
+            LayerOutput(*layer(stream, position_bias, path=own, attention_mask=attention_mask))
+            for stream, own in zip(streams, ("kd", "ft"), strict=True)
+        )
+        return LayerOutput(kd.stream, ft.streams[-1], kd.position_bias, ft.attentions)
+
+    def _drops(self, index: int) -> bool:
+        """LayerDrop, off in students unless asked for; one decision for both paths, never WavLM's first layer."""
+        probability = self.config.encoder_config.layerdrop
+        if not self.training or probability == 0.0:
+            return False
+        owns_position_bias = index == 0 and self.config.encoder_config.model_type == "wavlm"
+        return not owns_position_bias and bool(torch.rand(()) < probability)
+
+    def _attention_mask(self, hidden_states: Tensor, frame_mask: Tensor | None) -> Tensor | None:
+        config = self.config.encoder_config
+        if config.model_type == "wavlm":
+            return frame_mask
+        return create_bidirectional_mask(config=config, inputs_embeds=hidden_states, attention_mask=frame_mask)
+
+    def _check_input(self, input_values: Tensor, attention_mask: Tensor | None, path: str) -> None:
+        if path not in PATHS:
+            raise ValueError(f"path is '{path}': use one of {', '.join(PATHS)}.")
+        if input_values.dim() != 2:
+            raise ValueError(
+                f"input_values has shape {tuple(input_values.shape)}: (batch, samples) of mono audio is needed; "
+                "mix the channels first."
+            )
+        if not input_values.is_floating_point():
+            raise ValueError(
+                f"input_values are {input_values.dtype}: floating-point samples in [-1, 1] are needed; divide integer "
+                "samples by their full scale."
+            )
+        shortest = shortest_input(self.config)
+        if input_values.shape[1] < shortest:
+            raise ValueError(
+                f"input_values has {input_values.shape[1]} samples: one frame needs {shortest} "
+                f"({1000 * shortest / 16000:.0f} ms at 16 kHz); give a longer recording."
+            )
+        if attention_mask is not None and attention_mask.shape != input_values.shape:
+            raise ValueError(
+                f"attention_mask has shape {tuple(attention_mask.shape)}: it must be that of input_values, "
+                f"{tuple(input_values.shape)}."
+            )
+        # Looking at the values would break the graph, and in training the data side has looked already.
+        if not (self.training or torch.compiler.is_compiling() or torch.jit.is_tracing()):
+            self._check_values(input_values, attention_mask, shortest)
+
+    @staticmethod
+    def _check_values(input_values: Tensor, attention_mask: Tensor | None, shortest: int) -> None:
+        if not bool(torch.isfinite(input_values).all()):
+            raise ValueError("input_values has NaN or infinite samples: finite audio is needed; check the recording.")
+        if attention_mask is None:
+            return
+        if int(attention_mask.sum(-1).min()) < shortest:
+            raise ValueError(
+                f"attention_mask leaves {int(attention_mask.sum(-1).min())} samples of one row: one frame needs "
+                f"{shortest}; leave that recording out."
+            )
+        if bool((attention_mask[:, 1:] > attention_mask[:, :-1]).any()):
+            raise ValueError("attention_mask has a 1 after a 0: pad on the right only.")
+
+
+class OSKDFTForXVector(Companions, SpeakerAdapters, OSKDFTPreTrainedModel):
+    """The verifier: the ft path and a speaker head; one embedding an utterance.
+
+    Example:
+        >>> verifier = OSKDFTForXVector(OSKDFTConfig(head_type="statistics_pooling"))
+        >>> verifier(torch.randn(2, 16000)).embeddings.shape
+        torch.Size([2, 192])
+    """
+
+    auto_map: ClassVar[dict[str, str]] = {
+        **OSKDFTPreTrainedModel.auto_map,
+        "AutoModel": "modeling_oskdft.OSKDFTForXVector",
+        "AutoModelForAudioXVector": "modeling_oskdft.OSKDFTForXVector",
+    }
+
+    _keys_to_ignore_on_load_missing: ClassVar[list[str]] = [r"objective\.weight"]
+
+    def __init__(self, config: OSKDFTConfig) -> None:
+        super().__init__(config)
+        self.oskdft = OSKDFTModel(config)
+        self.head = build_head(config)
+        if config.num_labels != 2:  # transformers' default, with which nobody has asked for classes
+            self.objective = wav2vec2.AMSoftmaxLoss(config.embedding_size, config.num_labels)
+            # Class vectors are people of a training set: never saved with the model.
+            self._keys_to_ignore_on_save = ["objective.weight"]
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        **kwargs: Any,
+    ) -> XVectorOutput:
+        """Speaker embeddings, always from the ft path.
+
+        input_values: (batch, samples); attention_mask: (batch, samples) or None, as in `OSKDFTModel`. labels: (batch,)
+        classes from 0, of a model that was opened with `num_labels=`: then `loss` is transformers' own AM-softmax, as
+        its XVector classes have it (`OSKDFTTrainer` has better ones). kwargs: other columns of a batch, not read.
+        Returns `embeddings` (batch, embedding_size), float32, not normalised; `logits` is the same tensor.
+        """
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        outputs = self.oskdft(
+            input_values,
+            attention_mask,
+            path="ft",
+            output_hidden_states=True,
+            output_attentions=output_attentions,
+            return_dict=True,
+            **kwargs,
+        )
+        frame_mask = self.oskdft.frame_mask(attention_mask, outputs.last_hidden_state.shape[1])
+        embeddings = self.head(outputs.hidden_states, frame_mask)
+        return XVectorOutput(
+            loss=None if labels is None else self._loss(embeddings, labels),
+            logits=embeddings,
+            embeddings=embeddings,
+            hidden_states=outputs.hidden_states if output_hidden_states else None,
+            attentions=outputs.attentions,
+        )
+
+    def _loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        if not hasattr(self, "objective"):
+            raise ValueError(
+                "labels were given to a model without classes: open it with num_labels=N, the number of speakers."
+            )
+        return self.objective(embeddings.to(self.objective.weight.dtype), labels)
+
+    def freeze_feature_encoder(self) -> None:
+        """Stop the gradients of the convolutional front end, as transformers' own heads name it."""
+        self.oskdft.feature_extractor.requires_grad_(False)
+
+    def freeze_base_model(self) -> None:
+        """Stop the gradients of the whole encoder, as transformers' own heads name it: only the head learns."""
+        self.oskdft.requires_grad_(False)
+
+    def export_kd_path(self) -> PreTrainedModel:
+        """The distilled encoder as a plain `HubertModel`, `Wav2Vec2Model` or `WavLMModel`, for any other task.
+
+        Raises `ValueError` with `time_reduction` above 1, which those classes cannot hold.
+        """
+        if self.config.time_reduction > 1:
+            raise ValueError(
+                f"time_reduction is {self.config.time_reduction}: the plain encoder classes have no such convolution; "
+                "use OSKDFTModel with path='kd'."
+            )
+        encoder_config = self.config.encoder_config
+        plain = FAMILIES[encoder_config.model_type].model(type(encoder_config).from_dict(encoder_config.to_dict()))
+        state = {name: value for name, value in self.oskdft.state_dict().items() if ".adapter." not in name}
+        plain.load_state_dict(state)
+        return plain.to(self.dtype).eval()
+
+
+def _refuse_misspelt(columns: dict[str, Any]) -> None:
+    """Raise `TypeError` for a keyword that is almost an argument: it would be left unread without a word."""
+    for name in columns:
+        near = difflib.get_close_matches(name, ("input_values", "attention_mask"), 1, 0.8)
+        if near:
+            raise TypeError(f"forward has no argument '{name}': did you mean '{near[0]}'?")
+
+
+def adapter_parameters(model: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
+    """The named parameters that only the ft path reads."""
+    return ((name, parameter) for name, parameter in model.named_parameters() if ".adapter." in name)
+
+
+# The auto classes of an installed package. A copy that travels with a model has another config class, and transformers
+# opens it by its auto_map.
+OSKDFTConfig.register_for_auto_class()
+OSKDFTForXVector.register_for_auto_class("AutoModelForAudioXVector")
