@@ -22,8 +22,8 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PreTrained
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 
 from modeling_oskdft import OSKDFTConfig, OSKDFTTrainer, init_student_from_teacher
+from modeling_oskdft.audio.augmentation import WaveformAugmentation
 from modeling_oskdft.benchmark.measure import compare_encoders, machine, versions, write_json
-from modeling_oskdft.data.augmentation import WaveformAugmentation
 from modeling_oskdft.data.manifest import (
     Manifest,
     load_manifest,
@@ -32,18 +32,18 @@ from modeling_oskdft.data.manifest import (
     warn_about_single_utterances,
 )
 from modeling_oskdft.data.parallel import end_with_parent
+from modeling_oskdft.embedding.locations import check_name, first_line
+from modeling_oskdft.embedding.opening import INSTALLED_CODE
 from modeling_oskdft.errors import one_sentence_errors
 from modeling_oskdft.evaluation.report import report_scores, reports_by, speakers_of, trial_scores
-from modeling_oskdft.evaluation.scoring import check_labels, make_trials, read_trials
 from modeling_oskdft.files import check_writable
-from modeling_oskdft.locations import check_name, first_line
-from modeling_oskdft.opening import INSTALLED_CODE
+from modeling_oskdft.scoring.cosine import check_labels, make_trials, read_trials
+from modeling_oskdft.student.initialization import evenly_spaced_layers
 from modeling_oskdft.training.arguments import Recipe, read_recipe, recipe_parser
-from modeling_oskdft.training.initialization import evenly_spaced_layers
+from modeling_oskdft.training.callbacks.progress import first_lines, last_lines, say
 from modeling_oskdft.training.joint_model import SpecMask
 from modeling_oskdft.training.locking import locked_folder
 from modeling_oskdft.training.processes import ended_process_group
-from modeling_oskdft.training.progress import first_lines, last_lines, say
 
 
 def train(recipe: Recipe) -> dict[str, Any]:

@@ -28,12 +28,12 @@ from modeling_oskdft.benchmark.measure import (
 )
 from modeling_oskdft.benchmark.plotting import curves_of, figure
 from modeling_oskdft.data.manifest import load_manifest
-from modeling_oskdft.evaluation.extraction import extract_embeddings
-from modeling_oskdft.evaluation.metrics import eer_in_percent
+from modeling_oskdft.embedding.corpus import extract_embeddings
 from modeling_oskdft.evaluation.report import report_scores, reports_by, speakers_of
-from modeling_oskdft.evaluation.scoring import read_trials, score_trials
 from modeling_oskdft.files import whole_file
 from modeling_oskdft.hub.model_card import Statements, record
+from modeling_oskdft.scoring.cosine import read_trials, score_trials
+from modeling_oskdft.scoring.metrics import eer_in_percent
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES, RUNS, DOCS = ROOT / "examples" / "recipes", ROOT / "runs" / "small_speech", ROOT / "docs" / "results"

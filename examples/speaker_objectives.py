@@ -20,10 +20,10 @@ from transformers.utils import logging
 
 from modeling_oskdft.benchmark.measure import machine, measured_on, versions, write_json
 from modeling_oskdft.data.manifest import load_manifest, split_by_speaker
-from modeling_oskdft.evaluation.metrics import eer_in_percent
 from modeling_oskdft.evaluation.report import report_trials
-from modeling_oskdft.evaluation.scoring import make_trials
 from modeling_oskdft.files import whole_file
+from modeling_oskdft.scoring.cosine import make_trials
+from modeling_oskdft.scoring.metrics import eer_in_percent
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES, RUNS, DOCS = ROOT / "examples" / "recipes", ROOT / "runs" / "speaker_objectives", ROOT / "docs" / "results"

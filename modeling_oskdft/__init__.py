@@ -12,33 +12,33 @@ from typing import TYPE_CHECKING
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from .configuration_oskdft import OSKDFTConfig
-    from .conversion import ConvertedCheckpoint, convert_original_state_dict
-    from .evaluation.metrics import EqualErrorRate, equal_error_rate, min_detection_cost
-    from .export import Export, export_onnx
-    from .modeling_oskdft import OSKDFTForXVector, OSKDFTModel, OSKDFTPreTrainedModel
+    from .export.onnx_graph import Export, export_onnx
+    from .model.configuration_oskdft import OSKDFTConfig
+    from .model.modeling_oskdft import OSKDFTForXVector, OSKDFTModel, OSKDFTPreTrainedModel
+    from .scoring.metrics import EqualErrorRate, equal_error_rate, min_detection_cost
+    from .student.conversion import ConvertedCheckpoint, convert_original_state_dict
+    from .student.initialization import init_student_from_teacher
     from .training.arguments import OSKDFTTrainingArguments
-    from .training.initialization import init_student_from_teacher
     from .training.trainer import OSKDFTTrainer
-    from .verification import SpeakerVerifier, VerificationResult
+    from .verification.verifier import SpeakerVerifier, VerificationResult
 
 _LAZY = {
-    "OSKDFTConfig": "configuration_oskdft",
-    "OSKDFTForXVector": "modeling_oskdft",
-    "OSKDFTModel": "modeling_oskdft",
-    "OSKDFTPreTrainedModel": "modeling_oskdft",
-    "ConvertedCheckpoint": "conversion",
-    "convert_original_state_dict": "conversion",
-    "EqualErrorRate": "evaluation.metrics",
-    "equal_error_rate": "evaluation.metrics",
-    "min_detection_cost": "evaluation.metrics",
-    "Export": "export",
-    "export_onnx": "export",
+    "OSKDFTConfig": "model.configuration_oskdft",
+    "OSKDFTForXVector": "model.modeling_oskdft",
+    "OSKDFTModel": "model.modeling_oskdft",
+    "OSKDFTPreTrainedModel": "model.modeling_oskdft",
+    "ConvertedCheckpoint": "student.conversion",
+    "convert_original_state_dict": "student.conversion",
+    "EqualErrorRate": "scoring.metrics",
+    "equal_error_rate": "scoring.metrics",
+    "min_detection_cost": "scoring.metrics",
+    "Export": "export.onnx_graph",
+    "export_onnx": "export.onnx_graph",
     "OSKDFTTrainingArguments": "training.arguments",
-    "init_student_from_teacher": "training.initialization",
+    "init_student_from_teacher": "student.initialization",
     "OSKDFTTrainer": "training.trainer",
-    "SpeakerVerifier": "verification",
-    "VerificationResult": "verification",
+    "SpeakerVerifier": "verification.verifier",
+    "VerificationResult": "verification.verifier",
 }
 
 __all__ = [
@@ -69,11 +69,11 @@ def __getattr__(name: str) -> object:
 
 
 def _is_the_command() -> bool:
-    """Whether this process is `oskdft`, or `python -m modeling_oskdft.cli`."""
+    """Whether this process is `oskdft`, or `python -m modeling_oskdft.commands`."""
     if sys.argv[:1] == ["-m"]:
-        return f"{__name__}.cli" in sys.orig_argv
+        return f"{__name__}.commands" in sys.orig_argv
     return bool(sys.argv) and Path(sys.argv[0]).name in ("oskdft", "oskdft.exe")
 
 
 if not _is_the_command():
-    from . import registration as registration
+    from . import model as model

@@ -18,9 +18,9 @@ import torch
 from transformers import Wav2Vec2FeatureExtractor
 from transformers.utils import logging
 
+from modeling_oskdft.audio.synthetic_voices import write_voices
 from modeling_oskdft.data.manifest import Manifest, load_manifest
-from modeling_oskdft.data.synthetic_voices import write_voices
-from modeling_oskdft.evaluation.calibration import Thresholds
+from modeling_oskdft.scoring.thresholds import Thresholds
 from tests.tiny import SHORT, tiny_verifier
 
 logging.disable_progress_bar()
@@ -58,7 +58,7 @@ def manifest(voices) -> Manifest:
 @pytest.fixture(scope="session")
 def ffmpeg() -> str:
     """The path of an ffmpeg; tests of m4a skip without one."""
-    from modeling_oskdft.ffmpeg import find_ffmpeg
+    from modeling_oskdft.audio.ffmpeg import find_ffmpeg
 
     try:
         return find_ffmpeg()
@@ -107,7 +107,7 @@ def saved_verifier(tmp_path_factory, feature_extractor) -> Path:
 def exported(saved_verifier) -> Path:
     """What `oskdft export` makes of it: an export takes seconds."""
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'modeling-oskdft[export]'")
-    from modeling_oskdft.export import export_onnx
+    from modeling_oskdft.export.onnx_graph import export_onnx
 
     export_onnx(saved_verifier, saved_verifier.with_name("exported"))
     return saved_verifier.with_name("exported")

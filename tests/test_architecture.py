@@ -73,7 +73,7 @@ def test_what_travels_needs_torch_and_transformers_alone(name):
 
 
 def test_the_metrics_need_numpy_alone():
-    roots = {module[0] for module in imported_parts(ROOT / "modeling_oskdft/evaluation/metrics.py")}
+    roots = {module[0] for module in imported_parts(ROOT / "modeling_oskdft/scoring/metrics.py")}
     assert roots <= {"numpy", "collections", "typing", "math", "warnings"}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from modeling_oskdft.data.synthetic_voices import write_voices
+from modeling_oskdft.audio.synthetic_voices import write_voices
 from tests.tiny import SHORT, tiny_teacher, tiny_verifier
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,7 +93,7 @@ def test_the_hub_page_s_code_runs(after_the_quickstart):
 
 def test_every_command_that_a_document_names_exists():
     """`oskdft NAME --option` in a code block: the name, and every option of it."""
-    from modeling_oskdft.cli import parser
+    from modeling_oskdft.commands.main import parser
     from modeling_oskdft.training.arguments import recipe_parser
 
     seen = 0
@@ -182,7 +182,10 @@ def test_the_deployment_page_s_commands_and_code_run(exported, after_the_quickst
     assert run_alone(code, after_the_quickstart) in ("True\n", "False\n")
     commands = re.findall(r"^ {4}(oskdft verify|python exported/verify.py) (.*)$", text, flags=re.MULTILINE)
     assert [name for name, _ in commands] == ["oskdft verify", "python exported/verify.py"]
-    starts = ([sys.executable, "-m", "modeling_oskdft.cli", "verify"], [sys.executable, "exported/verify.py"])
+    starts = (
+        [sys.executable, "-m", "modeling_oskdft.commands", "verify"],
+        [sys.executable, "exported/verify.py"],
+    )
     codes = [
         subprocess.run([*start, *words.split()], cwd=after_the_quickstart, capture_output=True).returncode
         for start, (_, words) in zip(starts, commands, strict=True)

@@ -10,13 +10,13 @@ from safetensors.torch import load_file
 from transformers import HubertConfig, HubertModel
 
 from modeling_oskdft import OSKDFTForXVector, OSKDFTModel, convert_original_state_dict
-from modeling_oskdft.evaluation.metrics import equal_error_rate
-from modeling_oskdft.evaluation.scoring import Trials, adaptive_s_norm, combined_scores, score_trials, unit_length
-from modeling_oskdft.heads_oskdft import build_head
-from modeling_oskdft.modeling_oskdft import feature_lengths
-from modeling_oskdft.training.initialization import init_student_from_teacher
+from modeling_oskdft.model.heads_oskdft import build_head
+from modeling_oskdft.model.modeling_oskdft import feature_lengths
+from modeling_oskdft.scoring.cosine import Trials, adaptive_s_norm, combined_scores, score_trials, unit_length
+from modeling_oskdft.scoring.metrics import equal_error_rate
+from modeling_oskdft.student.initialization import init_student_from_teacher
 from modeling_oskdft.training.joint_model import JointModel, Teacher
-from modeling_oskdft.training.objectives import (
+from modeling_oskdft.training.objectives.objectives import (
     AAMSoftmax,
     LastLayerMSE,
     LayerwiseHeads,
@@ -154,7 +154,7 @@ def test_what_a_student_takes_from_its_teacher(case, name):
     config = case.convert().config
     teacher_config = type(config.encoder_config).from_dict(config.encoder_config.to_dict())
     teacher_config.num_hidden_layers = case.config["teacher_num_hidden_layers"]
-    from modeling_oskdft.layers_oskdft import FAMILIES
+    from modeling_oskdft.model.layers_oskdft import FAMILIES
 
     teacher = FAMILIES[config.encoder_config.model_type].model(teacher_config)
     config.teacher_layers = case.config["constructor"]["init_teacher_param"]

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from modeling_oskdft.export.onnx_graph import PAGES
 from tests.bare import bare_site
 from tests.tiny import tiny_teacher
 
 ROOT = Path(__file__).resolve().parents[1]
-START = "import sys; from modeling_oskdft.cli import main; sys.argv[0] = 'oskdft'; sys.exit(main())"
+START = "import sys; from modeling_oskdft.commands.main import main; sys.argv[0] = 'oskdft'; sys.exit(main())"
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def decides(done):
 
 def test_the_wheel_holds_what_travels(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {f"modeling_oskdft/standalone/{one}.py" for one in ("verify", "decoding", "speech_levels")} <= names
+    assert {f"modeling_oskdft/{page}" for page in PAGES} <= names
     assert {"modeling_oskdft/py.typed", "modeling_oskdft/hub/card_template.md", "train_oskdft.py"} <= names
     assert not [name for name in names if name.startswith(("tests", "spaces", "examples", "docs"))]
 
@@ -187,7 +188,7 @@ def test_nothing_is_reported_home(exported, voices, watcher, tmp_path):
     environment |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
     environment |= {"LD_PRELOAD": str(watcher), "SOCKETS": str(sockets)}
     page = [str(exported / "verify.py"), *recordings]
-    command = ["-m", "modeling_oskdft.cli", "verify", *recordings, "--model", str(exported)]
+    command = ["-m", "modeling_oskdft.commands", "verify", *recordings, "--model", str(exported)]
     for words in (page, command):
         decides(subprocess.run([sys.executable, *words], env=environment, cwd=ROOT, capture_output=True, text=True))
     assert [file for file in home.rglob("*") if "icrosoft" in str(file) or "onnxruntime" in file.name] == []

@@ -27,7 +27,7 @@ def embed(name: str, paths: Sequence[str]) -> torch.Tensor:
 
 
 def read(path: str) -> NDArray[np.float32]:
-    """(samples,): 16 kHz and one channel, or a `ValueError`. `modeling_oskdft.audio.load_audio` converts the rest."""
+    """(samples,): 16 kHz and one channel, or a `ValueError`; `load_audio` of modeling_oskdft converts the rest."""
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     if (rate, samples.shape[1]) != (16000, 1):
         raise ValueError(f"'{path}' has {rate} Hz and {samples.shape[1]} channels: 16000 Hz and one are needed.")

@@ -18,7 +18,7 @@ from typing import Any
 from datasets import Audio, Dataset, Features, List, Value, concatenate_datasets
 
 from modeling_oskdft import SpeakerVerifier
-from modeling_oskdft.audio import AUDIO_EXTENSIONS, AudioSource
+from modeling_oskdft.audio.loading import AUDIO_EXTENSIONS, AudioSource
 
 
 def add_embeddings(corpus: Dataset, verifier: SpeakerVerifier, batch_size: int = 16) -> Dataset:

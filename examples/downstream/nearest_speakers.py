@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modeling_oskdft import SpeakerVerifier
-from modeling_oskdft.audio import AUDIO_EXTENSIONS
+from modeling_oskdft.audio.loading import AUDIO_EXTENSIONS
 from modeling_oskdft.files import whole_file
 
 

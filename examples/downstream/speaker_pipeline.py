@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from transformers import AutoModelForAudioXVector, Pipeline, pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from modeling_oskdft.audio import AudioSource, load_audio
-from modeling_oskdft.verification import speech_frames
+from modeling_oskdft.audio.loading import AudioSource, load_audio
+from modeling_oskdft.verification.verifier import speech_frames
 
 TASK = "speaker-embedding"
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from examples.one_step_or_two.plots import draw
 from modeling_oskdft import OSKDFTConfig, OSKDFTModel
 from modeling_oskdft.benchmark.measure import encoder_seconds, machine, measured_on, versions, write_json
-from modeling_oskdft.evaluation.metrics import bootstrap_rates, equal_error_rate, interval_of, min_detection_cost
 from modeling_oskdft.files import whole_file
+from modeling_oskdft.scoring.metrics import bootstrap_rates, equal_error_rate, interval_of, min_detection_cost
 
 REFERENCE = "11_oskdft"
 # What the question of the title is about: against these OS-KDFT has to win.

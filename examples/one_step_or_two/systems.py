@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from modeling_oskdft.configuration_oskdft import nearest_name
+from modeling_oskdft.model.configuration_oskdft import nearest_name
 
 BASE, RECIPE = "base.yaml", "recipe.yaml"
 # What the study itself decides, for each run anew.

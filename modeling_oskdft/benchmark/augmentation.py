@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from ..audio import SAMPLING_RATE, Waveform
-from ..data.augmentation import WaveformAugmentation, draw_clipping, draw_gain, through_codec
+from ..audio.augmentation import WaveformAugmentation, draw_clipping, draw_gain, through_codec
+from ..audio.loading import SAMPLING_RATE, Waveform
 from .measure import alternating_medians
 
 CALLS, ROUNDS, SECONDS = 20, 9, 3

@@ -16,9 +16,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from ..configuration_oskdft import OSKDFTConfig
-from ..modeling_oskdft import OSKDFTForXVector
-from ..training.initialization import evenly_spaced_layers
+from ..model.configuration_oskdft import OSKDFTConfig
+from ..model.modeling_oskdft import OSKDFTForXVector
+from ..student.initialization import evenly_spaced_layers
 from .measure import (
     count_parameters,
     encoder_seconds,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from ..audio import SAMPLING_RATE, load_audio, read_crop
-from ..data.synthetic_voices import draw_session, draw_voice, synthesise
+from ..audio.loading import SAMPLING_RATE, load_audio, read_crop
+from ..audio.synthetic_voices import draw_session, draw_voice, synthesise
 from .measure import alternating_medians
 
 SECONDS, CROP_SECONDS, CALLS, ROUNDS = 20, 3, 20, 15

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from ..audio import SAMPLING_RATE
+from ..audio.loading import SAMPLING_RATE
 
 FEW, MANY = 10_000, 100_000
 SCRIPT = """
 import resource, sys, time
-from modeling_oskdft.data.preparation import prepare_folder
+from modeling_oskdft.data.prepare_folder import prepare_folder
 start = time.perf_counter()
 prepare_folder(sys.argv[1], sys.argv[2])
 seconds = time.perf_counter() - start

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor, nn
 from transformers import Wav2Vec2FeatureExtractor
 
-from ..configuration_oskdft import OSKDFTConfig
-from ..data.synthetic_voices import write_voices
-from ..export import INPUTS, OPSET, RawToEmbedding, write_graph
-from ..modeling_oskdft import OSKDFTForXVector
-from ..quantization import FLOOR, calibration_recordings, quantise
-from ..runtimes import SESSION_OPTIONS, TorchEmbedder, open_session
+from ..audio.synthetic_voices import write_voices
+from ..embedding.runtimes import SESSION_OPTIONS, TorchEmbedder, open_session
+from ..export.int8 import FLOOR, calibration_recordings, quantise
+from ..export.onnx_graph import INPUTS, OPSET, RawToEmbedding, write_graph
+from ..model.configuration_oskdft import OSKDFTConfig
+from ..model.modeling_oskdft import OSKDFTForXVector
 from .compression import SYSTEMS, System, verifier
 from .measure import alternating_medians, memory_given_back, noise
 from .thin_students import CHOSEN, STUDENTS

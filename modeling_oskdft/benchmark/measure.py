@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from .._version import __version__
-from ..audio import SAMPLING_RATE
+from ..audio.loading import SAMPLING_RATE
 from ..files import whole_file
 
 

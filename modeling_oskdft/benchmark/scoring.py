@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.metrics import equal_error_rate
-from ..evaluation.scoring import Trials, score_trials
+from ..scoring.cosine import Trials, score_trials
+from ..scoring.metrics import equal_error_rate
 
 UTTERANCES, TRIALS, SIZE, NAIVE, ROUNDS = 145_160, 579_818, 192, 20_000, 5
 

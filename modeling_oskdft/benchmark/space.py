@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from transformers import HubertConfig, Wav2Vec2FeatureExtractor
 
-from ..configuration_oskdft import OSKDFTConfig
-from ..data.synthetic_voices import write_voices
-from ..modeling_oskdft import OSKDFTForXVector
+from ..audio.synthetic_voices import write_voices
+from ..model.configuration_oskdft import OSKDFTConfig
+from ..model.modeling_oskdft import OSKDFTForXVector
 
 VISITORS = 50
 APP = Path(__file__).resolve().parents[2] / "spaces" / "speaker-verification" / "app.py"

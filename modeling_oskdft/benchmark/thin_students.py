@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..configuration_oskdft import OSKDFTConfig
-from ..modeling_oskdft import OSKDFTModel
+from ..model.configuration_oskdft import OSKDFTConfig
+from ..model.modeling_oskdft import OSKDFTModel
 from .measure import count_parameters, encoder_seconds, multiply_adds
 from .shapes import hubert_base
 

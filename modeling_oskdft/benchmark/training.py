@@ -25,15 +25,15 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor
 
-from ..audio import SAMPLING_RATE
-from ..configuration_oskdft import OSKDFTConfig
-from ..data.augmentation import WaveformAugmentation
+from ..audio.augmentation import WaveformAugmentation
+from ..audio.loading import SAMPLING_RATE
+from ..audio.synthetic_voices import write_voices
 from ..data.crops import CropCollator, CropDataset, EpochSampler
 from ..data.manifest import load_manifest
-from ..data.synthetic_voices import write_voices
-from ..training.initialization import init_student_from_teacher
+from ..model.configuration_oskdft import OSKDFTConfig
+from ..student.initialization import init_student_from_teacher
 from ..training.joint_model import JointModel, Teacher
-from ..training.objectives import AAMSoftmax, KDObjective, LastLayerMSE, LayerwiseHeads, Objectives
+from ..training.objectives.objectives import AAMSoftmax, KDObjective, LastLayerMSE, LayerwiseHeads, Objectives
 from .measure import alternating_medians, forget_peak_memory, memory_given_back, peak_memory_bytes
 from .shapes import hubert_base, xlsr_53
 

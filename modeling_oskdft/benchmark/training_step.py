@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..configuration_oskdft import OSKDFTConfig
-from ..modeling_oskdft import OSKDFTModel
+from ..model.configuration_oskdft import OSKDFTConfig
+from ..model.modeling_oskdft import OSKDFTModel
 from .measure import alternating_medians
 
 BATCH, SECONDS, ROUNDS = 2, 3, 7

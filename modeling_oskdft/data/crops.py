@@ -13,10 +13,10 @@ import torch
 from torch.utils.data import Dataset, Sampler
 from transformers import SequenceFeatureExtractor
 
-from ..audio import SAMPLING_RATE, Waveform, read_crop
-from .augmentation import change_speed, samples_for_speed
+from ..audio.augmentation import change_speed, samples_for_speed
+from ..audio.loading import SAMPLING_RATE, Waveform, read_crop
 from .manifest import Manifest
-from .shards import visiting_order
+from .shard_reading import visiting_order
 
 UNLABELLED = -100  # torch's ignore_index: a crop whose speaker is not known
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..audio import name_of
+from ..audio.folders import walk_audio
+from ..audio.loading import name_of
 from ..files import read_text
-from .folders import walk_audio
 
 LISTS = (".txt", ".lst", ".list")
 MANIFESTS = (".csv", ".tsv", ".parquet")

@@ -18,12 +18,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..audio import SAMPLING_RATE, AudioSource, count_samples, printable, utterance_id
-from ..evaluation.scoring import Trials, make_trials, write_trials
+from ..audio.folders import understand, unusable_name, walk_audio
+from ..audio.loading import SAMPLING_RATE, AudioSource, count_samples, printable, utterance_id
+from ..embedding.locations import first_line, looks_like_a_path
 from ..files import read_text, whole_file
-from ..locations import first_line, looks_like_a_path
-from .folders import understand, unusable_name, walk_audio
-from .shards import ShardedRecordings, find_shards
+from ..scoring.cosine import Trials, make_trials, write_trials
+from .shard_reading import ShardedRecordings, find_shards
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from transformers import SequenceFeatureExtractor
 
-from ..audio import SAMPLING_RATE, Waveform, load_audio
+from ..audio.loading import SAMPLING_RATE, Waveform, load_audio
 from ..data.manifest import Manifest
-from ..modeling_oskdft import OSKDFTForXVector
-from .extraction import (
+from ..embedding.corpus import (
     SEGMENT_SECONDS,
     SEGMENTS,
     evenly_spaced_segments,
     extract_embeddings,
     extract_segment_embeddings,
 )
-from .metrics import bootstrap_intervals, equal_error_rate, min_detection_cost
-from .scoring import SCORINGS, Trials, combined_scores, score_trials
+from ..model.modeling_oskdft import OSKDFTForXVector
+from ..scoring.cosine import SCORINGS, Trials, combined_scores, score_trials
+from ..scoring.metrics import bootstrap_intervals, equal_error_rate, min_detection_cost
 
 
 @dataclass(frozen=True)

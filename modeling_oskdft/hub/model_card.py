@@ -13,11 +13,11 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from ..audio import SAMPLING_RATE, AudioSource
-from ..evaluation.calibration import ENOUGH_SPEAKERS, SET_ASIDE, THRESHOLDS_NAME, Thresholds
-from ..evaluation.metrics import eer_in_percent
+from ..audio.loading import SAMPLING_RATE, AudioSource
+from ..embedding.opening import open_verifier
 from ..files import read_json, whole_file
-from ..opening import open_verifier
+from ..scoring.metrics import eer_in_percent
+from ..scoring.thresholds import ENOUGH_SPEAKERS, SET_ASIDE, THRESHOLDS_NAME, Thresholds
 
 CARD_NAME = "README.md"
 RESULTS_NAME = "results.json"
@@ -112,8 +112,8 @@ def run_example(folder: Path) -> str:
     """
     import numpy as np
 
-    from ..data.synthetic_voices import draw_session, draw_voice, synthesise
-    from ..verification import SpeakerVerifier
+    from ..audio.synthetic_voices import draw_session, draw_voice, synthesise
+    from ..verification.verifier import SpeakerVerifier
 
     voice = draw_voice(np.random.default_rng(7))
     recordings: list[AudioSource] = []

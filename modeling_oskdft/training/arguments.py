@@ -19,12 +19,12 @@ from typing import Any, ClassVar, NamedTuple, NoReturn
 import torch
 from transformers import HfArgumentParser, TrainingArguments
 
-from ..configuration_oskdft import SHAPE_FIELDS, OSKDFTConfig, nearest_name
-from ..data.folders import LAYOUTS
+from ..audio.folders import LAYOUTS
 from ..errors import MOST_WORKERS
-from ..evaluation.scoring import SCORINGS
 from ..files import read_text
-from .initialization import STARTS
+from ..model.configuration_oskdft import SHAPE_FIELDS, OSKDFTConfig, nearest_name
+from ..scoring.cosine import SCORINGS
+from ..student.initialization import STARTS
 from .joint_model import FREEZABLE
 from .schedules import KD_SCHEDULES
 

@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
-from ..modeling_oskdft import OSKDFTForXVector
+from ..model.modeling_oskdft import OSKDFTForXVector
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedConfig
 
-from ..configuration_oskdft import frame_ratio
-from ..modeling_oskdft import OSKDFTForXVector, receptive_field
+from ..model.configuration_oskdft import frame_ratio
+from ..model.modeling_oskdft import OSKDFTForXVector, receptive_field
+from ..student.initialization import thirds
 from .arguments import ObjectiveArguments
-from .initialization import thirds
-from .objectives import (
+from .objectives.objectives import (
     AAMSoftmax,
     FrameMatch,
     FrontEndDistillation,

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..modeling_oskdft import OSKDFTForXVector, adapter_parameters
-from .objectives import Objectives, WeightedLoss
+from ..model.modeling_oskdft import OSKDFTForXVector, adapter_parameters
+from .objectives.objectives import Objectives, WeightedLoss
 from .precision import protect_narrow_convolutions
 
 FREEZABLE = ("none", "feature_encoder", "encoder")

@@ -21,22 +21,24 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PredictionOutput, TrainOutput, get_last_checkpoint
 
-from ..companions_oskdft import fingerprint_of
-from ..data.augmentation import WaveformAugmentation
+from ..audio.augmentation import WaveformAugmentation
 from ..data.crops import Augmentation, CropCollator, CropDataset, EpochSampler
 from ..data.manifest import Manifest
-from ..evaluation.calibration import SET_ASIDE, Thresholds, measure_thresholds
-from ..evaluation.extraction import extract_embeddings
-from ..evaluation.metrics import equal_error_rate, min_detection_cost
+from ..embedding.corpus import extract_embeddings
 from ..evaluation.report import speakers_of
-from ..evaluation.scoring import Trials, make_trials, score_trials
-from ..modeling_oskdft import OSKDFTForXVector, shortest_input
+from ..model.companions_oskdft import fingerprint_of
+from ..model.modeling_oskdft import OSKDFTForXVector, shortest_input
+from ..scoring.cosine import Trials, make_trials, score_trials
+from ..scoring.metrics import equal_error_rate, min_detection_cost
+from ..scoring.thresholds import SET_ASIDE, Thresholds, measure_thresholds
 from .arguments import ObjectiveArguments, OSKDFTTrainingArguments
 from .averaging import WeightAverage
 from .building import build_objectives
+from .callbacks.guards import NonFiniteGuard, SaveOnSignal
+from .callbacks.progress import LogLines, ProgressBarWithLogLines
+from .callbacks.stalls import StallWatch
 from .checkpoints import check_checkpoint
 from .epoch_order import EpochOrder
-from .guards import NonFiniteGuard, SaveOnSignal
 from .identity import (
     ARGUMENTS,
     config_digest,
@@ -46,10 +48,8 @@ from .identity import (
     trials_digest,
 )
 from .joint_model import JointModel, JointOutput, SpecMask, Teacher, same_front_end
-from .progress import LogLines, ProgressBarWithLogLines
-from .publication import PublishingTrainer
+from .publishing import PublishingTrainer
 from .schedules import KD_SCHEDULES, Clock, cosine, warmup_then_decay
-from .stalls import StallWatch
 
 TIE = 1e-9  # of error rates: what rounding alone makes of equal ones
 

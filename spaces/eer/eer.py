@@ -4,7 +4,7 @@
 import datasets
 import evaluate
 
-from modeling_oskdft.evaluation.metrics import equal_error_rate
+from modeling_oskdft.scoring.metrics import equal_error_rate
 
 DESCRIPTION = (
     "The rate at which a verifier's false accepts and false rejects are equally frequent, by straight lines between "
@@ -22,7 +22,7 @@ Returns:
 
 
 class EER(evaluate.Metric):
-    """`modeling_oskdft.evaluation.metrics.equal_error_rate` on scores and labels that evaluate has gathered."""
+    """`modeling_oskdft.scoring.metrics.equal_error_rate` on scores and labels that evaluate has gathered."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(

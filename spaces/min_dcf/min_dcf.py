@@ -4,7 +4,7 @@
 import datasets
 import evaluate
 
-from modeling_oskdft.evaluation.metrics import min_detection_cost
+from modeling_oskdft.scoring.metrics import min_detection_cost
 
 DESCRIPTION = (
     "The smallest cost of a verifier's misses and false accepts over all thresholds, divided by that of the better of "
@@ -34,7 +34,7 @@ Returns:
 
 
 class MinDCF(evaluate.Metric):
-    """`modeling_oskdft.evaluation.metrics.min_detection_cost` on scores and labels that evaluate has gathered."""
+    """`modeling_oskdft.scoring.metrics.min_detection_cost` on scores and labels that evaluate has gathered."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from modeling_oskdft.audio import SAMPLING_RATE
-from modeling_oskdft.data.synthetic_voices import draw_session, draw_voice, synthesise
+from modeling_oskdft.audio.loading import SAMPLING_RATE
+from modeling_oskdft.audio.synthetic_voices import draw_session, draw_voice, synthesise
 
 # Voice, session and seconds of each file; another session is another microphone, room and level.
 FILES = {

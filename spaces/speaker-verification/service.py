@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from words import SAID, translate
 
 from modeling_oskdft import SpeakerVerifier
-from modeling_oskdft.audio import SAMPLING_RATE, Waveform, count_samples, read_recording
-from modeling_oskdft.ffmpeg import container_in, end_is_known, to_wav
-from modeling_oskdft.standalone.decoding import END_UNKNOWN, UNKNOWN, NotReadable, open_recording
-from modeling_oskdft.verification import OPERATING_POINTS, look_at, speech_seconds
+from modeling_oskdft.audio.decoding import END_UNKNOWN, UNKNOWN, NotReadable, open_recording
+from modeling_oskdft.audio.ffmpeg import container_in, end_is_known, to_wav
+from modeling_oskdft.audio.loading import SAMPLING_RATE, Waveform, count_samples, read_recording
+from modeling_oskdft.verification.verifier import OPERATING_POINTS, look_at, speech_seconds
 
 Embedding = NDArray[np.float32]
 LEAST_SECONDS, MOST_SECONDS = 0.1, 60.0
@@ -233,7 +233,7 @@ def open_service() -> Service:
     if not model:
         model = DEFAULT_MODEL
         if not Path(model, "README.md").is_file():  # the last that the quickstart writes there
-            from modeling_oskdft.quickstart import run
+            from modeling_oskdft.commands.quickstart import run
 
             print("No OSKDFT_MODEL is set: making the quickstart's small model, in a few minutes.", flush=True)
             run(Path(model).parent)

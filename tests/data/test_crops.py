@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from modeling_oskdft.audio import load_audio
+from modeling_oskdft.audio.loading import load_audio
 from modeling_oskdft.data.crops import UNLABELLED, CropCollator, CropDataset, EpochSampler
 from modeling_oskdft.data.manifest import load_manifest
 

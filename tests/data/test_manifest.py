@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from modeling_oskdft.audio import load_audio
+from modeling_oskdft.audio.loading import load_audio
 from modeling_oskdft.data.manifest import (
     COLUMNS,
     load_manifest,
@@ -317,7 +317,7 @@ def test_a_row_of_parquet_without_what_it_needs_is_named(tmp_path, manifest):
 
 
 def test_names_with_spaces_come_back_from_a_trial_list(tmp_path):
-    from modeling_oskdft.evaluation.scoring import make_trials, read_trials, write_trials
+    from modeling_oskdft.scoring.cosine import make_trials, read_trials, write_trials
 
     trials = make_trials({"my voice": ["my voice/a 1", "my voice/b"], "it's": ["it's/c", 'it\'s/"d"']})
     write_trials(trials, tmp_path / "t.txt")
@@ -330,7 +330,7 @@ def test_names_with_spaces_come_back_from_a_trial_list(tmp_path):
 
 
 def test_one_of_several_shards_that_is_missing_is_named(tmp_path, manifest):
-    from modeling_oskdft.data.publishing import write_shards
+    from modeling_oskdft.data.shard_writing import write_shards
 
     shards = write_shards(manifest, tmp_path / "set", shard_seconds=30)
     assert len(shards) > 2

@@ -5,7 +5,7 @@ import torch
 
 from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.data.manifest import Manifest
-from modeling_oskdft.evaluation.calibration import Thresholds
+from modeling_oskdft.scoring.thresholds import Thresholds
 from tests.tiny import tiny_verifier, waves
 
 pytest.importorskip("peft", reason="peft is not installed: pip install 'modeling-oskdft[peft]'")

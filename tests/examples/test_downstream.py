@@ -15,8 +15,8 @@ import soundfile
 from transformers import pipeline
 
 from modeling_oskdft import SpeakerVerifier
-from modeling_oskdft.data.synthetic_voices import Session, draw_session, draw_voice, synthesise
-from modeling_oskdft.runtimes import TorchEmbedder
+from modeling_oskdft.audio.synthetic_voices import Session, draw_session, draw_voice, synthesise
+from modeling_oskdft.embedding.runtimes import TorchEmbedder
 from tests.tiny import randomise, tiny_verifier
 
 ROOT = Path(__file__).resolve().parents[2]

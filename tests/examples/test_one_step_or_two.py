@@ -14,7 +14,7 @@ from examples.one_step_or_two.study import HERE, Study, main
 from examples.one_step_or_two.systems import as_fields
 from examples.one_step_or_two.unpacking import unpacked
 from modeling_oskdft import OSKDFTConfig
-from modeling_oskdft.audio import load_audio
+from modeling_oskdft.audio.loading import load_audio
 from modeling_oskdft.training.arguments import read_recipe
 from tests.tiny import encoder_config, tiny_config
 from tests.training.making import write_teacher_and_trials

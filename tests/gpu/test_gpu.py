@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from modeling_oskdft.evaluation.embedding import embed_batch
+from modeling_oskdft.embedding.batches import embed_batch
 from modeling_oskdft.training.joint_model import JointModel, Teacher
-from modeling_oskdft.training.objectives import AAMSoftmax, LayerwiseHeads, Objectives
+from modeling_oskdft.training.objectives.objectives import AAMSoftmax, LayerwiseHeads, Objectives
 from tests.tiny import SHAPES, tiny_teacher, tiny_verifier, waves
 from tests.training.making import StopAt, assert_same, make_trainer, parameters
 from tests.training.test_distributed import free_port, write_recipe
@@ -167,7 +167,7 @@ def test_two_processes_on_one_card(tmp_path, voices, feature_extractor):
 
 
 def test_extraction_and_a_graph_equal_the_cpu_s(tmp_path, manifest, feature_extractor):
-    from modeling_oskdft.evaluation.extraction import extract_embeddings
+    from modeling_oskdft.embedding.corpus import extract_embeddings
 
     student = tiny_verifier().eval()
     few = manifest.where("speaker_id", manifest.speakers[:3])
@@ -176,7 +176,7 @@ def test_extraction_and_a_graph_equal_the_cpu_s(tmp_path, manifest, feature_extr
     for name, embedding in expected.items():
         torch.testing.assert_close(torch.from_numpy(found[name]), torch.from_numpy(embedding), atol=1e-4, rtol=1e-4)
     pytest.importorskip("onnxscript", reason="onnxscript is not installed: pip install 'modeling-oskdft[export]'")
-    from modeling_oskdft.export import export_onnx
+    from modeling_oskdft.export.onnx_graph import export_onnx
 
     student.cpu().save_pretrained(tmp_path / "student")
     feature_extractor.save_pretrained(tmp_path / "student")

@@ -42,4 +42,4 @@ def at_hub(hub, tmp_path):
 @pytest.fixture
 def oskdft(at_hub):
     """The command line there."""
-    return lambda *words, **options: at_hub("-m", "modeling_oskdft.cli", *words, **options)
+    return lambda *words, **options: at_hub("-m", "modeling_oskdft.commands", *words, **options)

@@ -73,7 +73,7 @@ def test_an_interrupted_upload_goes_on(tmp_path, hub, oskdft, voices):
 SHARDS = """
 import sys
 from modeling_oskdft.data.manifest import load_manifest
-from modeling_oskdft.hub.publishing import push_dataset
+from modeling_oskdft.hub.upload import push_dataset
 push_dataset(load_manifest(sys.argv[1]), "org/voices", sys.argv[2], shard_seconds=30)
 """
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from modeling_oskdft.cli import main
-from modeling_oskdft.evaluation.calibration import measure_thresholds
+from modeling_oskdft.commands.main import main
 from modeling_oskdft.hub.model_card import Statements, gather, record, render, render_record, stated, write_card
-from modeling_oskdft.hub.publishing import check_model
+from modeling_oskdft.hub.upload import check_model
+from modeling_oskdft.scoring.thresholds import measure_thresholds
 from tests.tiny import tiny_verifier
 
 REPORT = {"eer": 0.0512, "eer_low": 0.04, "eer_high": 0.07, "min_dcf": 0.5, "min_dcf_low": 0.4, "min_dcf_high": 0.6}

@@ -18,7 +18,7 @@ ENCODER = {"conv_dim": (8,) * 7, "hidden_size": 16, "intermediate_size": 16, "nu
 
 def main() -> None:
     """Write the model, its code, thresholds, a speaker adapter and the embeddings of two tones."""
-    from modeling_oskdft.evaluation.calibration import Thresholds
+    from modeling_oskdft.scoring.thresholds import Thresholds
 
     verifier = tiny_verifier("wavlm", False, "group", encoder=ENCODER, head_type="ecapa_tdnn")
     verifier.save_pretrained(FOLDER)

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from modeling_oskdft.benchmark.space import page
-from modeling_oskdft.evaluation.calibration import Thresholds, measure_thresholds
+from modeling_oskdft.scoring.thresholds import Thresholds, measure_thresholds
 from tests.tiny import tiny_verifier
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-"""The two metric Spaces say what `modeling_oskdft.evaluation.metrics` says, as `evaluate.load` finds them."""
+"""The two metric Spaces say what `modeling_oskdft.scoring.metrics` says, as `evaluate.load` finds them."""
 
 import functools
 import http.server
@@ -16,8 +16,8 @@ import pytest
 import torch
 from huggingface_hub import metadata_load
 
-from modeling_oskdft.evaluation.metrics import equal_error_rate, min_detection_cost
-from modeling_oskdft.evaluation.scoring import read_scores
+from modeling_oskdft.scoring.cosine import read_scores
+from modeling_oskdft.scoring.metrics import equal_error_rate, min_detection_cost
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACES = ROOT / "spaces"

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from modeling_oskdft import SpeakerVerifier
-from modeling_oskdft.evaluation.calibration import Thresholds
+from modeling_oskdft.scoring.thresholds import Thresholds
 from tests.spaces.conftest import SPACE
 
 
@@ -184,7 +184,8 @@ def test_which_model_is_opened(parts, space_model, tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OSKDFT_MODEL", raising=False)
     monkeypatch.setattr(
-        "modeling_oskdft.quickstart.run", lambda root: made.append(shutil.copytree(space_model, root / "student"))
+        "modeling_oskdft.commands.quickstart.run",
+        lambda root: made.append(shutil.copytree(space_model, root / "student")),
     )
     for _ in range(2):  # made at the first start, found at the second
         opened = module.open_service()

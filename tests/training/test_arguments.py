@@ -3,7 +3,7 @@ import inspect
 import pytest
 
 from modeling_oskdft import OSKDFTConfig
-from modeling_oskdft.configuration_oskdft import SHAPE_FIELDS
+from modeling_oskdft.model.configuration_oskdft import SHAPE_FIELDS
 from modeling_oskdft.training.arguments import read_recipe
 from tests.tiny import encoder_config
 

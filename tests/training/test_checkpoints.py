@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_oskdft.data.manifest import load_manifest
-from modeling_oskdft.data.publishing import write_shards
+from modeling_oskdft.data.shard_writing import write_shards
 from tests.training.making import StopAt, assert_same, make_trainer, parameters
 
 

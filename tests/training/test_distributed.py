@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModel
 
-from modeling_oskdft.evaluation.scoring import make_trials, write_trials
+from modeling_oskdft.scoring.cosine import make_trials, write_trials
 from tests.tiny import tiny_teacher, tiny_verifier, waves
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,7 +115,7 @@ def test_two_processes_evaluate_as_one(tmp_path, voices, manifest, feature_extra
     reports = []
     for processes in (1, 2):
         module = ["-m"] if processes == 1 else ["--module"]
-        done = run(processes, *module, "modeling_oskdft.cli", *words)
+        done = run(processes, *module, "modeling_oskdft.commands", *words)
         (line,) = [one for one in done.stdout.splitlines() if one.startswith("{")]
         reports.append(json.loads(line))
     assert reports[0] == reports[1] and reports[0]["trials"] == 120
@@ -127,7 +127,7 @@ import sys, torch
 from accelerate import Accelerator
 from transformers import Wav2Vec2FeatureExtractor
 from modeling_oskdft.data.manifest import load_manifest
-from modeling_oskdft.evaluation.extraction import extract_embeddings
+from modeling_oskdft.embedding.corpus import extract_embeddings
 from tests.tiny import tiny_verifier
 state = Accelerator()
 ones = torch.tensor([state.process_index + 1.0])

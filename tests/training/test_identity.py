@@ -5,7 +5,7 @@ import pytest
 import soundfile
 from transformers import Wav2Vec2FeatureExtractor
 
-from modeling_oskdft.data.augmentation import WaveformAugmentation
+from modeling_oskdft.audio.augmentation import WaveformAugmentation
 from modeling_oskdft.training.identity import RUN_NAME, config_digest, digest, manifest_digest, refuse_another_run
 from tests.tiny import tiny_verifier
 from tests.training.making import assert_same, make_trainer, parameters

@@ -2,11 +2,11 @@ import pytest
 import torch
 
 from modeling_oskdft import OSKDFTConfig, init_student_from_teacher
-from modeling_oskdft.modeling_oskdft import adapter_parameters
+from modeling_oskdft.model.modeling_oskdft import adapter_parameters
 from modeling_oskdft.training.arguments import ObjectiveArguments
 from modeling_oskdft.training.building import build_objectives
 from modeling_oskdft.training.joint_model import JointModel, SpecMask, Teacher, same_front_end
-from modeling_oskdft.training.objectives import (
+from modeling_oskdft.training.objectives.objectives import (
     AAMSoftmax,
     FrontEndDistillation,
     LastLayerMSE,

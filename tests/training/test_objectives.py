@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from modeling_oskdft.data.crops import UNLABELLED
 from modeling_oskdft.training.building import frame_match
-from modeling_oskdft.training.objectives import (
+from modeling_oskdft.training.objectives.objectives import (
     AAMSoftmax,
     FrameMatch,
     FrameUpsampling,

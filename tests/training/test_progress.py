@@ -1,4 +1,4 @@
-from modeling_oskdft.training.progress import LogLines, log_line
+from modeling_oskdft.training.callbacks.progress import LogLines, log_line
 
 
 class State:

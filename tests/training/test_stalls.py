@@ -1,7 +1,7 @@
 import time
 from types import SimpleNamespace
 
-from modeling_oskdft.training.stalls import StallWatch
+from modeling_oskdft.training.callbacks.stalls import StallWatch
 
 
 def test_a_step_that_does_not_end_is_told_of_once(capsys):

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, TrainerCallback
 
-from modeling_oskdft.training.objectives import AAMSoftmax
+from modeling_oskdft.training.objectives.objectives import AAMSoftmax
 from tests.training.making import assert_same, hiss, make_trainer, parameters
 
 

@@ -1,0 +1,1 @@
+"""Recordings: reading, recognising speech, changing and making them."""

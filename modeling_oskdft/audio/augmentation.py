@@ -1,0 +1,214 @@
+"""Augmentation of waveforms: a function of the crop and of the generator that the crop brings, and of nothing else.
+
+Kinds, probabilities and ranges are those of the authors' code (scripts/prev and scripts/data_processing at 7ba757d)
+where it has them; gain, speed and codecs are ours. Codecs are libsndfile's, resampling is soxr's.
+"""
+
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .folders import audio_files
+from .loading import SAMPLING_RATE, Waveform, load_audio, read_crop
+
+Change = Callable[[Waveform, np.random.Generator], Waveform]
+
+# Decibels of speech over noise, and how many clips are averaged, by MUSAN's folders. Many voices are babble.
+SNR_RANGES = {"noise": (0.0, 15.0), "music": (5.0, 25.0), "speech": (13.0, 20.0)}
+CLIPS = {"noise": (1, 1), "music": (1, 1), "speech": (3, 8)}
+CODECS = ("telephone", "mulaw", "mp3", "ogg")
+TELEPHONE_BAND = (300.0, 3400.0)
+
+
+class WaveformAugmentation:
+    """With `probability`: a room, noise, music, babble, babble with music, or nothing, and then what else is drawn.
+
+    noise_root: `<noise|music|speech>/<source>/<clip>`, as MUSAN; rir_root: any folder of impulse responses; either may
+    be None. The other probabilities are of clipping, a slow volume envelope, a gain and a codec, each on top.
+    Raises `FileNotFoundError` for a folder without audio, `ValueError` for a probability outside [0, 1].
+    """
+
+    def __init__(
+        self,
+        noise_root: str | Path | None = None,
+        rir_root: str | Path | None = None,
+        probability: float = 0.6,
+        clipping_probability: float = 0.0,
+        envelope_probability: float = 0.0,
+        gain_probability: float = 0.0,
+        codec_probability: float = 0.0,
+    ) -> None:
+        self.probability = probability
+        self.changes: list[tuple[float, Change]] = [
+            (clipping_probability, draw_clipping),
+            (envelope_probability, draw_envelope),
+            (gain_probability, draw_gain),
+            (codec_probability, draw_codec),
+        ]
+        for chance in (probability, *(chance for chance, _ in self.changes)):
+            if not 0 <= chance <= 1:
+                raise ValueError(f"A probability of augmentation is {chance}: use 0 to 1.")
+        self.rooms = [] if rir_root is None else audio_files(rir_root)
+        self.noises = {} if noise_root is None else _noises(Path(noise_root))
+        self.kinds = self._kinds()
+
+    def facts(self) -> dict[str, Any]:
+        """What decides what is drawn: the probabilities, and which rooms and noises there are."""
+        names = [Path(file).name for file in self.rooms]
+        names += [f"{kind}/{Path(file).name}" for kind in sorted(self.noises) for file in self.noises[kind]]
+        return {
+            "probability": self.probability,
+            **{change.__name__: chance for chance, change in self.changes},
+            "files": hashlib.sha256("\0".join(names).encode(errors="surrogateescape")).hexdigest()[:16],
+        }
+
+    def _kinds(self) -> list[tuple[str, ...]]:
+        """What surrounds the speaker, each equally likely."""
+        kinds: list[tuple[str, ...]] = [(), *((kind,) for kind in sorted(self.noises))]
+        if self.rooms:
+            kinds.append(("room",))
+        if {"speech", "music"} <= set(self.noises):
+            kinds.append(("speech", "music"))
+        return kinds
+
+    def __call__(self, waveform: Waveform, generator: np.random.Generator) -> Waveform:
+        """waveform: (samples,). Returns a new array of that length, or the same object where nothing was drawn."""
+        if generator.random() >= self.probability:
+            return waveform
+        for kind in self.kinds[generator.integers(len(self.kinds))]:
+            waveform = self.surround(waveform, kind, generator)
+        for chance, change in self.changes:
+            if generator.random() < chance:
+                waveform = change(waveform, generator)
+        return waveform
+
+    def surround(self, waveform: Waveform, kind: str, generator: np.random.Generator) -> Waveform:
+        """A room ("room"), or clips of one of MUSAN's folders at a drawn level."""
+        if kind == "room":
+            return reverberate(waveform, load_audio(self.rooms[generator.integers(len(self.rooms))]))
+        files, (fewest, most) = self.noises[kind], CLIPS[kind]
+        count = min(int(generator.integers(fewest, most + 1)), len(files))
+        chosen = generator.choice(len(files), size=count, replace=False)
+        clips = [read_crop(files[one], len(waveform), generator.random()) for one in chosen]
+        return add_noise(waveform, np.mean(clips, axis=0), generator.uniform(*SNR_RANGES[kind]))
+
+
+def _noises(root: Path) -> dict[str, list[str]]:
+    found = {kind: root / kind for kind in SNR_RANGES if (root / kind).is_dir()}
+    if not found:
+        raise FileNotFoundError(f"'{root}' has none of the folders {', '.join(SNR_RANGES)}: MUSAN's layout is needed.")
+    return {kind: audio_files(folder) for kind, folder in found.items()}
+
+
+def add_noise(speech: Waveform, noise: Waveform, snr: float) -> Waveform:
+    """`speech` plus `noise` scaled so that their mean powers stand `snr` decibels apart. Both: (samples,)."""
+    power, noise_power = np.mean(np.square(speech)), np.mean(np.square(noise))
+    if noise_power == 0:
+        return speech
+    gain = np.sqrt(power / noise_power / 10 ** (snr / 10))
+    return (speech + gain * noise).astype(np.float32)
+
+
+def reverberate(speech: Waveform, response: Waveform) -> Waveform:
+    """`speech` in a room, its direct sound in place and its power kept. speech: (samples,)."""
+    length = len(speech) + len(response) - 1
+    size = 1 << (length - 1).bit_length()
+    wet = np.fft.irfft(np.fft.rfft(speech, size) * np.fft.rfft(response, size), size)
+    start = int(np.abs(response).argmax())
+    wet = wet[start : start + len(speech)]
+    power = np.mean(np.square(wet))
+    return (wet * np.sqrt(np.mean(np.square(speech)) / power) if power > 0 else wet).astype(np.float32)
+
+
+def clip(waveform: Waveform, share: float) -> Waveform:
+    """Cut off what exceeds `share` of the lowest and of the highest sample."""
+    return np.clip(waveform, share * waveform.min(), share * waveform.max())
+
+
+def draw_clipping(waveform: Waveform, generator: np.random.Generator) -> Waveform:
+    """Clipping at 0.5 to 0.9 of the peaks."""
+    return clip(waveform, generator.uniform(0.5, 0.9))
+
+
+# Easing curves over [0, 1]: rises from 0 to 1 of different suddenness (easings.net names them).
+CURVES: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
+    lambda t: 1 - np.cos(t * np.pi / 2),
+    np.square,
+    lambda t: t**3,
+    lambda t: 1 - np.sqrt(1 - t**2),
+    lambda t: 2.0 ** (10 * t - 10),
+)
+
+
+def draw_envelope(waveform: Waveform, generator: np.random.Generator) -> Waveform:
+    """A volume that slowly rises from 0.1-0.3 to 1 over the crop, or falls: somebody who walks."""
+    envelope = CURVES[generator.integers(len(CURVES))](np.linspace(0, 1, len(waveform)))
+    if generator.random() < 0.5:
+        envelope = envelope[::-1]
+    floor = generator.uniform(0.1, 0.3)
+    return (waveform * (floor + (1 - floor) * envelope)).astype(np.float32)
+
+
+def draw_gain(waveform: Waveform, generator: np.random.Generator) -> Waveform:
+    """Between 20 dB quieter and 6 dB louder; without effect where the feature extractor normalises."""
+    return (waveform * 10 ** (generator.uniform(-20.0, 6.0) / 20)).astype(np.float32)
+
+
+def draw_codec(waveform: Waveform, generator: np.random.Generator) -> Waveform:
+    """One of `CODECS`, at a drawn quality."""
+    return through_codec(waveform, CODECS[generator.integers(len(CODECS))], float(generator.uniform(0.2, 0.95)))
+
+
+def through_codec(waveform: Waveform, codec: str, compression: float = 0.5) -> Waveform:
+    """A crop as it arrives through a channel; the same length, not shifted.
+
+    codec: "telephone" (300 to 3,400 Hz, 8 kHz, mu-law), "mulaw" (8 kHz), "mp3" or "ogg" (Vorbis), the last two with
+    `compression` from 0, least, to 1.
+    """
+    import soundfile
+
+    if codec not in CODECS:
+        raise ValueError(f"codec is '{codec}': use one of {', '.join(CODECS)}.")
+    narrow = codec in ("telephone", "mulaw")
+    sent = resample(waveform, SAMPLING_RATE, 8000) if narrow else waveform
+    if codec == "telephone":
+        sent = band_pass(sent, 8000, *TELEPHONE_BAND)
+    peak = max(float(np.abs(sent).max()), 1e-9) if len(sent) else 1.0
+    file = io.BytesIO()
+    if narrow:
+        soundfile.write(file, sent / max(peak, 1.0), 8000, format="WAV", subtype="ULAW")
+    else:
+        kind = {"format": "MP3"} if codec == "mp3" else {"format": "OGG", "subtype": "VORBIS"}
+        soundfile.write(file, sent / max(peak, 1.0), SAMPLING_RATE, compression_level=compression, **kind)
+    received, rate = soundfile.read(io.BytesIO(file.getvalue()), dtype="float32")
+    received = resample(received, rate, SAMPLING_RATE) * max(peak, 1.0)
+    return np.pad(received, (0, max(len(waveform) - len(received), 0)))[: len(waveform)].astype(np.float32)
+
+
+def band_pass(waveform: Waveform, rate: int, low: float, high: float) -> Waveform:
+    """Without what lies below `low` or above `high` Hz."""
+    spectrum = np.fft.rfft(waveform)
+    frequencies = np.fft.rfftfreq(len(waveform), 1 / rate)
+    spectrum[(frequencies < low) | (frequencies > high)] = 0
+    return np.fft.irfft(spectrum, len(waveform)).astype(np.float32)
+
+
+def resample(waveform: Waveform, rate: float, new_rate: float) -> Waveform:
+    """(samples,) at `rate` to (samples,) at `new_rate`."""
+    import soxr
+
+    return waveform if rate == new_rate else soxr.resample(waveform, rate, new_rate)
+
+
+def samples_for_speed(num_samples: int, speed: float) -> int:
+    """How many samples make `num_samples` at a speed."""
+    return int(np.ceil(num_samples * speed))
+
+
+def change_speed(waveform: Waveform, speed: float, num_samples: int) -> Waveform:
+    """Faster (above 1) or slower, tempo and pitch together, so that it is another voice. Returns (num_samples,)."""
+    return np.resize(resample(waveform, SAMPLING_RATE * speed, SAMPLING_RATE), num_samples)

@@ -1,0 +1,356 @@
+"""Any recording as 16 kHz mono float32, or one clear sentence. soundfile and soxr are imported when first used."""
+
+import contextlib
+import io
+import os
+import stat
+import warnings
+from collections.abc import Iterator, Mapping
+from os import PathLike
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import ffmpeg
+
+if TYPE_CHECKING:
+    from .decoding import Recording
+
+Waveform = NDArray[np.float32]
+# A path, the bytes of a file, an open binary file, an array at 16 kHz, (array, rate), a `datasets` audio dict, or an
+# audio decoder, which has "array" and "sampling_rate" as well.
+AudioSource = str | PathLike[str] | bytes | BinaryIO | np.ndarray | tuple[np.ndarray, int] | Mapping[str, Any]
+
+Loose = Any  # what people hand in: anything at all, until it has been looked at
+
+SAMPLING_RATE = 16000
+# What data folders are searched for, and lists may name.
+AUDIO_EXTENSIONS = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
+    *(".aiff", ".aif", ".aifc", ".au", ".caf", ".w64", ".sph"),
+    *ffmpeg.EXTENSIONS,
+)
+
+
+class LoadedAudio(NamedTuple):
+    """A recording, (samples,) at 16 kHz mono, and what is not sure about it: the rest of sentences about it."""
+
+    waveform: Waveform
+    notes: tuple[str, ...] = ()
+
+
+def load_audio(source: AudioSource, channel: int | None = None) -> Waveform:
+    """Read the whole recording: (samples,), 16 kHz, mono.
+
+    Args:
+        source: see `AudioSource`. An open file is read from its start and left where it was.
+        channel: the channel to take, from 0; None mixes those that are not digital silence.
+
+    Returns:
+        The waveform. A warning tells when nobody can know whether the end of the file is missing.
+
+    Raises:
+        FileNotFoundError: for a missing file.
+        PermissionError: for a file that may not be read.
+        ValueError: for a recording that is unreadable, truncated, empty, not finite, or of an impossible rate; for an
+            array of integers; for a bare array with several channels, whose rate nobody knows; for channels that
+            cancel each other.
+        TypeError: for an object that is no recording.
+    """
+    loaded = read_recording(source, channel)
+    for note in loaded.notes:
+        warnings.warn(f"{name_of(source)} {note}", stacklevel=2)
+    return loaded.waveform
+
+
+def read_recording(source: AudioSource, channel: int | None = None) -> LoadedAudio:
+    """As `load_audio`, with what it warns of as notes."""
+    plain = _plain(source)
+    name = name_of(plain)
+    if isinstance(plain, tuple):
+        frames, rate = _checked_array(plain[0]), _checked_rate(plain[1], "The array")
+        return LoadedAudio(_as_16k_mono(frames, rate, "The array", channel))
+    with _opened(plain, name) as recording:
+        read = [(recording.read(number), part.samplerate) for number, part in enumerate(recording.parts)]
+        filled = [one for one in read if one[0].size] or read[:1]  # a stream without audio may stand between others
+        parts = [_as_16k_mono(frames, rate, name, channel) for frames, rate in filled]
+        return LoadedAudio(parts[0] if len(parts) == 1 else np.concatenate(parts), recording.notes)
+
+
+def read_crop(source: AudioSource, num_samples: int, position: float) -> Waveform:
+    """Read `num_samples` of a file at 16 kHz by seeking: the rest of the file is not decoded where the codec can seek.
+
+    Args:
+        source: see `AudioSource`.
+        num_samples: length of the crop in samples at 16 kHz.
+        position: in [0, 1), where the crop lies between the earliest and the latest possible start, both included.
+
+    Returns:
+        The crop, (num_samples,). A shorter recording is repeated from its start, as the authors do.
+
+    Raises:
+        ValueError: and the others of `load_audio`.
+    """
+    from .decoding import UNKNOWN
+
+    plain = _plain(source)
+    name = name_of(plain)
+    if not isinstance(plain, tuple):
+        with _opened(plain, name) as recording:
+            if len(recording.parts) == 1 and recording.parts[0].frames < UNKNOWN:
+                part = recording.parts[0]
+                wanted = -(-num_samples * part.samplerate // SAMPLING_RATE)
+                latest = max(part.frames - wanted, 0)
+                frames = recording.read(0, int(position * (latest + 1)), wanted)
+                return np.resize(_as_16k_mono(frames, part.samplerate, name), num_samples)
+    whole = read_recording(plain).waveform
+    start = int(position * (max(len(whole) - num_samples, 0) + 1))
+    return np.resize(whole[start : start + num_samples], num_samples)
+
+
+def count_samples(source: AudioSource) -> int:
+    """Count the samples of a recording at 16 kHz, from its containers and headers where they can be believed.
+
+    Errors as in `load_audio`.
+    """
+    from .decoding import UNKNOWN
+
+    plain = _plain(source)
+    name = name_of(plain)
+    if isinstance(plain, tuple):
+        return len(read_recording(plain).waveform)
+    with _opened(plain, name) as recording:
+        count = 0
+        for number, part in enumerate(recording.parts):
+            frames = part.frames
+            if frames >= UNKNOWN:  # a stream that does not say
+                frames = len(recording.read(number))
+            elif part.format == "FLAC" and frames:  # its header knows nothing of a missing end
+                recording.read(number, frames - 1, 1)
+            count += round(frames * SAMPLING_RATE / part.samplerate)
+        if count <= 0:
+            raise ValueError(f"{name} has no samples: leave it out.")
+        return count
+
+
+def utterance_id(path: str) -> str:
+    """The path of a recording as an utterance id: POSIX, without the extension of an audio file."""
+    posix = PurePosixPath(path.replace("\\", "/"))
+    return str(posix.with_suffix("")) if posix.suffix.lower() in AUDIO_EXTENSIONS else str(posix)
+
+
+def name_of(source: object) -> str:
+    """What a sentence calls a recording: its path in quotes, with what no terminal can show written out."""
+    if not isinstance(source, str | PathLike):
+        return "The array" if isinstance(source, tuple | np.ndarray) else "The audio file"
+    return f"'{printable(os.fspath(source))}'"
+
+
+def printable(text: str | bytes) -> str:
+    r"""A path or another text as every terminal can show it: bytes that are not UTF-8 as \xNN, line breaks as \n."""
+    shown = os.fsencode(text).decode("utf-8", "backslashreplace")
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in shown)
+
+
+# ---- what is handed in ----------------------------------------------------------------------------------------------
+
+
+def _plain(source: Loose) -> Loose:
+    """A path, bytes, an open file, or (array, rate), whatever it came in."""
+    if isinstance(source, Mapping):
+        return _from_mapping(source)
+    source = _without_torch(source)
+    if isinstance(source, np.ndarray):
+        if source.ndim != 1:
+            raise ValueError(
+                f"A bare array of shape {source.shape} was given: one channel at {SAMPLING_RATE} Hz is needed; give "
+                "(array, rate) to have it mixed and resampled."
+            )
+        return source, SAMPLING_RATE
+    if isinstance(source, tuple | list):
+        return _from_pair(source)
+    if isinstance(source, str | PathLike | bytes) or hasattr(source, "read"):
+        return source
+    if isinstance(source, bytearray | memoryview):
+        return bytes(source)
+    if hasattr(source, "__getitem__"):  # an audio decoder of `datasets` >= 4
+        with contextlib.suppress(Exception):
+            return _plain({"array": source["array"], "sampling_rate": source["sampling_rate"]})
+    raise TypeError(
+        f"A {type(source).__name__} was given: a path, bytes, an open file, a NumPy array at {SAMPLING_RATE} Hz, "
+        "(array, rate) or an audio dict is needed."
+    )
+
+
+def _without_torch(value: Loose) -> Loose:
+    """A tensor as an array, also one that needs a gradient or lies on a GPU."""
+    return value.detach().cpu().numpy() if hasattr(value, "detach") and hasattr(value, "cpu") else value
+
+
+def _from_mapping(source: Mapping[str, Any]) -> Loose:
+    if source.get("array") is not None:
+        if source.get("sampling_rate") is None:
+            raise ValueError(
+                f"An audio dict with keys {sorted(source)} was given: 'sampling_rate' is needed beside 'array'."
+            )
+        return _from_pair((source["array"], source["sampling_rate"]))
+    for key in ("bytes", "path"):
+        if source.get(key) is not None:
+            return source[key]
+    raise ValueError(f"An audio dict with keys {sorted(source)} was given: 'array', 'bytes' or 'path' is needed.")
+
+
+def _from_pair(source: tuple[Any, ...] | list[Any]) -> tuple[np.ndarray, Any]:
+    if len(source) != 2:
+        raise ValueError(f"A {type(source).__name__} of {len(source)} was given: (array, rate) is needed.")
+    array, rate = (_without_torch(one) for one in source)
+    if np.ndim(array) == 0 and np.ndim(rate) > 0:
+        raise ValueError(
+            "(rate, array) was given: the order is (array, rate), with floating-point samples in [-1, 1]."
+        )
+    return np.asarray(array), rate.item() if isinstance(rate, np.ndarray) and rate.ndim == 0 else rate
+
+
+def _checked_rate(rate: Loose, name: str) -> int:
+    from .decoding import FASTEST, SLOWEST
+
+    is_number = isinstance(rate, int | float | np.integer | np.floating) and not isinstance(rate, bool)
+    if not is_number or not float(rate).is_integer():
+        raise ValueError(f"{name} has a sampling rate of {rate!r}: a whole number of Hz is needed, such as 16000.")
+    if not SLOWEST <= rate <= FASTEST:
+        raise ValueError(
+            f"{name} has a sampling rate of {rate} Hz: speech is recorded at {SLOWEST} to {FASTEST} Hz; check how it "
+            "was written."
+        )
+    return int(rate)
+
+
+def _checked_array(array: np.ndarray) -> Waveform:
+    """(samples,) or two-dimensional, the shorter axis being the channels. Returns (samples, channels), float32."""
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(
+            f"An array of {array.dtype} was given: floating-point samples in [-1, 1] are needed; divide integers by "
+            "their full scale (32768 for int16)."
+        )
+    if array.ndim not in (1, 2):
+        raise ValueError(f"An array of shape {array.shape} was given: (samples,) or (samples, channels) is needed.")
+    with np.errstate(over="ignore"):
+        array = np.ma.filled(array, 0.0).astype(np.float32)  # float16, longdouble and big-endian ones as well
+    if array.ndim == 1:
+        return array[:, None]
+    return array if array.shape[0] >= array.shape[1] else array.T
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _opened(source: str | PathLike[str] | bytes | BinaryIO, name: str) -> Iterator["Recording"]:
+    """An open recording, by soundfile or through ffmpeg; whatever is wrong with it as a sentence with its name."""
+    from .decoding import NotReadable, open_recording
+
+    with _seekable(source, name) as file:
+        try:
+            with contextlib.ExitStack() as stack:
+                path = file if isinstance(file, str | PathLike) else None
+                raw = cast(BinaryIO, file if path is None else stack.enter_context(open(os.fsencode(path), "rb")))
+                container = ffmpeg.container_in(raw)
+                if container is not None:
+                    file, notes = _through_ffmpeg(raw, path, container, name)
+                recording = stack.enter_context(open_recording(file))
+                if container is not None:
+                    recording.notes = notes
+                    if recording.parts[0].frames > ffmpeg.LONGEST * recording.parts[0].samplerate:
+                        hours = ffmpeg.LONGEST / 3600
+                        raise ValueError(f"{name} is longer than {hours:.1f} hours, which is read at most: cut it.")
+                yield recording
+        except NotReadable as error:
+            raise ValueError(f"{name} {error}") from None
+        except PermissionError:
+            raise PermissionError(f"{name} may not be read: permission is denied.") from None
+        except MemoryError:
+            raise ValueError(f"{name} is too long for the memory of this machine: cut it.") from None
+
+
+def _through_ffmpeg(
+    raw: BinaryIO, path: str | PathLike[str] | None, container: str, name: str
+) -> tuple[BinaryIO, tuple[str, ...]]:
+    """What ffmpeg makes of an open file, and a note where its end cannot be known. path: where it lies, if it does."""
+    from .decoding import END_UNKNOWN
+
+    try:
+        notes: tuple[str, ...] = () if ffmpeg.end_is_known(container, raw) else (END_UNKNOWN,)
+        raw.seek(0)
+        return io.BytesIO(ffmpeg.to_wav(raw.read() if path is None else path, container)), notes
+    except FileNotFoundError:
+        raise ValueError(
+            f"{name} holds audio that ffmpeg reads, and none is here: install ffmpeg, or pip install "
+            "imageio-ffmpeg, or give wav, flac, ogg or mp3."
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{name} is damaged or truncated ({error}): restore it or leave it out.") from None
+
+
+@contextlib.contextmanager
+def _seekable(source: str | PathLike[str] | bytes | BinaryIO, name: str) -> Iterator[str | PathLike[str] | BinaryIO]:
+    """A path that leads to a file, or an open file at its start, which is left where it was."""
+    if isinstance(source, str | PathLike):
+        _check_path(source, name)
+        yield source
+    elif isinstance(source, bytes):
+        yield io.BytesIO(source)
+    else:
+        if getattr(source, "closed", False):
+            raise ValueError(f"{name} is closed: open it again.")
+        try:
+            position = source.tell() if source.seekable() else None
+        except (AttributeError, OSError):
+            position = None
+        if position is None:  # a pipe, a response: read once
+            content = source.read()
+            yield io.BytesIO(_binary(content, name))
+            return
+        source.seek(0)
+        _binary(source.read(0), name)
+        try:
+            yield source
+        finally:
+            source.seek(position)
+
+
+def _binary(content: Loose, name: str) -> bytes:
+    if not isinstance(content, bytes):
+        raise TypeError(f"{name} was opened as text: open it with mode 'rb'.")
+    return content
+
+
+def _check_path(path: str | PathLike[str], name: str) -> None:
+    try:
+        kind = os.stat(os.fsencode(path)).st_mode
+    except PermissionError:
+        raise PermissionError(f"{name} may not be read: permission is denied.") from None
+    except (OSError, ValueError):  # nothing, a link into nothing or to itself, a zero byte in the name
+        raise FileNotFoundError(f"There is no recording at {name}: check the path.") from None
+    if not stat.S_ISREG(kind):  # a pipe would be waited for
+        raise ValueError(f"{name} is no file but a folder, a pipe or a device: give a recording.")
+
+
+# ---- samples --------------------------------------------------------------------------------------------------------
+
+
+def _as_16k_mono(frames: np.ndarray, rate: int, name: str, channel: int | None = None) -> Waveform:
+    """(frames, channels) at any rate to (samples,) at 16 kHz; soxr, high quality."""
+    if frames.size == 0:
+        raise ValueError(f"{name} has no samples: give a recording with speech in it.")
+    from .decoding import mixed
+
+    mono = mixed(frames, name, channel)
+    if rate != SAMPLING_RATE:
+        import soxr
+
+        mono = soxr.resample(mono, rate, SAMPLING_RATE)
+        if mono.size == 0:
+            raise ValueError(f"{name} is shorter than one sample at {SAMPLING_RATE} Hz: give a longer recording.")
+    return np.ascontiguousarray(mono, dtype=np.float32)

@@ -1,0 +1,1 @@
+"""Embeddings of recordings, by PyTorch or onnxruntime."""

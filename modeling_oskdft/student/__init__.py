@@ -1,0 +1,1 @@
+"""A student before it is trained."""

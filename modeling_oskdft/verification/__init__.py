@@ -1,0 +1,1 @@
+"""The user's door: two recordings in, one answer out."""

@@ -1,0 +1,116 @@
+import builtins
+import sys
+
+import numpy as np
+import pytest
+
+from modeling_oskdft import SpeakerVerifier
+from modeling_oskdft.commands.main import main
+from modeling_oskdft.embedding.runtimes import SESSION_OPTIONS, OnnxEmbedder, wanted_threads
+
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'modeling-oskdft[export]'")
+
+
+@pytest.fixture(scope="module")
+def recordings(voices):
+    return sorted(str(file) for file in voices.rglob("*.flac"))[:6]
+
+
+@pytest.fixture
+def both(saved_verifier, exported):
+    return SpeakerVerifier.from_pretrained(saved_verifier), SpeakerVerifier.from_pretrained(
+        exported, backend="onnxruntime"
+    )
+
+
+def test_both_backends_decide_the_same(both, recordings):
+    torch_verifier, onnx_verifier = both
+    assert onnx_verifier.thresholds == torch_verifier.thresholds is not None
+    assert onnx_verifier.fingerprint() == torch_verifier.fingerprint()
+    assert onnx_verifier.embedding_size == torch_verifier.embedding_size == 12
+    np.testing.assert_allclose(onnx_verifier.embed_many(recordings), torch_verifier.embed_many(recordings), atol=1e-5)
+    for point in ("eer", "far_1_percent", "far_0.1_percent"):
+        for other in recordings[:3]:
+            expected, found = (one.verify(recordings[0], other, point) for one in both)
+            assert found.score == pytest.approx(expected.score, abs=1e-5)
+            assert found.same_speaker is expected.same_speaker and found.warnings == expected.warnings
+    short = np.tile([0.1, -0.1], 10).astype(np.float32)
+    for verifier in both:
+        with pytest.raises(ValueError, match="one frame needs 40"):
+            verifier.verify(recordings[0], short)
+
+
+def test_what_a_backend_cannot_open_is_said_in_a_sentence(saved_verifier, exported, recordings, tmp_path, capsys):
+    def refusal(model, backend):
+        assert main(["verify", *recordings[:2], "--model", str(model), "--backend", backend]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        return said
+
+    assert "holds an export and no PyTorch weights: open it with backend='onnxruntime'" in refusal(exported, "torch")
+    assert "holds no model.onnx: write one with `oskdft export`" in refusal(saved_verifier, "onnxruntime")
+    assert "There is no folder at" in refusal(tmp_path / "nothing", "onnxruntime")
+    with pytest.raises(ValueError, match="backend is 'tensorrt': use torch, onnxruntime or auto"):
+        SpeakerVerifier.from_pretrained(exported, backend="tensorrt")
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    assert "is no exported verifier" in refusal(tmp_path, "onnxruntime")
+    with pytest.raises(ValueError, match="device is 'cuda': an exported model runs on the CPU"):
+        SpeakerVerifier.from_pretrained(exported, device="cuda", backend="onnxruntime")
+
+
+def test_without_onnxruntime_the_sentence_says_what_to_install(saved_verifier, exported, monkeypatch, capsys):
+    real = builtins.__import__
+
+    def absent(name, *words, **options):
+        if name.startswith("onnxruntime"):
+            raise ImportError("No module named 'onnxruntime'", name="onnxruntime")
+        return real(name, *words, **options)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    for name in [name for name in sys.modules if name.split(".")[0] == "onnxruntime"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ImportError, match=r"onnxruntime is not installed.*pip install 'modeling-oskdft\[export\]'"):
+        OnnxEmbedder(exported / "model.onnx")
+    assert main(["embed", "a.wav", "--model", str(exported), "--backend", "onnxruntime", "--json"]) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("pip install 'modeling-oskdft[export]'.\n") and said.count("\n") == 1
+
+
+def test_threads_are_the_first_field_of_omp_num_threads(exported, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert wanted_threads() == 0
+    for said, wanted in (("", 0), ("1", 1), ("4,2", 4), (" 2 ", 2), ("all", 0), ("-1", 0)):
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+        assert wanted_threads() == wanted
+        session = OnnxEmbedder(exported / "model.onnx").session
+        assert session.get_session_options().intra_op_num_threads == wanted
+
+
+def test_every_session_has_the_same_options(exported):
+    found = OnnxEmbedder(exported / "model.onnx").session.get_session_options()
+    page = (exported / "verify.py").read_text()
+    for option, value in SESSION_OPTIONS.items():
+        assert getattr(found, option) == value and f"options.{option} = {value} " in page
+
+
+def test_a_graph_of_others_is_said_to_be_one(exported, tmp_path):
+    import onnx
+
+    model = onnx.load(exported / "model.onnx")
+    for facts in ({}, {"fingerprint": "one", "shortest_input": "short"}):
+        onnx.helper.set_model_props(model, facts)
+        onnx.save(model, tmp_path / "model.onnx")
+        with pytest.raises(ValueError, match=r"model.onnx' was not written by `oskdft export`: export the verifier\."):
+            OnnxEmbedder(tmp_path / "model.onnx")
+
+
+def test_both_backends_refuse_what_is_no_audio_in_the_same_words(both):
+    fine = np.full(4000, 0.1, np.float32)
+    for verifier in both:
+        with pytest.raises(ValueError, match="There are no recordings: give one or more"):
+            verifier.embed_waveforms([])
+        for bad in (np.nan, np.inf):
+            spoilt = fine.copy()
+            spoilt[7] = bad
+            with pytest.raises(ValueError, match="Recording 2 has NaN or infinite samples: finite audio is needed"):
+                verifier.embed_waveforms([fine, spoilt])

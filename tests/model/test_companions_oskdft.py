@@ -1,0 +1,76 @@
+import pytest
+import torch
+
+from modeling_oskdft import OSKDFTForXVector
+from modeling_oskdft.scoring.thresholds import Thresholds
+from tests.tiny import tiny_verifier
+
+
+@pytest.fixture
+def folder(tmp_path, feature_extractor):
+    place = tmp_path / "model"
+    verifier = tiny_verifier()
+    verifier.save_pretrained(place)
+    feature_extractor.save_pretrained(place)
+    Thresholds({"eer": 0.5}, 100, 50, 40, "made up", verifier.fingerprint()).save(place)
+    (place / "README.md").write_text(f"Of the weights {verifier.fingerprint()}.")
+    return place
+
+
+def test_a_fingerprint_is_of_the_weights(folder):
+    verifier = OSKDFTForXVector.from_pretrained(folder)
+    known = tiny_verifier().fingerprint()
+    assert verifier.fingerprint() == known and verifier.to(torch.bfloat16).fingerprint() == known
+    with torch.no_grad():
+        verifier.head.projection.weight[0, 0] += 0.1
+    assert verifier.fingerprint() != known
+
+
+def test_the_same_weights_keep_their_company(tmp_path, folder):
+    OSKDFTForXVector.from_pretrained(folder).save_pretrained(tmp_path / "copy")
+    for name in ("preprocessor_config.json", "thresholds.json", "README.md"):
+        assert (tmp_path / "copy" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_other_weights_lose_thresholds_and_card(tmp_path, folder):
+    verifier = OSKDFTForXVector.from_pretrained(folder)
+    with torch.no_grad():
+        verifier.head.projection.weight[0, 0] += 0.1
+    verifier.save_pretrained(tmp_path / "trained")
+    names = {file.name for file in (tmp_path / "trained").iterdir()}
+    assert "preprocessor_config.json" in names and not names & {"thresholds.json", "README.md"}
+
+
+def test_a_page_by_hand_says_nothing_of_weights_and_stays(tmp_path, folder):
+    (folder / "README.md").write_text("My own words.")
+    verifier = OSKDFTForXVector.from_pretrained(folder)
+    with torch.no_grad():
+        verifier.head.projection.weight[0, 0] += 0.1
+    verifier.save_pretrained(tmp_path / "trained")
+    assert (tmp_path / "trained" / "README.md").read_text() == "My own words."
+
+
+def test_a_relative_folder_stays_that_folder(tmp_path, folder, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    verifier = OSKDFTForXVector.from_pretrained("model")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    verifier.save_pretrained("copy")
+    assert (tmp_path / "elsewhere/copy/thresholds.json").is_file()
+
+
+def test_one_process_of_several_writes(tmp_path, folder):
+    OSKDFTForXVector.from_pretrained(folder).save_pretrained(tmp_path / "copy", is_main_process=False)
+    assert not (tmp_path / "copy" / "preprocessor_config.json").exists()
+
+
+def test_a_folder_that_has_gone_is_no_error(tmp_path, folder):
+    verifier = OSKDFTForXVector.from_pretrained(folder)
+    folder.rename(tmp_path / "moved")
+    verifier.save_pretrained(tmp_path / "copy")
+    assert not (tmp_path / "copy" / "preprocessor_config.json").exists()
+
+
+def test_without_a_feature_extractor_nothing_is_pushed():
+    with pytest.raises(ValueError, match="came without a feature extractor, so 'org/name' could not be used"):
+        tiny_verifier().push_to_hub("org/name")

@@ -1,0 +1,431 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel
+
+from modeling_oskdft import OSKDFTForXVector, OSKDFTModel, init_student_from_teacher
+from modeling_oskdft.model.configuration_oskdft import OSKDFTConfig
+from modeling_oskdft.model.modeling_oskdft import adapter_parameters, feature_lengths, shortest_input
+from tests.tiny import HEADS, SHAPES, randomise, tiny_config, tiny_teacher, tiny_verifier, waves
+
+
+def truncated(teacher, layers):
+    """The teacher's encoder with exactly these layers and its own final norm."""
+    teacher.encoder.layers = torch.nn.ModuleList([teacher.encoder.layers[layer] for layer in layers])
+    return teacher
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_kd_path_is_the_truncated_teacher_bit_for_bit_and_no_adapter_moves_it(shape):
+    teacher = tiny_teacher(*shape)
+    student = init_student_from_teacher(teacher, OSKDFTConfig.from_teacher(teacher.config, [0, 1], adapter_size=8))
+    encoder = student.oskdft.eval()
+    waveforms, _ = waves(4000, 4000)
+    expected = truncated(teacher, [0, 1])(waveforms).last_hidden_state
+    assert torch.equal(encoder(waveforms, path="kd").last_hidden_state, expected)
+    for _, parameter in adapter_parameters(encoder):
+        parameter.data.normal_()
+    assert torch.equal(encoder(waveforms, path="kd").last_hidden_state, expected)
+    assert not torch.allclose(encoder(waveforms, path="ft").last_hidden_state, expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_zero_start_makes_the_paths_equal_also_after_loading(shape, tmp_path):
+    verifier = OSKDFTForXVector(tiny_config(*shape)).eval()
+    verifier.save_pretrained(tmp_path / "verifier")
+    # A folder without adapters: those that from_pretrained makes must start at zero too.
+    bare = OSKDFTForXVector(tiny_config(*shape, adapter_size=0))
+    bare.save_pretrained(tmp_path / "bare")
+    grown = OSKDFTForXVector.from_pretrained(tmp_path / "bare", config=tiny_config(*shape)).eval()
+    for model in (verifier, OSKDFTForXVector.from_pretrained(tmp_path / "verifier").eval(), grown):
+        out = model.oskdft(waves(3000)[0], path="both")
+        assert torch.equal(out.last_hidden_state, out.kd_last_hidden_state)
+        assert all(bool((layer.adapter.up.weight == 0).all()) for layer in model.oskdft.encoder.layers)
+        assert all(bool(layer.adapter.down.weight.std() > 0) for layer in model.oskdft.encoder.layers)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("fields", [{}, {"adapter_layers": [1]}, {"adapter_residual": True, "adapter_norm": False}])
+def test_both_equals_two_separate_passes(shape, fields):
+    encoder = tiny_verifier(*shape, layers=3, **fields).oskdft
+    waveforms, mask = waves(5000, 3000)
+    for attention_mask in (None, mask):
+        both = encoder(waveforms, attention_mask, path="both", output_hidden_states=True)
+        for path, states in (("kd", both.kd_hidden_states), ("ft", both.hidden_states)):
+            alone = encoder(waveforms, attention_mask, path=path, output_hidden_states=True)
+            assert len(alone.hidden_states) == 4
+            for own, other in zip(alone.hidden_states, states, strict=True):
+                torch.testing.assert_close(own, other, atol=1e-5, rtol=0)
+            assert torch.equal(alone.last_hidden_state, alone.hidden_states[-1])
+
+
+@pytest.mark.parametrize(("adapter_layers", "calls"), [(None, [1, 2, 2]), ([1], [1, 1, 2]), ([], [1, 1, 1])])
+def test_what_both_paths_share_is_computed_once(adapter_layers, calls):
+    """Front end, positional convolution, and all layers before the first adapter's addition."""
+    encoder = tiny_verifier(layers=3, adapter_layers=adapter_layers).oskdft
+    counts: dict[str, int] = {}
+
+    def count(name):
+        return lambda *_: counts.__setitem__(name, counts.get(name, 0) + 1)
+
+    encoder.feature_extractor.conv_layers[0].register_forward_hook(count("front"))
+    encoder.encoder.pos_conv_embed.register_forward_hook(count("position"))
+    for index, layer in enumerate(encoder.encoder.layers):
+        layer.attention.register_forward_hook(count(f"attention {index}"))
+        layer.feed_forward.register_forward_hook(count(f"feed-forward {index}"))
+    encoder(waves(3000)[0], path="both")
+    assert counts.pop("front") == counts.pop("position") == 1
+    for part in ("attention", "feed-forward"):
+        assert [counts[f"{part} {index}"] for index in range(3)] == calls
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_checkpointing_changes_no_gradient(shape):
+    waveforms, _ = waves(3000, 3000)
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(1)
+        encoder = randomise(OSKDFTModel(tiny_config(*shape, encoder={"attention_dropout": 0.0}))).train()
+        for module in encoder.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        if checkpointing:
+            getattr(encoder, "activation_checkpointing_enable", encoder.gradient_checkpointing_enable)()
+        out = encoder(waveforms, path="both")
+        (out.last_hidden_state.square().mean() + out.kd_last_hidden_state.abs().mean()).backward()
+        gradients.append({name: p.grad.clone() for name, p in encoder.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    assert any(".adapter." in name for name in gradients[0])
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-5, rtol=1e-5, msg=name)
+
+
+def test_kd_loss_gives_adapters_no_gradient_and_ft_loss_reaches_everything():
+    encoder = tiny_verifier().oskdft
+    encoder(waves(3000)[0], path="both").kd_last_hidden_state.sum().backward()
+    assert all(p.grad is None for _, p in adapter_parameters(encoder))
+    encoder.zero_grad()
+    encoder(waves(3000)[0], path="both").last_hidden_state.square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in encoder.parameters())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("head", HEADS)
+def test_padding_changes_nothing(shape, head):
+    verifier = tiny_verifier(*shape, head_type=head)
+    lengths = (8000, 5000, 1200, 400)
+    waveforms, mask = waves(*lengths)
+    batch = verifier(waveforms, mask).embeddings
+    for row, length in enumerate(lengths):
+        alone = verifier(waveforms[row : row + 1, :length]).embeddings
+        torch.testing.assert_close(batch[row : row + 1], alone, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_stands_in_the_padding_is_never_read(shape):
+    verifier = tiny_verifier(*shape, head_type="ecapa_tdnn")
+    waveforms, mask = waves(6000, 3000)
+    loud = waveforms + 100 * (1 - mask)
+    torch.testing.assert_close(
+        verifier(loud, mask).embeddings, verifier(waveforms, mask).embeddings, atol=1e-5, rtol=0
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("head", HEADS)
+def test_a_mask_of_ones_is_no_mask(shape, head):
+    verifier = tiny_verifier(*shape, head_type=head)
+    waveforms, mask = waves(5000, 5000)
+    ones = verifier(waveforms, mask).embeddings
+    torch.testing.assert_close(ones, verifier(waveforms).embeddings, atol=1e-5, rtol=1e-5)
+
+
+def test_padding_changes_nothing_with_time_reduction():
+    verifier = tiny_verifier("hubert", True, "group", time_reduction=2)
+    waveforms, mask = waves(8000, 5100)
+    alone = verifier(waveforms[1:, :5100]).embeddings
+    torch.testing.assert_close(verifier(waveforms, mask).embeddings[1:], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_frames_are_counted_as_the_convolutions_make_them():
+    encoder = tiny_verifier(time_reduction=2).oskdft
+    shortest = shortest_input(encoder.config)
+    assert shortest_input(OSKDFTConfig()) == 400
+    for samples in (shortest, shortest + 1, 5000, 8321):
+        frames = encoder(waves(samples)[0]).last_hidden_state.shape[1]
+        assert frames == feature_lengths(encoder.config, samples) >= 1
+    assert feature_lengths(encoder.config, shortest - 1) == 0
+
+
+@pytest.mark.parametrize("family", ["hubert", "wav2vec2"])
+def test_sdpa_equals_eager(family):
+    verifier = tiny_verifier(family)
+    assert verifier.config.encoder_config._attn_implementation == "sdpa"
+    waveforms, mask = waves(5000, 3000)
+    sdpa = verifier(waveforms, mask).embeddings
+    verifier.set_attn_implementation("eager")
+    assert verifier.oskdft.encoder.layers[0].attention.config._attn_implementation == "eager"
+    torch.testing.assert_close(verifier(waveforms, mask).embeddings, sdpa, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[4], SHAPES[5]])
+@pytest.mark.parametrize("head", HEADS)
+def test_bf16_stays_near_and_embeddings_are_float32(shape, head):
+    verifier = tiny_verifier(*shape, head_type=head)
+    waveforms, mask = waves(6000, 4000)
+    exact = verifier(waveforms, mask).embeddings
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        autocast = verifier(waveforms, mask).embeddings
+    whole = verifier.to(torch.bfloat16)(waveforms.bfloat16(), mask).embeddings
+    for rough in (autocast, whole):
+        assert rough.dtype == torch.float32
+        assert bool((torch.nn.functional.cosine_similarity(rough, exact) > 0.99).all())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("head", HEADS)
+def test_the_ft_path_is_one_graph(shape, head):
+    verifier = tiny_verifier(*shape, head_type=head)
+    waveforms, mask = waves(4000, 3000)
+    for arguments in ((waveforms,), (waveforms, mask)):
+        torch.compiler.reset()
+        compiled = torch.compile(verifier, fullgraph=True, backend="eager")
+        torch.testing.assert_close(compiled(*arguments).embeddings, verifier(*arguments).embeddings)
+
+
+def test_both_paths_share_one_spec_augment_mask_and_one_layer_drop():
+    encoder = OSKDFTModel(tiny_config(encoder={"mask_time_prob": 0.5, "mask_time_length": 2, "layerdrop": 0.5}))
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    encoder.encoder.layers[0].attention.dropout = encoder.encoder.layers[1].attention.dropout = 0.0
+    encoder.train()
+    np.random.seed(0)
+    seen = set()
+    for _ in range(8):
+        out = encoder(waves(4000)[0], path="both", output_hidden_states=True)
+        assert len(out.hidden_states) == 3
+        torch.testing.assert_close(out.last_hidden_state, out.kd_last_hidden_state)  # up-projections are zero
+        seen.add(float(out.last_hidden_state.detach().sum()))
+    assert len(seen) > 1, "neither mask nor layer drop did anything"
+
+
+def test_training_noise_moves_the_ft_path_only():
+    encoder = tiny_verifier(
+        adapter_noise=(0.1, 0.5), encoder={"hidden_dropout": 0.0, "activation_dropout": 0.0}
+    ).oskdft
+    waveforms, _ = waves(3000)
+    quiet = encoder(waveforms, path="both")
+    for layer in encoder.encoder.layers:
+        layer.adapter.train()
+    noisy = encoder(waveforms, path="both")
+    assert torch.equal(noisy.kd_last_hidden_state, quiet.kd_last_hidden_state)
+    assert not torch.allclose(noisy.last_hidden_state, quiet.last_hidden_state)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_kd_path_leaves_as_a_plain_encoder(shape, tmp_path):
+    verifier = tiny_verifier(*shape)
+    plain = verifier.export_kd_path()
+    waveforms, mask = waves(4000, 4000)
+    expected = verifier.oskdft(waveforms, path="kd").last_hidden_state
+    assert torch.equal(plain(waveforms).last_hidden_state, expected)
+    plain.save_pretrained(tmp_path)
+    again = AutoModel.from_pretrained(tmp_path).eval()
+    assert (
+        type(again).__name__ == {"hubert": "HubertModel", "wav2vec2": "Wav2Vec2Model", "wavlm": "WavLMModel"}[shape[0]]
+    )
+    torch.testing.assert_close(again(waveforms).last_hidden_state, expected)
+
+
+def test_the_kd_path_with_time_reduction_stays():
+    with pytest.raises(ValueError, match="time_reduction is 2.*path='kd'"):
+        tiny_verifier(time_reduction=2).export_kd_path()
+
+
+def test_outputs_of_the_verifier():
+    verifier = tiny_verifier()
+    out = verifier(waves(4000, 4000)[0], output_hidden_states=True)
+    assert out.embeddings.shape == (2, 12) and out.logits is out.embeddings and len(out.hidden_states) == 3
+    assert verifier(waves(4000)[0]).hidden_states is None
+    as_tuple = verifier(waves(4000)[0], return_dict=False)
+    assert isinstance(as_tuple, tuple) and torch.equal(as_tuple[0], as_tuple[1])
+
+
+def test_freezing_the_front_end():
+    verifier = tiny_verifier()
+    verifier.freeze_feature_encoder()
+    verifier(waves(3000)[0]).embeddings.sum().backward()
+    assert all(p.grad is None for p in verifier.oskdft.feature_extractor.parameters())
+    assert verifier.oskdft.feature_projection.projection.weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"input_values": torch.randn(1, 399)}, "399 samples: one frame needs 400"),
+        ({"input_values": torch.zeros(1, 0)}, "0 samples: one frame needs 400"),
+        ({"input_values": torch.randn(1, 2, 4000)}, "mix the channels"),
+        ({"input_values": torch.randn(4000)}, r"shape \(4000,\)"),
+        ({"input_values": torch.ones(1, 4000, dtype=torch.int16)}, "torch.int16.*full scale"),
+        ({"input_values": torch.full((1, 4000), float("nan"))}, "NaN or infinite"),
+        ({"input_values": torch.full((1, 4000), float("inf"))}, "NaN or infinite"),
+        (
+            {"input_values": torch.randn(1, 4000), "attention_mask": torch.ones(1, 3999)},
+            r"attention_mask.*\(1, 4000\)",
+        ),
+        ({"input_values": torch.randn(1, 4000), "attention_mask": torch.zeros(1, 4000)}, "leaves 0 samples"),
+        (
+            {"input_values": torch.randn(1, 4000), "attention_mask": torch.arange(4000)[None] % 2 * 1},
+            "pad on the right only",
+        ),
+    ],
+)
+def test_bad_input_gets_one_sentence(inputs, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_verifier()(**inputs)
+
+
+def test_an_unknown_path_is_named():
+    with pytest.raises(ValueError, match="path is 'fast': use one of kd, ft, both"):
+        tiny_verifier().oskdft(waves(4000)[0], path="fast")
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("path", ["ft", "both"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_both_kinds_of_checkpointing_give_the_gradients_of_none(shape, path, masked):
+    quiet = dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0)
+    waveforms, mask = waves(6000, 4000)
+    gradients = []
+    for reentrant in (None, False, True):
+        model = tiny_verifier(*shape, encoder=quiet).train()
+        if reentrant is not None:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+        outputs = model.oskdft(waveforms, mask if masked else None, path=path, output_hidden_states=True)
+        loss = model.head(outputs.hidden_states).square().sum()
+        if path == "both":
+            loss = loss + outputs.kd_last_hidden_state.square().sum()
+        loss.backward()
+        gradients.append({name: value.grad for name, value in model.named_parameters() if value.grad is not None})
+    for other in gradients[1:]:
+        assert other.keys() == gradients[0].keys()
+        for name, gradient in gradients[0].items():
+            torch.testing.assert_close(other[name], gradient, atol=1e-4, rtol=1e-3, msg=name)
+
+
+def test_with_a_mask_the_first_convolution_is_checkpointed_as_well():
+    saved = []
+    for checkpointed in (False, True):
+        model = tiny_verifier().train()
+        if checkpointed:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        kept = 0
+
+        def keep(tensor):
+            nonlocal kept
+            kept += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            model(*waves(16000, 12000)).embeddings.sum().backward()
+        saved.append(kept)
+    assert saved[1] < 0.6 * saved[0]
+
+
+def test_a_frozen_trunk_under_reentrant_checkpointing_still_trains_what_is_left():
+    model = tiny_verifier().train()
+    model.requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(".adapter." in name)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+    model(*waves(6000, 4000)).embeddings.square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in model.parameters() if p.requires_grad)
+
+
+def test_further_columns_of_a_batch_are_not_read_and_misspelt_ones_refused():
+    model, waveforms = tiny_verifier(), waves(4000)[0]
+    expected = model(waveforms).embeddings
+    assert torch.equal(model(input_values=waveforms, input_ids=None, speaker="x", task_ids=3).embeddings, expected)
+    with pytest.raises(TypeError, match="no argument 'atention_mask': did you mean 'attention_mask'"):
+        model(waveforms, atention_mask=torch.ones(1, 4000))
+
+
+@pytest.mark.parametrize("family", ["hubert", "wavlm"])
+def test_attentions_are_one_a_layer(family):
+    model = tiny_verifier(family, attn_implementation="eager")
+    outputs = model(waves(4000)[0], output_attentions=True)
+    frames = model._get_feat_extract_output_lengths(4000)
+    assert [tuple(one.shape) for one in outputs.attentions] == [(1, 4, frames, frames)] * 2
+    torch.testing.assert_close(outputs.attentions[0].sum(-1), torch.ones(1, 4, frames))
+
+
+def test_attention_that_has_no_attentions_says_so(caplog):
+    from transformers.utils import logging
+
+    model = tiny_verifier(attn_implementation="sdpa")
+    logging.enable_propagation()
+    assert model(waves(4000)[0], output_attentions=True).attentions is None
+    logging.disable_propagation()
+    assert "attention 'sdpa' computes none; open the model with attn_implementation='eager'" in caplog.text
+
+
+def test_labels_give_transformers_own_loss_and_are_never_saved(tmp_path):
+    with pytest.raises(ValueError, match="open it with num_labels=N"):
+        tiny_verifier()(waves(4000)[0], labels=torch.tensor([0]))
+    tiny_verifier().save_pretrained(tmp_path)
+    model = OSKDFTForXVector.from_pretrained(tmp_path, num_labels=5)
+    outputs = model(waves(4000, 4000)[0], labels=torch.tensor([0, 4]))
+    outputs.loss.backward()
+    assert model.objective.weight.shape == (12, 5) and model.objective.weight.grad is not None
+    model.save_pretrained(tmp_path / "again")
+    from safetensors import safe_open
+
+    with safe_open(tmp_path / "again" / "model.safetensors", "pt") as file:
+        assert not [key for key in file.keys() if "objective" in key]
+
+
+def test_freezing_by_transformers_names():
+    model = tiny_verifier()
+    model.freeze_base_model()
+    assert {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad} == {"head"}
+
+
+def test_wavlm_is_eager_or_refused():
+    assert tiny_verifier("wavlm").config._attn_implementation == "eager"
+    with pytest.raises(ValueError, match="does not support|not supported|scaled_dot_product"):
+        tiny_verifier("wavlm", attn_implementation="sdpa")
+
+
+def test_dynamic_int8_of_torch_runs():
+    model = tiny_verifier()
+    quantised = torch.ao.quantization.quantize_dynamic(copy.deepcopy(model), {torch.nn.Linear})
+    found, expected = (one(waves(8000)[0]).embeddings for one in (quantised, model))
+    assert bool((torch.cosine_similarity(found, expected) > 0.95).all())
+
+
+def test_a_subclass_of_model_and_configuration_saves_and_opens(tmp_path):
+    class MyConfig(OSKDFTConfig):
+        def __init__(self, site="a", **kwargs):
+            super().__init__(**kwargs)
+            self.site = site
+
+    class Mine(OSKDFTForXVector):
+        config_class = MyConfig
+
+    config = MyConfig(
+        site="b", **{k: v for k, v in tiny_config().to_dict().items() if k in OSKDFTConfig.field_names()}
+    )
+    torch.manual_seed(0)
+    model = Mine(config).eval()
+    model.save_pretrained(tmp_path)
+    opened = Mine.from_pretrained(tmp_path)
+    assert (opened.config.site, opened.config.embedding_size) == ("b", 12)
+    torch.testing.assert_close(opened(waves(4000)[0]).embeddings, model(waves(4000)[0]).embeddings)
+    assert "AutoModel" not in (getattr(opened.config, "auto_map", None) or {})
+    plain = OSKDFTConfig.from_pretrained(tmp_path)
+    assert plain.site == "b" and plain.embedding_size == 12
+    plain.save_pretrained(tmp_path / "again")
+    assert OSKDFTConfig.from_pretrained(tmp_path / "again").site == "b"

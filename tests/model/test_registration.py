@@ -1,0 +1,48 @@
+import subprocess
+import sys
+
+from transformers import AutoConfig, AutoModel
+
+from modeling_oskdft import OSKDFTConfig, OSKDFTForXVector, OSKDFTModel
+from tests.tiny import tiny_config
+
+
+def test_auto_model_builds_from_a_configuration(tmp_path):
+    assert type(AutoModel.from_config(tiny_config())) is OSKDFTForXVector
+    OSKDFTModel(tiny_config()).save_pretrained(tmp_path)
+    config = AutoConfig.from_pretrained(tmp_path)
+    try:
+        AutoModel.from_config(config)
+    except ValueError as error:
+        assert "without a speaker head" in str(error)
+    else:
+        raise AssertionError("an encoder alone became a verifier")
+    assert type(config) is OSKDFTConfig
+
+
+RUN = """
+import runpy, sys
+sys.orig_argv, sys.argv = ["python", "-m", "modeling_oskdft.commands"], ["-m", *WORDS]
+try:
+    runpy.run_module("modeling_oskdft.commands", run_name="__main__")
+except SystemExit:
+    pass
+print("LOADED", *[name for name in ("torch", "transformers", "pyarrow") if name in sys.modules])
+"""
+
+
+def loaded(*words, said):
+    """Which heavy packages a command has imported that says `said`."""
+    code = RUN.replace("WORDS", repr(list(words)))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert said in done.stdout, done.stderr
+    return next(line for line in done.stdout.splitlines() if line.startswith("LOADED")).split()[1:]
+
+
+def test_help_waits_for_neither_torch_nor_transformers():
+    assert loaded("--help", said="usage: ") == []
+
+
+def test_an_exported_verifier_is_run_without_torch(exported, voices):
+    recordings = sorted(map(str, voices.rglob("*.flac")))[:2]
+    assert loaded("verify", *recordings, "--model", str(exported), said="(score ") == []
