@@ -23,7 +23,6 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoin
 
 from modeling_oskdft import OSKDFTConfig, OSKDFTTrainer, init_student_from_teacher
 from modeling_oskdft.audio.augmentation import WaveformAugmentation
-from modeling_oskdft.benchmark.measure import compare_encoders, machine, versions, write_json
 from modeling_oskdft.data.manifest import (
     Manifest,
     load_manifest,
@@ -32,12 +31,14 @@ from modeling_oskdft.data.manifest import (
     warn_about_single_utterances,
 )
 from modeling_oskdft.data.parallel import end_with_parent
-from modeling_oskdft.embedding.locations import check_name, first_line
+from modeling_oskdft.data.trials import check_labels, make_trials, read_trials
+from modeling_oskdft.embedding.locations import check_name
 from modeling_oskdft.embedding.opening import INSTALLED_CODE
-from modeling_oskdft.errors import one_sentence_errors
+from modeling_oskdft.errors import first_line, one_sentence_errors
+from modeling_oskdft.evaluation.cost import compare_encoders
 from modeling_oskdft.evaluation.report import report_scores, reports_by, speakers_of, trial_scores
-from modeling_oskdft.files import check_writable
-from modeling_oskdft.scoring.cosine import check_labels, make_trials, read_trials
+from modeling_oskdft.files import check_writable, write_json
+from modeling_oskdft.provenance import machine, versions
 from modeling_oskdft.student.initialization import evenly_spaced_layers
 from modeling_oskdft.training.arguments import Recipe, read_recipe, recipe_parser
 from modeling_oskdft.training.callbacks.progress import first_lines, last_lines, say

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from modeling_oskdft.benchmark.measure import measured_on
 from modeling_oskdft.commands.quickstart import table
 from modeling_oskdft.hub.model_card import render_record
+from modeling_oskdft.provenance import measured_on
 from modeling_oskdft.scoring.metrics import eer_in_percent
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -34,13 +34,13 @@ from transformers.utils import logging
 
 from modeling_oskdft import OSKDFTForXVector
 from modeling_oskdft.audio.loading import SAMPLING_RATE
-from modeling_oskdft.benchmark.measure import machine, measured_on, versions, write_json
 from modeling_oskdft.data.crops import CropCollator, CropDataset, EpochSampler
 from modeling_oskdft.data.manifest import Manifest, load_manifest, split_by_speaker
+from modeling_oskdft.data.trials import Trials, make_trials, read_trials
 from modeling_oskdft.embedding.opening import open_verifier
 from modeling_oskdft.evaluation.report import TrialReport, report_scores, speakers_of, trial_scores
-from modeling_oskdft.files import whole_file
-from modeling_oskdft.scoring.cosine import Trials, make_trials, read_trials
+from modeling_oskdft.files import whole_file, write_json
+from modeling_oskdft.provenance import machine, measured_on, versions
 from modeling_oskdft.scoring.metrics import eer_in_percent
 from modeling_oskdft.scoring.thresholds import measure_thresholds
 from modeling_oskdft.training.objectives.objectives import AAMSoftmax

@@ -27,15 +27,17 @@ import torch
 from transformers.utils import logging
 
 from modeling_oskdft.audio.loading import SAMPLING_RATE, Waveform, load_audio
-from modeling_oskdft.benchmark.measure import alternating_medians, machine, measured_on, noise, versions, write_json
 from modeling_oskdft.data.manifest import Manifest, load_manifest
+from modeling_oskdft.data.trials import Trials, read_trials
 from modeling_oskdft.embedding.runtimes import MODEL_NAME, Embedder, OnnxEmbedder, TorchEmbedder
+from modeling_oskdft.evaluation.cost import alternating_medians, noise
 from modeling_oskdft.evaluation.report import report_scores, speakers_of
 from modeling_oskdft.export.int8 import RECORDINGS, calibration_recordings, quantise
 from modeling_oskdft.export.onnx_graph import export_onnx
-from modeling_oskdft.files import whole_file
+from modeling_oskdft.files import whole_file, write_json
 from modeling_oskdft.model.modeling_oskdft import shortest_input
-from modeling_oskdft.scoring.cosine import Trials, read_trials, score_trials
+from modeling_oskdft.provenance import machine, measured_on, versions
+from modeling_oskdft.scoring.cosine import score_trials
 from modeling_oskdft.scoring.metrics import eer_in_percent
 from modeling_oskdft.scoring.thresholds import Thresholds
 

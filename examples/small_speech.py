@@ -18,21 +18,16 @@ from typing import Any
 from transformers import AutoFeatureExtractor, AutoModel
 from transformers.utils import logging
 
-from modeling_oskdft.benchmark.measure import (
-    count_parameters,
-    encoder_seconds,
-    file_bytes,
-    machine,
-    versions,
-    write_json,
-)
 from modeling_oskdft.benchmark.plotting import curves_of, figure
 from modeling_oskdft.data.manifest import load_manifest
+from modeling_oskdft.data.trials import read_trials
 from modeling_oskdft.embedding.corpus import extract_embeddings
+from modeling_oskdft.evaluation.cost import count_parameters, encoder_seconds, file_bytes
 from modeling_oskdft.evaluation.report import report_scores, reports_by, speakers_of
-from modeling_oskdft.files import whole_file
+from modeling_oskdft.files import whole_file, write_json
 from modeling_oskdft.hub.model_card import Statements, record
-from modeling_oskdft.scoring.cosine import read_trials, score_trials
+from modeling_oskdft.provenance import machine, versions
+from modeling_oskdft.scoring.cosine import score_trials
 from modeling_oskdft.scoring.metrics import eer_in_percent
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,11 +18,11 @@ from typing import Any
 from transformers import AutoFeatureExtractor, AutoModel
 from transformers.utils import logging
 
-from modeling_oskdft.benchmark.measure import machine, measured_on, versions, write_json
 from modeling_oskdft.data.manifest import load_manifest, split_by_speaker
+from modeling_oskdft.data.trials import make_trials
 from modeling_oskdft.evaluation.report import report_trials
-from modeling_oskdft.files import whole_file
-from modeling_oskdft.scoring.cosine import make_trials
+from modeling_oskdft.files import whole_file, write_json
+from modeling_oskdft.provenance import machine, measured_on, versions
 from modeling_oskdft.scoring.metrics import eer_in_percent
 
 ROOT = Path(__file__).resolve().parents[1]

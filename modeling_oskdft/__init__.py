@@ -7,9 +7,11 @@ The `oskdft` command registers it when it needs it: `oskdft --help` waits for ne
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ._version import __version__
+from .errors import moved_names
 
 if TYPE_CHECKING:
     from .export.onnx_graph import Export, export_onnx
@@ -62,10 +64,22 @@ __all__ = [
 ]
 
 
+# A module that programs import by its name of version 0.1, see docs/api.md.
+_runtimes = ModuleType(f"{__name__}.runtimes", "Forward to `embedding.runtimes`, where these classes are now.")
+vars(_runtimes)["__getattr__"] = moved_names(_runtimes.__name__, f"{__name__}.embedding.runtimes")
+sys.modules[_runtimes.__name__] = _runtimes
+
+
 def __getattr__(name: str) -> object:
+    if name == "runtimes":
+        return _runtimes
     if name not in _LAZY:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def _is_the_command() -> bool:

@@ -7,6 +7,7 @@ sentence; 3 no decision; 70 a fault of ours; 130 stopped by the user.
 import builtins
 import contextlib
 import functools
+import importlib
 import json
 import os
 import signal
@@ -169,3 +170,44 @@ def _say(sentence: str) -> None:
     shown = sentence.encode(errors="backslashreplace").decode()
     shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in shown)
     print(f"oskdft: {shown}", file=sys.stderr)
+
+
+def printable(text: str | bytes) -> str:
+    r"""A path or another text as every terminal can show it: bytes that are not UTF-8 as \xNN, line breaks as \n."""
+    shown = os.fsencode(text).decode("utf-8", "backslashreplace")
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in shown)
+
+
+MOST_LETTERS = 300  # of somebody else's words in a sentence of ours
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error that says something, without its full stop."""
+    lines = (line.strip() for line in str(error).splitlines())
+    first = next((line for line in lines if line), type(error).__name__).rstrip(".:")
+    return first if len(first) <= MOST_LETTERS else f"{first[:MOST_LETTERS]} …"
+
+
+def moved_names(old: str, *places: str) -> Callable[[str], object]:
+    """Make the `__getattr__` of a module whose names have moved: it warns once and returns them from their new place.
+
+    Args:
+        old: full name of the module that programs import.
+        places: full names of the modules that have its names now, in the order in which they are searched.
+    """
+    warned = False
+
+    def __getattr__(name: str) -> object:
+        nonlocal warned
+        if not name.startswith("_"):
+            for place in places:
+                module = importlib.import_module(place)
+                if hasattr(module, name):
+                    if not warned:
+                        warned = True
+                        sentence = f"'{old}.{name}' has moved: import it from '{place}'."
+                        warnings.warn(sentence, FutureWarning, stacklevel=2)
+                    return getattr(module, name)
+        raise AttributeError(f"module '{old}' has no attribute '{name}'")
+
+    return __getattr__

@@ -142,3 +142,23 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"it has {text[:20]}")
     return value
+
+
+def write_json(values: dict[str, Any], path: str | Path) -> None:
+    """Write the whole file or nothing."""
+    with whole_file(path) as file:
+        file.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def looks_like_a_path(name: str) -> bool:
+    """Whether a name that is no folder was meant as one: org/name of the Hub has one slash and no folder org."""
+    parent = os.path.dirname(name)
+    return (
+        name in ("", ".", "..")
+        or name.startswith((".", "/", "~"))
+        or name.count("/") > 1
+        or "\\" in name
+        or name.endswith("/")
+        or os.path.exists(name)
+        or (parent != "" and os.path.isdir(parent))
+    )

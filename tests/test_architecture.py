@@ -6,74 +6,115 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TRAVELLING = {"adapters", "companions", "configuration", "heads", "layers", "modeling"}
-TRAVELLING = {f"{name}_oskdft" for name in TRAVELLING}
+PACKAGE = ROOT / "modeling_oskdft"
+TRAVELLING = {f"{name}_oskdft" for name in ("adapters", "companions", "configuration", "heads", "layers", "modeling")}
 FLOORS = [
-    TRAVELLING,
-    {"errors", "standalone", "ffmpeg", "registration"},
-    {"audio", "files"},
-    {"locations"},
-    {"data", "evaluation", "opening"},
-    {"conversion", "runtimes", "two_part_convolutions"},
-    {"verification", "quantization"},
-    {"export", "hub"},
+    {"_version", "errors", "files"},
+    {"model"},
+    {"audio", "provenance", "student"},
+    {"data"},
+    {"embedding", "scoring"},
+    {"evaluation", "export", "verification"},
+    {"hub"},
     {"training"},
-    {"cli", "quickstart", "train_oskdft", "benchmark", "spaces"},
+    {"benchmark"},
+    {"commands"},
+    {"train_oskdft"},
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 # standalone/ is data: what an export carries, which runs without this package.
-FILES = [file for file in (ROOT / "modeling_oskdft").rglob("*.py") if file.parent.name != "standalone"]
+FILES = [file for file in PACKAGE.rglob("*.py") if file.parent.name != "standalone"]
 FILES += [ROOT / "train_oskdft.py"]
+# The facade opens every door, but only when somebody knocks; a test runs `import modeling_oskdft` alone.
+INSIDE = [file for file in FILES if file != PACKAGE / "__init__.py"]
 
 
-def own_part(file: Path) -> str:
-    """The module or subpackage of the house that a file belongs to."""
+def room(module: tuple[str, ...]) -> str:
+    """The folder or file of the house that a module lies in."""
+    return module[1] if module[0] == "modeling_oskdft" else module[0]
+
+
+def module_of(file: Path) -> tuple[str, ...]:
     parts = file.relative_to(ROOT).with_suffix("").parts
-    return parts[1] if parts[0] == "modeling_oskdft" else parts[0]
+    return parts[:-1] if parts[-1] == "__init__" else parts
 
 
-def imported_parts(file: Path):
-    """(part of the package, absolute module) of every import, also inside functions."""
-    package = file.relative_to(ROOT).with_suffix("").parts[:-1]
+def file_of(names: list[str]) -> Path | None:
+    """The file that `from package.module import name` reads, where it is ours."""
+    for end in range(len(names), 0, -1):
+        place = ROOT.joinpath(*names[:end])
+        for file in (place.with_suffix(".py"), place / "__init__.py"):
+            if file in FILES:
+                return file
+    return None
+
+
+def imported_names(file: Path):
+    """The dotted name of every import, also inside functions."""
+    package = list(file.relative_to(ROOT).parts[:-1])
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name.split(".") for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = list(package[: len(package) - node.level + 1]) if node.level else []
+            base = package[: len(package) - node.level + 1] if node.level else []
             module = base + (node.module.split(".") if node.module else [])
             yield from ([*module, alias.name] for alias in node.names)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def imported_files(file: Path) -> set[Path]:
+    found = {file_of(names) for names in imported_names(file) if names[0] in ("modeling_oskdft", "train_oskdft")}
+    return {other for other in found if other is not None and other != file}
+
+
+@pytest.mark.parametrize("file", INSIDE, ids=lambda file: str(file.relative_to(ROOT)))
 def test_imports_only_fall(file):
-    own = own_part(file)
-    if own in ("__init__", "_version"):
-        return
+    own = room(module_of(file))
     assert own in FLOOR_OF, f"{own} has no floor: give it one here and in the house"
-    for module in imported_parts(file):
-        if module[0] == "train_oskdft":
-            part = "train_oskdft"
-        elif module[0] == "modeling_oskdft" and len(module) > 1:
-            part = module[1]
-        else:
+    for other in imported_files(file):
+        if other == PACKAGE / "__init__.py":
+            assert own == "train_oskdft", f"{file.name} imports the facade, which opens every floor"
             continue
-        if part in FLOOR_OF:
-            assert FLOOR_OF[part] <= FLOOR_OF[own], f"{file.name} imports {'.'.join(module)}, which lies above it"
+        part = room(module_of(other))
+        assert FLOOR_OF[part] < FLOOR_OF[own] or part == own, f"{file}: {part} is above"
+
+
+def test_no_import_hides_in_a_string():
+    """An import inside of `exec` or `eval` is seen by no reader and by no test."""
+    for file in INSIDE:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in ("exec", "eval", "__import__"), f"{file}: {node.lineno}"
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    arrows = {file: imported_files(file) & set(INSIDE) for file in INSIDE}
+    while free := [file for file, others in arrows.items() if not others & set(arrows)]:
+        for file in free:
+            del arrows[file]
+    assert not arrows, f"a circle among {sorted(str(file.relative_to(ROOT)) for file in arrows)}"
+
+
+def test_the_root_holds_what_every_stop_uses():
+    entries = {entry.name for entry in PACKAGE.iterdir() if entry.name != "__pycache__"}
+    folders = {"audio", "benchmark", "commands", "data", "embedding", "evaluation", "export", "hub", "model"}
+    folders |= {"scoring", "student", "training", "verification"}
+    assert entries == folders | {"__init__.py", "_version.py", "errors.py", "files.py", "provenance.py", "py.typed"}
+    assert {file.stem for file in (PACKAGE / "model").glob("*.py")} == TRAVELLING | {"__init__"}
 
 
 @pytest.mark.parametrize("name", sorted(TRAVELLING))
 def test_what_travels_needs_torch_and_transformers_alone(name):
     standard = {"collections", "dataclasses", "typing", "difflib", "inspect", "math"}
     standard |= {"hashlib", "json", "os", "re", "tempfile", "threading", "warnings", "functools"}
-    for module in imported_parts(ROOT / "modeling_oskdft" / f"{name}.py"):
+    for module in imported_names(PACKAGE / "model" / f"{name}.py"):
         if module[0] == "modeling_oskdft":
-            assert module[1] in TRAVELLING, module
+            assert module[1] == "model" and module[2] in TRAVELLING, module
         else:
             assert module[0] in standard | {"torch", "transformers"}, module
 
 
 def test_the_metrics_need_numpy_alone():
-    roots = {module[0] for module in imported_parts(ROOT / "modeling_oskdft/scoring/metrics.py")}
+    roots = {module[0] for module in imported_names(ROOT / "modeling_oskdft/scoring/metrics.py")}
     assert roots <= {"numpy", "collections", "typing", "math", "warnings"}
 
 

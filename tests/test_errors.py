@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from modeling_oskdft.errors import OUR_FAULT, STOPPED, WRONG_INPUT, one_sentence_errors, sentence_of
+from modeling_oskdft.errors import OUR_FAULT, STOPPED, WRONG_INPUT, first_line, one_sentence_errors, sentence_of
 
 
 @pytest.mark.parametrize(
@@ -94,3 +94,7 @@ def test_a_sentence_is_one_line_whatever_it_quotes(capsys):
 
     assert command([]) == 2
     assert capsys.readouterr().err == "oskdft: There is nothing at 'a\\nb\\x1b': check the path.\n"
+
+
+def test_the_first_line_that_says_something():
+    assert first_line(ValueError("\n\n  a b.\nc")) == "a b" and first_line(KeyError()) == "KeyError"

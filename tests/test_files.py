@@ -2,7 +2,8 @@ import os
 
 import pytest
 
-from modeling_oskdft.files import replaced_folder, whole_file
+from modeling_oskdft.embedding.locations import check_name
+from modeling_oskdft.files import looks_like_a_path, replaced_folder, whole_file
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path):
@@ -52,3 +53,19 @@ def test_what_cannot_be_replaced_comes_back(tmp_path, monkeypatch):
     with replaced_folder(tmp_path / "link") as partial:
         (partial / "b.txt").write_text("second")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "folder" / "b.txt").read_text() == "second"
+
+
+@pytest.mark.parametrize("name", ["", "./nope", "../x", "/a/b", "~/m", "a/b/c", "runs/", "a\\b"])
+def test_what_is_meant_as_a_path(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert looks_like_a_path(name)
+    with pytest.raises(FileNotFoundError, match="There is no folder at"):
+        check_name(name)
+
+
+def test_a_folder_beside_it_makes_a_name_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert not looks_like_a_path("runs/nothere") and not looks_like_a_path("org/model")
+    (tmp_path / "runs").mkdir()
+    assert looks_like_a_path("runs/nothere")
+    check_name("runs")

@@ -10,10 +10,12 @@ from safetensors.torch import load_file
 from transformers import HubertConfig, HubertModel
 
 from modeling_oskdft import OSKDFTForXVector, OSKDFTModel, convert_original_state_dict
+from modeling_oskdft.data.trials import Trials
 from modeling_oskdft.model.heads_oskdft import build_head
 from modeling_oskdft.model.modeling_oskdft import feature_lengths
-from modeling_oskdft.scoring.cosine import Trials, adaptive_s_norm, combined_scores, score_trials, unit_length
+from modeling_oskdft.scoring.cosine import combined_scores, score_trials, unit_length
 from modeling_oskdft.scoring.metrics import equal_error_rate
+from modeling_oskdft.scoring.normalization import adaptive_s_norm
 from modeling_oskdft.student.initialization import init_student_from_teacher
 from modeling_oskdft.training.joint_model import JointModel, Teacher
 from modeling_oskdft.training.objectives.objectives import (

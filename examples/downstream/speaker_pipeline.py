@@ -28,7 +28,7 @@ from transformers import AutoModelForAudioXVector, Pipeline, pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from modeling_oskdft.audio.loading import AudioSource, load_audio
-from modeling_oskdft.verification.verifier import speech_frames
+from modeling_oskdft.audio.speech import speech_frames
 
 TASK = "speaker-embedding"
 

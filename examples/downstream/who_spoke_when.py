@@ -23,7 +23,7 @@ from sklearn.cluster import AgglomerativeClustering
 
 from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.audio.loading import SAMPLING_RATE, Waveform, load_audio
-from modeling_oskdft.verification.verifier import speech_frames
+from modeling_oskdft.audio.speech import speech_frames
 
 FRAME = 0.02  # seconds, as speech_frames has it; everything below is counted in these
 WINDOW, HOP = 75, 37.5  # 1.5 s and 0.75 s: longer windows know voices better, shorter ones the ends of turns

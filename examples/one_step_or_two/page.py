@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from examples.one_step_or_two.plots import draw
 from modeling_oskdft import OSKDFTConfig, OSKDFTModel
-from modeling_oskdft.benchmark.measure import encoder_seconds, machine, measured_on, versions, write_json
-from modeling_oskdft.files import whole_file
+from modeling_oskdft.evaluation.cost import encoder_seconds
+from modeling_oskdft.files import whole_file, write_json
+from modeling_oskdft.provenance import machine, measured_on, versions
 from modeling_oskdft.scoring.metrics import bootstrap_rates, equal_error_rate, interval_of, min_detection_cost
 
 REFERENCE = "11_oskdft"

@@ -32,13 +32,14 @@ from transformers.utils import logging
 from examples.one_step_or_two.page import TRIALS_NAME, render
 from examples.one_step_or_two.systems import RECIPE, Study, as_fields, read_yaml
 from examples.one_step_or_two.unpacking import unpacked
-from modeling_oskdft.benchmark.measure import count_parameters, machine, versions
 from modeling_oskdft.benchmark.plotting import curves_of
 from modeling_oskdft.data.manifest import load_manifest, refuse_common_speakers
+from modeling_oskdft.data.trials import read_trials
 from modeling_oskdft.errors import one_sentence_errors
+from modeling_oskdft.evaluation.cost import count_parameters
 from modeling_oskdft.evaluation.report import speakers_of, trial_scores
 from modeling_oskdft.files import whole_file
-from modeling_oskdft.scoring.cosine import read_trials
+from modeling_oskdft.provenance import machine, versions
 from modeling_oskdft.scoring.metrics import equal_error_rate
 from modeling_oskdft.training.arguments import read_recipe
 from train_oskdft import load_teacher_config, student_config

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from .loading import AUDIO_EXTENSIONS, printable
+from ..errors import printable
+from .loading import AUDIO_EXTENSIONS
 
 LAYOUTS = ("auto", "speaker/session", "speaker")
 NO_SESSION = "unknown"

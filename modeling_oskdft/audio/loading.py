@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import printable
 from . import ffmpeg
 
 if TYPE_CHECKING:
@@ -146,12 +147,6 @@ def name_of(source: object) -> str:
     if not isinstance(source, str | PathLike):
         return "The array" if isinstance(source, tuple | np.ndarray) else "The audio file"
     return f"'{printable(os.fspath(source))}'"
-
-
-def printable(text: str | bytes) -> str:
-    r"""A path or another text as every terminal can show it: bytes that are not UTF-8 as \xNN, line breaks as \n."""
-    shown = os.fsencode(text).decode("utf-8", "backslashreplace")
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in shown)
 
 
 # ---- what is handed in ----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from .measure import machine, measured_on, versions
+from ..provenance import machine, measured_on, versions
 
 NAMES = {
     "training-step": "the joint step against two separate passes of the same student",

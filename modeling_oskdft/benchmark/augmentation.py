@@ -15,7 +15,7 @@ import soundfile
 
 from ..audio.augmentation import WaveformAugmentation, draw_clipping, draw_gain, through_codec
 from ..audio.loading import SAMPLING_RATE, Waveform
-from .measure import alternating_medians
+from ..evaluation.cost import alternating_medians
 
 CALLS, ROUNDS, SECONDS = 20, 9, 3
 Change = Callable[[Waveform], Waveform]

@@ -16,18 +16,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from ..evaluation.cost import count_parameters, encoder_seconds, multiply_adds, noise
 from ..model.configuration_oskdft import OSKDFTConfig
 from ..model.modeling_oskdft import OSKDFTForXVector
 from ..student.initialization import evenly_spaced_layers
-from .measure import (
-    count_parameters,
-    encoder_seconds,
-    forget_peak_memory,
-    memory_given_back,
-    multiply_adds,
-    noise,
-    peak_memory_bytes,
-)
+from .measure import forget_peak_memory, memory_given_back, peak_memory_bytes
 from .shapes import hubert_base, wavlm_base_plus, xlsr_53
 
 ROUNDS, SECONDS = 7, 3.0

@@ -9,7 +9,7 @@ import soundfile
 
 from ..audio.loading import SAMPLING_RATE, load_audio, read_crop
 from ..audio.synthetic_voices import draw_session, draw_voice, synthesise
-from .measure import alternating_medians
+from ..evaluation.cost import alternating_medians
 
 SECONDS, CROP_SECONDS, CALLS, ROUNDS = 20, 3, 20, 15
 

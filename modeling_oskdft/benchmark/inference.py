@@ -22,12 +22,13 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from ..audio.synthetic_voices import write_voices
 from ..embedding.runtimes import SESSION_OPTIONS, TorchEmbedder, open_session
+from ..evaluation.cost import alternating_medians, noise
 from ..export.int8 import FLOOR, calibration_recordings, quantise
 from ..export.onnx_graph import INPUTS, OPSET, RawToEmbedding, write_graph
 from ..model.configuration_oskdft import OSKDFTConfig
 from ..model.modeling_oskdft import OSKDFTForXVector
 from .compression import SYSTEMS, System, verifier
-from .measure import alternating_medians, memory_given_back, noise
+from .measure import memory_given_back
 from .thin_students import CHOSEN, STUDENTS
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..scoring.cosine import Trials, score_trials
+from ..data.trials import Trials
+from ..scoring.cosine import score_trials
 from ..scoring.metrics import equal_error_rate
 
 UTTERANCES, TRIALS, SIZE, NAIVE, ROUNDS = 145_160, 579_818, 192, 20_000, 5

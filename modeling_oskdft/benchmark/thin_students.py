@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..evaluation.cost import count_parameters, encoder_seconds, multiply_adds
 from ..model.configuration_oskdft import OSKDFTConfig
 from ..model.modeling_oskdft import OSKDFTModel
-from .measure import count_parameters, encoder_seconds, multiply_adds
 from .shapes import hubert_base
 
 ROUNDS, SECONDS = 9, 3.0

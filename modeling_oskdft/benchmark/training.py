@@ -30,11 +30,12 @@ from ..audio.loading import SAMPLING_RATE
 from ..audio.synthetic_voices import write_voices
 from ..data.crops import CropCollator, CropDataset, EpochSampler
 from ..data.manifest import load_manifest
+from ..evaluation.cost import alternating_medians
 from ..model.configuration_oskdft import OSKDFTConfig
 from ..student.initialization import init_student_from_teacher
 from ..training.joint_model import JointModel, Teacher
 from ..training.objectives.objectives import AAMSoftmax, KDObjective, LastLayerMSE, LayerwiseHeads, Objectives
-from .measure import alternating_medians, forget_peak_memory, memory_given_back, peak_memory_bytes
+from .measure import forget_peak_memory, memory_given_back, peak_memory_bytes
 from .shapes import hubert_base, xlsr_53
 
 ROUNDS, SPEAKERS, LOADED_BATCHES = 5, 5994, 12

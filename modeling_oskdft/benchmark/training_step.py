@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..evaluation.cost import alternating_medians
 from ..model.configuration_oskdft import OSKDFTConfig
 from ..model.modeling_oskdft import OSKDFTModel
-from .measure import alternating_medians
 
 BATCH, SECONDS, ROUNDS = 2, 3, 7
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..data.manifest import Manifest
     from ..data.prepare_folder import Preparation
-    from ..scoring.cosine import Trials
+    from ..data.trials import Trials
     from ..verification.verifier import SpeakerVerifier, VerificationResult
 
 SCORINGS = ("full", "segments", "combined")  # as in evaluation.scoring, which wants NumPy
@@ -56,9 +56,9 @@ def train(options: argparse.Namespace) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     """EER and minDCF of a saved or exported verifier on a trial list, on every process of a launch."""
     from ..data.manifest import joined, load_manifest
+    from ..data.trials import check_labels, read_trials, write_scores
     from ..evaluation.report import report_scores, speakers_of
     from ..files import check_writable
-    from ..scoring.cosine import check_labels, read_trials, write_scores
     from ..training.processes import ended_process_group, is_main_process
 
     if options.data_root is not None and len(options.data) > 1:
@@ -142,8 +142,8 @@ def _answer(result: "VerificationResult") -> str:
 
 def _verify_pairs(verifier: "SpeakerVerifier", options: argparse.Namespace) -> int:
     """A line a pair; 0 when each has an answer, 3 when one has none."""
-    from ..audio.loading import printable
-    from ..scoring.cosine import read_pairs
+    from ..data.trials import read_pairs
+    from ..errors import printable
 
     undecided = False
     said: set[str] = set()
@@ -217,16 +217,16 @@ def split(options: argparse.Namespace) -> int:
 
 def make_trials(options: argparse.Namespace) -> int:
     """A balanced trial list of the speakers of some data."""
+    from ..data import trials as lists
     from ..data.manifest import load_manifest
     from ..files import check_writable
-    from ..scoring import cosine as scoring
 
     check_writable(options.out)
     manifest = load_manifest(options.data, options.split, options.data_root, layout=options.layout)
-    trials = scoring.make_trials(manifest.by_speaker(), options.seed, options.most)
+    trials = lists.make_trials(manifest.by_speaker(), options.seed, options.most)
     if options.across_sessions:
         trials = trials.across_sessions()
-    scoring.write_trials(trials, options.out)
+    lists.write_trials(trials, options.out)
     print(
         f"{len(trials.labels):,} trials of {len(manifest.speakers):,} speakers, {int(trials.labels.sum()):,} of one "
         f"speaker: {options.out}"

@@ -25,14 +25,15 @@ from transformers import (
 
 from ..audio.loading import SAMPLING_RATE, load_audio
 from ..audio.synthetic_voices import write_voices
-from ..benchmark.measure import count_parameters, encoder_seconds, file_bytes, machine, versions, write_json
 from ..data.manifest import Manifest, load_manifest
+from ..data.trials import Trials, make_trials
+from ..evaluation.cost import count_parameters, encoder_seconds, file_bytes
 from ..evaluation.report import TrialReport, report_scores, report_trials, speakers_of
-from ..files import whole_file
+from ..files import whole_file, write_json
 from ..hub.model_card import CARD_NAME, Statements, record, render_record
 from ..model.configuration_oskdft import OSKDFTConfig
 from ..model.modeling_oskdft import OSKDFTForXVector
-from ..scoring.cosine import Trials, make_trials
+from ..provenance import machine, versions
 from ..scoring.metrics import eer_in_percent
 from ..student.initialization import init_student_from_teacher
 from ..training.arguments import ObjectiveArguments, OSKDFTTrainingArguments

@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..audio.folders import understand, unusable_name, walk_audio
-from ..audio.loading import SAMPLING_RATE, AudioSource, count_samples, printable, utterance_id
-from ..embedding.locations import first_line, looks_like_a_path
-from ..files import read_text, whole_file
-from ..scoring.cosine import Trials, make_trials, write_trials
+from ..audio.loading import SAMPLING_RATE, AudioSource, count_samples, utterance_id
+from ..errors import first_line, printable
+from ..files import looks_like_a_path, read_text, whole_file
 from .shard_reading import ShardedRecordings, find_shards
+from .trials import Trials, make_trials, write_trials
 
 if TYPE_CHECKING:
     from datasets import Dataset

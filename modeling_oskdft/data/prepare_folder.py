@@ -22,8 +22,9 @@ import pyarrow.parquet as pq
 from ..audio.ffmpeg import EXTENSIONS as TRANSCODED
 from ..audio.ffmpeg import find_ffmpeg
 from ..audio.folders import Layout, understand, unusable_name, walk_audio
-from ..audio.loading import SAMPLING_RATE, count_samples, name_of, printable, utterance_id
+from ..audio.loading import SAMPLING_RATE, count_samples, name_of, utterance_id
 from ..audio.transcoding import remove_partial_files, transcode
+from ..errors import printable
 from ..files import whole_file
 from .manifest import COLUMNS, ROOT_KEY
 from .parallel import in_processes, in_threads

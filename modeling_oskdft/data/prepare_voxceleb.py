@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from ..audio.folders import Layout, walk_audio
 from ..files import whole_file
-from ..scoring.cosine import read_trials
 from .prepare_folder import Preparation, Recording, recording_below, write_manifest
+from .trials import read_trials
 
 SPEAKER = re.compile(r"id\d{5}")
 TEST_FOLDER = re.compile(r"(^|[/_-])test([/_-]|$)")

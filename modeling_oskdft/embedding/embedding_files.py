@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..audio.loading import printable
+from ..errors import printable
 from ..files import check_writable, whole_file
 
 Matrix = NDArray[np.float32]

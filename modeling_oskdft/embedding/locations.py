@@ -5,10 +5,10 @@ import os
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
-from ..audio.loading import printable
+from ..errors import printable
+from ..files import looks_like_a_path
 
 HUB_SECONDS = 10.0  # for one question: is there such a repository?
-MOST_LETTERS = 300  # of somebody else's words in a sentence of ours
 MARKS = ("config.json", "model.onnx", "adapter_config.json")
 
 
@@ -50,20 +50,6 @@ def check_name(name: str) -> None:
         ) from None
 
 
-def looks_like_a_path(name: str) -> bool:
-    """Whether a name that is no folder was meant as one: org/name of the Hub has one slash and no folder org."""
-    parent = os.path.dirname(name)
-    return (
-        name in ("", ".", "..")
-        or name.startswith((".", "/", "~"))
-        or name.count("/") > 1
-        or "\\" in name
-        or name.endswith("/")
-        or os.path.exists(name)
-        or (parent != "" and os.path.isdir(parent))
-    )
-
-
 def _is_cached(name: str) -> bool:
     try:
         return any(isinstance(try_to_load_from_cache(name, file), str) for file in MARKS)
@@ -85,10 +71,3 @@ def find(name: str, file: str, revision: str | None = None) -> str | None:
 def is_an_export(name: str, revision: str | None = None) -> bool:
     """Whether a folder or repository holds a graph and no PyTorch weights. The graph is fetched last: it is large."""
     return find(name, "config.json", revision) is None and find(name, "model.onnx", revision) is not None
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error that says something, without its full stop."""
-    lines = (line.strip() for line in str(error).splitlines())
-    first = next((line for line in lines if line), type(error).__name__).rstrip(".:")
-    return first if len(first) <= MOST_LETTERS else f"{first[:MOST_LETTERS]} …"

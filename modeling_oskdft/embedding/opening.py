@@ -12,9 +12,10 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PreTrained
 from transformers.utils import logging
 
 from .. import model as registration
-from ..audio.loading import SAMPLING_RATE, printable
+from ..audio.loading import SAMPLING_RATE
+from ..errors import first_line, printable
 from ..files import read_json
-from .locations import check_name, find, first_line, is_an_export
+from .locations import check_name, find, is_an_export
 
 OSKDFTForXVector = registration.OSKDFTForXVector  # what AutoModel opens: it is registered from here on
 LORA_NAME = "adapter_config.json"

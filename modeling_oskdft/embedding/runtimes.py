@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..audio.loading import SAMPLING_RATE, Waveform, printable
+from ..audio.loading import SAMPLING_RATE, Waveform
+from ..errors import first_line, printable
 from ..files import sha256_of
-from .locations import check_name, find, first_line, is_an_export
+from .locations import check_name, find, is_an_export
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -24,8 +25,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 MODEL_NAME = "model.onnx"
 EXPORT_EXTRA = "pip install 'modeling-oskdft[export]'"
 # Of every session, here, in export/standalone/verify.py and where memory is measured. A plan of memory for each length
-# costs
-# memory and saves no time where lengths are free: docs/deployment.md. Errors come as exceptions, so none is logged.
+# costs memory and saves no time where lengths are free: docs/deployment.md. Errors come as exceptions: none is logged.
 # Not `session.x64quantprecision`: where it takes effect, onnxruntime does not open a graph with two-part convolutions.
 SESSION_OPTIONS: dict[str, Any] = {"enable_mem_pattern": False, "log_severity_level": 4}
 

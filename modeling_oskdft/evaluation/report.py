@@ -11,6 +11,7 @@ from transformers import SequenceFeatureExtractor
 
 from ..audio.loading import SAMPLING_RATE, Waveform, load_audio
 from ..data.manifest import Manifest
+from ..data.trials import Trials
 from ..embedding.corpus import (
     SEGMENT_SECONDS,
     SEGMENTS,
@@ -19,7 +20,7 @@ from ..embedding.corpus import (
     extract_segment_embeddings,
 )
 from ..model.modeling_oskdft import OSKDFTForXVector
-from ..scoring.cosine import SCORINGS, Trials, combined_scores, score_trials
+from ..scoring.cosine import SCORINGS, combined_scores, score_trials
 from ..scoring.metrics import bootstrap_intervals, equal_error_rate, min_detection_cost
 
 

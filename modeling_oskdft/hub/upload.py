@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import HfApi, RepoUrl
 from huggingface_hub.errors import HFValidationError
 
-from ..embedding.locations import first_line
 from ..embedding.opening import open_verifier
+from ..errors import first_line
 from ..files import read_json, whole_file
 from ..scoring.thresholds import THRESHOLDS_NAME, Thresholds
 from .model_card import CARD_NAME, is_of, stated, write_card

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import CONFIG_MAPPING, HubertConfig, PreTrainedConfig
 
-from ..embedding.locations import first_line
+from ..errors import first_line
 from ..model.configuration_oskdft import SUPPORTED_ENCODERS, OSKDFTConfig
 from ..model.modeling_oskdft import OSKDFTForXVector, OSKDFTModel
 

@@ -20,7 +20,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
 
-from ..embedding.locations import first_line
+from ..errors import first_line
 from ..files import read_json, read_text, whole_folder
 from ..model.modeling_oskdft import OSKDFTForXVector
 from .averaging import WeightAverage

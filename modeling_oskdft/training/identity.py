@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..data.manifest import Manifest
+from ..data.trials import Trials
 from ..files import read_json
-from ..scoring.cosine import Trials
 
 RUN_NAME = "run.json"
 

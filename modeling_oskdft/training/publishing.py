@@ -9,9 +9,9 @@ from typing import Any
 from huggingface_hub import HfApi
 from transformers.trainer_utils import HubStrategy
 
+from ..data.trials import Trials
 from ..hub.model_card import Statements, write_card, written_by_hand
 from ..hub.upload import create_repository, push_model
-from ..scoring.cosine import Trials
 from ..scoring.thresholds import Thresholds
 from .checkpoints import CheckpointingTrainer
 

@@ -24,11 +24,12 @@ from transformers.trainer_utils import PredictionOutput, TrainOutput, get_last_c
 from ..audio.augmentation import WaveformAugmentation
 from ..data.crops import Augmentation, CropCollator, CropDataset, EpochSampler
 from ..data.manifest import Manifest
+from ..data.trials import Trials, make_trials
 from ..embedding.corpus import extract_embeddings
 from ..evaluation.report import speakers_of
 from ..model.companions_oskdft import fingerprint_of
 from ..model.modeling_oskdft import OSKDFTForXVector, shortest_input
-from ..scoring.cosine import Trials, make_trials, score_trials
+from ..scoring.cosine import score_trials
 from ..scoring.metrics import equal_error_rate, min_detection_cost
 from ..scoring.thresholds import SET_ASIDE, Thresholds, measure_thresholds
 from .arguments import ObjectiveArguments, OSKDFTTrainingArguments

@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..audio.loading import AudioSource, LoadedAudio, Waveform, name_of, read_recording
-from ..audio.speech import FRAME, look_at, speech_frames, speech_seconds
+from ..audio.speech import look_at
 from ..embedding.locations import find
 from ..embedding.runtimes import Embedder, OnnxEmbedder, open_embedder
 from ..scoring.thresholds import OPERATING_POINTS, THRESHOLDS_NAME, Thresholds
-
-__all__ = ["FRAME", "SpeakerVerifier", "VerificationResult", "look_at", "speech_frames", "speech_seconds"]
 
 Embedding = NDArray[np.float32]
 OTHER_WEIGHTS = "The thresholds are of other weights and were left out: measure them anew."

@@ -6,7 +6,7 @@ import evaluate
 import gradio as gr
 from huggingface_hub import RepoCard
 
-from modeling_oskdft.scoring.cosine import read_scores
+from modeling_oskdft.data.trials import read_scores
 
 HERE = Path(__file__).resolve().parent
 LEAD = "# Equal error rate\n\nOne trial a line: a score, then 1 (the same speaker) or 0 (different speakers)."

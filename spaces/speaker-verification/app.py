@@ -31,7 +31,7 @@ from samples import PAIRS, write_samples
 from service import DEFAULT_MODEL, MOST_BYTES, Answer, Refusal, Service, open_service
 from words import LABELS, SAID, language_of
 
-from modeling_oskdft.verification.verifier import OPERATING_POINTS
+from modeling_oskdft.scoring.thresholds import OPERATING_POINTS
 
 I18N = gr.I18n(**LABELS)
 THEME = gr.themes.Soft(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from modeling_oskdft.audio.loading import SAMPLING_RATE
-from modeling_oskdft.verification.verifier import FRAME, speech_frames
+from modeling_oskdft.audio.speech import FRAME, speech_frames
 
 WIDTH, LEFT, RIGHT = 480, 8, 8
 BINS = 48

@@ -15,7 +15,8 @@ from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.audio.decoding import END_UNKNOWN, UNKNOWN, NotReadable, open_recording
 from modeling_oskdft.audio.ffmpeg import container_in, end_is_known, to_wav
 from modeling_oskdft.audio.loading import SAMPLING_RATE, Waveform, count_samples, read_recording
-from modeling_oskdft.verification.verifier import OPERATING_POINTS, look_at, speech_seconds
+from modeling_oskdft.audio.speech import look_at, speech_seconds
+from modeling_oskdft.scoring.thresholds import OPERATING_POINTS
 
 Embedding = NDArray[np.float32]
 LEAST_SECONDS, MOST_SECONDS = 0.1, 60.0

@@ -5,7 +5,7 @@ import pytest
 
 from modeling_oskdft.audio.loading import load_audio
 from modeling_oskdft.audio.synthetic_voices import draw_session, draw_voice, iterate_voices, synthesise, write_voices
-from modeling_oskdft.scoring.cosine import make_trials
+from modeling_oskdft.data.trials import make_trials
 from modeling_oskdft.scoring.metrics import equal_error_rate
 
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from modeling_oskdft.commands.main import main
-from modeling_oskdft.scoring.cosine import make_trials, write_trials
+from modeling_oskdft.data.trials import make_trials, write_trials
 from tests.student.test_conversion import original_names
 from tests.tiny import tiny_config, tiny_verifier
 
@@ -82,7 +82,7 @@ def recordings(voices):
 
 def test_speakers_are_held_out_and_trials_made(tmp_path, voices, capsys):
     from modeling_oskdft.data.manifest import load_manifest
-    from modeling_oskdft.scoring.cosine import read_trials
+    from modeling_oskdft.data.trials import read_trials
 
     assert main(["split", str(voices), "--test", "4", "--out", str(tmp_path)]) == 0
     assert "24 utterances of 6 speakers" in capsys.readouterr().out

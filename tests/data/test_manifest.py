@@ -317,7 +317,7 @@ def test_a_row_of_parquet_without_what_it_needs_is_named(tmp_path, manifest):
 
 
 def test_names_with_spaces_come_back_from_a_trial_list(tmp_path):
-    from modeling_oskdft.scoring.cosine import make_trials, read_trials, write_trials
+    from modeling_oskdft.data.trials import make_trials, read_trials, write_trials
 
     trials = make_trials({"my voice": ["my voice/a 1", "my voice/b"], "it's": ["it's/c", 'it\'s/"d"']})
     write_trials(trials, tmp_path / "t.txt")

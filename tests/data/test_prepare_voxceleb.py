@@ -7,7 +7,7 @@ import pytest
 
 from modeling_oskdft.data.manifest import joined, load_manifest
 from modeling_oskdft.data.prepare_voxceleb import TRIAL_LISTS, VOXCELEB1, VOXCELEB2, prepare_voxceleb, speaker_roots
-from modeling_oskdft.scoring.cosine import read_trials
+from modeling_oskdft.data.trials import read_trials
 
 
 def test_three_manifests_a_trial_list_and_every_difference(tmp_path, voxceleb):

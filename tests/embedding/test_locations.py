@@ -2,23 +2,7 @@ import pytest
 from huggingface_hub import constants
 
 from modeling_oskdft.commands.main import main
-from modeling_oskdft.embedding.locations import check_name, first_line, looks_like_a_path
-
-
-@pytest.mark.parametrize("name", ["", "./nope", "../x", "/a/b", "~/m", "a/b/c", "runs/", "a\\b"])
-def test_what_is_meant_as_a_path(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert looks_like_a_path(name)
-    with pytest.raises(FileNotFoundError, match="There is no folder at"):
-        check_name(name)
-
-
-def test_a_folder_beside_it_makes_a_name_a_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert not looks_like_a_path("runs/nothere") and not looks_like_a_path("org/model")
-    (tmp_path / "runs").mkdir()
-    assert looks_like_a_path("runs/nothere")
-    check_name("runs")
+from modeling_oskdft.embedding.locations import check_name
 
 
 def test_a_repository_is_asked_for_once(tmp_path, monkeypatch):
@@ -42,7 +26,3 @@ def test_a_mistyped_path_is_one_sentence(command, capsys):
     assert main([*command, "./nothere"]) == 2
     said = capsys.readouterr().err
     assert "There is no folder at './nothere' (it is not there)" in said and said.count("\n") == 1
-
-
-def test_the_first_line_that_says_something():
-    assert first_line(ValueError("\n\n  a b.\nc")) == "a b" and first_line(KeyError()) == "KeyError"

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from modeling_oskdft.data.trials import Trials, make_trials
 from modeling_oskdft.evaluation.report import report_trials
-from modeling_oskdft.scoring.cosine import Trials, make_trials
 from modeling_oskdft.scoring.metrics import eer_in_percent
 from tests.tiny import tiny_verifier
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from huggingface_hub import metadata_load
 
-from modeling_oskdft.scoring.cosine import read_scores
+from modeling_oskdft.data.trials import read_scores
 from modeling_oskdft.scoring.metrics import equal_error_rate, min_detection_cost
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModel
 
-from modeling_oskdft.scoring.cosine import make_trials, write_trials
+from modeling_oskdft.data.trials import make_trials, write_trials
 from tests.tiny import tiny_teacher, tiny_verifier, waves
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,10 +7,10 @@ import soundfile
 
 from modeling_oskdft import OSKDFTModel, SpeakerVerifier
 from modeling_oskdft.audio.loading import load_audio
+from modeling_oskdft.audio.speech import speech_seconds
 from modeling_oskdft.commands.main import main
 from modeling_oskdft.embedding.runtimes import TorchEmbedder
 from modeling_oskdft.scoring.thresholds import Thresholds
-from modeling_oskdft.verification.verifier import speech_seconds
 from tests.tiny import randomise, tiny_config, tiny_verifier
 
 

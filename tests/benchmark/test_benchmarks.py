@@ -3,22 +3,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import HubertConfig, HubertModel, WavLMConfig, WavLMModel
+from transformers import HubertConfig, HubertModel
 
 from modeling_oskdft import OSKDFTConfig, OSKDFTModel
-from modeling_oskdft.benchmark import compression, crop_reading, inference, thin_students, training_step
+from modeling_oskdft.benchmark import compression, inference, thin_students, training_step
 from modeling_oskdft.benchmark.__main__ import main
-from modeling_oskdft.benchmark.measure import alternating_medians, count_parameters, machine, multiply_adds, versions
+from modeling_oskdft.evaluation.cost import count_parameters
 from modeling_oskdft.training.arguments import read_recipe
 from tests.tiny import SHORT
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def test_functions_take_turns():
-    order = []
-    medians = alternating_medians({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3)
-    assert order == ["a", "b"] * 4 and set(medians) == {"a", "b"}
 
 
 def test_crops_are_read_in_a_third_of_the_time(capsys):
@@ -40,42 +34,6 @@ def test_the_joint_step_is_cheaper_than_two_passes(monkeypatch, capsys):
 def test_an_unknown_benchmark_is_named():
     with pytest.raises(SystemExit):
         main(["flying"])
-
-
-def test_what_a_number_was_measured_on():
-    assert machine()["cores"] >= 1 and "torch" in versions()
-    assert crop_reading.SECONDS == 20 and crop_reading.CROP_SECONDS == 3
-
-
-def test_multiply_adds_by_hand():
-    """HuBERT-base's shape with one layer, 3 s."""
-    frames = [9599, 4799, 2399, 1199, 599, 299, 149]
-    convolutions = frames[0] * 512 * 10 + sum(frames[1:5]) * 512 * 512 * 3 + sum(frames[5:]) * 512 * 512 * 2
-    last, width = frames[-1], 768
-    projection = last * 512 * width
-    positions = (last + 1) * width * (width // 16) * 128  # an even kernel gives one frame more, which is cut off
-    layer = last * (4 * width * width + 2 * width * 3072) + 2 * last * last * width
-    by_hand = convolutions + projection + positions + layer
-    assert multiply_adds(HubertModel(HubertConfig(num_hidden_layers=1))) == by_hand
-    # WavLM gates its relative positions: a product of 64 and 8 for each head and frame.
-    gate = last * 12 * 64 * 8
-    assert multiply_adds(WavLMModel(WavLMConfig(num_hidden_layers=1))) == by_hand + gate
-
-
-def test_a_student_is_compared_with_its_teacher(monkeypatch):
-    small = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 48}
-    shape = small | {"conv_dim": (16,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
-    system = compression.System(lambda: HubertModel(HubertConfig(**shape)), [0, 3], "statistics_pooling")
-    monkeypatch.setattr(compression, "SYSTEMS", {compression.PAPER: system})
-    monkeypatch.setattr(compression, "peak_memory", lambda name, of: 1)
-    monkeypatch.setattr(compression.multiprocessing, "get_context", lambda kind: _Here)
-    (teacher, student), ratios = compression.measure()
-    assert teacher["encoder parameters"] > student["encoder parameters"] > 0
-    assert teacher["verifier parameters"] - teacher["encoder parameters"] > 0
-    assert student["float32, MB"] == 2 * student["float16, MB"] == 4 * student["verifier parameters"] / 1e6
-    expected = 100 * (student["encoder parameters"] / teacher["encoder parameters"] - 1)
-    assert ratios[f"{compression.PAPER}: encoder parameters, change in % (paper -76.2 %)"] == pytest.approx(expected)
-    assert f"size changes by {expected:.1f} %" in compression.explain([teacher, student])
 
 
 def test_thin_students_are_held_against_their_teacher(monkeypatch):
@@ -126,19 +84,3 @@ def test_a_student_in_every_runtime(monkeypatch):
     assert not any("eager" in name for name in ratios)
     thin = inference.model_of(compression.SYSTEMS["HuBERT-base, 12 to 2 layers"], "thin student")
     assert count_parameters(thin.oskdft) < 9.6e6
-
-
-class _Here:
-    """A pool of no process."""
-
-    def __init__(self, *_, **__):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    Pool = classmethod(lambda cls, *_, **__: cls())
-    apply = staticmethod(lambda function, words: function(*words))

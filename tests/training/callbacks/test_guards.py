@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tests.training.making import make_trainer, parameters
 from tests.training.test_distributed import launcher, write_recipe
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 QUIET = {"validate": False, "max_steps": 6}
 
