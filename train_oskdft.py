@@ -23,14 +23,10 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoin
 
 from modeling_oskdft import OSKDFTConfig, OSKDFTTrainer, init_student_from_teacher
 from modeling_oskdft.audio.augmentation import WaveformAugmentation
-from modeling_oskdft.data.manifest import (
-    Manifest,
-    load_manifest,
-    refuse_common_speakers,
-    split_by_speaker,
-    warn_about_single_utterances,
-)
+from modeling_oskdft.data.manifest import Manifest
 from modeling_oskdft.data.parallel import end_with_parent
+from modeling_oskdft.data.sources import load_manifest
+from modeling_oskdft.data.splits import refuse_common_speakers, split_by_speaker, warn_about_single_utterances
 from modeling_oskdft.data.trials import check_labels, make_trials, read_trials
 from modeling_oskdft.embedding.locations import check_name
 from modeling_oskdft.embedding.opening import INSTALLED_CODE

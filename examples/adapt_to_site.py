@@ -35,7 +35,9 @@ from transformers.utils import logging
 from modeling_oskdft import OSKDFTForXVector
 from modeling_oskdft.audio.loading import SAMPLING_RATE
 from modeling_oskdft.data.crops import CropCollator, CropDataset, EpochSampler
-from modeling_oskdft.data.manifest import Manifest, load_manifest, split_by_speaker
+from modeling_oskdft.data.manifest import Manifest
+from modeling_oskdft.data.sources import load_manifest
+from modeling_oskdft.data.splits import split_by_speaker
 from modeling_oskdft.data.trials import Trials, make_trials, read_trials
 from modeling_oskdft.embedding.opening import open_verifier
 from modeling_oskdft.evaluation.report import TrialReport, report_scores, speakers_of, trial_scores

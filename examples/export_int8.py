@@ -27,7 +27,8 @@ import torch
 from transformers.utils import logging
 
 from modeling_oskdft.audio.loading import SAMPLING_RATE, Waveform, load_audio
-from modeling_oskdft.data.manifest import Manifest, load_manifest
+from modeling_oskdft.data.manifest import Manifest
+from modeling_oskdft.data.sources import load_manifest
 from modeling_oskdft.data.trials import Trials, read_trials
 from modeling_oskdft.embedding.runtimes import MODEL_NAME, Embedder, OnnxEmbedder, TorchEmbedder
 from modeling_oskdft.evaluation.cost import alternating_medians, noise

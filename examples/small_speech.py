@@ -19,7 +19,7 @@ from transformers import AutoFeatureExtractor, AutoModel
 from transformers.utils import logging
 
 from modeling_oskdft.benchmark.plotting import curves_of, figure
-from modeling_oskdft.data.manifest import load_manifest
+from modeling_oskdft.data.sources import load_manifest
 from modeling_oskdft.data.trials import read_trials
 from modeling_oskdft.embedding.corpus import extract_embeddings
 from modeling_oskdft.evaluation.cost import count_parameters, encoder_seconds, file_bytes

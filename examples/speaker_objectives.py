@@ -18,7 +18,8 @@ from typing import Any
 from transformers import AutoFeatureExtractor, AutoModel
 from transformers.utils import logging
 
-from modeling_oskdft.data.manifest import load_manifest, split_by_speaker
+from modeling_oskdft.data.sources import load_manifest
+from modeling_oskdft.data.splits import split_by_speaker
 from modeling_oskdft.data.trials import make_trials
 from modeling_oskdft.evaluation.report import report_trials
 from modeling_oskdft.files import whole_file, write_json

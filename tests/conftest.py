@@ -19,7 +19,8 @@ from transformers import Wav2Vec2FeatureExtractor
 from transformers.utils import logging
 
 from modeling_oskdft.audio.synthetic_voices import write_voices
-from modeling_oskdft.data.manifest import Manifest, load_manifest
+from modeling_oskdft.data.manifest import Manifest
+from modeling_oskdft.data.sources import load_manifest
 from modeling_oskdft.scoring.thresholds import Thresholds
 from tests.tiny import SHORT, tiny_verifier
 

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from modeling_oskdft import SpeakerVerifier
-from modeling_oskdft.data.manifest import load_manifest
+from modeling_oskdft.data.sources import load_manifest
 from modeling_oskdft.data.trials import make_trials, write_trials
 from tests.tiny import SHAPES, tiny_teacher
 from tests.training.making import write_teacher_and_trials

@@ -33,7 +33,8 @@ from examples.one_step_or_two.page import TRIALS_NAME, render
 from examples.one_step_or_two.systems import RECIPE, Study, as_fields, read_yaml
 from examples.one_step_or_two.unpacking import unpacked
 from modeling_oskdft.benchmark.plotting import curves_of
-from modeling_oskdft.data.manifest import load_manifest, refuse_common_speakers
+from modeling_oskdft.data.sources import load_manifest
+from modeling_oskdft.data.splits import refuse_common_speakers
 from modeling_oskdft.data.trials import read_trials
 from modeling_oskdft.errors import one_sentence_errors
 from modeling_oskdft.evaluation.cost import count_parameters

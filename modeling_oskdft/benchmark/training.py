@@ -29,7 +29,7 @@ from ..audio.augmentation import WaveformAugmentation
 from ..audio.loading import SAMPLING_RATE
 from ..audio.synthetic_voices import write_voices
 from ..data.crops import CropCollator, CropDataset, EpochSampler
-from ..data.manifest import load_manifest
+from ..data.sources import load_manifest
 from ..evaluation.cost import alternating_medians
 from ..model.configuration_oskdft import OSKDFTConfig
 from ..student.initialization import init_student_from_teacher

@@ -55,7 +55,8 @@ def train(options: argparse.Namespace) -> int:
 
 def evaluate(options: argparse.Namespace) -> int:
     """EER and minDCF of a saved or exported verifier on a trial list, on every process of a launch."""
-    from ..data.manifest import joined, load_manifest
+    from ..data.manifest import joined
+    from ..data.sources import load_manifest
     from ..data.trials import check_labels, read_trials, write_scores
     from ..evaluation.report import report_scores, speakers_of
     from ..files import check_writable
@@ -203,7 +204,8 @@ def embed(options: argparse.Namespace) -> int:
 
 def split(options: argparse.Namespace) -> int:
     """Hold out speakers: two manifests without a speaker in common, and a trial list of those held out."""
-    from ..data.manifest import load_manifest, write_split
+    from ..data.sources import load_manifest
+    from ..data.splits import write_split
 
     manifest = load_manifest(options.data, None, options.data_root, layout=options.layout)
     train, test, trials = write_split(manifest, options.test, options.seed, options.out, options.most)
@@ -218,7 +220,7 @@ def split(options: argparse.Namespace) -> int:
 def make_trials(options: argparse.Namespace) -> int:
     """A balanced trial list of the speakers of some data."""
     from ..data import trials as lists
-    from ..data.manifest import load_manifest
+    from ..data.sources import load_manifest
     from ..files import check_writable
 
     check_writable(options.out)
@@ -275,9 +277,9 @@ def prepare_folder(options: argparse.Namespace) -> int:
 
 def push_dataset(options: argparse.Namespace) -> int:
     """A manifest as sharded Parquet with FLAC in it: to the Hub, or with --local to a folder only."""
-    from ..data.manifest import load_manifest
     from ..data.prepare_folder import bounded_workers
     from ..data.shard_writing import write_shards
+    from ..data.sources import load_manifest
     from ..hub.upload import push_dataset as push
 
     manifest = load_manifest(options.data, options.split, options.data_root)

@@ -25,7 +25,8 @@ from transformers import (
 
 from ..audio.loading import SAMPLING_RATE, load_audio
 from ..audio.synthetic_voices import write_voices
-from ..data.manifest import Manifest, load_manifest
+from ..data.manifest import Manifest
+from ..data.sources import load_manifest
 from ..data.trials import Trials, make_trials
 from ..evaluation.cost import count_parameters, encoder_seconds, file_bytes
 from ..evaluation.report import TrialReport, report_scores, report_trials, speakers_of

@@ -37,7 +37,7 @@ def _recordings(source: Path) -> Iterator[str]:
     if source.is_dir():
         yield from map(str, walk_audio(source))
     elif source.suffix.lower() in MANIFESTS:
-        from .manifest import load_manifest
+        from .sources import load_manifest
 
         manifest = load_manifest(source)
         for row in range(len(manifest)):

@@ -1,16 +1,10 @@
 """Which recordings there are: one Arrow table an utterance a row, from a folder, a file, or a `datasets` dataset."""
 
-import csv
-import io
-import math
-import os
-import random
-import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,20 +12,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..audio.folders import understand, unusable_name, walk_audio
-from ..audio.loading import SAMPLING_RATE, AudioSource, count_samples, utterance_id
-from ..errors import first_line, printable
-from ..files import looks_like_a_path, read_text, whole_file
-from .shard_reading import ShardedRecordings, find_shards
-from .trials import Trials, make_trials, write_trials
+from ..audio.loading import SAMPLING_RATE, AudioSource
+from ..files import whole_file
+from .shard_reading import ShardedRecordings
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    pass
 
 COLUMNS = ("utterance_id", "speaker_id", "session_id", "path", "num_samples")
 OPTIONAL_COLUMNS = ("language", "gender", "corpus", "split")
-LISTED = 100
-LOOKED_AT = 50
 ROOT_KEY = b"oskdft_data_root"
 
 
@@ -110,47 +99,6 @@ class Manifest:
             pq.write_table(table, file)
 
 
-def load_manifest(
-    source: str | Path,
-    split: str | None = None,
-    data_root: str | Path | None = None,
-    max_damaged: int = 100,
-    layout: str = "auto",
-) -> Manifest:
-    """The utterances of any data set that this package reads.
-
-    source: a folder `speaker/session/utterance.{wav,flac,ogg,mp3,m4a,…}` or `speaker/utterance.…`, see `Layout`; a
-    `.parquet` manifest; a `.csv` or `.tsv` with the columns `path, speaker, session`; or a dataset with an audio
-    column: written by `datasets`, a folder of Parquet shards, the name of a repository on the Hub (which is
-    downloaded), or a URL of shards such as `hf://datasets/org/name` (of which only what is needed is fetched, while it
-    is needed).
-    split: keeps the rows whose `split` is this one; of a dataset on the Hub, the split to load.
-    data_root: replaces the root that a manifest was written with.
-    Raises `FileNotFoundError`, or `ValueError` for data without utterances, with more than `max_damaged` damaged
-    files, or without this split. Damaged files are named in a warning and left out.
-    """
-    path = Path(source)
-    kind = path.suffix.lower()
-    is_manifest = kind in (".csv", ".tsv", ".parquet")
-    if data_root is not None and not is_manifest:
-        raise ValueError(f"data_root is '{data_root}' for '{source}', which is no manifest: leave it out.")
-    if kind in (".csv", ".tsv"):
-        manifest = _from_csv(path, Path(data_root) if data_root else path.parent, split, max_damaged)
-    elif kind == ".parquet":
-        manifest = _from_parquet(path, data_root, max_damaged)
-    elif "://" in str(source) or (path.is_dir() and _holds_shards(path)):
-        return _checked(_from_shards(source, split, max_damaged), source)
-    elif path.is_dir() and not _is_a_saved_dataset(path):
-        manifest = _from_folder(path, max_damaged, layout)
-    elif not path.is_dir() and looks_like_a_path(str(source)):
-        raise FileNotFoundError(
-            f"There are no data at '{source}': give a folder, a .parquet or .csv manifest, or org/name of a dataset."
-        )
-    else:
-        return _checked(_from_datasets(path if path.is_dir() else str(source), split, max_damaged), source)
-    return _checked(manifest, source) if split is None else _with_split(_checked(manifest, source), split, source)
-
-
 def joined(manifests: Sequence[Manifest]) -> Manifest:
     """Several manifests of files as one, by absolute paths: VoxCeleb1-E needs dev and test.
 
@@ -165,61 +113,11 @@ def joined(manifests: Sequence[Manifest]) -> Manifest:
         paths = [str(manifest.root.resolve() / path) for path in manifest.column("path")]
         table = manifest.table.select(list(COLUMNS))
         tables.append(table.set_column(COLUMNS.index("path"), "path", pa.array(paths, pa.string())))
-    return _checked(Manifest(pa.concat_tables(tables), Path("/")), "the data together")
+    return checked(Manifest(pa.concat_tables(tables), Path("/")), "the data together")
 
 
-def _is_a_saved_dataset(folder: Path) -> bool:
-    """Whether `save_to_disk` of `datasets` wrote this folder."""
-    return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
-
-
-def _holds_shards(folder: Path) -> bool:
-    """Whether a folder holds Parquet files with audio in them."""
-    shards = [*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]
-    return bool(shards) and "audio" in pq.read_schema(shards[0]).names
-
-
-def _with_split(manifest: Manifest, split: str, source: str | Path) -> Manifest:
-    if "split" not in manifest.table.column_names:
-        raise ValueError(f"'{source}' has no column split, so nothing of it is '{split}': leave the split out.")
-    chosen = manifest.where("split", [split])
-    if len(chosen) == 0:
-        known = ", ".join(sorted({str(one) for one in manifest.column("split") if one}))
-        raise ValueError(f"'{source}' has no split '{split}': it has {known}.")
-    return chosen
-
-
-def split_by_speaker(manifest: Manifest, fraction: float, seed: int) -> tuple[Manifest, Manifest]:
-    """(the rest, `fraction` of the speakers), without a speaker in common.
-
-    Raises `ValueError` when either side would be left without two speakers.
-    """
-    speakers = manifest.speakers
-    count = round(fraction * len(speakers))
-    if not 2 <= count <= len(speakers) - 2:
-        raise ValueError(
-            f"{fraction:g} of {len(speakers)} speakers is {count}: both sides of a split need at least 2; give more "
-            "speakers or another fraction."
-        )
-    chosen = set(random.Random(seed).sample(speakers, count))
-    return (
-        manifest.where("speaker_id", [speaker for speaker in speakers if speaker not in chosen]),
-        manifest.where("speaker_id", sorted(chosen)),
-    )
-
-
-def refuse_common_speakers(train: Manifest, evaluation: Manifest) -> None:
-    """Raise `ValueError` with the list of the speakers that are in both: an error rate on them would not be one."""
-    common = sorted(set(train.speakers) & set(evaluation.speakers))
-    if common:
-        more = f" and {len(common) - LISTED} more" if len(common) > LISTED else ""
-        raise ValueError(
-            f"{len(common)} speakers are in both the training and the evaluation data "
-            f"({', '.join(common[:LISTED])}{more}): take them out of the training data."
-        )
-
-
-def _checked(manifest: Manifest, source: str | Path) -> Manifest:
+def checked(manifest: Manifest, source: str | Path) -> Manifest:
+    """Return the manifest; raise `ValueError` when it has no utterance, or one of them twice."""
     if len(manifest) == 0:
         raise ValueError(
             f"'{source}' has no utterances: speaker/session/utterance.wav (or flac, ogg, mp3, …) files are needed."
@@ -232,310 +130,3 @@ def _checked(manifest: Manifest, source: str | Path) -> Manifest:
             "ids must be unique."
         )
     return manifest
-
-
-def warn_about_single_utterances(manifest: Manifest) -> None:
-    """Say once which speakers have one utterance only: they train, but no target trial can be made of them."""
-    single = [speaker for speaker, utterances in manifest.by_speaker().items() if len(utterances) == 1]
-    if single:
-        warnings.warn(
-            f"{len(single)} speakers have one utterance only ('{single[0]}' first): they are trained on, but give no "
-            "same-speaker trial; record more of them or leave them out.",
-            stacklevel=2,
-        )
-
-
-class _Row(NamedTuple):
-    """A row of a manifest before its length is known."""
-
-    utterance: str
-    speaker: str
-    session: str
-    path: str
-    audio: AudioSource
-    num_samples: int | None = None
-
-
-def _measured(rows: Iterable[_Row], max_damaged: int) -> tuple[pa.Table, list[int]]:
-    """The table of the rows whose file can be read, and their numbers."""
-    kept: list[tuple[Any, ...]] = []
-    numbers: list[int] = []
-    damaged = 0
-    for number, row in enumerate(rows):
-        try:
-            samples = row.num_samples or count_samples(row.audio)
-        except (ValueError, OSError) as error:
-            damaged += 1
-            said = str(error) if row.utterance in str(error) else f"'{printable(row.utterance)}': {error}"
-            warnings.warn(f"Skipped {said}", stacklevel=2)
-            if damaged > max_damaged:
-                raise ValueError(
-                    f"More than {max_damaged} files are damaged, '{row.utterance}' last: check the data."
-                ) from None
-            continue
-        kept.append((row.utterance, row.speaker, row.session, row.path, samples))
-        numbers.append(number)
-    return _table(kept), numbers
-
-
-def _from_folder(root: Path, max_damaged: int, layout: str) -> Manifest:
-    understood = understand(root, layout)
-    understood.warn()
-
-    def rows() -> Iterator[_Row]:
-        for file in walk_audio(root):
-            path = file.relative_to(root)
-            speaker, session = understood.speaker_and_session(path)
-            name = str(path).replace(os.sep, "/")
-            if (reason := unusable_name(name)) is not None:
-                warnings.warn(f"Skipped '{printable(name)}': {reason}", stacklevel=2)
-                continue
-            yield _Row(utterance_id(name), speaker, session, name, str(file))
-
-    return Manifest(_measured(rows(), max_damaged)[0], root)
-
-
-def write_split(
-    manifest: Manifest, test: float, seed: int, out: str | Path, most: int = 20000
-) -> tuple[Manifest, Manifest, Trials]:
-    """Hold out speakers: write train.parquet, test.parquet and trials.txt, of those held out, to the folder `out`.
-
-    test: how many speakers, or below 1 their share. Raises `ValueError` when a side would be left without two
-    speakers, or when no trials can be made.
-    """
-    if not 0 < test < math.inf:
-        raise ValueError(f"test is {test}: a number of speakers is needed, or below 1 their share.")
-    fraction = test if test < 1 else test / max(len(manifest.speakers), 1)
-    train, held_out = split_by_speaker(manifest, fraction, seed)
-    trials = make_trials(held_out.by_speaker(), seed, most)
-    train.save(Path(out, "train.parquet"))
-    held_out.save(Path(out, "test.parquet"))
-    write_trials(trials, Path(out, "trials.txt"))
-    return train, held_out, trials
-
-
-def _table(rows: Sequence[tuple[Any, ...]]) -> pa.Table:
-    columns: list[Any] = list(zip(*rows, strict=True)) if rows else [[] for _ in COLUMNS]
-    types = [pa.string()] * 4 + [pa.int64()]
-    arrays = [pa.array(values, kind) for values, kind in zip(columns, types, strict=True)]
-    return pa.Table.from_arrays(arrays, names=list(COLUMNS))
-
-
-def _from_csv(path: Path, root: Path, split: str | None, max_damaged: int) -> Manifest:
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no manifest at '{path}': give an existing .csv or .parquet file.")
-    entries = _read_rows(path)
-    if entries and not {"path", "speaker", "session"} <= set(entries[0]):
-        columns = ", ".join(name for name in entries[0] if name != LINE)
-        raise ValueError(f"'{path}' has the columns {columns}: path, speaker and session are needed.")
-    # Rows of another split are not opened, but for a misspelt split, whose error names those that exist.
-    in_split = [entry for entry in entries if split is None or entry.get("split") == split]
-    entries = in_split or entries
-    _join_speakers(path.with_name("speakers.csv"), entries)
-    rows = [
-        _Row(
-            utterance_id(_filled(entry, "path", path)),
-            _filled(entry, "speaker", path),
-            _filled(entry, "session", path),
-            entry["path"],
-            str(root / entry["path"]),
-            _samples(entry, path),
-        )
-        for entry in entries
-    ]
-    table, numbers = _measured(rows, max_damaged)
-    return Manifest(_with_optional_columns(table, [entries[number] for number in numbers]), root)
-
-
-LINE = "\0line"  # under which a row keeps its number, for sentences
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a table of text, separated as its header is: by commas, semicolons or tabs."""
-    text = read_text(path)
-    header = text.partition("\n")[0]
-    delimiter = max((",", ";", "\t"), key=header.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        return [
-            {(k or "").strip(): v.strip() if isinstance(v, str) else v for k, v in row.items()}
-            | {LINE: reader.line_num}
-            for row in reader
-        ]
-    except csv.Error as error:
-        raise ValueError(f"Line {reader.line_num} of '{path}' is no row of a table ({error}): correct it.") from None
-
-
-def _filled(entry: dict[str, Any], column: str, path: Path) -> str:
-    value = entry.get(column)
-    if not value or not isinstance(value, str):
-        raise ValueError(f"Line {entry[LINE]} of '{path}' has no {column}: path, speaker and session are needed.")
-    return value
-
-
-def _samples(entry: dict[str, Any], path: Path) -> int:
-    """Samples at 16 kHz that a row says; 0 where it does not. pandas writes whole numbers as 48000.0."""
-    value = entry.get("num_samples")
-    try:
-        number = float(value or 0)
-        if number < 0 or number % 1:
-            raise ValueError
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"Line {entry[LINE]} of '{path}' has num_samples '{value}': a whole number of samples is needed, or "
-            "nothing."
-        ) from None
-    return int(number)
-
-
-def _join_speakers(path: Path, entries: list[dict[str, Any]]) -> None:
-    """What a `speakers.csv` beside the manifest says of its speakers, where the manifest does not say it itself."""
-    if not path.is_file() or not entries:
-        return
-    said = {one.get("speaker"): one for one in _read_rows(path)}
-    columns = [name for name in OPTIONAL_COLUMNS if any(name in one for one in said.values())]
-    for entry in entries:
-        of_speaker = said.get(entry.get("speaker"), {})
-        for name in columns:
-            entry.setdefault(name, of_speaker.get(name))
-
-
-def _with_optional_columns(table: pa.Table, entries: Sequence[dict[str, Any]]) -> pa.Table:
-    for name in OPTIONAL_COLUMNS:
-        if entries and name in entries[0]:
-            values = [None if entry[name] in (None, "") else str(entry[name]) for entry in entries]
-            table = table.append_column(name, pa.array(values, pa.string()))
-    return table
-
-
-def _from_parquet(path: Path, data_root: str | Path | None, max_damaged: int) -> Manifest:
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no manifest at '{path}': give an existing .csv or .parquet file.")
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"'{path}' cannot be read as Parquet ({error}): write the manifest again.") from None
-    if "audio" in table.column_names and "path" not in table.column_names:
-        import datasets
-
-        return manifest_from_dataset(datasets.Dataset.from_parquet(str(path)), max_damaged)
-    missing = [name for name in COLUMNS if name not in table.column_names]
-    if missing:
-        raise ValueError(f"'{path}' lacks the columns {', '.join(missing)}: a manifest has {', '.join(COLUMNS)}.")
-    texts = [name for name in (*COLUMNS[:4], *OPTIONAL_COLUMNS) if name in table.column_names]
-    try:
-        for name in texts:  # ids that were written as numbers, strings of other widths
-            table = table.set_column(table.column_names.index(name), name, table.column(name).cast(pa.string()))
-        lengths = table.column("num_samples").cast(pa.int64())
-        table = table.set_column(table.column_names.index("num_samples"), "num_samples", lengths)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ValueError(
-            f"'{path}' has a column of another kind ({first_line(error)}): texts, and num_samples as whole "
-            "numbers, are needed."
-        ) from None
-    _check_filled(table, path)
-    recorded = (table.schema.metadata or {}).get(ROOT_KEY)
-    root = Path(data_root) if data_root else Path(recorded.decode()) if recorded else path.parent
-    manifest = Manifest(table, root)
-    _look_for_files(manifest, path)
-    return manifest
-
-
-def _check_filled(table: pa.Table, path: Path) -> None:
-    """Raise `ValueError` naming the first row that lacks what every row needs."""
-    for name in COLUMNS:
-        column = table.column(name)
-        empty = pc.less(column, 1) if name == "num_samples" else pc.equal(column, "")
-        bad = pc.fill_null(empty, True)
-        rows = pc.indices_nonzero(bad)
-        if len(rows):
-            raise ValueError(
-                f"Row {rows[0].as_py() + 1} of '{path}' has no {name}: {', '.join(COLUMNS)} are needed in every row."
-            )
-
-
-def _look_for_files(manifest: Manifest, path: Path) -> None:
-    """A manifest whose data moved is told of now and not in the middle of an epoch; a few files stand for all."""
-    rows = sorted({int(row) for row in np.linspace(0, len(manifest) - 1, LOOKED_AT)}) if len(manifest) else []
-    files = [manifest.root / manifest.table.column("path")[row].as_py() for row in rows]
-    missing = [file for file in files if not file.exists()]
-    if missing and len(missing) > len(files) / 2:
-        raise FileNotFoundError(
-            f"A file of '{path}' is not at '{missing[0]}': give the folder that the data moved to as data_root."
-        )
-    if missing:
-        warnings.warn(
-            f"{len(missing)} of {len(files)} files of '{path}' are missing, '{missing[0]}' first.", stacklevel=2
-        )
-
-
-def _from_shards(source: str | Path, split: str | None, max_damaged: int) -> Manifest:
-    """Shards that say everything a manifest says are read where they lie; others by `datasets`."""
-    files = find_shards(source, split)
-    if not files:
-        wanted = f"{split}-….parquet" if split else "Parquet files"
-        raise FileNotFoundError(f"'{source}' has no {wanted} in it or in its folder data: check address and split.")
-    recordings = ShardedRecordings(files)
-    columns = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if name in recordings.column_names and name != "path"]
-    if len(columns) < len(COLUMNS) - 1 or "audio" not in recordings.column_names:
-        import datasets
-
-        return manifest_from_dataset(datasets.load_dataset("parquet", data_files=files, split="train"), max_damaged)
-    table = recordings.table(columns)
-    rows = pa.array([str(row) for row in range(len(recordings))], pa.string())
-    return Manifest(table.append_column("path", rows), Path(), recordings)
-
-
-def _from_datasets(name: Path | str, split: str | None, max_damaged: int) -> Manifest:
-    """name: a folder that `save_to_disk` wrote, or a repository."""
-    import datasets
-
-    try:
-        if isinstance(name, Path):
-            loaded = datasets.load_from_disk(str(name))
-        else:
-            loaded = datasets.load_dataset(name, split=split or "train")
-    except (FileNotFoundError, ConnectionError) as error:
-        raise FileNotFoundError(
-            f"'{name}' is neither a folder, a manifest, nor a dataset that can be reached ({type(error).__name__}): "
-            "check the name."
-        ) from None
-    if isinstance(loaded, datasets.DatasetDict):
-        if (split or "train") not in loaded:
-            raise ValueError(f"'{name}' has no split '{split or 'train'}': it has {', '.join(loaded)}.")
-        loaded = loaded[split or "train"]
-    return manifest_from_dataset(loaded, max_damaged)
-
-
-def manifest_from_dataset(dataset: "Dataset", max_damaged: int = 100) -> Manifest:
-    """The utterances of a `datasets.Dataset` with the columns `audio` and `speaker_id`.
-
-    `session_id`, `utterance_id`, `num_samples` and the optional columns of a manifest are taken where they exist; else
-    the session is unknown, the utterance is the row, and the length comes from the header. soundfile decodes: no
-    torchcodec is needed.
-    """
-    import datasets
-
-    missing = [name for name in ("audio", "speaker_id") if name not in dataset.column_names]
-    if missing:
-        raise ValueError(
-            f"The dataset lacks the columns {', '.join(missing)} and has {', '.join(dataset.column_names)}: rename "
-            "its columns with rename_column."
-        )
-    recordings = dataset.cast_column("audio", datasets.Audio(decode=False))
-
-    def rows() -> Iterator[_Row]:
-        for number, entry in enumerate(recordings):
-            if entry["speaker_id"] in (None, "") or entry["audio"] is None:
-                raise ValueError(
-                    f"Row {number + 1} of the dataset has no speaker_id or no audio: every row needs both."
-                )
-            speaker, session = str(entry["speaker_id"]), str(entry.get("session_id", "unknown"))
-            utterance = str(entry.get("utterance_id", f"{speaker}/{session}/{number:08d}"))
-            yield _Row(utterance, speaker, session, str(number), entry["audio"], entry.get("num_samples"))
-
-    table, numbers = _measured(rows(), max_damaged)
-    optional = recordings.select_columns([name for name in OPTIONAL_COLUMNS if name in recordings.column_names])
-    if optional.column_names:
-        table = _with_optional_columns(table, [optional[number] for number in numbers])
-    return Manifest(table, Path(), recordings.select_columns(["audio"]))

@@ -60,7 +60,7 @@ def calibration_recordings(source: str | Path, shortest: int, split: str | None 
     if Path(source).is_dir() and split is None:
         audio = list(walk_audio(source))
     else:
-        from ..data.manifest import load_manifest
+        from ..data.sources import load_manifest
 
         manifest = load_manifest(source, split)
         audio = [manifest.audio(row) for row in _some(range(len(manifest)))]

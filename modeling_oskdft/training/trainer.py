@@ -412,7 +412,7 @@ class OSKDFTTrainer(PublishingTrainer):
             return together
         if eval_dataset is not None and not isinstance(eval_dataset, Manifest):
             raise TypeError(
-                f"evaluate was given a {type(eval_dataset).__name__}: a Manifest (data.manifest.load_manifest) or a "
+                f"evaluate was given a {type(eval_dataset).__name__}: a Manifest (data.sources.load_manifest) or a "
                 "dict of them is needed, or nothing for the validation trials."
             )
         self.stalls.pause()
@@ -437,7 +437,7 @@ class OSKDFTTrainer(PublishingTrainer):
         """
         if not isinstance(test_dataset, Manifest):
             raise TypeError(
-                f"predict was given a {type(test_dataset).__name__}: a Manifest (data.manifest.load_manifest) is "
+                f"predict was given a {type(test_dataset).__name__}: a Manifest (data.sources.load_manifest) is "
                 "needed."
             )
         found = extract_embeddings(self.published, self.processing_class, test_dataset)

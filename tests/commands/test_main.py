@@ -81,7 +81,7 @@ def recordings(voices):
 
 
 def test_speakers_are_held_out_and_trials_made(tmp_path, voices, capsys):
-    from modeling_oskdft.data.manifest import load_manifest
+    from modeling_oskdft.data.sources import load_manifest
     from modeling_oskdft.data.trials import read_trials
 
     assert main(["split", str(voices), "--test", "4", "--out", str(tmp_path)]) == 0

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from modeling_oskdft.audio.loading import load_audio
 from modeling_oskdft.data.crops import UNLABELLED, CropCollator, CropDataset, EpochSampler
-from modeling_oskdft.data.manifest import load_manifest
+from modeling_oskdft.data.sources import load_manifest
 
 
 def test_a_crop_is_a_function_of_seed_epoch_and_utterance(manifest):

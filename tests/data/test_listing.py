@@ -1,7 +1,7 @@
 import pytest
 
 from modeling_oskdft.data.listing import recordings_of
-from modeling_oskdft.data.manifest import load_manifest
+from modeling_oskdft.data.sources import load_manifest
 
 
 def test_folders_manifests_lists_and_files_in_their_order(voices, tmp_path):

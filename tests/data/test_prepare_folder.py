@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from modeling_oskdft.audio.loading import load_audio
-from modeling_oskdft.data.manifest import load_manifest
 from modeling_oskdft.data.prepare_folder import prepare_folder
+from modeling_oskdft.data.sources import load_manifest
 
 
 @pytest.mark.parametrize("workers", [1, 2])

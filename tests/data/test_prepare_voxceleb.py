@@ -5,8 +5,9 @@ import subprocess
 import pyarrow.parquet as pq
 import pytest
 
-from modeling_oskdft.data.manifest import joined, load_manifest
+from modeling_oskdft.data.manifest import joined
 from modeling_oskdft.data.prepare_voxceleb import TRIAL_LISTS, VOXCELEB1, VOXCELEB2, prepare_voxceleb, speaker_roots
+from modeling_oskdft.data.sources import load_manifest
 from modeling_oskdft.data.trials import read_trials
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from modeling_oskdft.audio.loading import load_audio
 from modeling_oskdft.data.crops import CropDataset, EpochSampler
-from modeling_oskdft.data.manifest import load_manifest
 from modeling_oskdft.data.shard_reading import ShardedRecordings, chunks_of_groups, find_shards, visiting_order
 from modeling_oskdft.data.shard_writing import write_shards
+from modeling_oskdft.data.sources import load_manifest
 from modeling_oskdft.embedding.corpus import extract_embeddings
 from tests.tiny import tiny_verifier
 

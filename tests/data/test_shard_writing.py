@@ -6,8 +6,8 @@ import pytest
 import soundfile
 
 from modeling_oskdft.audio.loading import load_audio
-from modeling_oskdft.data.manifest import load_manifest
 from modeling_oskdft.data.shard_writing import page_of, write_shards
+from modeling_oskdft.data.sources import load_manifest
 
 
 def test_a_row_group_is_of_one_speaker_and_shards_mix_speakers(tmp_path, manifest):

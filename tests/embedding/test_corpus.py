@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from modeling_oskdft.audio.loading import load_audio
-from modeling_oskdft.data.manifest import load_manifest
+from modeling_oskdft.data.sources import load_manifest
 from modeling_oskdft.embedding.batches import embed_batch
 from modeling_oskdft.embedding.corpus import evenly_spaced_segments, extract_embeddings, extract_segment_embeddings
 from tests.tiny import SHAPES, tiny_verifier

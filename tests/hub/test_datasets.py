@@ -2,7 +2,7 @@
 
 import json
 
-from modeling_oskdft.data.manifest import load_manifest
+from modeling_oskdft.data.sources import load_manifest
 from tests.tiny import tiny_teacher
 
 

@@ -5,7 +5,8 @@ from transformers import TrainerCallback
 
 from modeling_oskdft import OSKDFTConfig, OSKDFTTrainer, OSKDFTTrainingArguments, init_student_from_teacher
 from modeling_oskdft.audio.synthetic_voices import write_voices
-from modeling_oskdft.data.manifest import load_manifest, split_by_speaker
+from modeling_oskdft.data.sources import load_manifest
+from modeling_oskdft.data.splits import split_by_speaker
 from modeling_oskdft.data.trials import make_trials, write_trials
 from modeling_oskdft.training.arguments import ObjectiveArguments
 from tests.tiny import tiny_teacher

@@ -6,8 +6,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers.trainer_utils import get_last_checkpoint
 
-from modeling_oskdft.data.manifest import load_manifest
 from modeling_oskdft.data.shard_writing import write_shards
+from modeling_oskdft.data.sources import load_manifest
 from tests.training.making import StopAt, assert_same, make_trainer, parameters
 
 
