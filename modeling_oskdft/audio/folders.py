@@ -1,46 +1,48 @@
-"""Walking folders of recordings: sorted, through links, never in a circle."""
+"""Find the recordings of a tree of folders: sorted, through links, never in a circle; and name their speakers."""
 
 import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import NamedTuple
 
 from ..errors import printable
-from .loading import AUDIO_EXTENSIONS
+from .loading import AUDIO_EXTENSIONS, utterance_id
 
 LAYOUTS = ("auto", "speaker/session", "speaker")
-NO_SESSION = "unknown"
+NO_SESSION = "unknown"  # session of every recording in a tree without folders of sessions
 
 
 def walk_audio(root: str | Path) -> Iterator[Path]:
-    """Audio files below `root`, sorted, so that nothing depends on the order of the disk.
+    """Yield the audio files below `root`, sorted, so that nothing depends on the order of the disk.
 
     Files of one stem (`1.flac`, `1.wav`) follow each other. Links to other places are followed; a link to a folder
-    that is walked anyway is named in a warning and left, as is what cannot be opened. Names that begin with a dot are
-    nobody's recordings. Only one folder a level is held in memory. Raises `FileNotFoundError` for a root that is not
-    there.
+    that is walked anyway is named in a warning and not followed, and a folder that cannot be opened is named in a
+    warning. Names that begin with a dot are left out. Memory holds one folder a level.
+
+    Raises:
+        FileNotFoundError: for a root that does not exist.
     """
     if not os.path.isdir(root):
-        what = "is a file" if os.path.exists(root) else "is not there"
-        raise FileNotFoundError(f"There is no folder at '{root}' (it {what}): give a folder of recordings.")
+        reason = "is a file" if os.path.exists(root) else "is not there"
+        raise FileNotFoundError(f"There is no folder at '{root}' (it {reason}): give a folder of recordings.")
     yield from _walk(Path(root), (os.path.realpath(root),))
 
 
 def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
-    """above: the real places of the folders from the root down to this one."""
+    """Walk one folder; `above` are the real paths of the folders from the root down to it."""
     try:
         with os.scandir(folder) as entries:
-            found = sorted(
-                ((PurePath(one.name).stem, one.name, _is_folder(one)) for one in entries if one.name[0] != "."),
-            )
+            visible = [entry for entry in entries if entry.name[0] != "."]
+            children = sorted((PurePath(entry.name).stem, entry.name, _is_folder(entry)) for entry in visible)
     except OSError as error:
         warnings.warn(f"Skipped '{folder}': it cannot be opened ({error.strerror}).", stacklevel=2)
         return
-    for _, name, is_folder in found:
+    for _, name, is_folder in children:
         if not is_folder and name.lower().endswith(AUDIO_EXTENSIONS):
             yield folder / name
-    for name in sorted(name for _, name, is_folder in found if is_folder):
+    for name in sorted(name for _, name, is_folder in children if is_folder):
         real = os.path.realpath(folder / name)
         if real in above or ((folder / name).is_symlink() and _lies_below(real, above[0])):
             warnings.warn(f"'{folder / name}' links to '{real}', which is walked anyway: not followed.", stacklevel=2)
@@ -51,7 +53,7 @@ def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself: reading it will tell
+    except OSError:  # a link to itself, which is reported when it is read
         return False
 
 
@@ -60,11 +62,15 @@ def _lies_below(path: str, folder: str) -> bool:
 
 
 @dataclass
-class Layout:
-    """Which folders above a recording are its speaker and its session, and what that makes of a tree.
+class TreeLayout:
+    """The folders above a recording that name its speaker and its session, and counts of a tree that was read so.
 
-    name: "speaker/session" for `…/speaker/session/utterance.wav`, "speaker" for `…/speaker/utterance.wav`, whose
-    session is unknown. sessions: of each speaker. utterances: that have enough folders above them.
+    Attributes:
+        name: "speaker/session" for `…/speaker/session/utterance.wav`, "speaker" for `…/speaker/utterance.wav`, whose
+            session is unknown.
+        sessions: names of the sessions of each speaker.
+        utterances: number of the recordings that lie deep enough.
+        example: path of the first of them below the root.
     """
 
     name: str
@@ -73,7 +79,14 @@ class Layout:
     example: str = ""
 
     def speaker_and_session(self, path: PurePath) -> tuple[str, str]:
-        """Of a path below the root. Raises `ValueError` for one that lies too high."""
+        """Return the speaker and the session of a recording.
+
+        Args:
+            path: place of the recording below the root.
+
+        Raises:
+            ValueError: for a recording with too few folders above it.
+        """
         folders = path.parts[:-1]
         if self.name == "speaker" and folders:
             return folders[-1], NO_SESSION
@@ -84,8 +97,8 @@ class Layout:
         )
 
     def describe(self) -> str:
-        """What was understood, in a sentence."""
-        sessions = sum(len(one) for one in self.sessions.values()) / max(len(self.sessions), 1)
+        """Describe the tree in one sentence: recordings, speakers, sessions, layout and an example."""
+        sessions = sum(len(names) for names in self.sessions.values()) / max(len(self.sessions), 1)
         counted = "no sessions" if self.name == "speaker" else f"{sessions:.1f} sessions each"
         return (
             f"{self.utterances:,} recordings of {len(self.sessions):,} speakers, {counted}, as {self.name}/utterance, "
@@ -93,7 +106,7 @@ class Layout:
         )
 
     def warn(self) -> None:
-        """Say what looks like another layout."""
+        """Warn when all recordings are of one speaker with several sessions, which may be speakers."""
         if self.name == "speaker/session" and len(self.sessions) == 1 and len(*self.sessions.values()) > 1:
             (speaker,) = self.sessions
             warnings.warn(
@@ -103,51 +116,75 @@ class Layout:
             )
 
 
-def understand(root: str | Path, layout: str = "auto") -> Layout:
-    """Read the layout of a tree off its names, without opening a file.
+def read_layout(root: str | Path, layout: str = "auto") -> TreeLayout:
+    """Find the layout of a tree from the names in it; no file is opened.
 
-    layout: one of `LAYOUTS`; "auto" takes "speaker" where no recording has two folders above it. Raises `ValueError`
-    for another name, and where some recordings have two folders above them and some have one.
+    Args:
+        root: top folder of the tree.
+        layout: one of `LAYOUTS`; "auto" takes "speaker" where no recording has two folders above it.
+
+    Raises:
+        ValueError: for another layout, and with "auto" where some recordings have two folders above them and some one.
+        FileNotFoundError: for a root that does not exist.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"layout is '{layout}': use one of {', '.join(LAYOUTS)}.")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the walk that reads the files says them
-        return _understood(root, _layout_of(root) if layout == "auto" else layout)
+        warnings.simplefilter("ignore")  # the later walk, which reads the files, gives the same warnings
+        return _count_recordings(root, _layout_from_depths(root) if layout == "auto" else layout)
 
 
-def _layout_of(root: str | Path) -> str:
-    """The layout that the depths of the recordings speak of."""
-    examples: dict[int, Path] = {}  # of each number of folders above a recording, up to two
+def _layout_from_depths(root: str | Path) -> str:
+    """Choose the layout by the number of folders above the recordings."""
+    examples: dict[int, Path] = {}  # by the number of folders above a recording; two stands for more as well
     for file in walk_audio(root):
         path = file.relative_to(root)
         examples.setdefault(min(len(path.parts) - 1, 2), path)
     if {1, 2} <= set(examples):
-        one, two = examples[1], examples[2]
+        high, deep = examples[1], examples[2]
         raise ValueError(
-            f"'{root}' has recordings at two depths, '{printable(str(one))}' and '{printable(str(two))}': say "
+            f"'{root}' has recordings at two depths, '{printable(str(high))}' and '{printable(str(deep))}': say "
             "which folder is the speaker's, layout speaker or speaker/session."
         )
     return "speaker" if 1 in examples else "speaker/session"
 
 
-def _understood(root: str | Path, layout: str) -> Layout:
-    found = Layout(layout)
+def _count_recordings(root: str | Path, name: str) -> TreeLayout:
+    layout = TreeLayout(name)
     for file in walk_audio(root):
         path = file.relative_to(root)
         try:
-            speaker, session = found.speaker_and_session(path)
-        except ValueError:  # lies too high, which whoever reads the recordings says
+            speaker, session = layout.speaker_and_session(path)
+        except ValueError:  # lies too high; the caller that reads the recordings reports it
             continue
-        found.utterances += 1
-        found.example = found.example or str(path)
-        found.sessions.setdefault(speaker, set()).add(session)
-    return found
+        layout.utterances += 1
+        layout.example = layout.example or str(path)
+        layout.sessions.setdefault(speaker, set()).add(session)
+    return layout
+
+
+class RecordingFile(NamedTuple):
+    """A file of a tree with the names that its place gives: utterance id, speaker and session."""
+
+    file: Path
+    utterance: str
+    speaker: str
+    session: str
+
+
+def recording_at(file: Path, root: Path, layout: TreeLayout) -> RecordingFile:
+    """Name the utterance, the speaker and the session of a file by its place below `root`.
+
+    Raises:
+        ValueError: for a file with too few folders above it.
+    """
+    path = file.relative_to(root)
+    return RecordingFile(file, utterance_id(path.as_posix()), *layout.speaker_and_session(path))
 
 
 def unusable_name(name: str) -> str | None:
-    """What is wrong with a name that no list of utterances can hold; None where nothing is."""
-    if any(0xD800 <= ord(letter) <= 0xDFFF for letter in name):  # bytes, as Python keeps them
+    """Explain why no list of utterances can hold a name; None for a usable one."""
+    if any(0xD800 <= ord(letter) <= 0xDFFF for letter in name):  # surrogates: Python's form of bytes outside UTF-8
         return "its name is not UTF-8: rename it."
     if "\n" in name or "\r" in name:
         return "its name has a line break in it: rename it."
@@ -155,7 +192,11 @@ def unusable_name(name: str) -> str | None:
 
 
 def audio_files(root: str | Path) -> list[str]:
-    """Every audio file below a folder. Raises `FileNotFoundError` when there is none."""
+    """List every audio file below a folder.
+
+    Raises:
+        FileNotFoundError: when the folder does not exist or holds no audio files.
+    """
     files = [str(file) for file in walk_audio(root)]
     if not files:
         raise FileNotFoundError(f"'{root}' has no wav, flac or ogg files: give a folder of recordings.")

@@ -15,6 +15,7 @@ from transformers import SequenceFeatureExtractor
 
 from ..audio.augmentation import change_speed, samples_for_speed
 from ..audio.loading import SAMPLING_RATE, Waveform, read_crop
+from .damaged import DamagedRows
 from .manifest import Manifest
 from .shard_reading import visiting_order
 
@@ -34,10 +35,6 @@ class Crop(TypedDict):
 def crop_generator(seed: int, epoch: int, utterance_id: str) -> np.random.Generator:
     """The randomness of one utterance in one epoch."""
     return np.random.default_rng([seed, epoch, zlib.crc32(utterance_id.encode())])
-
-
-class _SourcesAreGone(Exception):
-    """Too many crops could not be augmented: no other row would fare better."""
 
 
 class CropDataset(Dataset[Crop]):
@@ -74,8 +71,12 @@ class CropDataset(Dataset[Crop]):
         self.speakers = manifest.speakers if labelled is None else sorted(labelled)
         label_of = {speaker: label for label, speaker in enumerate(self.speakers)}
         self.labels = np.asarray([label_of.get(speaker, UNLABELLED) for speaker in manifest.column("speaker_id")])
-        # Shared with the workers, so that the limit counts files, not files a worker.
-        self.damaged = torch.zeros(len(manifest), dtype=torch.bool).share_memory_()
+        refusal = (
+            "More than {most} files of the training set are damaged ({reason}): check the data, or raise "
+            "max_damaged_files."
+        )
+        self.damaged = DamagedRows(max_damaged, "Skipped in training:", refusal, len(manifest))
+        # Shared with the workers, as the marks of damaged rows are.
         self.not_augmented = torch.zeros((), dtype=torch.long).share_memory_()
 
     def __len__(self) -> int:
@@ -89,21 +90,24 @@ class CropDataset(Dataset[Crop]):
     def __getitem__(self, item: tuple[int, int]) -> Crop:
         epoch, row = item
         for offset in range(len(self)):
-            candidate = (row + offset) % len(self)
-            try:
-                return self._crop(epoch, candidate)
-            except _SourcesAreGone as error:
-                raise ValueError(str(error)) from error
-            except (ValueError, OSError) as error:
-                self._report(candidate, error)
+            crop = self._crop(epoch, (row + offset) % len(self))
+            if crop is not None:
+                return crop
         raise ValueError("No file of the training set can be read: check the data.")
 
-    def _crop(self, epoch: int, row: int) -> Crop:
-        generator = crop_generator(self.seed, epoch, self.utterance_ids[row].as_py())
+    def _crop(self, epoch: int, row: int) -> Crop | None:
+        """The crop of a row, or None where its file is damaged. Only errors of reading count as damage."""
+        utterance: str = self.utterance_ids[row].as_py()
+        generator = crop_generator(self.seed, epoch, utterance)
         number = int(generator.integers(len(self.speeds))) if len(self.speeds) > 1 else 0
         speed = self.speeds[number]
-        heard = read_crop(self.manifest.audio(row), samples_for_speed(self.num_samples, speed), generator.random())
-        clean = change_speed(heard, speed, self.num_samples)
+        num_samples, position = samples_for_speed(self.num_samples, speed), generator.random()
+        try:
+            recorded = read_crop(self.manifest.audio(row), num_samples, position)
+        except (ValueError, OSError) as error:
+            self.damaged.skip(row, utterance, error)
+            return None
+        clean = change_speed(recorded, speed, self.num_samples)
         label = int(self.labels[row])
         if label != UNLABELLED:
             label += number * len(self.speakers)
@@ -119,21 +123,11 @@ class CropDataset(Dataset[Crop]):
             warnings.warn(f"Not augmented: {error}", stacklevel=2)
             self.not_augmented += 1
             if int(self.not_augmented) > self.max_damaged:
-                raise _SourcesAreGone(
+                raise ValueError(
                     f"More than {self.max_damaged} crops could not be augmented ({error}): check noise_root and "
                     "rir_root."
                 ) from error
             return clean
-
-    def _report(self, row: int, error: Exception) -> None:
-        if not self.damaged[row]:
-            self.damaged[row] = True
-            warnings.warn(f"Skipped in training: {error}", stacklevel=2)
-        if int(self.damaged.sum()) > self.max_damaged:
-            raise ValueError(
-                f"More than {self.max_damaged} files of the training set are damaged ({error}): check the data, or "
-                "raise max_damaged_files."
-            ) from error
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +16,9 @@ from ..audio.loading import SAMPLING_RATE, AudioSource
 from ..files import whole_file
 from .shard_reading import ShardedRecordings
 
-if TYPE_CHECKING:
-    pass
-
 COLUMNS = ("utterance_id", "speaker_id", "session_id", "path", "num_samples")
 OPTIONAL_COLUMNS = ("language", "gender", "corpus", "split")
+MANIFEST_SCHEMA = pa.schema([*((name, pa.string()) for name in COLUMNS[:4]), (COLUMNS[4], pa.int64())])
 ROOT_KEY = b"oskdft_data_root"
 
 

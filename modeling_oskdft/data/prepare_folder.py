@@ -1,7 +1,7 @@
-"""A tree of recordings to a Parquet manifest: headers read in parallel, rows written as they come.
+"""Make a manifest of a tree of recordings: read the headers in parallel, write the rows as they come.
 
-Memory does not grow with the number of files: what is held are a few thousand rows and the names of the speakers and
-their sessions.
+Memory does not grow with the number of files: it holds a few thousand rows, and the names of the speakers and their
+sessions.
 """
 
 import errno
@@ -14,37 +14,36 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..audio.ffmpeg import EXTENSIONS as TRANSCODED
 from ..audio.ffmpeg import find_ffmpeg
-from ..audio.folders import Layout, understand, unusable_name, walk_audio
-from ..audio.loading import SAMPLING_RATE, count_samples, name_of, utterance_id
+from ..audio.folders import RecordingFile, TreeLayout, read_layout, recording_at, unusable_name, walk_audio
+from ..audio.loading import SAMPLING_RATE, count_samples, utterance_id
 from ..audio.transcoding import remove_partial_files, transcode
-from ..errors import printable
 from ..files import whole_file
-from .manifest import COLUMNS, ROOT_KEY
+from .damaged import DamagedFiles
+from .manifest import MANIFEST_SCHEMA, ROOT_KEY
 from .parallel import in_processes, in_threads
 
 ROWS_A_GROUP = 10_000
 MOST_WORKERS_A_CORE = 8  # a network disk keeps several waiting
 
 
-class Recording(NamedTuple):
-    """A file and what its place says about it."""
-
-    file: Path
-    utterance: str
-    speaker: str
-    session: str
-
-
 @dataclass
 class Preparation:
-    """What came of it: counts, and everything that was left out, with the reason."""
+    """The counts of a manifest that was made, and the files that were left out.
+
+    Attributes:
+        manifest: path of the manifest.
+        utterances: number of its rows.
+        hours: length of its recordings.
+        speakers: number of utterances of each speaker.
+        skipped: what is wrong with each file that was left out, by its path.
+    """
 
     manifest: str
     utterances: int = 0
@@ -53,20 +52,9 @@ class Preparation:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: speakers as their number."""
+        """Return the values for JSON; `speakers` is their number, `hours` has two decimals."""
         values = dict(vars(self))
         return values | {"speakers": len(self.speakers), "hours": round(self.hours, 2)}
-
-    def skip(self, what: str, reason: str, most: int) -> None:
-        """Say it once, count it. Raises `ValueError` when there are more than `most`."""
-        self.skipped[what] = reason
-        said = reason if what in reason else f"{name_of(what)}: {reason}"
-        warnings.warn(f"Skipped {printable(said)}", stacklevel=2)
-        if len(self.skipped) > most:
-            raise ValueError(
-                f"More than {most} files had to be skipped, {name_of(what)} last: look at the data, or raise "
-                "max_damaged."
-            )
 
 
 def prepare_folder(
@@ -77,43 +65,53 @@ def prepare_folder(
     progress: bool = False,
     layout: str = "auto",
 ) -> Preparation:
-    """The manifest of anybody's tree `…/speaker/session/utterance`, at `out` (.parquet).
+    """Make the manifest of any tree `…/speaker/session/utterance` or `…/speaker/utterance`.
 
     Files that only ffmpeg reads (m4a, mp4, webm, …) are transcoded to FLAC in the folder `NAME_flac` beside the
-    manifest. workers: processes, by default one a core. Damaged files, second files of an utterance and names that no
-    list can hold are named in warnings and left out, as are files that lie too high; more than `max_damaged` are a
-    `ValueError`, as is a tree without recordings. layout: see `folders.understand`; what was understood is said on
-    stderr before files are read.
+    manifest. Damaged files, second files of an utterance, names that no list can hold and files that lie too high are
+    named in warnings and left out.
+
+    Args:
+        root: top folder of the tree.
+        out: path of the manifest, which ends in .parquet.
+        workers: processes; None: one a core.
+        max_damaged: files that may be left out; one more is an error.
+        progress: show a progress bar, and print the layout on stderr before files are read.
+        layout: see `audio.folders.read_layout`.
+
+    Raises:
+        ValueError: for an `out` with another ending, more than `max_damaged` files to leave out, or a tree without
+            recordings that can be read.
+        FileNotFoundError: for a root that does not exist.
+        OSError: when the folder of `out` cannot be written to.
     """
     source, target = Path(root), Path(out)
     if target.suffix != ".parquet":
         raise ValueError(f"The manifest was to be '{out}': give a name that ends in .parquet.")
     result = Preparation(str(target))
-    understood = understand(source, layout)
-    if progress and understood.utterances:
-        sys.stderr.write(f"oskdft: {understood.describe()}\n")
-    understood.warn()
-    walk = partial(_recordings, source, understood)
-    write_manifest(walk, source, result, workers, max_damaged, progress, understood.utterances or None)
+    tree = read_layout(source, layout)
+    if progress and tree.utterances:
+        sys.stderr.write(f"oskdft: {tree.describe()}\n")
+    tree.warn()
+    walk = partial(_recordings, source, tree)
+    write_manifest(walk, source, result, workers, max_damaged, progress, tree.utterances or None)
     return result
 
 
-def _recordings(root: Path, layout: Layout) -> Iterator[Recording]:
-    return (recording_below(root, file, layout) for file in walk_audio(root))
+def _recordings(root: Path, layout: TreeLayout) -> Iterator[RecordingFile]:
+    return (recording_or_stray_file(file, root, layout) for file in walk_audio(root))
 
 
-def recording_below(root: Path, file: Path, layout: Layout) -> Recording:
-    """What the place of a file says; speaker and session are empty for one that lies too high."""
-    path = file.relative_to(root)
+def recording_or_stray_file(file: Path, root: Path, layout: TreeLayout) -> RecordingFile:
+    """Do as `audio.folders.recording_at`; for a file that lies too high, speaker and session are empty."""
     try:
-        speaker, session = layout.speaker_and_session(path)
+        return recording_at(file, root, layout)
     except ValueError:
-        speaker, session = "", ""
-    return Recording(file, utterance_id(path.as_posix()), speaker, session)
+        return RecordingFile(file, utterance_id(file.relative_to(root).as_posix()), "", "")
 
 
 def write_manifest(
-    walk: Callable[[], Iterator[Recording]],
+    walk: Callable[[], Iterator[RecordingFile]],
     root: Path,
     result: Preparation,
     workers: int | None = None,
@@ -121,27 +119,44 @@ def write_manifest(
     progress: bool = False,
     expected: int | None = None,
 ) -> None:
-    """Transcode what has to be, read every header, write the manifest of `result` whole or not at all.
+    """Transcode the files that need it, read every header, and write the manifest whole or not at all.
 
-    walk: called twice; each time the recordings in the same order, files of one utterance after each other. result:
-    filled as it goes, so that it tells what happened also after an error. expected: how many utterances a progress bar
-    counts to.
+    Args:
+        walk: function that yields the recordings, files of one utterance after each other. It is called twice, and
+            both times yields the same order.
+        root: folder that the paths of the manifest are relative to where nothing was transcoded.
+        result: has the path of the manifest, and is filled during the work, so that it holds the counts also after an
+            error.
+        workers: processes; None: one a core.
+        max_damaged: files that may be left out; one more is an error.
+        progress: show a progress bar.
+        expected: number of utterances that a progress bar counts to.
+
+    Raises:
+        ValueError, OSError: as in `prepare_folder`.
     """
     workers = bounded_workers(workers)
     target = Path(result.manifest)
     _check_writable(target.parent)
+    refusal = "More than {most} files had to be skipped ({reason}): look at the data, or raise max_damaged."
+    damaged = DamagedFiles(max_damaged, "Skipped", refusal)
+    result.skipped = damaged.reasons
     flac = target.with_name(f"{target.stem}_flac")
     bar = partial(_bar, progress=progress, total=expected)
-    has_transcoded = _transcode_all(walk(), root, flac, workers, result, max_damaged, bar)
+    has_transcoded = _transcode_all(walk(), root, flac, workers, damaged, bar)
     data_root = flac if has_transcoded else root
-    readable = (_where_it_reads(one, flac) for one in _usable(walk(), result, max_damaged))
-    _write(bar(_rows(readable, data_root, workers, result, max_damaged), "headers"), data_root, target, result)
+    readable = (_at_readable_file(recording, flac) for recording in _usable(walk(), damaged))
+    _write(bar(_rows(readable, data_root, workers, result, damaged), "headers"), data_root, target)
 
 
 def bounded_workers(workers: int | None) -> int:
-    """As many processes as were asked for, one a core where none were, and no more than a machine stands.
+    """Return the number of processes to start: as many as asked for, at most `MOST_WORKERS_A_CORE` a core.
 
-    Raises `ValueError` for less than one.
+    Args:
+        workers: processes that were asked for; None: one a core.
+
+    Raises:
+        ValueError: for less than one.
     """
     cores = os.cpu_count() or 1
     if workers is None:
@@ -163,24 +178,25 @@ def _check_writable(folder: Path) -> None:
         raise OSError(f"'{folder}' cannot be written to ({error.strerror}): give another folder as out.") from None
 
 
-def _bar(items: Iterable[Any], what: str, progress: bool, total: int | None) -> Iterable[Any]:
+def _bar(items: Iterable[Any], name: str, progress: bool, total: int | None) -> Iterable[Any]:
     from tqdm.auto import tqdm
 
-    return tqdm(items, desc=what, unit="utt", total=total, disable=None if progress else True)
+    return tqdm(items, desc=name, unit="utt", total=total, disable=None if progress else True)
 
 
 def _transcode_all(
-    recordings: Iterator[Recording],
+    recordings: Iterator[RecordingFile],
     root: Path,
     flac: Path,
     workers: int,
-    result: Preparation,
-    max_damaged: int,
+    damaged: DamagedFiles,
     bar: Callable[[Iterable[Any], str], Iterable[Any]],
 ) -> bool:
-    """Whether there was anything to transcode; damaged files are skipped in `result`."""
-    judged = _judged(recordings, set())
-    compressed = (one for one, reason in judged if reason is None and one.file.suffix.lower() in TRANSCODED)
+    """Transcode the compressed recordings to the folder `flac`; return whether there were any."""
+    judged = _with_faults(recordings, set())
+    compressed = (
+        recording for recording, fault in judged if fault is None and recording.file.suffix.lower() in TRANSCODED
+    )
     first = next(compressed, None)
     if first is None:
         return False
@@ -192,49 +208,51 @@ def _transcode_all(
     work = partial(_transcode_one, flac=flac, ffmpeg=find_ffmpeg())
     for recording, reason in bar(in_threads(work, chain([first], compressed), workers), "ffmpeg"):
         if reason is not None:
-            result.skip(str(recording.file), reason, max_damaged)
+            damaged.skip(str(recording.file), reason)
     return True
 
 
-def _transcode_one(recording: Recording, flac: Path, ffmpeg: str) -> tuple[Recording, str | None]:
+def _transcode_one(recording: RecordingFile, flac: Path, ffmpeg: str) -> tuple[RecordingFile, str | None]:
+    """Return the recording and the reason why it cannot be transcoded; None where it was."""
     try:
         transcode(recording.file, _flac_of(recording, flac), ffmpeg)
     except ValueError as error:
         return recording, str(error)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
-            raise  # no other file will fare better
+            raise  # every other file would fail as well
         return recording, str(error)
     return recording, None
 
 
-def _flac_of(recording: Recording, flac: Path) -> Path:
+def _flac_of(recording: RecordingFile, flac: Path) -> Path:
     return flac / f"{recording.utterance}.flac"
 
 
-def _where_it_reads(recording: Recording, flac: Path) -> Recording:
+def _at_readable_file(recording: RecordingFile, flac: Path) -> RecordingFile:
+    """Replace a compressed file by its FLAC."""
     if recording.file.suffix.lower() not in TRANSCODED:
         return recording
     return recording._replace(file=_flac_of(recording, flac))
 
 
-def _usable(recordings: Iterator[Recording], result: Preparation, max_damaged: int) -> Iterator[Recording]:
-    """What can be read; the rest is skipped in `result`, but for what was skipped there before."""
-    for recording, reason in _judged(recordings, set(result.skipped)):
-        if reason is None:
+def _usable(recordings: Iterator[RecordingFile], damaged: DamagedFiles) -> Iterator[RecordingFile]:
+    """Yield the recordings that can be used; skip the others, unless transcoding has skipped them before."""
+    for recording, fault in _with_faults(recordings, set(damaged.reasons)):
+        if fault is None:
             yield recording
-        elif reason:
-            result.skip(str(recording.file), reason, max_damaged)
+        elif fault:
+            damaged.skip(str(recording.file), fault)
 
 
-def _judged(recordings: Iterator[Recording], damaged: set[str]) -> Iterator[tuple[Recording, str | None]]:
-    """Each with what is wrong with it: nothing (None), known already (""), or a name or a place.
+def _with_faults(recordings: Iterator[RecordingFile], known: set[str]) -> Iterator[tuple[RecordingFile, str | None]]:
+    """Yield each recording with its fault: None for a usable one, "" for a known damaged file, or a bad name or place.
 
-    Of an utterance with several files the first that is not damaged is taken.
+    An utterance with several files has the first one that is not damaged.
     """
     last: str | None = None
     for recording in recordings:
-        if str(recording.file) in damaged:
+        if str(recording.file) in known:
             yield recording, ""
         elif (reason := unusable_name(str(recording.file))) is not None:
             yield recording, reason
@@ -248,11 +266,12 @@ def _judged(recordings: Iterator[Recording], damaged: set[str]) -> Iterator[tupl
 
 
 def _rows(
-    recordings: Iterable[Recording], root: Path, workers: int, result: Preparation, max_damaged: int
+    recordings: Iterable[RecordingFile], root: Path, workers: int, result: Preparation, damaged: DamagedFiles
 ) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of the manifest, in the order of its columns, and count them in `result`."""
     for recording, samples, reason in in_processes(_measure, recordings, workers):
         if reason is not None:
-            result.skip(str(recording.file), reason, max_damaged)
+            damaged.skip(str(recording.file), reason)
             continue
         result.utterances += 1
         result.hours += samples / SAMPLING_RATE / 3600
@@ -262,25 +281,25 @@ def _rows(
         yield recording.utterance, recording.speaker, recording.session, path.as_posix(), samples
 
 
-def _measure(recording: Recording) -> tuple[Recording, int, str | None]:
+def _measure(recording: RecordingFile) -> tuple[RecordingFile, int, str | None]:
+    """Return the recording, its samples at 16 kHz, and the reason why it cannot be read; None where it can."""
     try:
         return recording, count_samples(str(recording.file)), None
     except (ValueError, OSError) as error:
         return recording, 0, str(error)
 
 
-def _write(rows: Iterable[tuple[Any, ...]], root: Path, target: Path, result: Preparation) -> None:
-    source = iter(rows)
-    first = next(source, None)
+def _write(rows: Iterable[tuple[Any, ...]], root: Path, target: Path) -> None:
+    remaining = iter(rows)
+    first = next(remaining, None)
     if first is None:
         raise ValueError(
             f"'{root}' has no recordings that can be read: speaker/session/utterance.wav (or flac, ogg, mp3, m4a) "
             "files are needed."
         )
-    fields = [*((name, pa.string()) for name in COLUMNS[:4]), (COLUMNS[4], pa.int64())]
-    schema = pa.schema(fields, {ROOT_KEY: str(root.resolve()).encode()})
-    everything = chain([first], source)
+    schema = MANIFEST_SCHEMA.with_metadata({ROOT_KEY: str(root.resolve()).encode()})
+    all_rows = chain([first], remaining)
     with whole_file(target) as file, pq.ParquetWriter(file, schema) as writer:
-        while group := list(islice(everything, ROWS_A_GROUP)):
+        while group := list(islice(all_rows, ROWS_A_GROUP)):
             columns = [pa.array(values) for values in zip(*group, strict=True)]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
-from ..audio.folders import Layout, walk_audio
+from ..audio.folders import RecordingFile, TreeLayout, walk_audio
 from ..files import whole_file
-from .prepare_folder import Preparation, Recording, recording_below, write_manifest
+from .prepare_folder import Preparation, recording_or_stray_file, write_manifest
 from .trials import read_trials
 
 SPEAKER = re.compile(r"id\d{5}")
@@ -207,7 +207,7 @@ def _known(name: str, parts: Sequence[Part]) -> bool:
     return SPEAKER.fullmatch(name) is not None and any(part.has(name) for part in parts)
 
 
-def _recordings(roots: Sequence[Path], part: Part) -> Iterator[Recording]:
+def _recordings(roots: Sequence[Path], part: Part) -> Iterator[RecordingFile]:
     """Speaker by speaker, so that what several folders hold of one comes together; ids begin with the speaker."""
     for speaker in sorted({name for root in roots for name in _folders(root) if _known(name, [part])}):
         own = [
@@ -219,9 +219,9 @@ def _recordings(roots: Sequence[Path], part: Part) -> Iterator[Recording]:
         yield from sorted(own, key=lambda one: (one.utterance, str(one.file)))
 
 
-def _with_place(root: Path, file: Path) -> Recording:
+def _with_place(root: Path, file: Path) -> RecordingFile:
     """idNNNNN/video/utterance and no other depth: elsewhere the speaker would be a guess."""
-    recording = recording_below(root, file, Layout("speaker/session"))
+    recording = recording_or_stray_file(file, root, TreeLayout("speaker/session"))
     return recording if len(file.relative_to(root).parts) == 3 else recording._replace(speaker="", session="")
 
 

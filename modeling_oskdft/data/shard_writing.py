@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from ..audio.loading import SAMPLING_RATE, AudioSource, load_audio
 from ..audio.transcoding import remove_partial_files
 from ..files import whole_file
+from .damaged import DamagedFiles
 from .manifest import COLUMNS, OPTIONAL_COLUMNS, Manifest
 from .parallel import in_processes
 
@@ -51,13 +51,14 @@ def write_shards(
         remove_partial_files(target)
     digest = _digest(manifest, seed)
     files = []
-    damaged: list[str] = []
+    refusal = "More than {most} recordings cannot be read ({reason}): check the data."
+    damaged = DamagedFiles(max_damaged, "Left out of the dataset:", refusal)
     bar = tqdm(total=len(manifest), desc="shards", unit="utt", disable=None if progress else True)
     for number, part in enumerate(np.array_split(np.arange(len(groups)), count)):
         file = target / f"{split}-{number:05d}-of-{count:05d}.parquet"
         own = [groups[index] for index in part]
         if not _is_there(file, digest):
-            _write_shard(manifest, own, file, digest, workers, damaged, max_damaged)
+            _write_shard(manifest, own, file, digest, workers, damaged)
         bar.update(sum(len(rows) for rows in own))
         files.append(file)
     bar.close()
@@ -97,20 +98,20 @@ def _write_shard(
     file: Path,
     digest: bytes,
     workers: int,
-    damaged: list[str],
-    max_damaged: int,
+    damaged: DamagedFiles,
 ) -> None:
     optional = [name for name in OPTIONAL_COLUMNS if name in manifest.table.column_names and name != "split"]
     columns = [*COLUMNS[:3], COLUMNS[4], *optional]
+    names = manifest.table.column("utterance_id")
     schema = _schema(optional)
     schema = schema.with_metadata({**(schema.metadata or {}), _SOURCE_KEY: digest})
     encoded = in_processes(partial(_encode, manifest), (row for rows in groups for row in rows), workers)
     with whole_file(file) as partial_file, pq.ParquetWriter(partial_file, schema) as writer:
         for rows in groups:
             found = [(row, *next(encoded)) for row in rows]
-            for _, _, reason in found:
+            for row, _, reason in found:
                 if reason is not None:
-                    _report(reason, damaged, max_damaged)
+                    damaged.skip(names[row].as_py(), reason)
             audio = [recording for _, recording, reason in found if reason is None]
             table = manifest.table.select(columns).take([row for row, _, reason in found if reason is None])
             arrays = [pa.array(audio, schema.field("audio").type), *(column.combine_chunks() for column in table)]
@@ -125,13 +126,6 @@ def _schema(optional: list[str]) -> pa.Schema:
     features = {"audio": datasets.Audio(sampling_rate=SAMPLING_RATE), **dict.fromkeys(COLUMNS[:3], text)}
     features |= {"num_samples": datasets.Value("int64"), **dict.fromkeys(optional, text)}
     return datasets.Features(features).arrow_schema
-
-
-def _report(reason: str, damaged: list[str], max_damaged: int) -> None:
-    damaged.append(reason)
-    warnings.warn(f"Left out of the dataset: {reason}", stacklevel=2)
-    if len(damaged) > max_damaged:
-        raise ValueError(f"More than {max_damaged} recordings cannot be read ({reason}): check the data.")
 
 
 def _encode(manifest: Manifest, row: int) -> tuple[dict[str, Any] | None, str | None]:

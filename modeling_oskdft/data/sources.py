@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,11 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..audio.folders import understand, unusable_name, walk_audio
+from ..audio.folders import read_layout, recording_at, unusable_name, walk_audio
 from ..audio.loading import AudioSource, count_samples, utterance_id
 from ..errors import first_line, printable
 from ..files import looks_like_a_path, read_text
-from .manifest import COLUMNS, OPTIONAL_COLUMNS, ROOT_KEY, Manifest, checked
+from .damaged import DamagedFiles
+from .manifest import COLUMNS, MANIFEST_SCHEMA, OPTIONAL_COLUMNS, ROOT_KEY, Manifest, checked
 from .shard_reading import ShardedRecordings, find_shards
 
 if TYPE_CHECKING:
@@ -104,18 +104,12 @@ def _measured(rows: Iterable[_Row], max_damaged: int) -> tuple[pa.Table, list[in
     """The table of the rows whose file can be read, and their numbers."""
     kept: list[tuple[Any, ...]] = []
     numbers: list[int] = []
-    damaged = 0
+    damaged = DamagedFiles(max_damaged, "Skipped", "More than {most} files are damaged ({reason}): check the data.")
     for number, row in enumerate(rows):
         try:
             samples = row.num_samples or count_samples(row.audio)
         except (ValueError, OSError) as error:
-            damaged += 1
-            said = str(error) if row.utterance in str(error) else f"'{printable(row.utterance)}': {error}"
-            warnings.warn(f"Skipped {said}", stacklevel=2)
-            if damaged > max_damaged:
-                raise ValueError(
-                    f"More than {max_damaged} files are damaged, '{row.utterance}' last: check the data."
-                ) from None
+            damaged.skip(row.audio if isinstance(row.audio, str) else row.utterance, error)
             continue
         kept.append((row.utterance, row.speaker, row.session, row.path, samples))
         numbers.append(number)
@@ -123,27 +117,24 @@ def _measured(rows: Iterable[_Row], max_damaged: int) -> tuple[pa.Table, list[in
 
 
 def _from_folder(root: Path, max_damaged: int, layout: str) -> Manifest:
-    understood = understand(root, layout)
-    understood.warn()
+    tree = read_layout(root, layout)
+    tree.warn()
 
     def rows() -> Iterator[_Row]:
         for file in walk_audio(root):
-            path = file.relative_to(root)
-            speaker, session = understood.speaker_and_session(path)
-            name = str(path).replace(os.sep, "/")
-            if (reason := unusable_name(name)) is not None:
-                warnings.warn(f"Skipped '{printable(name)}': {reason}", stacklevel=2)
+            recording = recording_at(file, root, tree)
+            path = file.relative_to(root).as_posix()
+            if (reason := unusable_name(path)) is not None:
+                warnings.warn(f"Skipped '{printable(path)}': {reason}", stacklevel=2)
                 continue
-            yield _Row(utterance_id(name), speaker, session, name, str(file))
+            yield _Row(recording.utterance, recording.speaker, recording.session, path, str(file))
 
     return Manifest(_measured(rows(), max_damaged)[0], root)
 
 
 def _table(rows: Sequence[tuple[Any, ...]]) -> pa.Table:
     columns: list[Any] = list(zip(*rows, strict=True)) if rows else [[] for _ in COLUMNS]
-    types = [pa.string()] * 4 + [pa.int64()]
-    arrays = [pa.array(values, kind) for values, kind in zip(columns, types, strict=True)]
-    return pa.Table.from_arrays(arrays, names=list(COLUMNS))
+    return pa.Table.from_arrays([pa.array(values) for values in columns], schema=MANIFEST_SCHEMA)
 
 
 def _from_csv(path: Path, root: Path, split: str | None, max_damaged: int) -> Manifest:

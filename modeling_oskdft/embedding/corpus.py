@@ -1,6 +1,5 @@
 """Embeddings of a manifest: every utterance once, in batches of about equal lengths, on all processes."""
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -13,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import SequenceFeatureExtractor
 
 from ..audio.loading import SAMPLING_RATE, Waveform, load_audio
+from ..data.damaged import DamagedFiles
 from ..data.manifest import Manifest
 from ..data.shard_reading import chunks_of_groups
 from ..data.workers import WorkersThatStay
@@ -161,7 +161,10 @@ def _extract(
         workers.release()
     bar.close()
     verifier.train(was_training)
-    _report(_everyones(damaged), max_damaged)
+    skipped = DamagedFiles(max_damaged, "Left out of the evaluation:", "{reason}.")
+    ids = manifest.table.column("utterance_id")
+    for row, error in sorted(_everyones(damaged).items()):
+        skipped.skip(ids[row].as_py(), error)
     return _gathered(found, manifest, verifier)
 
 
@@ -179,13 +182,6 @@ def _everyones(damaged: dict[int, Exception]) -> dict[int, Exception]:
     parts: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(parts, damaged)
     return {row: error for part in parts for row, error in part.items()}
-
-
-def _report(damaged: dict[int, Exception], max_damaged: int) -> None:
-    for row in sorted(damaged)[:max_damaged]:
-        warnings.warn(f"Left out of the evaluation: {damaged[row]}", stacklevel=4)
-    if len(damaged) > max_damaged:
-        raise damaged[sorted(damaged)[max_damaged]]
 
 
 def _gathered(found: dict[int, torch.Tensor], manifest: Manifest, verifier: OSKDFTForXVector) -> Embeddings:

@@ -80,7 +80,7 @@ def test_a_damaged_noise_is_not_the_crop_s_fault(manifest):
     dataset = CropDataset(manifest, 0.5, 0, broken)
     with pytest.warns(UserWarning, match="Not augmented: 'noise.ogg'"):
         crop = dataset[0, 0]
-    assert crop["waveform"] is crop["clean"] and not dataset.damaged.any()
+    assert crop["waveform"] is crop["clean"] and not dataset.damaged.marks.any()
 
 
 def test_a_crop_has_a_length(manifest):
@@ -103,7 +103,7 @@ def test_a_damaged_file_is_reported_once_and_the_next_stands_in(damaged):
     with pytest.warns(UserWarning, match="Skipped in training: .*voice000"):
         crop = dataset[0, 2]
     np.testing.assert_array_equal(crop["waveform"], dataset[0, 4]["waveform"])
-    assert dataset.damaged.nonzero().flatten().tolist() == [2, 3]
+    assert dataset.damaged.marks.nonzero().flatten().tolist() == [2, 3]
 
 
 def test_too_many_damaged_files_stop_the_run(damaged, feature_extractor):

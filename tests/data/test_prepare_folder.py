@@ -105,7 +105,7 @@ def test_memory_does_not_grow_with_the_files(tmp_path, monkeypatch):
     def walk():
         for number in range(30_000):
             alive.append(number)
-            yield preparation.Recording(Path(f"s/v/{number}.wav"), f"s/v/{number}", "s", "v")
+            yield preparation.RecordingFile(Path(f"s/v/{number}.wav"), f"s/v/{number}", "s", "v")
 
     monkeypatch.setattr(preparation, "_measure", lambda recording: (recording, 16000, None))
     monkeypatch.setattr(preparation, "ROWS_A_GROUP", 1000)
