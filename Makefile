@@ -10,7 +10,7 @@ RUN := $(VENV)/bin
 export MALLOC_TRIM_THRESHOLD_ ?= -1
 export MALLOC_MMAP_MAX_ ?= 0
 
-.PHONY: help quickstart test lint browser space benchmark measure gpu upstream clean
+.PHONY: help quickstart test lint browser space benchmark measure gpu upstream docs clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -67,6 +67,12 @@ gpu:  ## the tests and the benchmark that want a GPU: docs/results/gpu.json
 upstream: $(VENV)/.ready  ## transformers' and PEFT's own tests, from their source distributions, on our classes
 	$(RUN)/python -m pip install --quiet parameterized
 	$(RUN)/python tests/upstream/run.py
+
+# Strict: a link into nothing or a name that the reference lacks is an error. Nothing on the pages is fetched from elsewhere.
+docs: $(VENV)/.ready  ## the documentation as a site: build/site/index.html
+	$(RUN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict
+	@echo "Read build/site/index.html; with the search: python3 -m http.server --directory build/site"
 
 clean:  ## remove the environment and what the quickstart wrote
 	rm -rf $(VENV) quickstart

@@ -4,6 +4,7 @@ A table stands between `<!-- name -->` and `<!-- /name -->`; tests/test_docs.py 
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,31 @@ from modeling_oskdft.scoring.metrics import eer_in_percent
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
-PAGES = ("voxceleb", "augmentation", "deployment", "training")  # of docs/, which have tables
+PLACE = re.compile(r"^<!-- (\w+) -->\n(?:.*\n)*?<!-- /\1 -->$", flags=re.MULTILINE)
+
+
+def pages() -> list[Path]:
+    """List the pages that have a place for a table."""
+    candidates = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    return [page for page in candidates if PLACE.search(page.read_text(encoding="utf-8"))]
 
 
 def render(text: str) -> str:
-    """`text` with every table that it has a place for replaced by what the results say."""
+    """Replace every table of a page by what the results give.
+
+    Args:
+        text: the page, with a place `<!-- name -->` … `<!-- /name -->` for each table.
+
+    Returns:
+        The page with its tables written anew.
+
+    Raises:
+        KeyError: for a place whose name no table has.
+    """
     makers = {
         "quickstart": quickstart,
         "small_speech": small_speech,
+        "sizes": sizes,
         "benchmarks": benchmarks,
         "training": training,
         "compression": compression,
@@ -30,28 +48,29 @@ def render(text: str) -> str:
         "augmentation": augmentation,
         "thin_students": thin_students,
     }
-    for name, make in makers.items():
-        if f"<!-- {name} -->" in text:
-            before, rest = text.split(f"<!-- {name} -->", 1)
-            after = rest.split(f"<!-- /{name} -->", 1)[1]
-            text = f"{before}<!-- {name} -->\n{make()}\n<!-- /{name} -->{after}"
-    return text
+    return PLACE.sub(lambda match: f"<!-- {match[1]} -->\n{makers[match[1]]()}\n<!-- /{match[1]} -->", text)
 
 
 def read(name: str) -> dict[str, Any]:
-    """A stored result."""
+    """Read a stored result."""
     return json.loads((RESULTS / name).read_text(encoding="utf-8"))
 
 
+def read_benchmarks() -> dict[str, dict[str, Any]]:
+    """Read the stored results of all benchmarks, by their names."""
+    lines = (RESULTS / "benchmarks.jsonl").read_text(encoding="utf-8").splitlines()
+    return {result["name"]: result for result in map(json.loads, lines)}
+
+
 def quickstart() -> str:
-    """The quickstart's own table, on synthetic voices."""
+    """Tabulate teacher and student of the quickstart, on synthetic voices."""
     return "On synthetic voices, by `make quickstart`:\n\n" + table(read("quickstart.json"))
 
 
 def small_speech() -> str:
-    """The systems on real speech."""
-    results = read("small_speech.json")
-    systems = {
+    """Tabulate teacher and student on small real speech."""
+    systems = read("small_speech.json")["systems"]
+    labels = {
         "teacher_frozen": "teacher, frozen, trained head",
         "teacher_finetuned": "teacher, fine-tuned",
         "student": "student, OS-KDFT",
@@ -62,79 +81,114 @@ def small_speech() -> str:
         "|  | EER, % | encoder parameters | file, MB | encoder for 3 s, one thread, ms |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for name, label in systems.items():
-        one, test = results["systems"][name], results["systems"][name]["test"]
-        cells = (label, eer_in_percent(test), f"{one['encoder_parameters']:,}", f"{one['bytes'] / 1e6:.2f}")
-        lines.append(f"| {' | '.join(cells)} | {one['encoder_milliseconds']:.1f} |")
-    test = results["systems"]["student"]["test"]
+    for name, label in labels.items():
+        system = systems[name]
+        cells = (
+            label,
+            eer_in_percent(system["test"]),
+            f"{system['encoder_parameters']:,}",
+            f"{system['bytes'] / 1e6:.2f}",
+            f"{system['encoder_milliseconds']:.1f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    test = systems["student"]["test"]
     lines += [
         "",
         f"{test['trials']:,} trials of {test['speakers']} speakers that nobody trained on, seed "
-        f"{results['systems']['student']['run']['seed']}; 95 % intervals by bootstrap over speakers. A tiny teacher, "
+        f"{systems['student']['run']['seed']}; 95 % intervals by bootstrap over speakers. A tiny teacher, "
         "one seed: this shows that it works, not how it compares.",
     ]
     return "\n".join(lines)
 
 
-def stored(name: str) -> dict[str, Any]:
-    """The stored result of a benchmark."""
-    lines = (RESULTS / "benchmarks.jsonl").read_text(encoding="utf-8").splitlines()
-    return next(one for one in map(json.loads, lines) if one["name"] == name)
+def sizes() -> str:
+    """Tabulate size and time of students at real size, beside their teachers."""
+    lines = [
+        "At real size, with random weights ([all columns](docs/benchmarks.md#size-and-time), "
+        "[thinner students](docs/training.md#the-students-shape)):",
+        "",
+        "| system | encoder parameters, teacher | parameters, student | student's time / teacher's |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    results = read_benchmarks()
+    compared = {(row["system"], row["of"]): row for row in results["compression"]["rows"]}
+    for name in dict.fromkeys(system for system, _ in compared):
+        teacher, student = compared[name, "teacher"], compared[name, "student"]
+        share = student["encoder ms, 1 thread"] / teacher["encoder ms, 1 thread"]
+        lines.append(
+            f"| {name} | {teacher['encoder parameters']:,} | {student['encoder parameters']:,} | {share:.2f} |"
+        )
+    rows = results["thin-students"]["rows"]
+    teacher, thinnest = rows[0], rows[-1]
+    share = thinnest["of the teacher's time"]
+    lines += [
+        f"| HuBERT-base, 12 to {thinnest['encoder']} | {teacher['parameters']:,} | {thinnest['parameters']:,} "
+        f"| {share:.2f} |",
+        "",
+        f"Times of 3 s of audio on one thread. {measured_on(results['compression'])}",
+    ]
+    return "\n".join(lines)
 
 
 def benchmarks() -> str:
-    """One ratio a line."""
-    lines = (RESULTS / "benchmarks.jsonl").read_text(encoding="utf-8").splitlines()
-    results = [json.loads(line) for line in lines]
+    """Tabulate the ratios of all benchmarks, one a line."""
+    results = read_benchmarks().values()
     rows = [
-        f"| {one['name']} | {label} | {number(ratio)} |" for one in results for label, ratio in one["ratios"].items()
+        f"| {result['name']} | {label} | {number(ratio)} |"
+        for result in results
+        for label, ratio in result["ratios"].items()
     ]
     machines: dict[str, list[str]] = {}
-    for one in results:
-        machines.setdefault(measured_on(one), []).append(one["name"])
-    feet = [f"{', '.join(names)}: {place}" for place, names in machines.items()]
+    for result in results:
+        machines.setdefault(measured_on(result), []).append(result["name"])
+    feet = [f"{', '.join(names)}: {machine}" for machine, names in machines.items()]
     return "\n".join(["| benchmark | ratio | measured |", "| --- | --- | ---: |", *rows, "", *feet])
 
 
 def training() -> str:
-    """The joint step at real size."""
-    result = stored("training")
+    """Tabulate the joint step at real size."""
+    result = read_benchmarks()["training"]
     columns = ("system", "step", "crops", "steps/s", "peak memory, GB", "times plain", "bound by multiply-adds")
     return "\n".join([*grid(result["rows"], columns), "", measured_on(result)])
 
 
 def compression() -> str:
-    """Size and time of students beside their teachers."""
-    result = stored("compression")
-    return "\n".join([*grid(result["rows"], tuple(result["rows"][0])), "", result["note"], "", measured_on(result)])
+    """Tabulate size and time of students beside their teachers, with all columns."""
+    result = read_benchmarks()["compression"]
+    return "\n".join([*grid(result["rows"]), "", result["note"], "", measured_on(result)])
 
 
 def inference() -> str:
-    """A student in every runtime, beside its teacher."""
-    result = stored("inference")
-    grid_of_all = grid(result["rows"], tuple(result["rows"][0]))
-    return "\n".join([*grid_of_all, "", measured_on(result, ("torch", "onnxruntime"))])
+    """Tabulate a student in every runtime, beside its teacher."""
+    result = read_benchmarks()["inference"]
+    return "\n".join([*grid(result["rows"]), "", measured_on(result, ("torch", "onnxruntime"))])
 
 
 def augmentation() -> str:
-    """Ours against audiomentations."""
-    result = stored("augmentation")
-    return "\n".join([*grid(result["rows"], tuple(result["rows"][0])), "", measured_on(result)])
+    """Tabulate our augmentation beside audiomentations."""
+    result = read_benchmarks()["augmentation"]
+    return "\n".join([*grid(result["rows"]), "", measured_on(result)])
 
 
 def thin_students() -> str:
-    """Thinner students beside their teacher."""
-    result = stored("thin-students")
-    return "\n".join([*grid(result["rows"], tuple(result["rows"][0])), "", measured_on(result)])
+    """Tabulate thinner students beside their teacher."""
+    result = read_benchmarks()["thin-students"]
+    return "\n".join([*grid(result["rows"]), "", measured_on(result)])
 
 
 def number(value: float) -> str:
-    """Three digits, and no exponent for large ones."""
+    """Format a number with three digits, and without an exponent where it is large."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def grid(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[str]:
-    """A Markdown table."""
+def grid(rows: list[dict[str, Any]], columns: tuple[str, ...] = ()) -> list[str]:
+    """Write rows as the lines of a Markdown table.
+
+    Args:
+        rows: one dict a row, all with the same keys.
+        columns: keys to show; empty: all.
+    """
+    columns = columns or tuple(rows[0])
     lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
     for row in rows:
         cells = (number(row[name]) if isinstance(row[name], float) else str(row[name]) for name in columns)
@@ -153,8 +207,8 @@ CARD, CARD_OPERATIONS, UTILISATION = "H100", 989e12, 0.2
 
 
 def estimates() -> str:
-    """GPU hours of the recipes: counted operations over an assumed share of a card's arithmetic."""
-    rows = {(row["system"], row["step"]): row for row in stored("training")["rows"]}
+    """Tabulate the GPU hours of the recipes: counted operations over an assumed share of a card's arithmetic."""
+    rows = {(row["system"], row["step"]): row for row in read_benchmarks()["training"]["rows"]}
     lines = ["| recipe | operations of the run | GPU hours, estimated |", "| --- | ---: | ---: |"]
     for name, (system, seconds, epochs) in RECIPES.items():
         operations = rows[system, "ours"]["GFLOP a second of audio"] * 1e9 * seconds * epochs
@@ -171,15 +225,16 @@ def estimates() -> str:
 
 
 def cards() -> dict[Path, str]:
-    """The card of every system in docs/results/cards, by the path that it has in model_cards."""
-    found = sorted((RESULTS / "cards").glob("*.json"))
+    """Render the card of every system in docs/results/cards, by its path in model_cards."""
+    records = sorted((RESULTS / "cards").glob("*.json"))
     return {
-        ROOT / "model_cards" / f"{path.stem}.md": render_record(json.loads(path.read_text("utf-8"))) for path in found
+        ROOT / "model_cards" / f"{path.stem}.md": render_record(json.loads(path.read_text("utf-8")))
+        for path in records
     }
 
 
 if __name__ == "__main__":
-    for page in (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in PAGES)):
+    for page in pages():
         page.write_text(render(page.read_text(encoding="utf-8")), encoding="utf-8")
-    for place, card in cards().items():
-        place.write_text(card, encoding="utf-8")
+    for path, card in cards().items():
+        path.write_text(card, encoding="utf-8")
