@@ -1,6 +1,9 @@
-"""The equal error rate of a verifier, as a metric of the evaluate library."""
+"""Compute the equal error rate of a verifier, as a metric of the evaluate library.
 
-# evaluate reads every line that starts with an import, and takes a comment on it for an address: they stay bare.
+evaluate downloads this file alone from the Hub, so it shares no code with the other metric.
+"""
+
+# No comment on a line with an import: evaluate reads these lines, and takes a comment for an address.
 import datasets
 import evaluate
 
@@ -17,23 +20,23 @@ Args:
 
 Returns:
     eer: a fraction, 0 to 1.
-    threshold: "the same" is said from this score on.
+    threshold: the decision is "the same speaker" from this score on.
 """
 
 
 class EER(evaluate.Metric):
-    """`modeling_oskdft.scoring.metrics.equal_error_rate` on scores and labels that evaluate has gathered."""
+    """Call `modeling_oskdft.scoring.metrics.equal_error_rate` on scores and labels that evaluate collected."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=DESCRIPTION,
             citation="",
             inputs_description=INPUTS,
-            # No `format`: evaluate's NumPy format would round the scores to 32 bits.
-            # Labels as numbers too: as integers, 0.7 would become 0 unseen.
+            # No `format`: evaluate's NumPy format would round the scores to 32 bits. Labels are floats as well: as
+            # integers, a wrong label such as 0.7 would silently become 0.
             features=datasets.Features(dict.fromkeys(("predictions", "references"), datasets.Value("float64"))),
         )
 
     def _compute(self, predictions: list[float], references: list[float]) -> dict[str, float]:
-        found = equal_error_rate(predictions, references)
-        return {"eer": found.value, "threshold": found.threshold}
+        rate = equal_error_rate(predictions, references)
+        return {"eer": rate.value, "threshold": rate.threshold}

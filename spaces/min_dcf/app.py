@@ -1,34 +1,18 @@
-"""A page of the metric: paste trials or upload them, and read their minDCF. Start it with `python app.py`."""
+"""Show a page that computes the minDCF of pasted or uploaded trials. Start it with `python app.py`."""
 
 from pathlib import Path
 
-import evaluate
 import gradio as gr
-from huggingface_hub import RepoCard
+from metric_page import compute, metric_page
+from min_dcf import MinDCF
 
-from modeling_oskdft.data.trials import read_scores
-
-HERE = Path(__file__).resolve().parent
-LEAD = "# Minimum detection cost\n\nOne trial a line: a score, then 1 (the same speaker) or 0 (different speakers)."
-TRIALS = "0.9 1\n0.8 0\n0.7 1\n0.6 1\n0.5 1\n0.4 0\n0.3 0\n0.2 0\n"
+SETTINGS = {"Prior of a target trial": 0.01, "Cost of a miss": 1.0, "Cost of a false accept": 1.0}
 
 
 def build() -> gr.Blocks:
-    """The page. What visitors upload goes after ten minutes."""
-    with gr.Blocks(title="Minimum detection cost", analytics_enabled=False, delete_cache=(60, 600)) as page:
-        gr.Markdown(LEAD)
-        with gr.Row():
-            pasted = gr.Textbox(TRIALS, lines=8, max_lines=16, label="Trials")
-            file = gr.File(label="Or a file of them", file_types=["text", ".csv"])
-        with gr.Row():
-            labels = ("Prior of a target trial", "Cost of a miss", "Cost of a false accept")
-            cost = [gr.Number(value, label=label) for value, label in zip((0.01, 1, 1), labels, strict=True)]
-        button = gr.Button("Measure", variant="primary")
-        found = gr.Number(label="minDCF", interactive=False)
-        button.click(measure, [pasted, file, *cost], found, api_name="measure")
-        with gr.Accordion("About", open=False):
-            gr.Markdown(RepoCard.load(HERE / "README.md").text)
-    return page
+    """Build the page."""
+    readme = Path(__file__).with_name("README.md")
+    return metric_page("Minimum detection cost", readme, measure, ["minDCF"], SETTINGS)
 
 
 def measure(
@@ -38,20 +22,23 @@ def measure(
     c_miss: float | None = 1.0,
     c_fa: float | None = 1.0,
 ) -> float:
-    """The minDCF of the pasted trials, or of those of the file where there is one."""
-    text = Path(file).read_text("utf-8-sig", "replace") if file else pasted
-    if min(p_target or 0, c_miss or 0, c_fa or 0) <= 0:
+    """Compute the minDCF; the first arguments are those of `compute`.
+
+    Args:
+        pasted: lines "score label".
+        file: path of a text file with such lines.
+        p_target: prior probability of a target trial; None: the field is empty.
+        c_miss: cost of a miss.
+        c_fa: cost of a false accept.
+
+    Raises:
+        gr.Error: a number is empty or not above 0, or as `compute`.
+    """
+    if p_target is None or c_miss is None or c_fa is None or min(p_target, c_miss, c_fa) <= 0:
         raise gr.Error(
             "The prior or a cost is empty or not above 0: give three positive numbers.", print_exception=False
         )
-    # One metric a visitor: it gathers what it is given.
-    metric = evaluate.load(str(HERE / "min_dcf.py"), keep_in_memory=True)
-    try:
-        scores, labels = read_scores(text)
-        result = metric.compute(predictions=scores, references=labels, p_target=p_target, c_miss=c_miss, c_fa=c_fa)
-    except ValueError as sentence:
-        raise gr.Error(str(sentence), print_exception=False) from None
-    return result["min_dcf"]
+    return compute(MinDCF, pasted, file, p_target=p_target, c_miss=c_miss, c_fa=c_fa)["min_dcf"]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
-"""The minimum detection cost of a verifier, as a metric of the evaluate library."""
+"""Compute the minimum detection cost of a verifier, as a metric of the evaluate library.
 
-# evaluate reads every line that starts with an import, and takes a comment on it for an address: they stay bare.
+evaluate downloads this file alone from the Hub, so it shares no code with the other metric.
+"""
+
+# No comment on a line with an import: evaluate reads these lines, and takes a comment for an address.
 import datasets
 import evaluate
 
@@ -34,15 +37,15 @@ Returns:
 
 
 class MinDCF(evaluate.Metric):
-    """`modeling_oskdft.scoring.metrics.min_detection_cost` on scores and labels that evaluate has gathered."""
+    """Call `modeling_oskdft.scoring.metrics.min_detection_cost` on scores and labels that evaluate collected."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=DESCRIPTION,
             citation=CITATION,
             inputs_description=INPUTS,
-            # No `format`: evaluate's NumPy format would round the scores to 32 bits.
-            # Labels as numbers too: as integers, 0.7 would become 0 unseen.
+            # No `format`: evaluate's NumPy format would round the scores to 32 bits. Labels are floats as well: as
+            # integers, a wrong label such as 0.7 would silently become 0.
             features=datasets.Features(dict.fromkeys(("predictions", "references"), datasets.Value("float64"))),
         )
 

@@ -1,10 +1,11 @@
-"""The two metric Spaces say what `modeling_oskdft.scoring.metrics` says, as `evaluate.load` finds them."""
+"""The two metric Spaces compute what `modeling_oskdft.scoring.metrics` computes, loaded by `evaluate.load`."""
 
 import functools
 import http.server
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -17,13 +18,14 @@ import torch
 from huggingface_hub import metadata_load
 
 from modeling_oskdft.data.trials import read_scores
+from modeling_oskdft.hub.upload import files_of_space
 from modeling_oskdft.scoring.metrics import equal_error_rate, min_detection_cost
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACES = ROOT / "spaces"
 INF = float("inf")
-COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}  # those that the Hub takes
-# What runs after this line has no network but this machine.
+COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}  # the colours that the Hub takes
+# Code after this can connect to this machine alone.
 ALONE = """
 import socket
 connect = socket.socket.connect
@@ -37,30 +39,30 @@ both = pytest.mark.parametrize("name", ["eer", "min_dcf"])
 
 @pytest.fixture(scope="module")
 def load(tmp_path_factory):
-    """Loads a metric by its folder's name; evaluate's caches are temporary."""
+    """A function that loads a metric by its folder's name; evaluate's caches are temporary."""
     evaluate = pytest.importorskip("evaluate", reason="evaluate is missing: pip install 'modeling-oskdft[metrics]'")
     caches = tmp_path_factory.mktemp("evaluate")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate.config, "HF_MODULES_CACHE", caches / "modules")
         patch.setattr(evaluate.config, "HF_METRICS_CACHE", caches / "metrics")
         patch.setattr(sys, "path", [*sys.path])
-        yield lambda name, **words: evaluate.load(str(SPACES / name), **words)
+        yield lambda name, **options: evaluate.load(str(SPACES / name), **options)
     for name in [name for name in sys.modules if name.startswith("evaluate_modules")]:
         del sys.modules[name]
 
 
 @pytest.fixture(scope="module")
 def measure(load):
-    """A metric of each kind, called as the package's functions are."""
+    """A function that computes one of the metrics, with the arguments of the package's functions."""
     metrics = {name: load(name, keep_in_memory=True) for name in ("eer", "min_dcf")}
-    return lambda name, scores, labels, **words: metrics[name].compute(predictions=scores, references=labels, **words)
+    return lambda name, scores, labels, **costs: metrics[name].compute(predictions=scores, references=labels, **costs)
 
 
-def of_the_package(name, scores, labels, **words):
+def of_the_package(name, scores, labels, **costs):
     if name == "min_dcf":
-        return {"min_dcf": min_detection_cost(scores, labels, **words)}
-    found = equal_error_rate(scores, labels)
-    return {"eer": found.value, "threshold": found.threshold}
+        return {"min_dcf": min_detection_cost(scores, labels, **costs)}
+    rate = equal_error_rate(scores, labels)
+    return {"eer": rate.value, "threshold": rate.threshold}
 
 
 def random_trials(generator, size):
@@ -75,11 +77,11 @@ def test_random_trials_get_the_number_of_the_package(measure, name):
     generator = np.random.default_rng(7)
     for _ in range(100):
         scores, labels = random_trials(generator, generator.integers(2, 60))
-        words = {}
+        costs = {}
         if name == "min_dcf":
             p_target, c_miss, c_fa = generator.uniform(0.001, 0.999), *generator.uniform(0.1, 10, size=2)
-            words = {"p_target": p_target, "c_miss": c_miss, "c_fa": c_fa}
-        assert measure(name, scores, labels, **words) == of_the_package(name, scores, labels, **words)
+            costs = {"p_target": p_target, "c_miss": c_miss, "c_fa": c_fa}
+        assert measure(name, scores, labels, **costs) == of_the_package(name, scores, labels, **costs)
 
 
 @both
@@ -154,33 +156,33 @@ def test_trials_that_come_in_parts_are_those_that_come_at_once(load, name, keep_
 def test_evaluate_combines_them_by_their_names(load):
     evaluate = pytest.importorskip("evaluate")
     scores, labels = random_trials(np.random.default_rng(4), 50)
-    found = evaluate.combine([load("eer"), load("min_dcf")]).compute(predictions=scores, references=labels)
-    assert found == of_the_package("eer", scores, labels) | of_the_package("min_dcf", scores, labels)
+    combined = evaluate.combine([load("eer"), load("min_dcf")]).compute(predictions=scores, references=labels)
+    assert combined == of_the_package("eer", scores, labels) | of_the_package("min_dcf", scores, labels)
 
 
 def run(code, home, folder=ROOT, **environment):
-    """What a fresh process prints, with every cache below `home` and no network."""
+    """The output of a new process, with every cache below `home` and no network."""
     pytest.importorskip("evaluate", reason="evaluate is missing: pip install 'modeling-oskdft[metrics]'")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    words = {"HF_HUB_OFFLINE": "1", "HF_HOME": home / "hf", "HOME": home, "PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1"}
-    words = {name: str(value) for name, value in (words | environment).items()}
-    done = subprocess.run(
-        [sys.executable, "-c", ALONE + code], env=kept | words, cwd=folder, capture_output=True, text=True, timeout=300
+    added = {"HF_HUB_OFFLINE": "1", "HF_HOME": home / "hf", "HOME": home, "PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1"}
+    added = {name: str(value) for name, value in (added | environment).items()}
+    process = subprocess.run(
+        [sys.executable, "-c", ALONE + code], env=kept | added, cwd=folder, capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 @both
-def test_the_example_of_the_page_prints_what_the_page_says(tmp_path, name):
+def test_the_example_of_the_page_prints_the_output_of_the_page(tmp_path, name):
     text = (SPACES / name / "README.md").read_text()
-    (code,), (said,) = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("python", "text"))
-    assert run(code, tmp_path) == said
+    (code,), (output,) = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("python", "text"))
+    assert run(code, tmp_path) == output
     assert [path.name for path in tmp_path.iterdir()] == ["hf"]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *words):
+    def log_message(self, *message):
         pass
 
 
@@ -195,20 +197,20 @@ def test_they_load_from_a_hub(tmp_path):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         place = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "NO_PROXY": "127.0.0.1"}
-        # Counting downloads asks an address that is not the Hub's.
-        found = run(code, tmp_path, tmp_path, HF_UPDATE_DOWNLOAD_COUNTS="0", **place)
+        # evaluate counts downloads at an address that is not the Hub's.
+        output = run(code, tmp_path, tmp_path, HF_UPDATE_DOWNLOAD_COUNTS="0", **place)
         server.shutdown()
-    assert found == "{'eer': 0.0, 'threshold': 0.9}\n{'min_dcf': 0.0}\n"
+    assert output == "{'eer': 0.0, 'threshold': 0.9}\n{'min_dcf': 0.0}\n"
 
 
 @both
 def test_the_front_matter_is_that_of_a_metric_space(name):
-    found = metadata_load(SPACES / name / "README.md")
-    assert found["sdk"] == "gradio" and found["sdk_version"] == "6.31.0" and found["license"] == "apache-2.0"
-    assert found["tags"] == ["evaluate", "metric", "speaker-verification"]
-    assert {found["colorFrom"], found["colorTo"]} <= COLOURS
-    assert found["title"] and found["emoji"] and len(found["short_description"]) <= 60
-    assert (SPACES / name / found["app_file"]).is_file()
+    front = metadata_load(SPACES / name / "README.md")
+    assert front["sdk"] == "gradio" and front["sdk_version"] == "6.31.0" and front["license"] == "apache-2.0"
+    assert front["tags"] == ["evaluate", "metric", "speaker-verification"]
+    assert {front["colorFrom"], front["colorTo"]} <= COLOURS
+    assert front["title"] and front["emoji"] and len(front["short_description"]) <= 60
+    assert (SPACES / name / front["app_file"]).is_file()
 
 
 @pytest.mark.parametrize("name", ["eer", "min_dcf", "speaker-verification"])
@@ -219,24 +221,36 @@ def test_the_space_installs_what_the_package_beside_it_needs(name):
 
 
 @pytest.fixture(params=["eer", "min_dcf"])
-def app(request, load):
-    """The module of a Space's page, its name beside it."""
+def app(request, load, tmp_path, monkeypatch):
+    """The module of a Space's page, made of the files that are pushed and of no others; `name` is the Space's."""
     pytest.importorskip("gradio", reason="gradio is missing: pip install 'modeling-oskdft[space]'")
-    place = importlib.util.spec_from_file_location(f"app_of_{request.param}", SPACES / request.param / "app.py")
-    module = importlib.util.module_from_spec(place)
-    place.loader.exec_module(module)
-    module.name = request.param
+    for file in files_of_space(SPACES / request.param):
+        shutil.copy(SPACES / request.param / file, tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("metric_page", request.param):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    spec = importlib.util.spec_from_file_location(f"app_of_{request.param}", tmp_path / "app.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.name, module.trials = request.param, sys.modules["metric_page"].TRIALS
     return module
+
+
+@both
+def test_a_push_sends_the_page_and_the_metric(name):
+    assert {"app.py", "metric_page.py", f"{name}.py", "requirements.txt"} <= set(files_of_space(SPACES / name))
+    page = SPACES / name / "metric_page.py"
+    assert page.read_bytes() == (SPACES / "eer" / "metric_page.py").read_bytes()
 
 
 def test_the_page_builds_and_measures_what_is_pasted_or_uploaded(app, tmp_path):
     assert "/measure" in app.build().get_api_info()["named_endpoints"]
-    scores, labels = read_scores(app.TRIALS)
+    scores, labels = read_scores(app.trials)
     expected = of_the_package(app.name, scores, labels)
     expected = expected["min_dcf"] if app.name == "min_dcf" else tuple(expected.values())
-    assert len(scores) == 8 and app.measure(app.TRIALS) == expected
+    assert len(scores) == 8 and app.measure(app.trials) == expected
     file = tmp_path / "trials.csv"
-    file.write_bytes(b"\xef\xbb\xbf" + app.TRIALS.replace(" ", ",").replace("\n", "\r\n").encode())
+    file.write_bytes(b"\xef\xbb\xbf" + app.trials.replace(" ", ",").replace("\n", "\r\n").encode())
     assert app.measure("not read", str(file)) == expected
 
 
@@ -258,6 +272,6 @@ def test_the_page_says_what_is_wrong_in_one_sentence(app, text, message):
     assert type(raised.value).__name__ == "Error"
     if app.name == "min_dcf":
         with pytest.raises(Exception, match="three positive numbers"):
-            app.measure(app.TRIALS, None, None)
+            app.measure(app.trials, None, None)
         with pytest.raises(Exception, match="p_target is 2"):
-            app.measure(app.TRIALS, None, 2)
+            app.measure(app.trials, None, 2)
