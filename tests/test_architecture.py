@@ -110,7 +110,7 @@ def test_what_travels_needs_torch_and_transformers_alone(name):
         if module[0] == "modeling_oskdft":
             assert module[1] == "model" and module[2] in TRAVELLING, module
         else:
-            assert module[0] in standard | {"torch", "transformers"}, module
+            assert module[0] in standard | {"safetensors", "torch", "transformers"}, module
 
 
 def test_the_metrics_need_numpy_alone():

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
-from transformers.modeling_utils import safe_open, safe_save_file
 
 from .companions_oskdft import fingerprint_of
 
@@ -62,7 +63,7 @@ class SpeakerAdapters:
         os.makedirs(folder, exist_ok=True)
         tensors = {name: value.contiguous().cpu() for name, value in self._adapter_tensors().items()}
         weights, description = (os.path.join(folder, name) for name in (WEIGHTS_NAME, DESCRIPTION_NAME))
-        safe_save_file(tensors, f"{weights}.partial", metadata={"format": "pt"})
+        save_file(tensors, f"{weights}.partial", metadata={"format": "pt"})
         with open(f"{description}.partial", "w", encoding="utf-8") as file:
             json.dump(self._adapter_description(), file, indent=1)
         os.replace(f"{weights}.partial", weights)

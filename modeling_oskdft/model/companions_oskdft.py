@@ -20,7 +20,6 @@ else:
 
 FEATURE_EXTRACTOR_NAME = "preprocessor_config.json"
 OPENING = ("revision", "token", "cache_dir", "subfolder", "local_files_only")  # of these, none stays with the model
-QUIET = ("missing_entries", "connection_errors", "gated_repo")
 # These speak of particular weights, and hold their fingerprint.
 CARD_NAME = "README.md"
 OF_THESE_WEIGHTS = ("thresholds.json", CARD_NAME)
@@ -166,9 +165,9 @@ class Companions(Mixin):
 
 def _read_companion(repository: str, name: str, words: dict[str, Any]) -> str | None:
     """The text of a file of a repository; None where it has none. Warns where it cannot be had."""
-    quiet = {f"_raise_exceptions_for_{one}": False for one in QUIET}
     try:
-        path = cached_file(repository, name, **words, **quiet)
+        # transformers has no public keyword for a file that may be absent. `has_file` would ask the Hub once more.
+        path = cached_file(repository, name, _raise_exceptions_for_missing_entries=False, **words)
     except OSError as error:
         warnings.warn(f"'{repository}' was opened without its {name} ({error}): it is not saved again.", stacklevel=3)
         return None
