@@ -1,33 +1,40 @@
-"""Registers the model with transformers' auto classes, when it is imported."""
+"""Register the configuration and the verifier with transformers' auto classes on import."""
 
 from typing import Any, NoReturn
 
 from transformers import AutoConfig, AutoModel, AutoModelForAudioXVector
 
 from .configuration_oskdft import OSKDFTConfig
-from .modeling_oskdft import OSKDFTForXVector, OSKDFTModel, OSKDFTPreTrainedModel
+from .modeling_oskdft import OSKDFTForXVector, OSKDFTPreTrainedModel
 
 
-class _EncoderAlone(OSKDFTPreTrainedModel):
-    """What `AutoModel` finds for a folder that holds an `OSKDFTModel`: an error instead of a random head."""
+def _encoder_alone() -> type[OSKDFTPreTrainedModel]:
+    """Define the class that `AutoModel` takes for the folder of an `OSKDFTModel`: an error, never a random head.
 
-    def __init__(self, config: OSKDFTConfig) -> None:
-        self._refuse("The configuration")
+    Of several classes for one configuration, transformers takes the one that `architectures` in `config.json` names.
+    So this class has the name of the encoder, and lives in a function, where it hides no other.
+    """
 
-    @classmethod
-    def from_pretrained(cls, name_or_path: object, *args: Any, **kwargs: Any) -> NoReturn:
-        cls._refuse(f"'{name_or_path}'")
+    class OSKDFTModel(OSKDFTPreTrainedModel):
+        """Refuse to be built or opened."""
 
-    @staticmethod
-    def _refuse(what: str) -> NoReturn:
-        raise ValueError(
-            f"{what} holds an OSKDFTModel without a speaker head: open it with OSKDFTModel.from_pretrained, "
-            "or give AutoModel a saved OSKDFTForXVector."
-        )
+        def __init__(self, config: OSKDFTConfig) -> None:
+            self._refuse("The configuration")
+
+        @classmethod
+        def from_pretrained(cls, name_or_path: object, *args: Any, **kwargs: Any) -> NoReturn:
+            cls._refuse(f"'{name_or_path}'")
+
+        @staticmethod
+        def _refuse(source: str) -> NoReturn:
+            raise ValueError(
+                f"{source} holds an OSKDFTModel without a speaker head: open it with OSKDFTModel.from_pretrained, "
+                "or give AutoModel a saved OSKDFTForXVector."
+            )
+
+    return OSKDFTModel
 
 
-# Of several classes for one configuration, transformers takes the one that the folder's `architectures` names.
-_EncoderAlone.__name__ = OSKDFTModel.__name__
 AutoConfig.register(OSKDFTConfig.model_type, OSKDFTConfig)
-AutoModel.register(OSKDFTConfig, (OSKDFTForXVector, _EncoderAlone))
+AutoModel.register(OSKDFTConfig, (OSKDFTForXVector, _encoder_alone()))
 AutoModelForAudioXVector.register(OSKDFTConfig, OSKDFTForXVector)

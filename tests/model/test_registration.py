@@ -1,8 +1,10 @@
 import subprocess
 import sys
 
-from transformers import AutoConfig, AutoModel
+import pytest
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel
 
+import modeling_oskdft.model
 from modeling_oskdft import OSKDFTConfig, OSKDFTForXVector, OSKDFTModel
 from tests.tiny import tiny_config
 
@@ -11,13 +13,15 @@ def test_auto_model_builds_from_a_configuration(tmp_path):
     assert type(AutoModel.from_config(tiny_config())) is OSKDFTForXVector
     OSKDFTModel(tiny_config()).save_pretrained(tmp_path)
     config = AutoConfig.from_pretrained(tmp_path)
-    try:
-        AutoModel.from_config(config)
-    except ValueError as error:
-        assert "without a speaker head" in str(error)
-    else:
-        raise AssertionError("an encoder alone became a verifier")
     assert type(config) is OSKDFTConfig
+    with pytest.raises(ValueError, match="The configuration holds an OSKDFTModel without a speaker head"):
+        AutoModel.from_config(config)
+
+
+def test_the_class_that_refuses_hides_no_other():
+    _, refusing = MODEL_MAPPING[OSKDFTConfig]
+    assert refusing.__name__ == "OSKDFTModel" and refusing is not OSKDFTModel
+    assert not hasattr(modeling_oskdft.model, "OSKDFTModel")
 
 
 RUN = """
