@@ -76,6 +76,14 @@ class ConvertedCheckpoint:
     head: dict[str, Tensor]
     objectives: dict[str, Tensor]
 
+    def __repr__(self) -> str:
+        encoder = self.config.encoder_config
+        return (
+            f"ConvertedCheckpoint({encoder.model_type} of {encoder.num_hidden_layers} layers, width "
+            f"{encoder.hidden_size}; tensors: {len(self.encoder)} encoder, {len(self.head)} head, "
+            f"{len(self.objectives)} objectives)"
+        )
+
     def build(self) -> OSKDFTForXVector | OSKDFTModel:
         """The verifier, or the encoder where the checkpoint has no head.
 

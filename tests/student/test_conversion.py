@@ -61,6 +61,16 @@ def test_a_statistics_head_alone_gives_its_sizes():
     assert not converted.encoder
 
 
+def test_a_converted_checkpoint_is_shown_without_its_tensors():
+    encoder = OSKDFTModel(tiny_config(adapter_norm=False))
+    config = {"encoder_config": encoder.config.encoder_config.to_dict()}
+    shown = repr(convert_original_state_dict(original_names(encoder, "hubert."), config))
+    tensors = len(encoder.state_dict())
+    assert shown == (
+        f"ConvertedCheckpoint(hubert of 2 layers, width 32; tensors: {tensors} encoder, 0 head, 0 objectives)"
+    )
+
+
 def test_an_encoder_without_its_description_is_refused():
     encoder = OSKDFTModel(tiny_config())
     with pytest.raises(ValueError, match="give its encoder_config"):
