@@ -40,6 +40,25 @@ def nearest_name(name: str, candidates: Iterable[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else f"the known ones are {', '.join(known)}."
 
 
+def _encoder_field(name: str, meaning: str) -> property:
+    """Make a property that reads a field of `encoder_config` at the top of the configuration, where tools look for it.
+
+    `attribute_map` of transformers cannot name a field of a nested configuration. A property is not written to
+    `config.json`, so the number stays there once, in `encoder_config`.
+    """
+
+    def read(config: "OSKDFTConfig") -> int:
+        return getattr(config.encoder_config, name)
+
+    def refuse(config: "OSKDFTConfig", value: object) -> None:
+        raise AttributeError(
+            f"{name} was set to {value!r} on an OSKDFTConfig, which reads it from encoder_config: set "
+            f"encoder_config.{name}, or build the configuration with OSKDFTConfig.from_teacher."
+        )
+
+    return property(read, refuse, doc=meaning)
+
+
 class OSKDFTConfig(PreTrainedConfig):
     """Everything needed to build an OS-KDFT student (Heo et al., Interspeech 2023, section 3).
 
@@ -69,6 +88,10 @@ class OSKDFTConfig(PreTrainedConfig):
 
     model_type = "oskdft"
     sub_configs = {"encoder_config": AutoConfig}
+    hidden_size = _encoder_field("hidden_size", "Width of the transformer layers.")
+    num_hidden_layers = _encoder_field("num_hidden_layers", "Number of the student's transformer layers.")
+    num_attention_heads = _encoder_field("num_attention_heads", "Number of attention heads in a layer.")
+    intermediate_size = _encoder_field("intermediate_size", "Width of a layer's feed-forward block.")
 
     def __init__(
         self,
@@ -201,7 +224,7 @@ class OSKDFTConfig(PreTrainedConfig):
         result = super().from_dict(known, **kwargs)
         config = result[0] if isinstance(result, tuple) else result
         for name in unknown:
-            if name not in newer:
+            if name not in newer and not hasattr(cls, name):
                 setattr(config, name, config_dict[name])
         return result
 
@@ -212,6 +235,11 @@ class OSKDFTConfig(PreTrainedConfig):
             return []
         depth = self.encoder_config.num_hidden_layers
         return list(range(depth)) if self.adapter_layers is None else sorted(set(self.adapter_layers))
+
+    @property
+    def inputs_to_logits_ratio(self) -> int:
+        """Samples from one frame to the next, as transformers' speech configurations name it: 320 by default."""
+        return math.prod(self.encoder_config.conv_stride) * self.time_reduction
 
     @classmethod
     def _unknown(cls, names: Iterable[str]) -> list[str]:

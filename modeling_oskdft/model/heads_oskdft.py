@@ -4,6 +4,8 @@ A head reads `hidden_states`, n + 1 tensors (batch, frames, hidden), and `frame_
 audio is real, or None when every frame is. Inside, frames lie last: (batch, channels, frames).
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
@@ -246,3 +248,56 @@ class ECAPATDNNHead(LayerMixture):
 def build_head(config: OSKDFTConfig) -> LayerMixture:
     """The head that `config.head_type` names."""
     return ECAPATDNNHead(config) if config.head_type == "ecapa_tdnn" else StatisticsPoolingHead(config)
+
+
+def add_angular_margin(cosine: Tensor, margin: float) -> Tensor:
+    """Turn cos(theta) into cos(theta + margin): the target's logit of AAM-softmax (ArcFace, Deng et al., CVPR 2019).
+
+    Where theta + margin exceeds pi, the cosine would rise again. A straight line replaces it there, as in the authors'
+    code (`cos(theta) - margin * sin(pi - margin)`), so that the logit falls with every larger angle.
+
+    Args:
+        cosine: cosines of any shape, in [-1, 1].
+        margin: an angle in radians, from 0 to below pi.
+
+    Returns:
+        A tensor of the shape of `cosine`.
+    """
+    # The floor keeps the gradient of the root finite at cosine 1.
+    sine = (1.0 - cosine.square()).clamp(min=1e-7).sqrt()
+    shifted = cosine * math.cos(margin) - sine * math.sin(margin)
+    line = cosine - margin * math.sin(math.pi - margin)
+    return torch.where(cosine > math.cos(math.pi - margin), shifted, line)
+
+
+class AAMSoftmaxLoss(nn.Module):
+    """Classify embeddings by speaker with an additive angular margin: `loss` of `OSKDFTForXVector`.
+
+    It stands where `Wav2Vec2ForXVector` has `AMSoftmaxLoss`, with the paper's margin and scale (Heo et al., 2023,
+    section 4.2). `weight` holds one class vector per speaker, (num_labels, embedding_size), and has the shape and the
+    start of the weight of `training.objectives`' `AAMSoftmax`.
+    """
+
+    def __init__(self, embedding_size: int, num_labels: int, margin: float = 0.2, scale: float = 30.0) -> None:
+        super().__init__()
+        self.margin, self.scale = margin, scale
+        self.weight = nn.Parameter(torch.empty(num_labels, embedding_size))
+        nn.init.xavier_normal_(self.weight)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Compute the mean cross entropy of the scaled cosines.
+
+        Args:
+            embeddings: (batch, embedding_size).
+            labels: (batch,), integers from 0 to num_labels - 1.
+
+        Returns:
+            A scalar, float32.
+        """
+        labels = labels.flatten()
+        is_target = nn.functional.one_hot(labels, len(self.weight)).bool()
+        with torch.autocast(embeddings.device.type, enabled=False):
+            directions = nn.functional.normalize(embeddings.float()), nn.functional.normalize(self.weight.float())
+            cosine = nn.functional.linear(*directions)
+            logits = self.scale * torch.where(is_target, add_angular_margin(cosine, self.margin), cosine)
+            return nn.functional.cross_entropy(logits, labels)

@@ -20,7 +20,6 @@ from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import XVectorOutput
 from transformers.models.hubert import modeling_hubert as hubert
-from transformers.models.wav2vec2 import modeling_wav2vec2 as wav2vec2
 from transformers.models.wavlm import modeling_wavlm as wavlm
 from transformers.utils import ModelOutput, logging
 from transformers.utils.generic import can_return_tuple
@@ -28,11 +27,12 @@ from transformers.utils.generic import can_return_tuple
 from .adapters_oskdft import SpeakerAdapters
 from .companions_oskdft import Companions
 from .configuration_oskdft import OSKDFTConfig
-from .heads_oskdft import LayerMixture, build_head
+from .heads_oskdft import AAMSoftmaxLoss, LayerMixture, build_head
 from .layers_oskdft import FAMILIES, PATHS, AdapterUp, LayerOutput, ParallelAdapter, Path
 
 logger = logging.get_logger(__name__)
 Lengths = TypeVar("Lengths", int, Tensor)
+DEFAULT_NUM_LABELS = 2  # `num_labels` of every configuration of transformers that was given none
 
 
 @dataclass
@@ -133,8 +133,8 @@ class OSKDFTPreTrainedModel(PreTrainedModel):
             init.ones_(module.gru_rel_pos_const)
         elif isinstance(module, LayerMixture) and hasattr(module, "layer_weights"):
             init.constant_(module.layer_weights, 1.0 / len(module.layer_weights))
-        elif isinstance(module, wav2vec2.AMSoftmaxLoss):
-            init.normal_(module.weight)
+        elif isinstance(module, AAMSoftmaxLoss):
+            init.xavier_normal_(module.weight)
 
     def _get_feat_extract_output_lengths(self, input_lengths: Lengths) -> Lengths:
         """Frames of so many samples, by the name that transformers' own models have for it."""
@@ -256,6 +256,10 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
             kd_hidden_states=tuple(kd) if path == "both" else None,
             attentions=None if attentions is None else tuple(attentions),
         )
+
+    def freeze_feature_encoder(self) -> None:
+        """Stop the gradients of the convolutional front end."""
+        self.feature_extractor.requires_grad_(False)
 
     def frame_mask(self, attention_mask: Tensor | None, frames: int) -> Tensor | None:
         """(batch, samples) to (batch, frames): True for the frames that a row's own samples make.
@@ -465,8 +469,8 @@ class OSKDFTForXVector(Companions, SpeakerAdapters, OSKDFTPreTrainedModel):
         super().__init__(config)
         self.oskdft = OSKDFTModel(config)
         self.head = build_head(config)
-        if config.num_labels != 2:  # transformers' default, with which nobody has asked for classes
-            self.objective = wav2vec2.AMSoftmaxLoss(config.embedding_size, config.num_labels)
+        if config.num_labels > DEFAULT_NUM_LABELS:
+            self.objective = AAMSoftmaxLoss(config.embedding_size, config.num_labels)
             # Class vectors are people of a training set: never saved with the model.
             self._keys_to_ignore_on_save = ["objective.weight"]
         self.post_init()
@@ -512,13 +516,14 @@ class OSKDFTForXVector(Companions, SpeakerAdapters, OSKDFTPreTrainedModel):
     def _loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         if not hasattr(self, "objective"):
             raise ValueError(
-                "labels were given to a model without classes: open it with num_labels=N, the number of speakers."
+                "labels were given to a model without classes: open it with num_labels=N, the number of speakers, "
+                f"more than {DEFAULT_NUM_LABELS}."
             )
-        return self.objective(embeddings.to(self.objective.weight.dtype), labels)
+        return self.objective(embeddings, labels)
 
     def freeze_feature_encoder(self) -> None:
-        """Stop the gradients of the convolutional front end, as transformers' own heads name it."""
-        self.oskdft.feature_extractor.requires_grad_(False)
+        """Stop the gradients of the convolutional front end."""
+        self.oskdft.freeze_feature_encoder()
 
     def freeze_base_model(self) -> None:
         """Stop the gradients of the whole encoder, as transformers' own heads name it: only the head learns."""

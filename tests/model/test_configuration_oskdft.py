@@ -5,6 +5,7 @@ from transformers import BertConfig, HubertConfig, Wav2Vec2Config, WavLMConfig
 
 from modeling_oskdft import OSKDFTConfig
 from modeling_oskdft.model.configuration_oskdft import frame_ratio
+from modeling_oskdft.model.modeling_oskdft import feature_lengths, shortest_input
 from tests.tiny import encoder_config, tiny_config
 
 
@@ -74,6 +75,43 @@ def test_round_trip(tmp_path):
     again = OSKDFTConfig.from_pretrained(tmp_path)
     assert again.to_dict() == config.to_dict()
     assert again.encoder_config.to_dict() == config.encoder_config.to_dict()
+
+
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+
+
+def test_the_encoder_s_sizes_are_read_at_the_top_and_saved_once(tmp_path):
+    config = OSKDFTConfig.from_teacher(HubertConfig(), [0, 1, 2], hidden_size=384)
+    assert [getattr(config, name) for name in SIZES] == [384, 3, 6, 1536]
+    config.encoder_config.num_hidden_layers = 2
+    assert config.num_hidden_layers == 2
+    config.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert not set(SIZES) & set(saved) and saved["encoder_config"]["hidden_size"] == 384
+    again = OSKDFTConfig.from_pretrained(tmp_path)
+    assert [getattr(again, name) for name in SIZES] == [384, 2, 6, 1536]
+    assert again.to_dict() == config.to_dict()
+
+
+def test_the_encoder_s_sizes_are_set_in_its_own_configuration(tmp_path):
+    config = tiny_config()
+    with pytest.raises(AttributeError, match="hidden_size was set to 16 .*: set encoder_config.hidden_size"):
+        config.hidden_size = 16
+    config.save_pretrained(tmp_path)
+    with pytest.raises(AttributeError, match="num_hidden_layers was set to 1"):
+        OSKDFTConfig.from_pretrained(tmp_path, num_hidden_layers=1)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"hidden_size": 7, "save_pretrained": 7}))
+    again = OSKDFTConfig.from_pretrained(tmp_path)
+    assert again.hidden_size == 32 and callable(again.save_pretrained)
+
+
+@pytest.mark.parametrize("time_reduction", [1, 2])
+def test_the_ratio_of_inputs_to_frames(time_reduction):
+    config = tiny_config(time_reduction=time_reduction)
+    assert config.inputs_to_logits_ratio == 320 * time_reduction
+    shortest = shortest_input(config)
+    assert feature_lengths(config, shortest + config.inputs_to_logits_ratio) == feature_lengths(config, shortest) + 1
 
 
 def test_a_field_of_a_newer_version_warns_and_is_ignored(tmp_path):

@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from modeling_oskdft.model.heads_oskdft import MaskedBatchNorm1d, build_head, masked_statistics
+from modeling_oskdft.model.heads_oskdft import (
+    AAMSoftmaxLoss,
+    MaskedBatchNorm1d,
+    add_angular_margin,
+    build_head,
+    masked_statistics,
+)
 from tests.tiny import HEADS, randomise, tiny_config
 
 
@@ -104,6 +110,28 @@ def test_ecapa_has_the_published_size():
 
     parameters = sum(p.numel() for p in build_head(OSKDFTConfig(use_weighted_layer_sum=False)).parameters())
     assert 7_500_000 < parameters < 9_000_000  # "33 MB with ECAPA at width 768"
+
+
+def test_the_margin_is_added_to_the_angle_and_the_logit_falls_up_to_pi():
+    angles = torch.linspace(0.01, torch.pi - 0.01, 200, dtype=torch.float64)
+    cosine = angles.cos().requires_grad_()
+    shifted = add_angular_margin(cosine, 0.2)
+    below = angles < torch.pi - 0.2
+    torch.testing.assert_close(shifted[below], (angles + 0.2).cos()[below])
+    assert bool((shifted.diff() < 0).all())
+    shifted.sum().backward()
+    assert bool(torch.isfinite(cosine.grad).all())
+
+
+def test_the_aam_loss_by_hand():
+    loss = AAMSoftmaxLoss(2, 3, margin=0.2, scale=4.0)
+    angles = torch.tensor([0.0, 1.0, 2.0])
+    loss.weight.data = 3 * torch.stack([angles.cos(), angles.sin()], dim=1)
+    angle = torch.tensor([0.3])
+    embedding = 5 * torch.stack([angle.cos(), angle.sin()], dim=1)
+    logits = 4 * torch.tensor([[0.3, 0.7 + 0.2, 1.7]]).cos()
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor([1]))
+    torch.testing.assert_close(loss(embedding, torch.tensor([1])), expected)
 
 
 def _one_of_two(rank, folder):

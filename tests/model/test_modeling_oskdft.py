@@ -3,6 +3,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModel
 
 from modeling_oskdft import OSKDFTForXVector, OSKDFTModel, init_student_from_teacher
@@ -254,11 +255,12 @@ def test_outputs_of_the_verifier():
     assert isinstance(as_tuple, tuple) and torch.equal(as_tuple[0], as_tuple[1])
 
 
-def test_freezing_the_front_end():
+@pytest.mark.parametrize("frozen", ["verifier", "encoder"])
+def test_freezing_the_front_end(frozen):
     verifier = tiny_verifier()
-    verifier.freeze_feature_encoder()
+    (verifier if frozen == "verifier" else verifier.oskdft).freeze_feature_encoder()
     verifier(waves(3000)[0]).embeddings.sum().backward()
-    assert all(p.grad is None for p in verifier.oskdft.feature_extractor.parameters())
+    assert all(parameter.grad is None for parameter in verifier.oskdft.feature_extractor.parameters())
     assert verifier.oskdft.feature_projection.projection.weight.grad is not None
 
 
@@ -358,8 +360,21 @@ def test_attentions_are_one_a_layer(family):
     model = tiny_verifier(family, attn_implementation="eager")
     outputs = model(waves(4000)[0], output_attentions=True)
     frames = model._get_feat_extract_output_lengths(4000)
-    assert [tuple(one.shape) for one in outputs.attentions] == [(1, 4, frames, frames)] * 2
+    assert [tuple(attention.shape) for attention in outputs.attentions] == [(1, 4, frames, frames)] * 2
     torch.testing.assert_close(outputs.attentions[0].sum(-1), torch.ones(1, 4, frames))
+    assert model(waves(4000)[0]).attentions is None
+    model.config.output_attentions = True
+    assert len(model(waves(4000)[0]).attentions) == 2
+
+
+def test_attentions_are_those_of_the_asked_path():
+    encoder = tiny_verifier(attn_implementation="eager").oskdft
+    kd, ft, both = (
+        encoder(waves(4000)[0], path=path, output_attentions=True).attentions for path in ("kd", "ft", "both")
+    )
+    torch.testing.assert_close(kd[0], ft[0])  # the first adapter comes after the first attention
+    assert not torch.allclose(kd[1], ft[1], atol=1e-4)
+    torch.testing.assert_close(both, ft)
 
 
 def test_attention_that_has_no_attentions_says_so(caplog):
@@ -372,25 +387,55 @@ def test_attention_that_has_no_attentions_says_so(caplog):
     assert "attention 'sdpa' computes none; open the model with attn_implementation='eager'" in caplog.text
 
 
-def test_labels_give_transformers_own_loss_and_are_never_saved(tmp_path):
-    with pytest.raises(ValueError, match="open it with num_labels=N"):
-        tiny_verifier()(waves(4000)[0], labels=torch.tensor([0]))
-    tiny_verifier().save_pretrained(tmp_path)
-    model = OSKDFTForXVector.from_pretrained(tmp_path, num_labels=5)
-    outputs = model(waves(4000, 4000)[0], labels=torch.tensor([0, 4]))
-    outputs.loss.backward()
-    assert model.objective.weight.shape == (12, 5) and model.objective.weight.grad is not None
-    model.save_pretrained(tmp_path / "again")
-    from safetensors import safe_open
+@pytest.mark.parametrize("family", ["hubert", "wavlm"])
+def test_frames_are_counted_as_transformers_counts_them(family):
+    lengths = torch.tensor([400, 719, 720, 8321])
+    ours, theirs = (
+        model._get_feat_extract_output_lengths(lengths) for model in (tiny_verifier(family), tiny_teacher(family))
+    )
+    assert torch.equal(ours, theirs)
 
-    with safe_open(tmp_path / "again" / "model.safetensors", "pt") as file:
-        assert not [key for key in file.keys() if "objective" in key]
+
+def test_labels_give_a_loss_that_falls():
+    model = tiny_verifier(num_labels=3).train()
+    waveforms, labels = waves(4000, 4000, 4000)[0], torch.tensor([0, 2, 1])
+    optimiser = torch.optim.Adam(model.parameters(), 1e-2)
+    losses = []
+    for _ in range(8):
+        loss = model(waveforms, labels=labels).loss
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.5 * losses[0]
+    assert model(waveforms).loss is None
+
+
+def test_class_vectors_exist_when_classes_are_asked_for_and_are_never_saved(tmp_path, caplog):
+    from transformers.utils import logging
+
+    with pytest.raises(ValueError, match="open it with num_labels=N, the number of speakers, more than 2"):
+        tiny_verifier()(waves(4000)[0], labels=torch.tensor([0]))
+    plain = tiny_verifier()
+    assert not hasattr(plain, "objective")
+    plain.save_pretrained(tmp_path / "plain")
+    logging.enable_propagation()
+    model = OSKDFTForXVector.from_pretrained(tmp_path / "plain", num_labels=5)
+    assert model.objective.weight.shape == (5, 12) and 0 < float(model.objective.weight.detach().std()) < 1
+    model.save_pretrained(tmp_path / "classes")
+    assert load_file(tmp_path / "classes" / "model.safetensors").keys() == plain.state_dict().keys()
+    again = OSKDFTForXVector.from_pretrained(tmp_path / "classes")
+    assert again.config.num_labels == 5 and again.fingerprint() == plain.fingerprint()
+    assert not hasattr(OSKDFTForXVector.from_pretrained(tmp_path / "classes", num_labels=2), "objective")
+    logging.disable_propagation()
+    assert "objective" not in caplog.text and "newly initialized" not in caplog.text, caplog.text
 
 
 def test_freezing_by_transformers_names():
     model = tiny_verifier()
     model.freeze_base_model()
-    assert {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad} == {"head"}
+    trainable = {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trainable == {"head"}
 
 
 def test_wavlm_is_eager_or_refused():
