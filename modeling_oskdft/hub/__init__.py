@@ -1,1 +1,1 @@
-"""On the Hub: what is sent there, and the card that says what it is."""
+"""Publish on the Hub: the card of a model, and the upload of models, datasets and Spaces."""

@@ -1,10 +1,10 @@
-"""Models, datasets and Spaces to the Hub: what belongs there, and nothing else."""
+"""Upload models, datasets and Spaces to the Hub: the files that belong there, and no others."""
 
 import ast
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,21 +15,23 @@ from huggingface_hub.errors import HFValidationError
 from ..embedding.opening import open_verifier
 from ..errors import first_line
 from ..files import read_json, whole_file
+from ..model.companions_oskdft import CARD_NAME, FEATURE_EXTRACTOR_NAME
 from ..scoring.thresholds import THRESHOLDS_NAME, Thresholds
-from .model_card import CARD_NAME, is_of, stated, write_card
+from .model_card import is_card_of_others, read_statements, write_card
 
 if TYPE_CHECKING:
     from ..data.manifest import Manifest
 
-TRAVELLING = tuple(sorted(file.name for file in Path(__file__).parents[1].glob("model/*_oskdft.py")))
-WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
-NEEDED = ("config.json", "preprocessor_config.json", *TRAVELLING)
-# Whatever else lies in the folder stays there: optimisers, checkpoints, arguments, the teacher, anybody's audio.
-SENT = (*NEEDED, WHOLE, INDEX, THRESHOLDS_NAME, CARD_NAME)
-SPACE_SENT = ("app.py", "README.md", "requirements.txt", "packages.txt", "LICENSE", "style.css")
 PACKAGE = Path(__file__).parents[1]
-PACKAGE_SENT = ("*.py", "py.typed", "card_template.md")
+TRAVELLING = tuple(sorted(file.name for file in PACKAGE.glob("model/*_oskdft.py")))
+WEIGHTS_NAME, INDEX_NAME = "model.safetensors", "model.safetensors.index.json"
+SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+REQUIRED_OF_MODEL = ("config.json", FEATURE_EXTRACTOR_NAME, *TRAVELLING)
+# Whatever else lies in the folder stays there: optimisers, checkpoints, arguments, the teacher, anybody's audio.
+SENT_OF_MODEL = (*REQUIRED_OF_MODEL, WEIGHTS_NAME, INDEX_NAME, THRESHOLDS_NAME, CARD_NAME)
+REQUIRED_OF_SPACE = ("app.py", "README.md", "requirements.txt")
+SENT_OF_SPACE = (*REQUIRED_OF_SPACE, "packages.txt", "LICENSE", "style.css")
+SENT_OF_PACKAGE = ("*.py", "py.typed", "card_template.md")  # patterns at any depth
 
 
 def push_model(
@@ -40,53 +42,144 @@ def push_model(
     token: str | None = None,
     message: str = "A speaker verifier by OS-KDFT",
 ) -> str:
-    """Send a saved verifier to the model `repository`; returns its address.
+    """Upload a saved verifier: weights, config, code files, feature extractor, thresholds and card.
 
-    Weights, config, code files, feature extractor, thresholds and card go, and nothing else that lies in the folder; a
-    card is written where there is none, and written anew, with what was stated, where ours names another repository.
-    private: of a new repository; None leaves it to the account. revision: a branch, made when it is not there. Raises
-    `FileNotFoundError` and `ValueError` for a folder that could not be opened by others, before anything is sent, and
-    as `upload`.
+    A card is written where there is none, and written anew, with the statements of the old one, where ours names
+    another repository.
+
+    Args:
+        folder: folder of the saved verifier.
+        repository: org/name; made when it is not there.
+        private: visibility of a new repository; None leaves it to the account.
+        revision: a branch, made when it is not there; None: the main branch.
+        token: access token; None: the one of `hf auth login` or HF_TOKEN.
+        message: title of the commit.
+
+    Returns:
+        The address of the repository.
+
+    Raises:
+        FileNotFoundError, ValueError: for a folder that others could not open, before anything is sent.
+        PermissionError: without access to the repository.
+        OSError: when the upload stops.
     """
     check_model(Path(folder))
-    known = stated(folder)
-    if known is not None and known[0] != repository:
-        write_card(folder, repository, known[1])
+    earlier = read_statements(folder)
+    if earlier is not None and earlier[0] != repository:
+        write_card(folder, repository, earlier[1])
     elif not Path(folder, CARD_NAME).is_file():
         write_card(folder, repository)
-    sent = tuple(files_of_model(folder))
-    return upload(folder, repository, "model", sent, message, private=private, revision=revision, token=token)
+    files = files_of_model(folder)
+    return _upload(folder, repository, "model", files, message, private=private, revision=revision, token=token)
 
 
-def files_of_model(folder: str | Path) -> list[str]:
-    """The files of a model's folder that go to the Hub, by name: of shards, those that its index names."""
-    place = Path(folder)
-    names = {name for name in SENT if (place / name).is_file()}
-    if INDEX in names:
-        weights = read_json(place / INDEX).get("weight_map", {})
-        shards = set(weights.values()) if isinstance(weights, dict) else set()
-        names |= {one for one in shards if isinstance(one, str) and SHARD.fullmatch(one) and (place / one).is_file()}
-    return sorted(names)
+def push_space(folder: str | Path, repository: str, private: bool | None = None, revision: str | None = None) -> str:
+    """Upload the files of a Space, and this package beside them, so that the Space needs no package index for it.
+
+    Args:
+        folder: folder of the Space, with `app.py` and a `README.md` with front matter. Its folders are not sent.
+        repository: org/name; made when it is not there.
+        private: visibility of a new repository; None leaves it to the account.
+        revision: a branch, made when it is not there; None: the main branch.
+
+    Returns:
+        The address of the repository.
+
+    Raises:
+        FileNotFoundError: for a folder that holds no Space.
+        ValueError, PermissionError, OSError: as `push_model`.
+    """
+    for name in REQUIRED_OF_SPACE:
+        if not Path(folder, name).is_file():
+            raise FileNotFoundError(f"There is no {name} in '{folder}': give the folder of a Space.")
+    with tempfile.TemporaryDirectory() as copy:
+        for name in files_of_space(folder):
+            shutil.copy(Path(folder, name), copy)
+        for pattern in SENT_OF_PACKAGE:
+            for file in PACKAGE.rglob(pattern):
+                target = Path(copy, PACKAGE.name, file.relative_to(PACKAGE))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, target)
+        return _upload(copy, repository, "space", ["*"], "The Space", private=private, revision=revision)
 
 
-def files_of_space(folder: str | Path) -> list[str]:
-    """The files of a Space that go to the Hub: its page, its settings, and the modules that app.py imports."""
-    place = Path(folder)
-    names, waiting = {name for name in SPACE_SENT if (place / name).is_file()}, ["app.py"]
-    while waiting:
-        for node in ast.walk(ast.parse((place / waiting.pop()).read_text(encoding="utf-8"))):
-            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            for module in modules:
-                name = f"{module.split('.')[0]}.py"
-                if name not in names and (place / name).is_file():
-                    names.add(name)
-                    waiting.append(name)
-    return sorted(names)
+def push_dataset(
+    manifest: "Manifest",
+    repository: str,
+    folder: str | Path,
+    private: bool = True,
+    split: str = "train",
+    **options: Any,
+) -> str:
+    """Write the shards of a manifest to a folder and upload them as a dataset.
+
+    Files that the Hub has already are not sent again, and shards of the split that are not of this manifest are
+    removed from the repository. A page is written unless the folder has one.
+
+    Args:
+        manifest: the recordings.
+        repository: org/name; made when it is not there.
+        folder: where the shards are written.
+        private: visibility of a new repository. Private by default, since speech is personal data.
+        split: name of the split.
+        options: further arguments of `write_shards`.
+
+    Returns:
+        The address of the repository.
+
+    Raises:
+        ValueError, PermissionError, OSError: as `push_model`, and as `write_shards`.
+    """
+    from ..data.shard_writing import PAGE_NAME, page_of, write_shards
+
+    shards = write_shards(manifest, folder, split, **options)
+    page = Path(folder, PAGE_NAME)
+    if not page.exists():
+        with whole_file(page) as file:
+            file.write_text(page_of(manifest), encoding="utf-8")
+    return _upload(
+        folder,
+        repository,
+        "dataset",
+        [PAGE_NAME, *(f"data/{shard.name}" for shard in shards)],
+        f"{len(manifest):,} utterances of {len(manifest.speakers):,} speakers",
+        private=private,
+        stale=[f"data/{split}-*.parquet"],
+    )
+
+
+def create_repository(
+    repository: str, kind: str = "model", private: bool | None = None, token: str | None = None
+) -> RepoUrl:
+    """Create a repository where it is not there yet.
+
+    Args:
+        repository: org/name, or a name below the account of the token.
+        kind: "model", "dataset" or "space".
+        private: visibility of a new repository; None leaves it to the account.
+        token: access token; None: the one of `hf auth login` or HF_TOKEN.
+
+    Returns:
+        Its address.
+
+    Raises:
+        ValueError: for a name that no repository can have.
+        PermissionError, OSError: as `push_model`.
+    """
+    sdk = "gradio" if kind == "space" else None
+    with _hub_errors_as_sentences(repository):
+        return HfApi(token=token).create_repo(
+            repository, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk
+        )
 
 
 def check_model(folder: Path) -> None:
-    """That a folder holds a whole verifier, and thresholds and a card of its own weights."""
+    """Check that a folder holds a whole verifier, and thresholds and a card of its own weights.
+
+    Raises:
+        FileNotFoundError: for a folder without a model.
+        ValueError: for another kind of model, a missing or damaged file, or thresholds or a card of other weights.
+    """
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"There is no saved model in '{folder}': give a folder that save_pretrained wrote.")
     try:
@@ -95,7 +188,7 @@ def check_model(folder: Path) -> None:
         raise ValueError(f"'{folder}/config.json' is damaged: save the model again.") from None
     if config.get("model_type") != "oskdft" or "OSKDFTForXVector" not in config.get("architectures", ()):
         raise ValueError(f"'{folder}' holds {config.get('architectures')}: a saved OSKDFTForXVector is needed.")
-    missing = [name for name in NEEDED if not (folder / name).is_file()]
+    missing = [name for name in REQUIRED_OF_MODEL if not (folder / name).is_file()]
     if missing:
         raise ValueError(
             f"'{folder}' lacks {', '.join(missing)}: save the model and its feature extractor there with "
@@ -108,115 +201,90 @@ def check_model(folder: Path) -> None:
     fingerprint = verifier.fingerprint()
     if (folder / THRESHOLDS_NAME).is_file() and Thresholds.load(folder / THRESHOLDS_NAME).fingerprint != fingerprint:
         raise ValueError(f"'{folder}/{THRESHOLDS_NAME}' is of other weights: measure the thresholds again.")
-    if not is_of(folder, fingerprint):
+    if is_card_of_others(folder, fingerprint):
         raise ValueError(f"'{folder}/{CARD_NAME}' is the card of other weights: write it again with `oskdft card`.")
 
 
-def push_space(
-    folder: str | Path,
-    repository: str,
-    private: bool | None = None,
-    revision: str | None = None,
-    token: str | None = None,
-) -> str:
-    """Send the folder of a Space (`app.py`, `README.md` with its front matter) to `repository`; returns its address.
-
-    The code and pages of the folder itself go, nothing below it, and this package beside them, so that the Space needs
-    no index to have it. revision: a branch, made when it is not there. Raises `FileNotFoundError` when it is not such
-    a folder, and as `upload`.
-    """
-    for name in ("app.py", "README.md", "requirements.txt"):
-        if not Path(folder, name).is_file():
-            raise FileNotFoundError(f"There is no {name} in '{folder}': give the folder of a Space.")
-    with tempfile.TemporaryDirectory() as place:
-        for name in files_of_space(folder):
-            shutil.copy(Path(folder, name), place)
-        for pattern in PACKAGE_SENT:
-            for file in PACKAGE.rglob(pattern):
-                target = Path(place, PACKAGE.name, file.relative_to(PACKAGE))
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(file, target)
-        return upload(place, repository, "space", ("*",), "The Space", private, revision, token)
+def files_of_model(folder: str | Path) -> list[str]:
+    """List the files of a model's folder that are sent, by name; of shards, the ones that its index names."""
+    place = Path(folder)
+    names = {name for name in SENT_OF_MODEL if (place / name).is_file()}
+    if INDEX_NAME in names:
+        weights = read_json(place / INDEX_NAME).get("weight_map", {})
+        shards = set(weights.values()) if isinstance(weights, dict) else set()
+        names |= {
+            name for name in shards if isinstance(name, str) and SHARD.fullmatch(name) and (place / name).is_file()
+        }
+    return sorted(names)
 
 
-def push_dataset(
-    manifest: "Manifest",
-    repository: str,
-    folder: str | Path,
-    private: bool = True,
-    split: str = "train",
-    **options: Any,
-) -> str:
-    """Write the shards to `folder` and send them to the dataset `repository`; returns its address.
-
-    options: as in `write_shards`. Files that the Hub has already are not sent again, and shards of the split that are
-    not of this manifest go. A page is written unless the folder has one. Private unless asked otherwise: speech is
-    personal data. Raises as `upload`.
-    """
-    from ..data.shard_writing import PAGE_NAME, page_of, write_shards
-
-    shards = write_shards(manifest, folder, split, **options)
-    page = Path(folder, PAGE_NAME)
-    if not page.exists():
-        with whole_file(page) as file:
-            file.write_text(page_of(manifest), encoding="utf-8")
-    return upload(
-        folder,
-        repository,
-        "dataset",
-        (PAGE_NAME, *(f"data/{shard.name}" for shard in shards)),
-        f"{len(manifest):,} utterances of {len(manifest.speakers):,} speakers",
-        private=private,
-        replaced=(f"data/{split}-*.parquet",),
-    )
+def files_of_space(folder: str | Path) -> list[str]:
+    """List the files of a Space that are sent: page, settings, and the modules of the folder that app.py imports."""
+    place = Path(folder)
+    names = {name for name in SENT_OF_SPACE if (place / name).is_file()}
+    unread = ["app.py"]
+    while unread:
+        for module in _imported_modules(place / unread.pop()):
+            name = f"{module}.py"
+            if name not in names and (place / name).is_file():
+                names.add(name)
+                unread.append(name)
+    return sorted(names)
 
 
-def upload(
+def left_behind(folder: str | Path, is_a_space: bool = False) -> list[str]:
+    """List the entries of the folder of a model or of a Space that are not sent."""
+    sent = files_of_space(folder) if is_a_space else files_of_model(folder)
+    return sorted({entry.name for entry in Path(folder).iterdir()} - set(sent))
+
+
+def _imported_modules(file: Path) -> set[str]:
+    """The first parts of the names of all modules that a file imports."""
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules.add(node.module.split(".")[0])
+    return modules
+
+
+def _upload(
     folder: str | Path,
     repository: str,
     kind: str,
-    sent: tuple[str, ...],
+    files: Sequence[str],
     message: str,
+    *,
     private: bool | None = None,
     revision: str | None = None,
     token: str | None = None,
-    replaced: tuple[str, ...] = (),
+    stale: Sequence[str] = (),
 ) -> str:
-    """The files of `folder` that match `sent` to a repository of this kind, made when it is not there; its address.
+    """Send the files of `folder` that match the patterns `files`; returns the address of the repository.
 
-    replaced: patterns of files of the repository that go when they are not sent. Raises `ValueError` for a name that
-    no repository can have, `PermissionError` without access, and `OSError` when the upload stops.
+    stale: patterns of files that are removed from the repository unless they are sent.
     """
     hub = HfApi(token=token)
     address = create_repository(repository, kind, private, token)
-    with _sentences_about(repository):
+    with _hub_errors_as_sentences(repository):
         if revision is not None:
             hub.create_branch(address.repo_id, branch=revision, repo_type=kind, exist_ok=True)
         hub.upload_folder(
             repo_id=address.repo_id,
             repo_type=kind,
             folder_path=folder,
-            allow_patterns=list(sent),
-            delete_patterns=list(replaced) or None,
+            allow_patterns=list(files),
+            delete_patterns=list(stale) or None,
             commit_message=message,
             revision=revision,
         )
     return str(address)
 
 
-def create_repository(
-    repository: str, kind: str = "model", private: bool | None = None, token: str | None = None
-) -> RepoUrl:
-    """The repository, made when it is not there. Raises as `upload`."""
-    sdk = "gradio" if kind == "space" else None
-    with _sentences_about(repository):
-        return HfApi(token=token).create_repo(
-            repository, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk
-        )
-
-
 @contextmanager
-def _sentences_about(repository: str) -> Iterator[None]:
+def _hub_errors_as_sentences(repository: str) -> Iterator[None]:
+    """Turn the errors of huggingface_hub and of the network into one sentence that names the repository."""
     try:
         yield
     except HFValidationError:
@@ -232,9 +300,3 @@ def _sentences_about(repository: str) -> Iterator[None]:
             f"The upload to '{repository}' stopped ({first_line(error)}): run the same command again; what has "
             "arrived is not sent again."
         ) from error
-
-
-def left_behind(folder: str | Path, is_a_space: bool = False) -> list[str]:
-    """What lies in the folder of a model or of a Space and is not sent."""
-    sent = files_of_space(folder) if is_a_space else files_of_model(folder)
-    return sorted({one.name for one in Path(folder).iterdir()} - set(sent))

@@ -16,7 +16,7 @@ from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.commands.main import main
 from modeling_oskdft.embedding import opening
 from modeling_oskdft.embedding.opening import open_verifier
-from modeling_oskdft.hub.model_card import gather
+from modeling_oskdft.hub.card_facts import collect_facts
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -208,7 +208,7 @@ def test_the_code_of_a_feature_extractor_never_runs(folder, tmp_path, monkeypatc
     rewrite(folder / "preprocessor_config.json", feature_extractor_type=None, auto_map={"AutoFeatureExtractor": "e.E"})
     (folder / "e.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nclass E: pass\n")
     monkeypatch.setattr("builtins.input", lambda *_: "y")
-    for read in (open_verifier, gather):
+    for read in (open_verifier, collect_facts):
         with pytest.raises(ValueError, match="preprocessor_config.json of .* cannot be read"):
             read(str(folder))
     assert not (tmp_path / "ran").exists()

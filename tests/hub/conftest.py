@@ -18,9 +18,9 @@ def hub():
 
 @pytest.fixture
 def at_hub(hub, tmp_path):
-    """Runs Python as on somebody's machine with this hub: `at_hub(*words, token=, home=, VARIABLE=)`."""
+    """Runs Python as on somebody's machine with this hub: `at_hub(*arguments, token=, home=, VARIABLE=)`."""
 
-    def run(*words, token=TOKEN, home="home", **variables):
+    def run(*arguments, token=TOKEN, home="home", **variables):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
         environment |= (
             hub.environment(tmp_path / home, token)
@@ -28,7 +28,7 @@ def at_hub(hub, tmp_path):
             | variables
         )
         return subprocess.run(
-            [sys.executable, *map(str, words)],
+            [sys.executable, *map(str, arguments)],
             capture_output=True,
             text=True,
             env=environment,
@@ -41,5 +41,5 @@ def at_hub(hub, tmp_path):
 
 @pytest.fixture
 def oskdft(at_hub):
-    """The command line there."""
-    return lambda *words, **options: at_hub("-m", "modeling_oskdft.commands", *words, **options)
+    """Runs the command line on such a machine."""
+    return lambda *arguments, **options: at_hub("-m", "modeling_oskdft.commands", *arguments, **options)

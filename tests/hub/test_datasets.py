@@ -5,6 +5,13 @@ import json
 from modeling_oskdft.data.sources import load_manifest
 from tests.tiny import tiny_teacher
 
+TRAIN = [
+    "train_oskdft.py",
+    *("--validation_fraction", "0.3", "--max_steps", "3", "--num_train_epochs", "1", "--report_to", "none"),
+    *("--per_device_train_batch_size", "4", "--crop_seconds", "0.5", "--use_cpu", "true"),
+    *("--head_type", "statistics_pooling", "--dataloader_num_workers", "2"),
+]
+
 
 def test_push_stream_and_train(tmp_path, hub, at_hub, oskdft, voices, feature_extractor):
     (tmp_path / "shards").mkdir()
@@ -23,25 +30,14 @@ def test_push_stream_and_train(tmp_path, hub, at_hub, oskdft, voices, feature_ex
 
     tiny_teacher("hubert", True, "group").save_pretrained(tmp_path / "teacher")
     feature_extractor.save_pretrained(tmp_path / "teacher")
-    words = ["train_oskdft.py", "--teacher", tmp_path / "teacher", "--validation_fraction", "0.3", "--max_steps", "3"]
-    words += [
-        "--per_device_train_batch_size",
-        "4",
-        "--crop_seconds",
-        "0.5",
-        "--use_cpu",
-        "true",
-        "--report_to",
-        "none",
-    ]
-    words += ["--head_type", "statistics_pooling", "--dataloader_num_workers", "2", "--num_train_epochs", "1"]
     hub.requests.clear()
     losses = []
     for name, data in (("streamed", "hf://datasets/org/voices"), ("local", tmp_path / "shards")):
-        done = at_hub(*words, "--train_data", data, "--output_dir", tmp_path / name)
+        places = ("--teacher", tmp_path / "teacher", "--train_data", data, "--output_dir", tmp_path / name)
+        done = at_hub(*TRAIN, *places)
         assert done.returncode == 0, done.stderr[-2000:]
         results = json.loads((tmp_path / name / "results.json").read_text())
-        losses.append([one["train_loss"] for one in results["history"] if "train_loss" in one])
+        losses.append([entry["train_loss"] for entry in results["history"] if "train_loss" in entry])
         if name == "streamed":
             fetched = [path for method, path in hub.requests if method == "GET" and "/resolve/" in path]
             assert fetched and not list((tmp_path / "home").rglob("*.parquet"))
@@ -57,7 +53,7 @@ def test_without_a_token_the_reason_is_a_sentence(tmp_path, hub, oskdft, voices)
     )
 
 
-def test_an_interrupted_upload_goes_on(tmp_path, hub, oskdft, voices):
+def test_an_interrupted_upload_continues(tmp_path, hub, oskdft, voices):
     hub.refuse_uploads_after = 0
     first = oskdft("push-dataset", voices, "org/voices", "--out", tmp_path / "shards")
     assert first.returncode == 2 and "Traceback" not in first.stderr
@@ -72,13 +68,13 @@ def test_an_interrupted_upload_goes_on(tmp_path, hub, oskdft, voices):
 
 SHARDS = """
 import sys
-from modeling_oskdft.data.manifest import load_manifest
+from modeling_oskdft.data.sources import load_manifest
 from modeling_oskdft.hub.upload import push_dataset
 push_dataset(load_manifest(sys.argv[1]), "org/voices", sys.argv[2], shard_seconds=30)
 """
 
 
-def test_what_has_arrived_is_not_sent_again(tmp_path, hub, at_hub, voices):
+def test_shards_that_have_arrived_are_not_sent_again(tmp_path, hub, at_hub, voices):
     hub.refuse_uploads_after = 1
     assert at_hub("-c", SHARDS, voices, tmp_path / "shards").returncode == 1
     shards = sorted((tmp_path / "shards" / "data").iterdir())

@@ -1,4 +1,4 @@
-"""What training sends to a hub, by the training script."""
+"""The training script pushes its student to a hub."""
 
 import json
 
@@ -14,13 +14,13 @@ TRAIN = [
 ]
 
 
-def test_the_trainer_pushes_and_the_card_tells_what_was_measured(tmp_path, hub, at_hub, voices, feature_extractor):
+def test_the_trainer_pushes_and_the_card_has_the_measurements(tmp_path, hub, at_hub, voices, feature_extractor):
     tiny_teacher("hubert", True, "group").save_pretrained(tmp_path / "teacher")
     feature_extractor.save_pretrained(tmp_path / "teacher")
-    words = [*TRAIN, "--teacher", tmp_path / "teacher", "--train_data", voices, "--output_dir", tmp_path / "run"]
-    refused = at_hub(*words, token=None, home="stranger")
+    command = [*TRAIN, "--teacher", tmp_path / "teacher", "--train_data", voices, "--output_dir", tmp_path / "run"]
+    refused = at_hub(*command, token=None, home="stranger")
     assert refused.returncode == 2 and "log in with `hf auth login`" in refused.stderr
-    done = at_hub(*words)
+    done = at_hub(*command)
     assert done.returncode == 0, done.stderr[-2000:]
     repository = hub.repositories["model", "org/trained"]
     assert repository.private
@@ -39,8 +39,8 @@ def test_a_hub_that_is_away_costs_neither_run_nor_checkpoint(tmp_path, hub, at_h
     tiny_teacher("hubert", True, "group").save_pretrained(tmp_path / "teacher")
     feature_extractor.save_pretrained(tmp_path / "teacher")
     hub.refuse_uploads_after = 0
-    words = [*TRAIN, "--teacher", tmp_path / "teacher", "--train_data", voices, "--output_dir", tmp_path / "run"]
-    done = at_hub(*words)
+    command = [*TRAIN, "--teacher", tmp_path / "teacher", "--train_data", voices, "--output_dir", tmp_path / "run"]
+    done = at_hub(*command)
     assert done.returncode == 2 and "run the same command again" in done.stderr, "the last push is the run's business"
     assert "Step 2 did not reach the Hub" in done.stderr
     assert (tmp_path / "run/checkpoint-2/model.safetensors").is_file() and (tmp_path / "run/README.md").is_file()

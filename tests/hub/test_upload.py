@@ -1,10 +1,12 @@
-"""A verifier pushed to a hub by every door, and opened from there in fresh processes."""
+"""Verifiers and Spaces are pushed to a hub, and verifiers are opened from there in fresh processes."""
+
+import re
 
 import pytest
 import torch
 
 from modeling_oskdft.hub.model_card import Statements, write_card
-from modeling_oskdft.hub.upload import TRAVELLING
+from modeling_oskdft.hub.upload import TRAVELLING, check_model
 from modeling_oskdft.scoring.thresholds import Thresholds
 from tests.bare import bare_site
 from tests.tiny import tiny_verifier, waves
@@ -14,7 +16,7 @@ PUBLISHED = {"config.json", "model.safetensors", "preprocessor_config.json", "RE
 
 @pytest.fixture
 def folder(tmp_path, feature_extractor):
-    """A saved verifier with thresholds, and beside them what must stay at home."""
+    """A saved verifier with thresholds, beside files that must not be sent."""
     place = tmp_path / "student"
     verifier = tiny_verifier()
     verifier.save_pretrained(place)
@@ -34,10 +36,10 @@ for name in ("modeling_oskdft", "soundfile", "soxr", "datasets", "accelerate", "
 import torch
 from transformers import AutoFeatureExtractor, AutoModel, AutoModelForAudioXVector
 waveforms, expected = torch.load(sys.argv[1])
-words = {"trust_remote_code": True, "revision": sys.argv[2]}
+options = {"trust_remote_code": True, "revision": sys.argv[2]}
 assert AutoFeatureExtractor.from_pretrained("org/student", revision=sys.argv[2]).return_attention_mask
-for door in (AutoModel, AutoModelForAudioXVector):
-    model = door.from_pretrained("org/student", **words)
+for auto_class in (AutoModel, AutoModelForAudioXVector):
+    model = auto_class.from_pretrained("org/student", **options)
     assert type(model).__module__.startswith("transformers_modules")
     assert torch.allclose(model(waveforms).embeddings, expected, atol=1e-5)
 model.save_pretrained(sys.argv[3])
@@ -69,16 +71,16 @@ def test_push_and_open_with_and_without_the_package(tmp_path, hub, at_hub, oskdf
     hub.repositories["model", "org/student"].commit({"config.json": b"{}"})  # what comes later must not matter
     waveforms, _ = waves(4000)
     torch.save((waveforms, tiny_verifier()(waveforms).embeddings), tmp_path / "expected.pt")
-    words = (tmp_path / "expected.pt", revision)
     site = bare_site(tmp_path / "site")
-    doors = {
+    programs = {
         "without": (["-S", "-P", "-c", OPEN_WITHOUT_THE_PACKAGE], {"PYTHONPATH": str(site)}),
         "with": (["-c", OPEN_WITH_THE_PACKAGE], {}),
     }
-    for name, (door, variables) in doors.items():
-        done = at_hub(*door, *words, tmp_path / f"saved-{name}", home=name, **variables)
+    for name, (program, variables) in programs.items():
+        arguments = (tmp_path / "expected.pt", revision, tmp_path / f"saved-{name}")
+        done = at_hub(*program, *arguments, home=name, **variables)
         assert done.returncode == 0, done.stderr[-2000:]
-        # What it came with is saved again with it.
+        # The companion files are saved again with the model.
         saved = {file.name for file in (tmp_path / f"saved-{name}").iterdir()}
         assert saved == PUBLISHED | {"thresholds.json"}, name
     assert set(hub.files("org/copy")) == PUBLISHED | {".gitattributes", "thresholds.json"}
@@ -114,7 +116,7 @@ def test_a_private_repository_wants_a_token(hub, oskdft, folder, voices):
     assert refused.returncode == 2 and "log in with `hf auth login`" in refused.stderr
 
 
-def test_a_card_names_where_it_is(hub, oskdft, folder):
+def test_a_card_names_its_repository(hub, oskdft, folder):
     write_card(folder, statements=Statements("mit", notes="Mine."))
     assert 'from_pretrained("student")' in (folder / "README.md").read_text()
     assert oskdft("push", folder, "org/student").returncode == 0
@@ -123,19 +125,23 @@ def test_a_card_names_where_it_is(hub, oskdft, folder):
     assert "license: mit" in page and "Mine." in page
 
 
-def test_a_page_by_hand_goes_along_and_a_template_does_not(hub, at_hub, folder):
-    push = "import sys, transformers, modeling_oskdft\nmodel = transformers.AutoModel.from_pretrained(sys.argv[1])\n"
-    push += "model.push_to_hub(sys.argv[2])\n"
+PUSH = """
+import sys, transformers, modeling_oskdft
+transformers.AutoModel.from_pretrained(sys.argv[1]).push_to_hub(sys.argv[2])
+"""
+
+
+def test_a_page_by_hand_is_pushed_and_a_template_of_transformers_is_not(hub, at_hub, folder):
     (folder / "README.md").unlink(missing_ok=True)
-    assert at_hub("-c", push, folder, "org/bare").returncode == 0
+    assert at_hub("-c", PUSH, folder, "org/bare").returncode == 0
     page = hub.files("org/bare")["README.md"].decode()
     assert "Nothing else is stated" in page and "More Information Needed" not in page
     (folder / "README.md").write_text("---\nlicense: mit\n---\n\nMy own words.\n")
-    assert at_hub("-c", push, folder, "org/mine").returncode == 0
+    assert at_hub("-c", PUSH, folder, "org/mine").returncode == 0
     assert "My own words." in hub.files("org/mine")["README.md"].decode()
 
 
-def test_an_interrupted_upload_is_gone_on_with(hub, oskdft, folder):
+def test_an_interrupted_upload_continues(hub, oskdft, folder):
     hub.refuse_uploads_after = 0
     first = oskdft("push", folder, "org/student")
     assert first.returncode == 2 and "run the same command again" in first.stderr
@@ -157,9 +163,9 @@ def test_the_folder_of_a_space(tmp_path, hub, oskdft):
     done = oskdft("push", tmp_path, "org/space")
     assert done.returncode == 0, done.stderr
     sent = set(hub.files("org/space", "space"))
-    own = {name for name in sent if not name.startswith("modeling_oskdft/")}
-    assert own == {".gitattributes", "app.py", "requirements.txt", "README.md"}
-    assert sent - own >= {"modeling_oskdft/__init__.py", "modeling_oskdft/hub/card_template.md"}
+    of_the_space = {name for name in sent if not name.startswith("modeling_oskdft/")}
+    assert of_the_space == {".gitattributes", "app.py", "requirements.txt", "README.md"}
+    assert sent - of_the_space >= {"modeling_oskdft/__init__.py", "modeling_oskdft/hub/card_template.md"}
     assert not [name for name in sent if "__pycache__" in name]
     assert oskdft("push", tmp_path, "org/space", "--revision", "try").returncode == 0
     assert set(hub.repositories["space", "org/space"].branches) == {"main", "try"}
@@ -186,6 +192,38 @@ for name, backend in (("org/exported", "torch"), ("org/nothing", "onnxruntime"))
 def test_an_export_in_a_repository(hub, at_hub, exported):
     done = at_hub("-c", OPEN_AN_EXPORT, exported)
     assert done.returncode == 0, done.stderr
-    said = done.stdout.splitlines()
-    assert "'org/exported' holds an export and no PyTorch weights: open it with backend='onnxruntime'" in said[-2]
-    assert "There is neither a folder nor a repository 'org/nothing'" in said[-1]
+    without_weights, not_there = done.stdout.splitlines()[-2:]
+    assert (
+        "'org/exported' holds an export and no PyTorch weights: open it with backend='onnxruntime'" in without_weights
+    )
+    assert "There is neither a folder nor a repository 'org/nothing'" in not_there
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "There is no saved model"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json' is damaged"),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'), "a saved OSKDFTForXVector"),
+        (lambda folder: (folder / "heads_oskdft.py").unlink(), "lacks heads_oskdft.py"),
+        (lambda folder: (folder / "preprocessor_config.json").unlink(), "lacks preprocessor_config.json"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"\0" * 64), "cannot be opened"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "cannot be opened"),
+        (lambda folder: other_thresholds(folder), "is of other weights: measure"),
+        (lambda folder: other_card(folder), "is the card of other weights"),
+    ],
+)
+def test_a_folder_that_others_could_not_open_is_refused(folder, spoil, sentence):
+    check_model(folder)
+    spoil(folder)
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+        check_model(folder)
+
+
+def other_thresholds(folder):
+    Thresholds({"eer": 0.5}, 4, 2, 2, "made up", "0" * 64).save(folder)
+
+
+def other_card(folder):
+    page = write_card(folder)
+    page.write_text(re.sub(r"weights [0-9a-f]{8}", "weights 00000000", page.read_text()))

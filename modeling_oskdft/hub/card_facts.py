@@ -1,0 +1,133 @@
+"""Collect the facts of a saved verifier that its card shows: shape, size, thresholds, results of training.
+
+The facts are plain JSON, so that the same page can be rendered from them at any time: see `model_card.render`.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..audio.loading import SAMPLING_RATE, Waveform
+from ..audio.synthetic_voices import draw_session, draw_voice, synthesise
+from ..embedding.opening import open_verifier
+from ..embedding.runtimes import TorchEmbedder
+from ..files import read_json
+from ..model.modeling_oskdft import OSKDFTForXVector
+from ..scoring.thresholds import THRESHOLDS_NAME, Thresholds
+from ..verification.verifier import SpeakerVerifier
+
+RESULTS_NAME = "results.json"
+# Entries of results.json that the card shows.
+RESULTS_SHOWN = (
+    "selection_eer",
+    "encoders",
+    "data",
+    "recipe",
+    "test",
+    "seed",
+    "steps",
+    "seconds",
+    "machine",
+    "versions",
+)
+FAMILY_NAMES = {"hubert": "HuBERT", "wav2vec2": "wav2vec 2.0", "wavlm": "WavLM"}
+HEAD_NAMES = {"ecapa_tdnn": "ECAPA-TDNN", "statistics_pooling": "statistics pooling and a linear layer"}
+EXAMPLE_VOICE, EXAMPLE_SECONDS = 7, 4.0  # seed of the synthetic voice; length of each of its recordings
+
+
+def collect_facts(folder: str | Path) -> dict[str, Any]:
+    """Collect the facts of the verifier in a folder.
+
+    Args:
+        folder: a folder that `save_pretrained` wrote, with `thresholds.json` and training's `results.json` where they
+            were measured. Measurements of other weights are left out.
+
+    Returns:
+        The facts by name, as JSON can store them; None for an entry that was not measured.
+
+    Raises:
+        FileNotFoundError: when there is no folder.
+        ValueError: for a verifier that cannot be opened, and for damaged results or thresholds.
+    """
+    place = Path(folder)
+    model, feature_extractor = open_verifier(str(place))
+    fingerprint = model.fingerprint()
+    results = _read_results(place / RESULTS_NAME, fingerprint)
+    thresholds = _read_thresholds(place / THRESHOLDS_NAME, fingerprint)
+    verifier = SpeakerVerifier(TorchEmbedder(model, feature_extractor), thresholds)
+    config = model.config
+    measured = None if thresholds is None else asdict(thresholds)
+    return {
+        "name": place.resolve().name,
+        "fingerprint": fingerprint,
+        "student": _describe_student(model) | {"bytes": _size_of_weights(place)},
+        "teacher": {"name": config.teacher_name_or_path, "layers": config.teacher_layers},
+        "thresholds": measured and {name: value for name, value in measured.items() if name != "quantiles"},
+        "example": run_example(verifier),
+        **{name: results.get(name) for name in RESULTS_SHOWN},
+    }
+
+
+def run_example(verifier: SpeakerVerifier) -> str:
+    """Run the calls of the card's first example on `example_recordings`.
+
+    The calls themselves, not the text of the example: the name of a folder must never become code.
+
+    Returns:
+        The line that the example prints: decision and score.
+    """
+    first, second = ((waveform, SAMPLING_RATE) for waveform in example_recordings())
+    result = verifier.verify(first, second)
+    return f"{result.same_speaker} {round(result.score, 2)}"
+
+
+def example_recordings() -> tuple[Waveform, Waveform]:
+    """Synthesise two recordings of one voice, (samples,) at 16 kHz, with the values that a 16-bit file can hold."""
+    voice = draw_voice(np.random.default_rng(EXAMPLE_VOICE))
+
+    def recording(number: int) -> Waveform:
+        generator = np.random.default_rng([EXAMPLE_VOICE, number])
+        waveform = synthesise(voice, draw_session(generator), EXAMPLE_SECONDS, generator)
+        return np.round(waveform * 2**15).astype(np.float32) / np.float32(2**15)
+
+    return recording(0), recording(1)
+
+
+def _describe_student(model: OSKDFTForXVector) -> dict[str, Any]:
+    config, encoder = model.config, model.config.encoder_config
+    return {
+        "family": FAMILY_NAMES[encoder.model_type],
+        "layers": encoder.num_hidden_layers,
+        "hidden_size": encoder.hidden_size,
+        "adapter_size": config.adapter_size,
+        "head": HEAD_NAMES[config.head_type],
+        "embedding_size": config.embedding_size,
+        "parameters": model.num_parameters(),
+        "encoder_parameters": model.oskdft.num_parameters(),
+    }
+
+
+def _size_of_weights(folder: Path) -> int:
+    """Bytes of the files of weights, in one piece or in shards."""
+    return sum(file.stat().st_size for file in folder.glob("model*.safetensors"))
+
+
+def _read_results(path: Path, fingerprint: str) -> dict[str, Any]:
+    """The results of training; empty where there are none, or none of these weights."""
+    if not path.is_file():
+        return {}
+    try:
+        results = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"'{path}' is damaged ({error}): take it away, or train again.") from None
+    return results if results.get("fingerprint") == fingerprint else {}
+
+
+def _read_thresholds(path: Path, fingerprint: str) -> Thresholds | None:
+    """The thresholds; None where there are none, or none of these weights."""
+    if not path.is_file():
+        return None
+    thresholds = Thresholds.load(path)
+    return thresholds if thresholds.fingerprint == fingerprint else None
