@@ -1,1 +1,1 @@
-"""Data: manifests, crops, augmentation and synthetic voices."""
+"""Read manifests, split them, cut crops from them, make trials, and prepare data sets."""

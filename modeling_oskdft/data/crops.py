@@ -1,6 +1,6 @@
-"""Training crops: what an epoch shows of an utterance is a function of (seed, epoch, utterance) alone.
+"""Cut training crops: the crop of an utterance is a function of (seed, epoch, utterance) alone.
 
-That is what makes a resumed run equal to an uninterrupted one, with any number of workers.
+Therefore a resumed run equals an uninterrupted one, with any number of workers.
 """
 
 import warnings
@@ -25,7 +25,13 @@ Augmentation = Callable[[Waveform, np.random.Generator], Waveform]
 
 
 class Crop(TypedDict):
-    """One training example: what the student hears, what the teacher hears (the same object when it is the same)."""
+    """Hold one training example.
+
+    Attributes:
+        waveform: (samples,) at 16 kHz, augmented.
+        clean: (samples,) the crop before augmentation; the same object as `waveform` where nothing was changed.
+        label: class of the speaker, or `UNLABELLED`.
+    """
 
     waveform: Waveform
     clean: Waveform
@@ -33,18 +39,31 @@ class Crop(TypedDict):
 
 
 def crop_generator(seed: int, epoch: int, utterance_id: str) -> np.random.Generator:
-    """The randomness of one utterance in one epoch."""
+    """Make the random generator of one utterance in one epoch."""
     return np.random.default_rng([seed, epoch, zlib.crc32(utterance_id.encode())])
 
 
 class CropDataset(Dataset[Crop]):
-    """Crops of a manifest, indexed by (epoch, row).
+    """Cut crops from the recordings of a manifest, indexed by (epoch, row).
 
-    A file that cannot be read is reported, and the next readable row stands in for it; the run stops with a
-    `ValueError` when more than `max_damaged` different files were met.
-    speeds: other speeds that a crop is equally often heard at, each making new speakers of all speakers: class
-    `speakers * (1 + number of the speed) + speaker`. labelled: the speakers that are classes, None for all; crops of
-    the others have the label -100.
+    A file that cannot be read is named in a warning, and the next readable row replaces it.
+
+    Args:
+        manifest: the training data.
+        crop_seconds: length of a crop.
+        seed: of the crops, see `crop_generator`.
+        augmentation: function of a crop and a generator; None: crops stay clean.
+        max_damaged: damaged files that may be replaced, and crops that may stay clean because a noise or a room cannot
+            be read; one more of either is a `ValueError` of `__getitem__`.
+        speeds: further speeds, each drawn as often as the speed 1. Every speed makes new speakers of all speakers:
+            class `speakers * (1 + number of the speed) + speaker`.
+        labelled: speakers that are classes; None: all. Crops of other speakers have the label `UNLABELLED`.
+
+    Attributes:
+        damaged: count and marks of the damaged rows, shared by the workers.
+
+    Raises:
+        ValueError: for a length that is not positive, and for a speed outside [0.5, 2] or equal to 1.
     """
 
     def __init__(
@@ -83,7 +102,7 @@ class CropDataset(Dataset[Crop]):
         return len(self.manifest)
 
     def utterances_of_classes(self) -> list[int]:
-        """How many utterances each class has: the speakers in their order, once a speed."""
+        """Count the utterances of each class: the speakers in their order, once a speed."""
         labels = self.labels[self.labels != UNLABELLED]
         return np.bincount(labels, minlength=len(self.speakers)).tolist() * len(self.speeds)
 
@@ -96,7 +115,7 @@ class CropDataset(Dataset[Crop]):
         raise ValueError("No file of the training set can be read: check the data.")
 
     def _crop(self, epoch: int, row: int) -> Crop | None:
-        """The crop of a row, or None where its file is damaged. Only errors of reading count as damage."""
+        """Cut the crop of a row; None where its file is damaged. Only errors of reading count as damage."""
         utterance: str = self.utterance_ids[row].as_py()
         generator = crop_generator(self.seed, epoch, utterance)
         number = int(generator.integers(len(self.speeds))) if len(self.speeds) > 1 else 0
@@ -114,7 +133,7 @@ class CropDataset(Dataset[Crop]):
         return Crop(waveform=self._augment(clean, generator), clean=clean, label=label)
 
     def _augment(self, clean: Waveform, generator: np.random.Generator) -> Waveform:
-        """A noise or a room that cannot be read is not the crop's fault: the crop stays clean; said, and counted."""
+        """Augment a crop; it stays clean, with a warning, where a noise or a room cannot be read."""
         if self.augmentation is None:
             return clean
         try:
@@ -131,10 +150,14 @@ class CropDataset(Dataset[Crop]):
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """(epoch, row) of every row once, in an order that is a function of (seed, epoch).
+    """Yield (epoch, row) for every row once, in an order that is a function of (seed, epoch).
 
-    Rows in shards are visited row group by row group (`shards.visiting_order`): readers are all workers of all
-    processes, each of which gets every `readers`-th batch.
+    Args:
+        manifest: the training data; rows in shards are visited row group by row group, see
+            `shard_reading.visiting_order`.
+        seed: of the order.
+        readers: number of workers of all processes, each of which receives every `readers`-th batch.
+        batch: rows of a batch.
     """
 
     def __init__(self, manifest: Manifest, seed: int, readers: int = 1, batch: int = 1) -> None:
@@ -143,7 +166,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.groups = manifest.row_groups()
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer before each epoch."""
+        """Set the epoch of the next iteration; the Trainer calls this before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -159,9 +182,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 class CropCollator:
-    """Crops to a batch of tensors, each normalised as the teacher's feature extractor does it, after augmentation.
+    """Collate crops to a batch of tensors, each normalised by the teacher's feature extractor after augmentation.
 
-    teacher_hears: "clean" crops (the paper), or "augmented" ones, as the student.
+    Args:
+        feature_extractor: feature extractor of the teacher.
+        teacher_hears: "clean" crops, as in the paper, or "augmented" ones, the same as the student's.
     """
 
     def __init__(self, feature_extractor: SequenceFeatureExtractor, teacher_hears: str = "clean") -> None:
@@ -169,7 +194,12 @@ class CropCollator:
         self.teacher_hears = teacher_hears
 
     def __call__(self, crops: list[Crop]) -> dict[str, torch.Tensor]:
-        """Returns `input_values` (batch, samples), `labels` (batch,), and `teacher_input_values` when it differs."""
+        """Collate crops of one length.
+
+        Returns:
+            `input_values` (batch, samples), `labels` (batch,), and `teacher_input_values` (batch, samples) where it
+            differs from `input_values`.
+        """
         batch = {
             "input_values": self._normalise([crop["waveform"] for crop in crops]),
             "labels": torch.tensor([crop["label"] for crop in crops]),

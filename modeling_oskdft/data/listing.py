@@ -1,4 +1,4 @@
-"""What a command was given, as recordings: files, folders, manifests, and lists with a recording a line."""
+"""List the recordings that the arguments of a command name: files, folders, manifests, and lists of recordings."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,25 +12,25 @@ MANIFESTS = (".csv", ".tsv", ".parquet")
 
 
 def recordings_of(sources: Iterable[str]) -> list[str]:
-    """The recordings that some words of a command line stand for, in their order, duplicates kept.
+    """List the recordings that the arguments of a command name, in their order, duplicates kept.
 
     Args:
         sources: recordings, folders of them at any depth, manifests, or text files with a recording a line, relative
-            to the working directory or to the list. Whether a recording is there is seen when it is read.
+            to the working directory or to the list. A recording that does not exist is an error only when it is read.
 
     Raises:
-        FileNotFoundError: for a list or a manifest that is not there.
+        FileNotFoundError: for a list or a manifest that does not exist.
         ValueError: for a folder, a manifest or a list without recordings.
     """
-    found: list[str] = []
+    recordings: list[str] = []
     for source in sources:
         if not source:
             raise ValueError("The name of a recording is empty: give a recording, a folder, a manifest or a list.")
-        own = list(_recordings(Path(source)))
-        if not own:
+        listed = list(_recordings(Path(source)))
+        if not listed:
             raise ValueError(f"{name_of(source)} holds no recordings: give a folder, manifest or list that does.")
-        found += own
-    return found
+        recordings += listed
+    return recordings
 
 
 def _recordings(source: Path) -> Iterator[str]:

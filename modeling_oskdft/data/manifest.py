@@ -1,4 +1,4 @@
-"""Which recordings there are: one Arrow table an utterance a row, from a folder, a file, or a `datasets` dataset."""
+"""Hold the utterances of a data set in one Arrow table, an utterance a row."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,10 +24,13 @@ ROOT_KEY = b"oskdft_data_root"
 
 @dataclass(frozen=True)
 class Manifest:
-    """The utterances of a data set.
+    """Hold the utterances of a data set and find their audio.
 
-    table: `utterance_id, speaker_id, session_id, path, num_samples` (at 16 kHz) and optional columns; `path` is
-    relative to `root`, or, with `recordings`, the number of the row there that holds the audio.
+    Attributes:
+        table: columns `utterance_id, speaker_id, session_id, path, num_samples` (at 16 kHz) and optional ones. `path`
+            is relative to `root`; with `recordings`, it is the number of the row there that holds the audio.
+        root: folder of the recordings.
+        recordings: a dataset or `ShardedRecordings` that holds the audio; None where it lies in files.
     """
 
     table: pa.Table
@@ -38,16 +41,16 @@ class Manifest:
         return self.table.num_rows
 
     def column(self, name: str) -> list[Any]:
-        """A column as a list."""
+        """Return a column as a list."""
         return self.table.column(name).to_pylist()
 
     @property
     def speakers(self) -> list[str]:
-        """Every speaker once, sorted: the order of the classes."""
+        """Every speaker once, sorted: the order of the classes in training."""
         return sorted(pc.unique(self.table.column("speaker_id")).to_pylist())
 
     def describe(self) -> dict[str, Any]:
-        """Counts for a results file or a card: speakers, utterances, hours, and speakers by language and gender."""
+        """Count speakers, utterances, hours, and speakers by language and gender, for a results file or a card."""
         samples = pc.sum(self.table.column("num_samples")).as_py() or 0
         counts = {
             "speakers": len(self.speakers),
@@ -61,25 +64,29 @@ class Manifest:
         return counts
 
     def audio(self, index: int) -> AudioSource:
-        """What `audio.load_audio` and `audio.read_crop` read for a row."""
+        """Return the audio of a row as a source for `audio.loading.load_audio` and `read_crop`."""
         path = self.table.column("path")[index].as_py()
         return str(self.root / path) if self.recordings is None else self.recordings[int(path)]["audio"]
 
     def row_groups(self) -> NDArray[np.int64] | None:
-        """The row group of the shards that each row lies in, (rows,); None where recordings are single files."""
+        """Return the row group of the shards that holds each row, (rows,); None where recordings are single files."""
         if not isinstance(self.recordings, ShardedRecordings):
             return None
         return self.recordings.groups[[int(path) for path in self.column("path")]]
 
     def where(self, column: str, values: Sequence[str]) -> "Manifest":
-        """The rows whose `column` is one of `values`. Raises `ValueError` when the column does not exist."""
+        """Return the manifest of the rows whose `column` has one of `values`.
+
+        Raises:
+            ValueError: when the column does not exist.
+        """
         if column not in self.table.column_names:
             raise ValueError(f"The manifest has no column '{column}': it has {', '.join(self.table.column_names)}.")
         chosen = pc.is_in(self.table.column(column), value_set=pa.array(list(values), pa.string()))
         return replace(self, table=self.table.filter(chosen))
 
     def by_speaker(self) -> dict[str, list[str]]:
-        """The utterance ids of each speaker."""
+        """Return the utterance ids of each speaker."""
         groups: dict[str, list[str]] = {}
         for speaker, utterance in zip(self.column("speaker_id"), self.column("utterance_id"), strict=True):
             groups.setdefault(speaker, []).append(utterance)
@@ -88,7 +95,8 @@ class Manifest:
     def save(self, path: str | Path) -> None:
         """Write Parquet with the root in its metadata, complete or not at all.
 
-        Raises `ValueError` for a manifest whose audio lies in a dataset: save the dataset instead.
+        Raises:
+            ValueError: for a manifest whose audio lies in a dataset: save the dataset instead.
         """
         if self.recordings is not None:
             raise ValueError("This manifest's audio lies in a dataset and has no paths: save the dataset instead.")
@@ -98,9 +106,10 @@ class Manifest:
 
 
 def joined(manifests: Sequence[Manifest]) -> Manifest:
-    """Several manifests of files as one, by absolute paths: VoxCeleb1-E needs dev and test.
+    """Join manifests of files to one, with absolute paths: VoxCeleb1-E needs dev and test.
 
-    Raises `ValueError` for an utterance that two of them have, and for manifests whose audio lies in a dataset.
+    Raises:
+        ValueError: for an utterance that two of them have, and for manifests whose audio lies in a dataset.
     """
     if len(manifests) == 1:
         return manifests[0]
@@ -115,7 +124,15 @@ def joined(manifests: Sequence[Manifest]) -> Manifest:
 
 
 def checked(manifest: Manifest, source: str | Path) -> Manifest:
-    """Return the manifest; raise `ValueError` when it has no utterance, or one of them twice."""
+    """Return the manifest when it has utterances, each of them once.
+
+    Args:
+        manifest: any manifest.
+        source: what an error names as its source.
+
+    Raises:
+        ValueError: for a manifest without utterances, or with an utterance twice.
+    """
     if len(manifest) == 0:
         raise ValueError(
             f"'{source}' has no utterances: speaker/session/utterance.wav (or flac, ogg, mp3, …) files are needed."

@@ -1,4 +1,4 @@
-"""Work on many files at once, results in order, never more in flight than a few a worker."""
+"""Process many files in parallel, with results in order and only a few waiting items a worker."""
 
 import contextlib
 import ctypes
@@ -15,29 +15,47 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-CHUNK = 100
-AHEAD = 4
+CHUNK = 100  # items that are sent to a process at once
+AHEAD = 4  # items or chunks a worker that are started before their results are taken
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """`function` of every item, in order, by threads: for work that waits on other programs."""
+    """Apply a function to every item with threads: for work that waits for other programs.
+
+    Args:
+        function: called once an item.
+        items: read only a little ahead of the results.
+        workers: number of threads.
+
+    Returns:
+        An iterator of the results, in the order of the items.
+    """
     with ThreadPoolExecutor(workers) as executor:
         yield from _ordered(executor, function, items, AHEAD * workers)
 
 
 def in_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """`function` of every item, in order, by processes; in this one for one worker.
+    """Apply a function to every item with processes.
 
-    Each worker gets the function once, whatever it carries with it. Raises `OSError` when a worker dies.
+    Args:
+        function: called once an item. Each worker receives it once, with the data that it is bound to.
+        items: read only a little ahead of the results.
+        workers: number of processes; 1: all work is done in this process.
+
+    Returns:
+        An iterator of the results, in the order of the items.
+
+    Raises:
+        OSError: when a worker dies.
     """
     if workers == 1:
         yield from map(function, items)
         return
-    with ProcessPoolExecutor(workers, initializer=_keep, initargs=(function,)) as executor:
-        source = iter(items)
-        chunks = iter(lambda: list(islice(source, CHUNK)), [])
+    with ProcessPoolExecutor(workers, initializer=_begin, initargs=(function,)) as executor:
+        remaining = iter(items)
+        chunks = iter(lambda: list(islice(remaining, CHUNK)), [])
         try:
-            for results in _ordered(executor, _of_chunk, chunks, AHEAD * workers):
+            for results in _ordered(executor, _process_chunk, chunks, AHEAD * workers):
                 yield from results
         except BrokenProcessPool:
             raise OSError(
@@ -49,7 +67,8 @@ def in_processes(function: Callable[[Item], Result], items: Iterable[Item], work
 _function: Callable[[Any], Any]
 
 
-def _keep(function: Callable[[Any], Any]) -> None:
+def _begin(function: Callable[[Any], Any]) -> None:
+    """Start a worker: keep its function, end with the parent, and leave Ctrl-C to the parent."""
     global _function
     _function = function
     end_with_parent(signal.SIGKILL)
@@ -57,18 +76,23 @@ def _keep(function: Callable[[Any], Any]) -> None:
 
 
 def end_with_parent(number: int) -> None:
-    """Ask the system to send this process a signal when its parent ends, however that ends. Linux alone does."""
+    """Make the system send a signal to this process when its parent ends, for whatever reason; on Linux alone.
+
+    Args:
+        number: number of the signal.
+    """
     if not sys.platform.startswith("linux"):
         return
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
-def _of_chunk(chunk: list[Any]) -> list[Any]:
+def _process_chunk(chunk: list[Any]) -> list[Any]:
     return [_function(item) for item in chunk]
 
 
 def _ordered(executor: Executor, function: Callable[[Any], Any], items: Iterable[Any], limit: int) -> Iterator[Any]:
+    """Yield the results in the order of the items; at most `limit` items are started and not yet yielded."""
     waiting: deque[Future[Any]] = deque()
     try:
         for item in items:
@@ -77,6 +101,6 @@ def _ordered(executor: Executor, function: Callable[[Any], Any], items: Iterable
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    finally:  # an error or an interruption: what has not begun never does
+    finally:  # after an error or an interruption, no further item is started
         for future in waiting:
             future.cancel()

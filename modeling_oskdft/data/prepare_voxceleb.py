@@ -1,4 +1,4 @@
-"""VoxCeleb1 and 2 as people have them on disk, to manifests, counted against what was published.
+"""Make manifests of VoxCeleb1 and 2 as they lie on disk, and compare them with the published counts.
 
 Counts and list names: the data sets' pages at https://www.robots.ox.ac.uk/~vgg/data/voxceleb/ (Nagrani, Chung, Xie and
 Zisserman). The counts of the original E and H lists are those commonly published.
@@ -26,7 +26,17 @@ SEARCH_DEPTH = 5
 
 
 class Part(NamedTuple):
-    """A published part: its speakers by number, and how much of it there is."""
+    """Describe a published part of VoxCeleb.
+
+    Attributes:
+        name: name of its manifest.
+        title: name of the part in sentences.
+        first: number of its first speaker.
+        last: number of its last speaker.
+        speakers: published number of speakers.
+        utterances: published number of utterances.
+        without: numbers between first and last that belong to another part.
+    """
 
     name: str
     title: str
@@ -37,7 +47,7 @@ class Part(NamedTuple):
     without: range = range(0)
 
     def has(self, speaker: str) -> bool:
-        """Whether a folder `idNNNNN` belongs to this part."""
+        """Tell whether a folder `idNNNNN` is a speaker of this part."""
         number = int(speaker[2:])
         return self.first <= number <= self.last and number not in self.without
 
@@ -51,7 +61,7 @@ VOXCELEB2 = (Part("voxceleb2_dev", "VoxCeleb2 dev", 1, 9999, 5994, 1_092_009),)
 
 
 class TrialList(NamedTuple):
-    """A published list: the name it has there, the name it gets, and how many trials it has."""
+    """Describe a published trial list: its published file name, our file name, its title and number of trials."""
 
     published: str
     name: str
@@ -71,16 +81,22 @@ TRIAL_LISTS = (
 
 @dataclass
 class VoxCelebPreparation:
-    """The manifests that were written, the trial lists that were found, and every difference, in words."""
+    """Hold the results of a preparation.
+
+    Attributes:
+        manifests: the manifests that were written.
+        trials: number of trials of each list that was written, by its file name.
+        differences: every difference from the published data, one sentence each.
+    """
 
     manifests: list[Preparation]
     trials: dict[str, int]
     differences: list[str]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values for JSON."""
         return {
-            "manifests": [one.as_dict() for one in self.manifests],
+            "manifests": [preparation.as_dict() for preparation in self.manifests],
             "trials": self.trials,
             "differences": self.differences,
         }
@@ -97,24 +113,39 @@ def prepare_voxceleb(
 ) -> VoxCelebPreparation:
     """Write `voxceleb1_dev`, `voxceleb1_test`, `voxceleb2_dev.parquet`, the trial lists and `report.json` to `out`.
 
-    voxceleb1, voxceleb2: folders with `…/idNNNNN/video/utterance.wav` (or flac, m4a) somewhere below; either may be
-    None. m4a is transcoded to FLAC below `out`; a run that was stopped goes on where it was. trials: where the lists
-    lie, by default `voxceleb1`. Whatever differs from the published counts is in `differences`.
-    Raises `ValueError` without either folder, `FileNotFoundError` for one that holds no speakers.
+    m4a is transcoded to FLAC below `out`; a run that was stopped continues where it was. The report is written also
+    when an error ends the work.
+
+    Args:
+        voxceleb1: folder of VoxCeleb1, with `…/idNNNNN/video/utterance.wav` (or flac, m4a) at any depth; None: without
+            it.
+        voxceleb2: folder of VoxCeleb2; None: without it.
+        out: folder to write to.
+        trials: folder of the trial lists; None: that of VoxCeleb1.
+        workers: processes; None: one a core.
+        max_damaged: files of a part that may be left out; one more is an error.
+        progress: show progress bars.
+
+    Returns:
+        The manifests, the trial lists, and the differences from the published counts.
+
+    Raises:
+        ValueError: without either folder, and for more than `max_damaged` damaged files.
+        FileNotFoundError: for a folder without speakers.
     """
     if voxceleb1 is None and voxceleb2 is None:
         raise ValueError("Neither voxceleb1 nor voxceleb2 was given: name the folder of at least one.")
     target = Path(out)
     sets = [(Path(folder), parts) for folder, parts in ((voxceleb1, VOXCELEB1), (voxceleb2, VOXCELEB2)) if folder]
-    roots = [_speaker_roots(folder) for folder, _ in sets]  # a wrong folder is told of before hours of work
+    roots_of_sets = [_speaker_roots(folder) for folder, _ in sets]  # a wrong folder is an error before hours of work
     result = VoxCelebPreparation([], {}, [])
     options: dict[str, Any] = {"workers": workers, "max_damaged": max_damaged, "progress": progress}
     try:
-        for (folder, parts), own in zip(sets, roots, strict=True):
-            _prepare_parts(folder, own, parts, target, options, result)
+        for (folder, parts), roots in zip(sets, roots_of_sets, strict=True):
+            _prepare_parts(folder, roots, parts, target, options, result)
         if voxceleb1 is not None or trials is not None:
             _prepare_trials(Path(trials or voxceleb1 or ""), target, result)
-    finally:  # what is known stays, whatever happened
+    finally:  # also after an error
         if result.manifests or result.differences:
             with whole_file(target / "report.json") as file:
                 file.write_text(json.dumps(result.as_dict(), indent=1) + "\n", encoding="utf-8")
@@ -139,7 +170,8 @@ def _prepare_parts(
     options: dict[str, Any],
     result: VoxCelebPreparation,
 ) -> None:
-    if parts is VOXCELEB2:  # its test speakers cannot be told from their numbers
+    """Write the manifest of each part that lies in the folders `roots` below `folder`."""
+    if parts is VOXCELEB2:  # the numbers of its speakers do not show which ones are test speakers
         tests = [root for root in roots if TEST_FOLDER.search(root.relative_to(folder).as_posix().lower())]
         result.differences += [f"'{root}' is a test part of VoxCeleb2 and was left out." for root in tests]
         roots = [root for root in roots if root not in tests]
@@ -150,43 +182,55 @@ def _prepare_parts(
             f"({', '.join(strangers[:5])}): left out."
         )
     for part in parts:
-        own = [root for root in roots if any(_known(name, [part]) for name in _folders(root))]
-        if not own:
+        roots_of_part = [root for root in roots if any(_known(name, [part]) for name in _folders(root))]
+        if not roots_of_part:
             result.differences.append(f"{part.title} is not in '{folder}': no manifest of it was written.")
             continue
-        common = own[0] if len(own) == 1 else Path(os.path.commonpath(own))
-        one = Preparation(str(target / f"{part.name}.parquet"))
-        result.manifests.append(one)
-        write_manifest(partial(_recordings, own, part), common, one, **options, expected=part.utterances)
-        result.differences += _differences(one, part)
+        common = roots_of_part[0] if len(roots_of_part) == 1 else Path(os.path.commonpath(roots_of_part))
+        preparation = Preparation(str(target / f"{part.name}.parquet"))
+        result.manifests.append(preparation)
+        walk = partial(_recordings, roots_of_part, part)
+        write_manifest(walk, common, preparation, **options, expected=part.utterances)
+        result.differences += _differences(preparation, part)
 
 
-def _differences(one: Preparation, part: Part) -> list[str]:
-    """What was found against what was published, a sentence each."""
-    said = []
-    for what, found, published in (
-        ("speakers", len(one.speakers), part.speakers),
-        ("utterances", one.utterances, part.utterances),
+def _differences(preparation: Preparation, part: Part) -> list[str]:
+    """Compare a manifest with the published counts; one sentence for each difference."""
+    sentences = []
+    for unit, counted, published in (
+        ("speakers", len(preparation.speakers), part.speakers),
+        ("utterances", preparation.utterances, part.utterances),
     ):
-        if found != published:
-            number = abs(found - published)
-            said.append(
-                f"{part.title} has {found:,} {what} where {published:,} were published: {number:,} "
-                f"{'are missing' if found < published else 'are too many'}."
+        if counted != published:
+            number = abs(counted - published)
+            sentences.append(
+                f"{part.title} has {counted:,} {unit} where {published:,} were published: {number:,} "
+                f"{'are missing' if counted < published else 'are too many'}."
             )
-    if one.skipped:
-        said.append(f"{part.title}: {len(one.skipped)} files were skipped, named in report.json.")
-    return said
+    if preparation.skipped:
+        sentences.append(f"{part.title}: {len(preparation.skipped)} files were skipped, named in report.json.")
+    return sentences
 
 
 def speaker_roots(folder: Path, depth: int = SEARCH_DEPTH) -> list[Path]:
-    """The folders, sorted, that hold speakers' folders `idNNNNN`; each once, also where links lead to it again."""
+    """Find the folders that hold folders `idNNNNN` of speakers.
+
+    Args:
+        folder: where to search.
+        depth: levels below it that are searched.
+
+    Returns:
+        The folders, sorted; each once, also where links lead to it a second time.
+
+    Raises:
+        FileNotFoundError: for a folder that does not exist.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder at '{folder}': give the folder that VoxCeleb was unpacked to.")
-    found: dict[str, Path] = {}
+    roots: dict[str, Path] = {}
     for root in _roots_below(folder, depth):
-        found.setdefault(os.path.realpath(root), root)
-    return list(found.values())
+        roots.setdefault(os.path.realpath(root), root)
+    return list(roots.values())
 
 
 def _roots_below(folder: Path, depth: int) -> Iterator[Path]:
@@ -200,62 +244,62 @@ def _roots_below(folder: Path, depth: int) -> Iterator[Path]:
 
 def _folders(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
-        return sorted(one.name for one in entries if one.name[0] != "." and os.path.isdir(one.path))
+        return sorted(entry.name for entry in entries if entry.name[0] != "." and os.path.isdir(entry.path))
 
 
 def _known(name: str, parts: Sequence[Part]) -> bool:
+    """Tell whether a folder's name is that of a speaker of one of the parts."""
     return SPEAKER.fullmatch(name) is not None and any(part.has(name) for part in parts)
 
 
 def _recordings(roots: Sequence[Path], part: Part) -> Iterator[RecordingFile]:
-    """Speaker by speaker, so that what several folders hold of one comes together; ids begin with the speaker."""
+    """Yield the recordings of one speaker after the other, from all folders; utterance ids begin with the speaker."""
     for speaker in sorted({name for root in roots for name in _folders(root) if _known(name, [part])}):
-        own = [
-            _with_place(root, file)
+        recordings = [
+            _recording_of_speaker(root, file)
             for root in roots
             if (root / speaker).is_dir()
             for file in walk_audio(root / speaker)
         ]
-        yield from sorted(own, key=lambda one: (one.utterance, str(one.file)))
+        yield from sorted(recordings, key=lambda recording: (recording.utterance, str(recording.file)))
 
 
-def _with_place(root: Path, file: Path) -> RecordingFile:
-    """idNNNNN/video/utterance and no other depth: elsewhere the speaker would be a guess."""
+def _recording_of_speaker(root: Path, file: Path) -> RecordingFile:
+    """Name the speaker of a file at idNNNNN/video/utterance; at another depth, the speaker would be a guess."""
     recording = recording_or_stray_file(file, root, TreeLayout("speaker/session"))
     return recording if len(file.relative_to(root).parts) == 3 else recording._replace(speaker="", session="")
 
 
 def _prepare_trials(folder: Path, target: Path, result: VoxCelebPreparation) -> None:
-    """Copy the lists that are there under plain names; name those that are not, and utterances without a recording."""
+    """Copy the trial lists that exist under plain names; note lists and recordings that are missing."""
     known: set[str] = set()
     for part in VOXCELEB1:
         manifest = target / f"{part.name}.parquet"
         if manifest.is_file():
             known |= set(pq.read_table(manifest, columns=["utterance_id"]).column(0).to_pylist())
-    for one in TRIAL_LISTS:
-        found = next(
-            (path for path in (folder / one.published, folder / "meta" / one.published) if path.is_file()), None
-        )
-        if found is None:
+    for trial_list in TRIAL_LISTS:
+        name, title = trial_list.published, trial_list.title
+        file = next((path for path in (folder / name, folder / "meta" / name) if path.is_file()), None)
+        if file is None:
             result.differences.append(
-                f"The list of {one.title} ({one.published}) is not in '{folder}': fetch it from the page of VoxCeleb1 "
-                "if you want it."
+                f"The list of {title} ({name}) is not in '{folder}': fetch it from the page of VoxCeleb1 if you want "
+                "it."
             )
             continue
         try:
-            trials = read_trials(found)
+            trials = read_trials(file)
         except ValueError as error:  # a page of the web server under the list's name
-            result.differences.append(f"{one.title} cannot be read and was left out: {error}")
+            result.differences.append(f"{title} cannot be read and was left out: {error}")
             continue
-        with whole_file(target / one.name) as file:
-            file.write_bytes(found.read_bytes())
-        result.trials[one.name] = len(trials.labels)
-        if len(trials.labels) != one.trials:
+        with whole_file(target / trial_list.name) as copy:
+            copy.write_bytes(file.read_bytes())
+        result.trials[trial_list.name] = len(trials.labels)
+        if len(trials.labels) != trial_list.trials:
             result.differences.append(
-                f"{one.title} has {len(trials.labels):,} trials where {one.trials:,} were published ('{found}')."
+                f"{title} has {len(trials.labels):,} trials where {trial_list.trials:,} were published ('{file}')."
             )
         missing = sorted(set(trials.utterances()) - known) if known else []
         if missing:
             result.differences.append(
-                f"{one.title} names {len(missing):,} recordings that are not in the manifests, '{missing[0]}' first."
+                f"{title} names {len(missing):,} recordings that are not in the manifests, '{missing[0]}' first."
             )

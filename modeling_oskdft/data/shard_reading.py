@@ -1,7 +1,7 @@
-"""Recordings in Parquet shards, on disk or behind any URL that fsspec knows, read a row group at a time.
+"""Read recordings from Parquet shards, on disk or at any URL that fsspec supports, a row group at a time.
 
-Training visits row groups, not rows: `visiting_order` gives each worker of each process row groups of its own, so that
-every one is fetched once an epoch, whatever the number of workers.
+Training visits row groups, not rows: `visiting_order` gives each worker of each process its own row groups, so that
+every row group is fetched once an epoch, for any number of workers.
 """
 
 import os
@@ -16,48 +16,64 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-GROUPS_IN_MEMORY = 64  # that a worker mixes; at 16 utterances of 8 s each about 130 MB
+GROUPS_IN_MEMORY = 64  # row groups that a worker mixes; with 16 utterances of 8 s each about 130 MB
 
 
 def find_shards(folder: str | Path, split: str | None = None) -> list[str]:
-    """The Parquet files of a split (`train-….parquet`) in a folder or below a URL, or all where none is named so."""
+    """List the Parquet files of a split, in a folder or at a URL, and in `data` below it.
+
+    Args:
+        folder: a folder or a URL.
+        split: name of the split, whose files begin with `SPLIT-`. None: the split train, or all files where no file
+            has such a name.
+
+    Returns:
+        Sorted URLs; empty where there are no such files.
+
+    Raises:
+        FileNotFoundError: when a numbered shard is missing.
+        ValueError: when there are shards of two data sets.
+    """
     import fsspec
 
     filesystem, path = fsspec.core.url_to_fs(str(folder))
     places = [place for place in (path, f"{path}/data") if filesystem.isdir(place)]
     names = [str(name) for place in places for name in filesystem.ls(place, detail=False)]
     files = sorted(name for name in names if name.endswith(".parquet"))
-    own = [file for file in files if Path(file).name.startswith(f"{split or 'train'}-")]
-    chosen = files if split is None and not own else own
+    in_split = [file for file in files if Path(file).name.startswith(f"{split or 'train'}-")]
+    chosen = files if split is None and not in_split else in_split
     _refuse_missing_shards(chosen, folder)
     return [filesystem.unstrip_protocol(file) for file in chosen]
 
 
 def _refuse_missing_shards(files: Sequence[str], folder: str | Path) -> None:
-    """Names say how many shards there are: training on the rest would be another run, silently."""
-    found: dict[tuple[str, int], set[int]] = {}
+    """Compare the shards with the count in their names: training on a part of them would silently be another run."""
+    numbers_of: dict[tuple[str, int], set[int]] = {}
     for file in files:
         match = re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})\.parquet", Path(file).name)
         if match:
-            found.setdefault((match[1], int(match[3])), set()).add(int(match[2]))
-    for (name, count), numbers in found.items():
+            numbers_of.setdefault((match[1], int(match[3])), set()).add(int(match[2]))
+    for (name, count), numbers in numbers_of.items():
         missing = sorted(set(range(count)) - numbers)
         if missing:
             raise FileNotFoundError(
                 f"'{folder}' has {len(numbers)} of {count} shards, '{name}-{missing[0]:05d}-of-{count:05d}.parquet' "
                 "is the first that is missing: copy or write it again."
             )
-    if len(found) > len({name for name, _ in found}):
-        raise ValueError(
-            f"'{folder}' has shards of two data sets ({', '.join(sorted({f'of {c}' for _, c in found}))}): "
-            "take those of one away."
-        )
+    if len(numbers_of) > len({name for name, _ in numbers_of}):
+        counts = ", ".join(sorted({f"of {count}" for _, count in numbers_of}))
+        raise ValueError(f"'{folder}' has shards of two data sets ({counts}): remove the shards of one of them.")
 
 
 class ShardedRecordings:
-    """Row number to `{"audio": {"bytes", "path"}}`; the last few row groups are kept in memory.
+    """Map a row number to `{"audio": {"bytes", "path"}}`; the last row groups that were read stay in memory.
 
-    groups: (rows,) the row group of each row, counted through all shards.
+    Args:
+        files: shards, as `find_shards` returns them.
+        kept: number of row groups that stay in memory.
+
+    Attributes:
+        groups: (rows,) row group of each row, counted through all shards.
     """
 
     def __init__(self, files: Sequence[str], kept: int = GROUPS_IN_MEMORY) -> None:
@@ -89,16 +105,16 @@ class ShardedRecordings:
         return {"audio": self._cache[group][row - int(self.starts[group])]}
 
     def table(self, columns: Sequence[str]) -> pa.Table:
-        """Columns of all rows, without the audio."""
+        """Read columns of all rows, without the audio."""
         return pa.concat_tables([self._shard(file).read(columns=list(columns)) for file in self.files])
 
     @property
     def column_names(self) -> list[str]:
-        """Of the first shard."""
+        """Names of the columns of the first shard."""
         return list(self._shard(self.files[0]).schema_arrow.names)
 
     def _shard(self, file: str) -> pq.ParquetFile:
-        """An open shard; a forked worker opens its own, for two processes must not share a position."""
+        """Return an open shard; a forked worker opens its own, because two processes must not share a position."""
         import fsspec
 
         if self._owner != os.getpid():
@@ -114,37 +130,55 @@ class ShardedRecordings:
 def visiting_order(
     groups: NDArray[np.int64], lanes: int, batch: int, generator: np.random.Generator, mixed: int = GROUPS_IN_MEMORY
 ) -> NDArray[np.int64]:
-    """An order of all rows in which batch i holds rows of row groups that belong to lane i % lanes.
+    """Order all rows so that batch i holds rows of row groups that belong to lane i % lanes.
 
-    groups: (rows,) the row group of each. A lane is a worker of a process. It shuffles the rows of `mixed` row groups
-    at a time; what does not fill a round of batches comes at the end.
+    A lane is a worker of a process.
+
+    Args:
+        groups: (rows,) row group of each row.
+        lanes: number of workers of all processes.
+        batch: rows of a batch.
+        generator: source of the order.
+        mixed: row groups whose rows a lane shuffles together.
+
+    Returns:
+        (rows,) numbers of the rows. The rows that do not fill a round of batches, one batch a lane, stand at the end.
     """
     blocks = _blocks(groups)
-    own: list[list[NDArray[np.int64]]] = [[] for _ in range(lanes)]
+    blocks_of_lanes: list[list[NDArray[np.int64]]] = [[] for _ in range(lanes)]
     rows = [0] * lanes
     for number in generator.permutation(len(blocks)):
         lane = rows.index(min(rows))
-        own[lane].append(blocks[number])
+        blocks_of_lanes[lane].append(blocks[number])
         rows[lane] += len(blocks[number])
-    shuffled = [_shuffled(blocks_of_lane, mixed, generator) for blocks_of_lane in own]
+    shuffled = [_shuffled(blocks_of_lane, mixed, generator) for blocks_of_lane in blocks_of_lanes]
     rounds = min(len(lane) // batch for lane in shuffled)
     whole = np.stack([lane[: rounds * batch].reshape(rounds, batch) for lane in shuffled], axis=1)
     return np.concatenate([whole.reshape(-1), *(lane[rounds * batch :] for lane in shuffled)])
 
 
 def chunks_of_groups(groups: NDArray[np.int64], together: int = GROUPS_IN_MEMORY) -> list[NDArray[np.int64]]:
-    """The rows of as many row groups at a time as memory holds. groups: (rows,) the row group of each."""
+    """Divide the rows into chunks of whole row groups.
+
+    Args:
+        groups: (rows,) row group of each row.
+        together: row groups of a chunk; the default fits in the memory of a `ShardedRecordings`.
+
+    Returns:
+        The numbers of the rows of each chunk.
+    """
     blocks = _blocks(groups)
-    return [np.concatenate(blocks[i : i + together]) for i in range(0, len(blocks), together)]
+    return [np.concatenate(blocks[start : start + together]) for start in range(0, len(blocks), together)]
 
 
 def _blocks(groups: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """The rows of each row group."""
+    """Return the rows of each row group."""
     order = np.argsort(groups, kind="stable")
     _, starts = np.unique(groups[order], return_index=True)
     return np.split(order, starts[1:])
 
 
 def _shuffled(blocks: Sequence[NDArray[np.int64]], mixed: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    parts = [generator.permutation(np.concatenate(blocks[i : i + mixed])) for i in range(0, len(blocks), mixed)]
-    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+    starts = range(0, len(blocks), mixed)
+    chunks = [generator.permutation(np.concatenate(blocks[start : start + mixed])) for start in starts]
+    return np.concatenate(chunks) if chunks else np.empty(0, np.int64)

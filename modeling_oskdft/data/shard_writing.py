@@ -1,4 +1,4 @@
-"""A manifest as a dataset for the Hub: Parquet shards with the audio in them, as FLAC, and a page."""
+"""Write a manifest as a dataset for the Hub: Parquet shards that hold the audio as FLAC, and a page."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ from .parallel import in_processes
 
 UTTERANCES_A_GROUP = 16
 SHARD_SECONDS = 8 * 3600  # about 500 MB as FLAC
-_SOURCE_KEY = b"oskdft_source"
+_SOURCE_KEY = b"oskdft_source"  # metadata of a shard: the digest of its manifest
 PAGE_NAME = "README.md"
 
 
@@ -33,13 +33,28 @@ def write_shards(
     progress: bool = False,
     max_damaged: int = 100,
 ) -> list[Path]:
-    """`folder/data/SPLIT-00000-of-00007.parquet` and so on; returns the files.
+    """Write the shards `folder/data/SPLIT-00000-of-00007.parquet` and so on.
 
-    A row group holds up to 16 utterances of one speaker, so that speakers who are set aside cost nothing in training,
-    and the row groups lie in a drawn order, so that any part of a shard has many speakers. FLAC of 16 kHz mono goes
-    in as it is, everything else is decoded and written as 16-bit FLAC. A shard that is already there, of the same
-    manifest, is kept: a run that was stopped goes on. Recordings that cannot be read are named in warnings and left
-    out; more than `max_damaged` are a `ValueError`.
+    A row group holds up to 16 utterances of one speaker, so that speakers who are held out cost nothing in training;
+    the row groups lie in a random order, so that any part of a shard has many speakers. FLAC of 16 kHz mono is copied,
+    every other format is decoded and written as 16-bit FLAC. An existing shard of the same manifest is kept, so that a
+    run that was stopped can continue. Recordings that cannot be read are named in warnings and left out.
+
+    Args:
+        manifest: any manifest.
+        folder: folder of the dataset.
+        split: name of the split.
+        shard_seconds: audio in a shard, about.
+        workers: processes.
+        seed: of the order of the rows.
+        progress: show a progress bar.
+        max_damaged: recordings that may be left out; one more is an error.
+
+    Returns:
+        The shards, those that existed before included.
+
+    Raises:
+        ValueError: for more than `max_damaged` recordings that cannot be read.
     """
     from tqdm.auto import tqdm
 
@@ -47,19 +62,19 @@ def write_shards(
     lengths = np.asarray(manifest.column("num_samples"))
     count = max(1, round(lengths.sum() / SAMPLING_RATE / shard_seconds))
     target = Path(folder) / "data"
-    if target.is_dir():  # what a run that was killed has left
+    if target.is_dir():  # a run that was killed leaves partial files
         remove_partial_files(target)
     digest = _digest(manifest, seed)
     files = []
     refusal = "More than {most} recordings cannot be read ({reason}): check the data."
     damaged = DamagedFiles(max_damaged, "Left out of the dataset:", refusal)
     bar = tqdm(total=len(manifest), desc="shards", unit="utt", disable=None if progress else True)
-    for number, part in enumerate(np.array_split(np.arange(len(groups)), count)):
+    for number, indices in enumerate(np.array_split(np.arange(len(groups)), count)):
         file = target / f"{split}-{number:05d}-of-{count:05d}.parquet"
-        own = [groups[index] for index in part]
-        if not _is_there(file, digest):
-            _write_shard(manifest, own, file, digest, workers, damaged)
-        bar.update(sum(len(rows) for rows in own))
+        groups_of_shard = [groups[index] for index in indices]
+        if not _is_written(file, digest):
+            _write_shard(manifest, groups_of_shard, file, digest, workers, damaged)
+        bar.update(sum(len(rows) for rows in groups_of_shard))
         files.append(file)
     bar.close()
     for stale in set(target.glob(f"{split}-*-of-*.parquet")) - set(files):
@@ -69,26 +84,28 @@ def write_shards(
 
 
 def _row_groups(manifest: Manifest, seed: int) -> list[list[int]]:
+    """Group the rows by speaker, in a random order of rows and of groups."""
     rows: dict[str, list[int]] = {}
     for row, speaker in enumerate(manifest.column("speaker_id")):
         rows.setdefault(speaker, []).append(row)
     generator = np.random.default_rng(seed)
     groups: list[list[int]] = []
-    for _, own in sorted(rows.items()):
-        shuffled = generator.permutation(own).tolist()
-        groups += [shuffled[i : i + UTTERANCES_A_GROUP] for i in range(0, len(own), UTTERANCES_A_GROUP)]
+    for _, rows_of_speaker in sorted(rows.items()):
+        shuffled = generator.permutation(rows_of_speaker).tolist()
+        starts = range(0, len(shuffled), UTTERANCES_A_GROUP)
+        groups += [shuffled[start : start + UTTERANCES_A_GROUP] for start in starts]
     return [groups[index] for index in generator.permutation(len(groups))]
 
 
 def _digest(manifest: Manifest, seed: int) -> bytes:
-    """Of what the shards are made of, to know a shard of another run."""
+    """Hash the manifest and the seed, to recognise shards of other data."""
     digest = hashlib.sha256(str(seed).encode())
     for name in sorted(manifest.table.column_names):
         digest.update("\n".join([name, *map(str, manifest.column(name))]).encode())
     return digest.hexdigest().encode()
 
 
-def _is_there(file: Path, digest: bytes) -> bool:
+def _is_written(file: Path, digest: bytes) -> bool:
     return file.is_file() and (pq.read_schema(file).metadata or {}).get(_SOURCE_KEY) == digest
 
 
@@ -108,18 +125,21 @@ def _write_shard(
     encoded = in_processes(partial(_encode, manifest), (row for rows in groups for row in rows), workers)
     with whole_file(file) as partial_file, pq.ParquetWriter(partial_file, schema) as writer:
         for rows in groups:
-            found = [(row, *next(encoded)) for row in rows]
-            for row, _, reason in found:
-                if reason is not None:
+            audio, kept = [], []
+            for row in rows:
+                recording, reason = next(encoded)
+                if reason is None:
+                    audio.append(recording)
+                    kept.append(row)
+                else:
                     damaged.skip(names[row].as_py(), reason)
-            audio = [recording for _, recording, reason in found if reason is None]
-            table = manifest.table.select(columns).take([row for row, _, reason in found if reason is None])
+            table = manifest.table.select(columns).take(kept)
             arrays = [pa.array(audio, schema.field("audio").type), *(column.combine_chunks() for column in table)]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 
 def _schema(optional: list[str]) -> pa.Schema:
-    """The Arrow schema, with what tells `datasets` and the Hub's viewer that `audio` is audio."""
+    """Return the Arrow schema with the metadata by which `datasets` and the Hub's viewer recognise the audio."""
     import datasets
 
     text = datasets.Value("string")
@@ -129,7 +149,7 @@ def _schema(optional: list[str]) -> pa.Schema:
 
 
 def _encode(manifest: Manifest, row: int) -> tuple[dict[str, Any] | None, str | None]:
-    """The recording as the dataset holds it, or what is wrong with it."""
+    """Return the recording as the dataset holds it and None, or None and the reason why it cannot be read."""
     import soundfile
 
     name = manifest.table.column("utterance_id")[row].as_py().rsplit("/", 1)[-1]
@@ -147,18 +167,18 @@ def _encode(manifest: Manifest, row: int) -> tuple[dict[str, Any] | None, str | 
 
 
 def _as_flac_already(source: AudioSource) -> bytes | None:
-    """The bytes of a file that is 16 kHz mono FLAC, whole."""
+    """Return the content of a file of 16 kHz mono FLAC; None for every other source."""
     import soundfile
 
     if not isinstance(source, str) or not source.lower().endswith(".flac"):
         return None
     header = soundfile.info(source)
-    is_ours = (header.samplerate, header.channels, header.format) == (SAMPLING_RATE, 1, "FLAC")
-    return Path(source).read_bytes() if is_ours else None
+    is_final = (header.samplerate, header.channels, header.format) == (SAMPLING_RATE, 1, "FLAC")
+    return Path(source).read_bytes() if is_final else None
 
 
 def page_of(manifest: Manifest) -> str:
-    """The page of the dataset, in Markdown."""
+    """Write the page of the dataset, in Markdown."""
     hours = sum(manifest.column("num_samples")) / SAMPLING_RATE / 3600
     return (
         "---\ntask_categories:\n- audio-classification\ntags:\n- speaker-verification\n---\n\n"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-LOOKED_AT = 50
+FILES_CHECKED = 50  # files of a Parquet manifest whose existence is checked, evenly spaced
 
 
 def load_manifest(
@@ -34,17 +34,25 @@ def load_manifest(
     max_damaged: int = 100,
     layout: str = "auto",
 ) -> Manifest:
-    """The utterances of any data set that this package reads.
+    """Read the utterances of a data set in any form that this package supports.
 
-    source: a folder `speaker/session/utterance.{wav,flac,ogg,mp3,m4a,…}` or `speaker/utterance.…`, see `Layout`; a
-    `.parquet` manifest; a `.csv` or `.tsv` with the columns `path, speaker, session`; or a dataset with an audio
-    column: written by `datasets`, a folder of Parquet shards, the name of a repository on the Hub (which is
-    downloaded), or a URL of shards such as `hf://datasets/org/name` (of which only what is needed is fetched, while it
-    is needed).
-    split: keeps the rows whose `split` is this one; of a dataset on the Hub, the split to load.
-    data_root: replaces the root that a manifest was written with.
-    Raises `FileNotFoundError`, or `ValueError` for data without utterances, with more than `max_damaged` damaged
-    files, or without this split. Damaged files are named in a warning and left out.
+    Damaged files are named in a warning and left out.
+
+    Args:
+        source: a folder `speaker/session/utterance.{wav,flac,ogg,mp3,m4a,…}` or `speaker/utterance.…`; a `.parquet`
+            manifest; a `.csv` or `.tsv` with the columns `path, speaker, session`; or a dataset with an audio column:
+            a folder written by `datasets`, a folder of Parquet shards, the name of a repository on the Hub (which is
+            downloaded), or a URL of shards such as `hf://datasets/org/name` (whose row groups are fetched when they
+            are read).
+        split: keeps the rows whose column `split` has this value; for a dataset, the split to load.
+        data_root: replaces the root that a manifest was written with.
+        max_damaged: damaged files that may be left out; one more is an error.
+        layout: layout of a folder, see `audio.folders.read_layout`.
+
+    Raises:
+        FileNotFoundError: for a source that does not exist, or a manifest whose files are elsewhere.
+        ValueError: for data without utterances, with an utterance twice, with more than `max_damaged` damaged files,
+            or without this split; for a table with a row that lacks a value; for a `data_root` without a manifest.
     """
     path = Path(source)
     kind = path.suffix.lower()
@@ -69,28 +77,28 @@ def load_manifest(
 
 
 def _is_a_saved_dataset(folder: Path) -> bool:
-    """Whether `save_to_disk` of `datasets` wrote this folder."""
+    """Tell whether `save_to_disk` of `datasets` wrote this folder."""
     return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
 
 
 def _holds_shards(folder: Path) -> bool:
-    """Whether a folder holds Parquet files with audio in them."""
+    """Tell whether a folder holds Parquet files with audio in them."""
     shards = [*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]
     return bool(shards) and "audio" in pq.read_schema(shards[0]).names
 
 
 def _with_split(manifest: Manifest, split: str, source: str | Path) -> Manifest:
     if "split" not in manifest.table.column_names:
-        raise ValueError(f"'{source}' has no column split, so nothing of it is '{split}': leave the split out.")
+        raise ValueError(f"'{source}' has no column split, so no row of it is '{split}': leave the split out.")
     chosen = manifest.where("split", [split])
     if len(chosen) == 0:
-        known = ", ".join(sorted({str(one) for one in manifest.column("split") if one}))
+        known = ", ".join(sorted({str(name) for name in manifest.column("split") if name}))
         raise ValueError(f"'{source}' has no split '{split}': it has {known}.")
     return chosen
 
 
 class _Row(NamedTuple):
-    """A row of a manifest before its length is known."""
+    """A row of a manifest whose length may still be unknown."""
 
     utterance: str
     speaker: str
@@ -101,7 +109,7 @@ class _Row(NamedTuple):
 
 
 def _measured(rows: Iterable[_Row], max_damaged: int) -> tuple[pa.Table, list[int]]:
-    """The table of the rows whose file can be read, and their numbers."""
+    """Count the samples of each row; return the table of the rows whose file can be read, and their numbers."""
     kept: list[tuple[Any, ...]] = []
     numbers: list[int] = []
     damaged = DamagedFiles(max_damaged, "Skipped", "More than {most} files are damaged ({reason}): check the data.")
@@ -163,18 +171,18 @@ def _from_csv(path: Path, root: Path, split: str | None, max_damaged: int) -> Ma
     return Manifest(_with_optional_columns(table, [entries[number] for number in numbers]), root)
 
 
-LINE = "\0line"  # under which a row keeps its number, for sentences
+LINE = "\0line"  # key of a row's line number, for error sentences
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a table of text, separated as its header is: by commas, semicolons or tabs."""
+    """Read the rows of a table of text; the header shows whether commas, semicolons or tabs separate its columns."""
     text = read_text(path)
     header = text.partition("\n")[0]
     delimiter = max((",", ";", "\t"), key=header.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         return [
-            {(k or "").strip(): v.strip() if isinstance(v, str) else v for k, v in row.items()}
+            {(name or "").strip(): value.strip() if isinstance(value, str) else value for name, value in row.items()}
             | {LINE: reader.line_num}
             for row in reader
         ]
@@ -190,7 +198,7 @@ def _filled(entry: dict[str, Any], column: str, path: Path) -> str:
 
 
 def _samples(entry: dict[str, Any], path: Path) -> int:
-    """Samples at 16 kHz that a row says; 0 where it does not. pandas writes whole numbers as 48000.0."""
+    """Read the samples at 16 kHz from a row; 0 where it has none. pandas writes whole numbers as 48000.0."""
     value = entry.get("num_samples")
     try:
         number = float(value or 0)
@@ -205,15 +213,15 @@ def _samples(entry: dict[str, Any], path: Path) -> int:
 
 
 def _join_speakers(path: Path, entries: list[dict[str, Any]]) -> None:
-    """What a `speakers.csv` beside the manifest says of its speakers, where the manifest does not say it itself."""
+    """Add the optional columns of a `speakers.csv` beside the manifest to the rows that lack them."""
     if not path.is_file() or not entries:
         return
-    said = {one.get("speaker"): one for one in _read_rows(path)}
-    columns = [name for name in OPTIONAL_COLUMNS if any(name in one for one in said.values())]
+    speakers = {row.get("speaker"): row for row in _read_rows(path)}
+    columns = [name for name in OPTIONAL_COLUMNS if any(name in row for row in speakers.values())]
     for entry in entries:
-        of_speaker = said.get(entry.get("speaker"), {})
+        speaker = speakers.get(entry.get("speaker"), {})
         for name in columns:
-            entry.setdefault(name, of_speaker.get(name))
+            entry.setdefault(name, speaker.get(name))
 
 
 def _with_optional_columns(table: pa.Table, entries: Sequence[dict[str, Any]]) -> pa.Table:
@@ -235,44 +243,48 @@ def _from_parquet(path: Path, data_root: str | Path | None, max_damaged: int) ->
         import datasets
 
         return manifest_from_dataset(datasets.Dataset.from_parquet(str(path)), max_damaged)
+    table = _with_manifest_types(table, path)
+    _check_filled(table, path)
+    recorded = (table.schema.metadata or {}).get(ROOT_KEY)
+    root = Path(data_root) if data_root else Path(recorded.decode()) if recorded else path.parent
+    manifest = Manifest(table, root)
+    _check_some_files(manifest, path)
+    return manifest
+
+
+def _with_manifest_types(table: pa.Table, path: Path) -> pa.Table:
+    """Cast the columns to the types of a manifest: ids may be numbers, strings may have other widths."""
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise ValueError(f"'{path}' lacks the columns {', '.join(missing)}: a manifest has {', '.join(COLUMNS)}.")
     texts = [name for name in (*COLUMNS[:4], *OPTIONAL_COLUMNS) if name in table.column_names]
     try:
-        for name in texts:  # ids that were written as numbers, strings of other widths
+        for name in texts:
             table = table.set_column(table.column_names.index(name), name, table.column(name).cast(pa.string()))
         lengths = table.column("num_samples").cast(pa.int64())
-        table = table.set_column(table.column_names.index("num_samples"), "num_samples", lengths)
+        return table.set_column(table.column_names.index("num_samples"), "num_samples", lengths)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise ValueError(
             f"'{path}' has a column of another kind ({first_line(error)}): texts, and num_samples as whole "
             "numbers, are needed."
         ) from None
-    _check_filled(table, path)
-    recorded = (table.schema.metadata or {}).get(ROOT_KEY)
-    root = Path(data_root) if data_root else Path(recorded.decode()) if recorded else path.parent
-    manifest = Manifest(table, root)
-    _look_for_files(manifest, path)
-    return manifest
 
 
 def _check_filled(table: pa.Table, path: Path) -> None:
-    """Raise `ValueError` naming the first row that lacks what every row needs."""
+    """Raise `ValueError` naming the first row that lacks a value which every row needs."""
     for name in COLUMNS:
         column = table.column(name)
         empty = pc.less(column, 1) if name == "num_samples" else pc.equal(column, "")
-        bad = pc.fill_null(empty, True)
-        rows = pc.indices_nonzero(bad)
+        rows = pc.indices_nonzero(pc.fill_null(empty, True))
         if len(rows):
             raise ValueError(
                 f"Row {rows[0].as_py() + 1} of '{path}' has no {name}: {', '.join(COLUMNS)} are needed in every row."
             )
 
 
-def _look_for_files(manifest: Manifest, path: Path) -> None:
-    """A manifest whose data moved is told of now and not in the middle of an epoch; a few files stand for all."""
-    rows = sorted({int(row) for row in np.linspace(0, len(manifest) - 1, LOOKED_AT)}) if len(manifest) else []
+def _check_some_files(manifest: Manifest, path: Path) -> None:
+    """Check now, on a few files, that the data have not moved: else the error comes in the middle of an epoch."""
+    rows = sorted({int(row) for row in np.linspace(0, len(manifest) - 1, FILES_CHECKED)}) if len(manifest) else []
     files = [manifest.root / manifest.table.column("path")[row].as_py() for row in rows]
     missing = [file for file in files if not file.exists()]
     if missing and len(missing) > len(files) / 2:
@@ -286,7 +298,7 @@ def _look_for_files(manifest: Manifest, path: Path) -> None:
 
 
 def _from_shards(source: str | Path, split: str | None, max_damaged: int) -> Manifest:
-    """Shards that say everything a manifest says are read where they lie; others by `datasets`."""
+    """Open shards in place when they have the columns of a manifest; other shards are opened by `datasets`."""
     files = find_shards(source, split)
     if not files:
         wanted = f"{split}-….parquet" if split else "Parquet files"
@@ -303,7 +315,7 @@ def _from_shards(source: str | Path, split: str | None, max_damaged: int) -> Man
 
 
 def _from_datasets(name: Path | str, split: str | None, max_damaged: int) -> Manifest:
-    """name: a folder that `save_to_disk` wrote, or a repository."""
+    """Load a folder that `save_to_disk` wrote, or a repository of the Hub."""
     import datasets
 
     try:
@@ -324,11 +336,19 @@ def _from_datasets(name: Path | str, split: str | None, max_damaged: int) -> Man
 
 
 def manifest_from_dataset(dataset: "Dataset", max_damaged: int = 100) -> Manifest:
-    """The utterances of a `datasets.Dataset` with the columns `audio` and `speaker_id`.
+    """Make the manifest of a `datasets.Dataset`.
 
-    `session_id`, `utterance_id`, `num_samples` and the optional columns of a manifest are taken where they exist; else
-    the session is unknown, the utterance is the row, and the length comes from the header. soundfile decodes: no
-    torchcodec is needed.
+    soundfile decodes: no torchcodec is needed.
+
+    Args:
+        dataset: has the columns `audio` and `speaker_id`. `session_id`, `utterance_id`, `num_samples` and the optional
+            columns of a manifest are used where they exist; without them, the session is "unknown", the utterance id
+            has the number of the row, and the length is read from the header.
+        max_damaged: damaged recordings that may be left out; one more is an error.
+
+    Raises:
+        ValueError: for a dataset without these columns, for a row without speaker or audio, and for more than
+            `max_damaged` damaged recordings.
     """
     import datasets
 

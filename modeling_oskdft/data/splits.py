@@ -1,4 +1,4 @@
-"""Split manifests by speakers, and refuse splits that share any."""
+"""Split manifests by speakers, and refuse splits with common speakers."""
 
 import math
 import random
@@ -8,13 +8,22 @@ from pathlib import Path
 from .manifest import Manifest
 from .trials import Trials, make_trials, write_trials
 
-LISTED = 100
+MOST_LISTED = 100  # speakers that an error names
 
 
 def split_by_speaker(manifest: Manifest, fraction: float, seed: int) -> tuple[Manifest, Manifest]:
-    """(the rest, `fraction` of the speakers), without a speaker in common.
+    """Draw a share of the speakers, and divide the manifest into the others and them.
 
-    Raises `ValueError` when either side would be left without two speakers.
+    Args:
+        manifest: any manifest.
+        fraction: share of the speakers to draw, in (0, 1).
+        seed: of the draw.
+
+    Returns:
+        The manifest of the other speakers, and the manifest of the drawn ones.
+
+    Raises:
+        ValueError: when either side would have fewer than two speakers.
     """
     speakers = manifest.speakers
     count = round(fraction * len(speakers))
@@ -31,18 +40,22 @@ def split_by_speaker(manifest: Manifest, fraction: float, seed: int) -> tuple[Ma
 
 
 def refuse_common_speakers(train: Manifest, evaluation: Manifest) -> None:
-    """Raise `ValueError` with the list of the speakers that are in both: an error rate on them would not be one."""
+    """Refuse an evaluation on speakers of the training: its error rate would be too low.
+
+    Raises:
+        ValueError: with the names of the common speakers.
+    """
     common = sorted(set(train.speakers) & set(evaluation.speakers))
     if common:
-        more = f" and {len(common) - LISTED} more" if len(common) > LISTED else ""
+        more = f" and {len(common) - MOST_LISTED} more" if len(common) > MOST_LISTED else ""
         raise ValueError(
             f"{len(common)} speakers are in both the training and the evaluation data "
-            f"({', '.join(common[:LISTED])}{more}): take them out of the training data."
+            f"({', '.join(common[:MOST_LISTED])}{more}): take them out of the training data."
         )
 
 
 def warn_about_single_utterances(manifest: Manifest) -> None:
-    """Say once which speakers have one utterance only: they train, but no target trial can be made of them."""
+    """Warn about speakers with one utterance only: they are trained on, but give no target trial."""
     single = [speaker for speaker, utterances in manifest.by_speaker().items() if len(utterances) == 1]
     if single:
         warnings.warn(
@@ -55,10 +68,21 @@ def warn_about_single_utterances(manifest: Manifest) -> None:
 def write_split(
     manifest: Manifest, test: float, seed: int, out: str | Path, most: int = 20000
 ) -> tuple[Manifest, Manifest, Trials]:
-    """Hold out speakers: write train.parquet, test.parquet and trials.txt, of those held out, to the folder `out`.
+    """Hold out speakers: write train.parquet, test.parquet and trials.txt to a folder.
 
-    test: how many speakers, or below 1 their share. Raises `ValueError` when a side would be left without two
-    speakers, or when no trials can be made.
+    Args:
+        manifest: any manifest of files.
+        test: number of speakers to hold out, or, below 1, their share.
+        seed: of the drawn speakers and trials.
+        out: folder to write to.
+        most: trials of each kind, at most.
+
+    Returns:
+        The manifest of the training speakers, the manifest of the held-out speakers, and trials of the latter.
+
+    Raises:
+        ValueError: for a `test` that is not positive and finite, when either side would have fewer than two speakers,
+            or when no trials can be made.
     """
     if not 0 < test < math.inf:
         raise ValueError(f"test is {test}: a number of speakers is needed, or below 1 their share.")

@@ -15,108 +15,129 @@ from ..files import read_text, whole_file
 
 
 class Trials(NamedTuple):
-    """A trial list: labels (1 same, 0 different), enrolment and test utterance of each, as utterance ids."""
+    """Hold a trial list.
+
+    Attributes:
+        labels: (trials,) 1 for a target trial (same speaker), 0 for a non-target trial.
+        enrolments: enrolment utterance of each trial, as utterance id.
+        tests: test utterance of each trial, as utterance id.
+    """
 
     labels: NDArray[np.int64]
     enrolments: list[str]
     tests: list[str]
 
     def utterances(self) -> list[str]:
-        """Every utterance of the list, once, in the order of first appearance."""
+        """Return every utterance of the list once, in the order of first appearance."""
         return list(dict.fromkeys([*self.enrolments, *self.tests]))
 
     def speakers(self, speaker_of: Mapping[str, str]) -> list[tuple[str, str]]:
-        """The two speakers of each trial. speaker_of: utterance id to speaker."""
-        return [(speaker_of[a], speaker_of[b]) for a, b in zip(self.enrolments, self.tests, strict=True)]
+        """Return the two speakers of each trial.
+
+        Args:
+            speaker_of: utterance id to speaker.
+        """
+        pairs = zip(self.enrolments, self.tests, strict=True)
+        return [(speaker_of[enrolment], speaker_of[test]) for enrolment, test in pairs]
 
     def where(self, rows: Sequence[int]) -> "Trials":
-        """The trials with these numbers."""
+        """Return the trials with these numbers."""
         chosen = list(rows)
         return Trials(
             self.labels[chosen], [self.enrolments[row] for row in chosen], [self.tests[row] for row in chosen]
         )
 
     def among(self, utterances: Container[str]) -> "Trials":
-        """The trials both of whose recordings are among these."""
+        """Return the trials whose two utterances are both among `utterances`."""
         pairs = enumerate(zip(self.enrolments, self.tests, strict=True))
-        return self.where([row for row, (a, b) in pairs if a in utterances and b in utterances])
+        return self.where([row for row, pair in pairs if all(name in utterances for name in pair)])
 
     def across_sessions(self) -> "Trials":
-        """Without the trials of one session: there, channel, noise and level are the same as well.
+        """Return the trials of two sessions: within one, channel, noise and level are the same as well as the speaker.
 
-        A session is everything of an utterance id but its last component.
+        A session is an utterance id without its last component.
         """
         pairs = enumerate(zip(self.enrolments, self.tests, strict=True))
-        return self.where([row for row, (a, b) in pairs if a.rpartition("/")[0] != b.rpartition("/")[0]])
+        return self.where([row for row, pair in pairs if len({name.rpartition("/")[0] for name in pair}) == 2])
 
 
 def read_trials(path: str | Path) -> Trials:
     """Read `label enrol test` lines, VoxCeleb's format.
 
-    Raises `FileNotFoundError`, or `ValueError` naming the line that is not such a trial.
+    Raises:
+        FileNotFoundError: for a file that does not exist.
+        ValueError: naming the first line that is no trial; for a list without lines.
     """
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"There is no trial list at '{path}': give a text file of 'label enrol test' lines.")
     labels, enrolments, tests = [], [], []
     for number, line in enumerate(read_text(file).splitlines(), start=1):
-        words = _words(line, 3)
-        if not words:
+        fields = _fields(line, 3)
+        if not fields:
             continue
-        if len(words) != 3 or words[0] not in ("0", "1"):
+        if len(fields) != 3 or fields[0] not in ("0", "1"):
             raise ValueError(
                 f"Line {number} of '{path}' is '{line.strip()[:80]}': 'label enrol test' with label 0 or 1 is needed; "
                 "put tabs between the three where names have spaces."
             )
-        labels.append(int(words[0]))
-        enrolments.append(utterance_id(words[1]))
-        tests.append(utterance_id(words[2]))
+        labels.append(int(fields[0]))
+        enrolments.append(utterance_id(fields[1]))
+        tests.append(utterance_id(fields[2]))
     if not labels:
         raise ValueError(f"The trial list '{path}' is empty: 'label enrol test' lines are needed.")
     return Trials(np.asarray(labels), enrolments, tests)
 
 
-def _words(line: str, count: int) -> list[str]:
-    """The fields of a line of `count`: between tabs where it has any, else between spaces.
+def _fields(line: str, count: int) -> list[str]:
+    """Split a line at its tabs, or at its spaces where it has no tabs.
 
-    Quotes keep a name with spaces together where spaces alone give another number of fields; an apostrophe is a
-    letter.
+    Quotes keep a name with spaces together, but only where splitting at spaces does not give `count` fields: an
+    apostrophe may be a letter of a name.
     """
     if "\t" in line.strip():
-        return [word.strip() for word in line.strip().split("\t")]
-    words = line.split()
-    if len(words) != count and any(word[0] in "\"'" for word in words):
+        return [field.strip() for field in line.strip().split("\t")]
+    fields = line.split()
+    if len(fields) != count and any(field[0] in "\"'" for field in fields):
         with suppress(ValueError):
             return shlex.split(line)
-    return words
+    return fields
 
 
 def read_pairs(path: str | Path) -> list[tuple[str, str]]:
     """Read `first second` lines, paths of recordings, with tabs between them or quotes where names have spaces.
 
-    Raises `FileNotFoundError`, or `ValueError` naming the line that is no such pair.
+    Raises:
+        FileNotFoundError: for a file that does not exist.
+        ValueError: naming the first line that is no pair; for a list without lines.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no list of pairs at '{path}': give a text file of 'first second' lines.")
     pairs = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
-        words = _words(line, 2)
-        if words and len(words) != 2:
+        fields = _fields(line, 2)
+        if fields and len(fields) != 2:
             raise ValueError(
                 f"Line {number} of '{path}' is '{line.strip()[:80]}': two recordings are needed; put a tab "
                 "between them where names have spaces."
             )
-        if words:
-            pairs.append((words[0], words[1]))
+        if fields:
+            pairs.append((fields[0], fields[1]))
     if not pairs:
         raise ValueError(f"The list of pairs '{path}' is empty: 'first second' lines are needed.")
     return pairs
 
 
 def check_labels(trials: Trials, speaker_of: Mapping[str, str], name: str | Path) -> None:
-    """Raise `ValueError` for trials whose label is not what the speakers of the data say.
+    """Check the labels of trials against the speakers of the data.
 
-    speaker_of: utterance id to speaker; trials of utterances that it lacks are passed over.
+    Args:
+        trials: any trials.
+        speaker_of: utterance id to speaker; trials with an utterance that it lacks are not checked.
+        name: name of the list, for the error.
+
+    Raises:
+        ValueError: naming the first trial whose label contradicts the speakers.
     """
     wrong = [
         row
@@ -133,7 +154,13 @@ def check_labels(trials: Trials, speaker_of: Mapping[str, str], name: str | Path
 
 
 def write_scores(trials: Trials, scores: NDArray[np.floating], path: str | Path) -> None:
-    """Write `label enrol test score` lines, separated by tabs."""
+    """Write `label enrol test score` lines, separated by tabs.
+
+    Args:
+        trials: any trials.
+        scores: (trials,).
+        path: file to write.
+    """
     rows = zip(*trials, scores, strict=True)
     lines = (f"{label}\t{first}\t{second}\t{score:.6f}\n" for label, first, second, score in rows)
     with whole_file(path) as file:
@@ -141,9 +168,10 @@ def write_scores(trials: Trials, scores: NDArray[np.floating], path: str | Path)
 
 
 def read_scores(text: str) -> tuple[list[float], list[int]]:
-    """Scores and labels of lines `score label`, separated by spaces or a comma; empty lines count for nothing.
+    """Read scores and labels from lines `score label`, separated by spaces or a comma; empty lines are ignored.
 
-    Raises `ValueError` naming the first line that is something else.
+    Raises:
+        ValueError: naming the first line of another form.
     """
     scores, labels = [], []
     for number, line in enumerate(text.splitlines(), 1):
@@ -160,24 +188,32 @@ def read_scores(text: str) -> tuple[list[float], list[int]]:
 
 
 def write_trials(trials: Trials, path: str | Path) -> None:
-    """Write a list that `read_trials` reads: with spaces, or with tabs where a name has a space or a quote.
+    """Write a list for `read_trials`: with spaces, or with tabs where a name has a space or a quote.
 
-    Raises `ValueError` for a name with a tab or a line break, which no line can hold.
+    Raises:
+        ValueError: for a name with a tab or a line break, which no line can hold.
     """
     names = [*trials.enrolments, *trials.tests]
     for name in names:
         if len(name.splitlines()) > 1 or "\t" in name:
             raise ValueError(f"The utterance {name!r} has a tab or a line break in its name: rename it.")
-    between = "\t" if any(" " in name or "'" in name or '"' in name or not name.split() for name in names) else " "
+    needs_tabs = any(" " in name or "'" in name or '"' in name or not name.split() for name in names)
+    separator = "\t" if needs_tabs else " "
     rows = zip(trials.labels, trials.enrolments, trials.tests, strict=True)
     with whole_file(path) as file:
-        file.write_text("".join(f"{between.join(map(str, row))}\n" for row in rows), encoding="utf-8")
+        file.write_text("".join(f"{separator.join(map(str, row))}\n" for row in rows), encoding="utf-8")
 
 
 def make_trials(utterances: Mapping[str, Iterable[str]], seed: int = 0, most: int = 20000) -> Trials:
-    """Every same-speaker pair and as many different-speaker pairs, drawn; at most `most` of each.
+    """Make a trial list: every same-speaker pair, and as many different-speaker pairs, drawn at random.
 
-    utterances: the utterance ids of each speaker. Raises `ValueError` when there is no pair of one of the kinds.
+    Args:
+        utterances: utterance ids of each speaker.
+        seed: of the draws.
+        most: trials of each kind, at most; same-speaker pairs are drawn as well where there are more.
+
+    Raises:
+        ValueError: when there is no pair of one of the kinds, or `most` is below 1.
     """
     if most < 1:
         raise ValueError(f"most is {most}: at least one trial of each kind is needed.")
@@ -188,11 +224,11 @@ def make_trials(utterances: Mapping[str, Iterable[str]], seed: int = 0, most: in
         raise ValueError(
             f"No trials can be made of {len(by_speaker)} speakers: at least two, one of them with two utterances."
         )
-    owner = [(speaker, one) for speaker, ids in by_speaker.items() for one in ids]
+    owned = [(speaker, utterance) for speaker, ids in by_speaker.items() for utterance in ids]
     different: dict[tuple[str, str], None] = {}
-    possible = (len(owner) ** 2 - sum(len(ids) ** 2 for ids in by_speaker.values())) // 2
+    possible = (len(owned) ** 2 - sum(len(ids) ** 2 for ids in by_speaker.values())) // 2
     while len(different) < min(len(same), possible):
-        first, second = (owner[i] for i in generator.integers(len(owner), size=2))
+        first, second = (owned[index] for index in generator.integers(len(owned), size=2))
         if first[0] != second[0] and (second[1], first[1]) not in different:
             different[first[1], second[1]] = None
     pairs = same + list(different)
@@ -203,7 +239,7 @@ def make_trials(utterances: Mapping[str, Iterable[str]], seed: int = 0, most: in
 def _same_speaker_pairs(
     groups: Sequence[Sequence[str]], most: int, generator: np.random.Generator
 ) -> list[tuple[str, str]]:
-    """All pairs within a group, or `most` of them at random, without listing the others."""
+    """Return all pairs within a group, or `most` of them at random, without listing the others."""
     counts = np.array([len(ids) * (len(ids) - 1) // 2 for ids in groups], dtype=np.int64)
     ends = np.cumsum(counts)
     total = int(counts.sum())

@@ -1,4 +1,4 @@
-"""Loader workers that a signal to a whole job does not take away from the process that still needs them."""
+"""Keep the workers of a data loader alive when a signal goes to every process of a job."""
 
 import multiprocessing
 import os
@@ -13,31 +13,39 @@ from typing import TypeVar
 import torch
 from torch.utils.data import DataLoader
 
-FORKS, SECONDS_TO_START = 4, 15.0
+FORKS = 4  # attempts to fork a worker that starts in time; after them, the worker is not waited for
+SECONDS_TO_START = 15.0
 _Loader = TypeVar("_Loader", bound="DataLoader[object]")
 
 
 class WorkersThatStay:
-    """SIGTERM leaves workers alone until `release`, from where on it ends them, as multiprocessing expects at exit.
+    """Make workers ignore SIGTERM until `release`; after it, SIGTERM ends them, as multiprocessing expects at exit.
 
-    Ctrl-C never reaches them. Schedulers send SIGTERM to every process of a job; torch's own handler ends a worker at
-    once, and with it the step that was to be the last before a checkpoint. A forked worker is safe from its first
-    instruction on; one that is started in another way, only when it has begun.
+    They always ignore Ctrl-C. Schedulers send SIGTERM to every process of a job; torch's own handler ends a worker at
+    once, and with it the last step before a checkpoint. A forked worker is safe from its first instruction on; a
+    worker that is started in another way, only from the call of its `worker_init_fn` on.
     """
 
     def __init__(self) -> None:
         self._released = torch.zeros((), dtype=torch.bool).share_memory_()
 
     def hold(self) -> None:
-        """From here on workers stay."""
+        """Make workers ignore SIGTERM again."""
         self._released.fill_(False)
 
     def release(self) -> None:
-        """From here on SIGTERM ends them."""
+        """Let SIGTERM end the workers from now on."""
         self._released.fill_(True)
 
     def serve(self, loader: _Loader) -> _Loader:
-        """The same loader, whose workers are of this kind; its own `worker_init_fn` is called as before."""
+        """Protect the workers of a loader; its own `worker_init_fn` is called as before.
+
+        Args:
+            loader: is changed.
+
+        Returns:
+            The same loader.
+        """
         loader.worker_init_fn = partial(_begin, self._released, loader.worker_init_fn)
         forks = multiprocessing.get_context().get_start_method() == "fork"
         if sys.platform != "win32" and forks and loader.num_workers and loader.multiprocessing_context is None:
@@ -47,14 +55,14 @@ class WorkersThatStay:
 
 if sys.platform != "win32":
 
-    class _DeafFromStart(multiprocessing.context.ForkProcess):
-        """Inherits a mask with SIGTERM blocked: torch sets its handler first, ours comes some milliseconds later.
+    class _BlockedFromStart(multiprocessing.context.ForkProcess):
+        """Start with SIGTERM blocked: torch sets its handler first, ours is set some milliseconds later.
 
-        A child that does not run at once is forked anew. Until Python 3.12 a fork can catch another thread, such as
-        one of gloo's, while it holds the interpreter's list of threads, which the child then waits for without end.
+        A child that does not run at once is forked again. Until Python 3.12 a fork can happen while another thread,
+        such as one of gloo's, holds the interpreter's list of threads; the child then waits for that list without end.
         """
 
-        _word = -1  # the end of the pipe that the child speaks into
+        _pipe_end = -1  # the child writes to it when it runs
 
         def start(self) -> None:
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
@@ -67,32 +75,34 @@ if sys.platform != "win32":
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
         def _starts(self) -> bool:
-            """Fork, and wait for the child's first word."""
-            heard, self._word = os.pipe()
-            kept = {name: getattr(self, name) for name in ("_target", "_args", "_kwargs")}
-            super().start()  # which forgets them
-            os.close(self._word)
-            self._word = -1
-            answered = connection.wait([heard], SECONDS_TO_START)
-            os.close(heard)
-            if not answered:
+            """Fork, and wait until the child writes to the pipe; tell whether it did in time."""
+            own_end, self._pipe_end = os.pipe()
+            task = {name: getattr(self, name) for name in ("_target", "_args", "_kwargs")}
+            super().start()  # deletes these attributes
+            os.close(self._pipe_end)
+            self._pipe_end = -1
+            is_running = connection.wait([own_end], SECONDS_TO_START)
+            os.close(own_end)
+            if not is_running:
                 self.kill()
                 self.join()
-                self._popen = None  # what `start` looks at
-                vars(self).update(kept)
-            return bool(answered)
+                self._popen = None  # `start` refuses a process that has one
+                vars(self).update(task)
+            return bool(is_running)
 
         def run(self) -> None:
-            if self._word >= 0:
-                os.write(self._word, b".")
-                os.close(self._word)
+            if self._pipe_end >= 0:
+                os.write(self._pipe_end, b".")
+                os.close(self._pipe_end)
             super().run()
 
     class _ForkWithoutSigterm(multiprocessing.context.ForkContext):
-        Process = _DeafFromStart
+        Process = _BlockedFromStart
 
 
-def _begin(released: torch.Tensor, then: Callable[[int], None] | None, worker: int) -> None:
+def _begin(released: torch.Tensor, init_fn: Callable[[int], None] | None, worker: int) -> None:
+    """Set the signal handlers of a worker, then call the loader's own `worker_init_fn`."""
+
     def receive(number: int, frame: FrameType | None) -> None:
         if bool(released):
             os._exit(0)
@@ -101,5 +111,5 @@ def _begin(released: torch.Tensor, then: Callable[[int], None] | None, worker: i
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the trainer decides
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
-    if then is not None:
-        then(worker)
+    if init_fn is not None:
+        init_fn(worker)

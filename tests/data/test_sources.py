@@ -155,7 +155,7 @@ def test_bad_data_get_one_sentence(tmp_path, voices):
         load_manifest(tmp_path / "twice")
     with pytest.raises(ValueError, match="no column 'split'"):
         load_manifest(voices).where("split", ["train"])
-    with pytest.raises(ValueError, match="no column split, so nothing of it is 'train'"):
+    with pytest.raises(ValueError, match="no column split, so no row of it is 'train'"):
         load_manifest(voices, split="train")
     with pytest.raises(ValueError, match="is no manifest: leave it out"):
         load_manifest(voices, data_root=tmp_path)

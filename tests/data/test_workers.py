@@ -93,7 +93,7 @@ class HangsOnce(Slow):
 def test_a_worker_that_does_not_run_is_forked_anew(monkeypatch):
     from modeling_oskdft.data import workers
 
-    dataset, run = HangsOnce(), workers._DeafFromStart.run
+    dataset, run = HangsOnce(), workers._BlockedFromStart.run
 
     def hang_once(process):
         dataset.forks.add_(1)
@@ -102,7 +102,7 @@ def test_a_worker_that_does_not_run_is_forked_anew(monkeypatch):
         run(process)
 
     monkeypatch.setattr(workers, "SECONDS_TO_START", 5.0)
-    monkeypatch.setattr(workers._DeafFromStart, "run", hang_once)
+    monkeypatch.setattr(workers._BlockedFromStart, "run", hang_once)
     loader = WorkersThatStay().serve(DataLoader(dataset, 1, num_workers=1))
     assert sum(1 for _ in loader) == 40
     assert dataset.forks == 2
