@@ -1,6 +1,7 @@
-"""Checkpoints of the authors' code (Jungwoo4021/OS-KDFT at 7ba757d, both generations) as ours.
+"""Convert checkpoints of the authors' code (Jungwoo4021/OS-KDFT at 7ba757d, both generations) into ours.
 
-The authors' names are read, never their code: `docs/deviations.md` says where a converted student behaves otherwise.
+Only the names in the checkpoint are needed, none of the authors' code. `docs/deviations.md` lists where a converted
+student behaves otherwise.
 """
 
 import math
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CONFIG_MAPPING, HubertConfig, PreTrainedConfig
 
@@ -18,7 +20,7 @@ from ..errors import first_line
 from ..model.configuration_oskdft import SUPPORTED_ENCODERS, OSKDFTConfig
 from ..model.modeling_oskdft import OSKDFTForXVector, OSKDFTModel
 
-# Patterns are tried in order, on a name without its wrappers (student., hubert., backend., ...).
+# Pairs (the authors' name, our name), tried in order, on a name without its prefixes (student., hubert., backend., …).
 _ENCODER_NAMES = [
     (r"(.*)\.os_kdft_adapter\.(down|up)\.(weight|bias)", r"\1.adapter.\2.\3"),
     (r"(.*)\.sv_adapter\.(down|up)_proj\.(weight|bias)", r"\1.adapter.\2.\3"),
@@ -65,10 +67,15 @@ _OBJECTIVE_NAMES = [
 
 @dataclass(frozen=True)
 class ConvertedCheckpoint:
-    """An original checkpoint in our names; each part loads strictly, a part that was not there is empty.
+    """Hold an original checkpoint under our names, in parts that each load strictly into a module.
 
-    encoder: for `OSKDFTModel(config)`; head: for `build_head(config)`; objectives: for the `kd` and `speaker` of
-    `training.objectives.Objectives`. All tensors are float32 (counters stay integers).
+    Attributes:
+        config: the student's configuration.
+        encoder: tensors of `OSKDFTModel(config)`; empty when the checkpoint has no encoder.
+        head: tensors of `build_head(config)`; empty when it has no head.
+        objectives: tensors of `kd` and `speaker` in `training.objectives.Objectives`; empty when it has no loss.
+
+    All tensors are float32; counters stay integers.
     """
 
     config: OSKDFTConfig
@@ -85,9 +92,10 @@ class ConvertedCheckpoint:
         )
 
     def build(self) -> OSKDFTForXVector | OSKDFTModel:
-        """The verifier, or the encoder where the checkpoint has no head.
+        """Build the verifier, or the encoder when the checkpoint has no head, in evaluation mode.
 
-        Raises `ValueError` when it has no encoder: a head or a loss alone makes no model.
+        Raises:
+            ValueError: when the checkpoint has no encoder, or does not fit its description.
         """
         if not self.encoder:
             raise ValueError("The checkpoint holds no encoder: a head or a loss alone makes no model.")
@@ -106,11 +114,20 @@ class ConvertedCheckpoint:
 
 
 def convert_original_state_dict(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedCheckpoint:
-    """Split and rename an original state dict.
+    """Split an original state dict into its parts and rename their tensors.
 
-    config: the description beside the checkpoint (`family`, `encoder_config`, `adapter`; a head or a loss alone needs
-    none of them). Sizes are read from the tensors. Teacher tensors are left out: they never travel with a student.
-    Raises `ValueError` for a key that no original module has.
+    Sizes are read from the tensors. Tensors of the teacher are left out: they never travel with a student.
+
+    Args:
+        state_dict: tensors by the authors' names.
+        config: the description beside the checkpoint, with the keys `encoder_config` and `adapter`; a head or a loss
+            alone needs neither.
+
+    Returns:
+        The configuration and the renamed tensors.
+
+    Raises:
+        ValueError: for a key that no original module has, or an encoder without its description.
     """
     _check_state_dict(state_dict)
     encoder: dict[str, Tensor] = {}
@@ -121,10 +138,10 @@ def convert_original_state_dict(state_dict: Mapping[str, Tensor], config: Mappin
     for name, tensor in state_dict.items():
         if name.startswith("teacher."):
             continue
-        bare = re.sub(r"^(student\.)?((hubert|wavlm|wav2vec2)\.)?", "", name)
+        unprefixed = re.sub(r"^(student\.)?((hubert|wavlm|wav2vec2)\.)?", "", name)
         if renamed := _rename(name, _OBJECTIVE_NAMES):
             objectives[renamed] = _as_float32(tensor)
-        elif renamed := _rename(bare, _ENCODER_NAMES):
+        elif renamed := _rename(unprefixed, _ENCODER_NAMES):
             encoder[renamed] = _as_float32(tensor)
         elif renamed := _rename(re.sub(r"^(backend|head)\.", "", name), head_names):
             head[_count_blocks_from_zero(renamed)] = _as_float32(tensor)
@@ -178,7 +195,7 @@ def _convert_config(
 def _encoder_config(
     config: Mapping[str, Any], encoder: Mapping[str, Tensor], head: Mapping[str, Tensor]
 ) -> PreTrainedConfig:
-    """The student's encoder as described, or the smallest one of the width and depth that a head implies."""
+    """Return the encoder's configuration as described, or the smallest one of the width and depth that a head has."""
     described = config.get("encoder_config")
     if described is not None:
         if described.get("model_type") not in SUPPORTED_ENCODERS:
@@ -211,21 +228,21 @@ def _head_width(head: Mapping[str, Tensor]) -> int:
 
 
 def _adapter_fields(config: Mapping[str, Any], encoder: Mapping[str, Tensor], family: str) -> dict[str, Any]:
-    """The newer code's adapter is bare; the paper's has a norm, a scale and a residual of its own."""
+    """Return the fields of the adapter: the paper's has a norm, a scale and a residual, the newer code's has none."""
     down = {name: tensor for name, tensor in encoder.items() if name.endswith("adapter.down.weight")}
     if not down:
         return {"adapter_size": 0}
-    paper = any(name.endswith("adapter.norm.weight") for name in encoder)
+    is_paper = any(name.endswith("adapter.norm.weight") for name in encoder)
     described = config.get("adapter") or {}
     return {
         "adapter_size": next(iter(down.values())).shape[0],
         "adapter_layers": sorted(int(name.split(".")[2]) for name in down),
-        "adapter_norm": paper,
-        "adapter_scale": described.get("scale", 0.1 if paper else 1.0),
-        "adapter_residual": described.get("own_residual", paper),
+        "adapter_norm": is_paper,
+        "adapter_scale": described.get("scale", 0.1 if is_paper else 1.0),
+        "adapter_residual": described.get("own_residual", is_paper),
         "adapter_activation": described.get("activation", "elu" if family == "wavlm" else "relu"),
         "adapter_initialization": "normal",
-        "adapter_noise": None if paper else (0.1, 0.5),
+        "adapter_noise": None if is_paper else (0.1, 0.5),
     }
 
 
@@ -251,16 +268,22 @@ def _head_fields(head: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def read_original_checkpoint(path: str) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors` file, or of a `.pt` file read with `weights_only=True`.
+    """Read the tensors of a checkpoint without running code from it.
 
-    Raises `FileNotFoundError` or `ValueError` in one sentence.
+    Args:
+        path: a `.safetensors` file, or a `.pt` file, which is read with `weights_only=True`.
+
+    Returns:
+        Tensors by name.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when `path` is no file, or cannot be read.
     """
     if os.path.exists(path) and not os.path.isfile(path):
         raise ValueError(f"'{path}' is no file but a folder, a pipe or a device: give a .safetensors or .pt file.")
     try:
         if path.endswith(".safetensors"):
-            from safetensors.torch import load_file
-
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

@@ -11,7 +11,7 @@ from tests.tiny import randomise, tiny_config
 
 
 def original_names(encoder, prefix, paper=False):
-    """An encoder of ours under the authors' names."""
+    """Return the state dict of an encoder under the authors' names."""
     names = {
         "parametrizations.weight.original0": "weight_g",
         "parametrizations.weight.original1": "weight_v",
@@ -22,8 +22,8 @@ def original_names(encoder, prefix, paper=False):
     }
     state = {}
     for name, value in encoder.state_dict().items():
-        for ours, theirs in names.items():
-            name = name.replace(ours, theirs)
+        for new, original in names.items():
+            name = name.replace(new, original)
         state[prefix + name] = value
     return state
 

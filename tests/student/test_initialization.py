@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from modeling_oskdft import OSKDFTConfig, OSKDFTForXVector, init_student_from_teacher
-from modeling_oskdft.student.importance import choose
+from modeling_oskdft.student.importance import choose_units
 from modeling_oskdft.student.initialization import STARTS, evenly_spaced_layers, thirds
-from modeling_oskdft.training.objectives.objectives import LastLayerMSE
+from modeling_oskdft.training.objectives.distillation import LastLayerMSE
 from tests.tiny import SHAPES, tiny_config, tiny_teacher, waves
 
 
@@ -70,7 +70,7 @@ def test_the_kd_path_of_a_thin_student_is_a_plain_encoder(shape):
 
 @torch.no_grad()
 def dead(teacher):
-    """The teacher with a quarter of what a thinner student leaves out dead, except where a LayerNorm counts it."""
+    """Set units to zero that a thinner student leaves out, except where a LayerNorm averages over them."""
     convolutions = teacher.feature_extractor.conv_layers
     for number, layer in enumerate(convolutions[:-1]):
         if isinstance(getattr(layer, "layer_norm", None), torch.nn.LayerNorm):
@@ -103,20 +103,20 @@ def test_leaving_out_what_is_dead_changes_nothing(shape):
 @torch.no_grad()
 @pytest.mark.parametrize("family", ["hubert", "wavlm"])
 def test_a_narrower_layer_is_the_teacher_s_on_what_it_keeps(family):
-    """Against the teacher's own layer with everything else set to zero: heads, narrower heads, hidden channels."""
+    """Compare with the teacher's layer, in which everything that was left out is zero: heads and hidden channels."""
     teacher = tiny_teacher(family, False, "group", layers=1)
     config = OSKDFTConfig.from_teacher(teacher.config, [0], hidden_size=16, num_attention_heads=2)
     if family == "wavlm":  # the gate reads channels by their place: it keeps its bias alone
         teacher.encoder.layers[0].attention.gru_rel_pos_linear.weight.zero_()
     student = init_student_from_teacher(teacher, config).eval()
-    kept = choose(teacher, config.encoder_config, [0])
-    theirs, own = teacher.encoder.layers[0].attention, student.oskdft.encoder.layers[0].attention
+    kept = choose_units(teacher, config.encoder_config, [0])
+    attention, narrow = teacher.encoder.layers[0].attention, student.oskdft.encoder.layers[0].attention
     inputs = torch.randn(2, 11, 16)
     wide = torch.zeros(2, 11, 32).index_copy(2, kept.hidden, inputs)
     others = [head for head in range(4) if head not in kept.layers[0].heads.tolist()]
     for head in others:
-        theirs.out_proj.weight[:, 8 * head : 8 * head + 8] = 0
-    torch.testing.assert_close(own(inputs)[0], theirs(wide)[0][..., kept.hidden], rtol=1e-4, atol=1e-5)
+        attention.out_proj.weight[:, 8 * head : 8 * head + 8] = 0
+    torch.testing.assert_close(narrow(inputs)[0], attention(wide)[0][..., kept.hidden], rtol=1e-4, atol=1e-5)
     positions = teacher.encoder.pos_conv_embed
     for group in (0, 1):
         place = kept.hidden // 16 == group
@@ -134,11 +134,11 @@ def test_narrower_heads_keep_the_sharpness_of_attention():
     for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
         projection.weight[~keep], projection.bias[~keep] = 0, 0
     config = OSKDFTConfig.from_teacher(teacher.config, [0], hidden_size=16, num_attention_heads=4)
-    own = init_student_from_teacher(teacher, config).eval().oskdft.encoder.layers[0].attention
-    hidden = choose(teacher, config.encoder_config, [0]).hidden
+    narrow = init_student_from_teacher(teacher, config).eval().oskdft.encoder.layers[0].attention
+    hidden = choose_units(teacher, config.encoder_config, [0]).hidden
     inputs = torch.randn(2, 11, 16)
     wide = torch.zeros(2, 11, 32).index_copy(2, hidden, inputs)
-    torch.testing.assert_close(own(inputs)[0], attention(wide)[0][..., hidden], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(narrow(inputs)[0], attention(wide)[0][..., hidden], rtol=1e-4, atol=1e-5)
 
 
 def test_importance_starts_nearer_to_the_teacher_than_chance():
