@@ -133,6 +133,8 @@ def _write_shard(
                     kept.append(row)
                 else:
                     damaged.skip(names[row].as_py(), reason)
+            if not kept:  # the only recordings of a speaker may be damaged
+                continue
             table = manifest.table.select(columns).take(kept)
             arrays = [pa.array(audio, schema.field("audio").type), *(column.combine_chunks() for column in table)]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))

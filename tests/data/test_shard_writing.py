@@ -73,6 +73,17 @@ def test_a_damaged_recording_is_never_published(tmp_path, voices):
     assert not list((tmp_path / "strict").rglob("*.parquet"))
 
 
+def test_a_speaker_with_damaged_recordings_alone_is_left_out(tmp_path, voices):
+    for name in ("voice000", "voice001"):
+        shutil.copytree(voices / name, tmp_path / "in" / name)
+    manifest = load_manifest(tmp_path / "in")
+    for file in (tmp_path / "in/voice000").rglob("*.flac"):
+        file.write_bytes(b"")
+    with pytest.warns(UserWarning, match="Left out of the dataset: .*voice000"):
+        write_shards(manifest, tmp_path / "out")
+    assert load_manifest(tmp_path / "out").speakers == ["voice001"]
+
+
 def test_the_page_counts_and_does_not_guess_a_licence(manifest):
     page = page_of(manifest)
     assert "40 utterances of 10 speakers" in page and "Licence and source of the recordings are not known" in page
