@@ -1,19 +1,20 @@
-"""What computes embeddings for a verifier: PyTorch on a saved model, or onnxruntime on an exported one."""
+"""Compute embeddings for a verifier: with PyTorch from a saved model, or with onnxruntime from an exported one."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..audio.loading import SAMPLING_RATE, Waveform
-from ..errors import first_line, printable
+from ..errors import check_choice, first_line, printable
 from ..files import sha256_of
-from .locations import check_name, find, is_an_export
+from .locations import Location, find, is_an_export, locate
 
 if TYPE_CHECKING:
+    import torch
     from onnxruntime import InferenceSession
     from transformers import SequenceFeatureExtractor
 
@@ -24,88 +25,173 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 MODEL_NAME = "model.onnx"
 EXPORT_EXTRA = "pip install 'modeling-oskdft[export]'"
-# Of every session, here, in export/standalone/verify.py and where memory is measured. A plan of memory for each length
+NO_RECORDINGS = "There are no recordings: give one or more."
+BACKENDS = ("torch", "onnxruntime", "auto")
+DTYPES = ("float32", "bfloat16", "float16")
+BATCH_SIZE = 32  # recordings in a batch, the default of sentence-transformers
+# Padded audio in a batch, for each recording that it may have: longer recordings come in smaller batches.
+SECONDS_PER_RECORDING = 10
+# For every session: here, in export/standalone/verify.py and where memory is measured. A memory plan for each length
 # costs memory and saves no time where lengths are free: docs/deployment.md. Errors come as exceptions: none is logged.
 # Not `session.x64quantprecision`: where it takes effect, onnxruntime does not open a graph with two-part convolutions.
 SESSION_OPTIONS: dict[str, Any] = {"enable_mem_pattern": False, "log_severity_level": 4}
 
 
 class Embedder(Protocol):
-    """What a verifier asks of a runtime."""
+    """Compute embeddings: the part of a verifier that differs between runtimes."""
 
     embedding_size: int
 
     def fingerprint(self) -> str:
-        """Of the weights, as `OSKDFTForXVector.fingerprint`: thresholds name it."""
+        """Return the fingerprint of the weights, as `OSKDFTForXVector.fingerprint`; thresholds carry it."""
+        ...
+
+    def to(self, device: "str | torch.device") -> Self:
+        """Move the weights to a device.
+
+        Raises:
+            ValueError: for a device that the runtime or this machine does not have.
+        """
         ...
 
     def embed(self, waveforms: Sequence[Waveform]) -> NDArray[np.float32]:
-        """Waveforms (samples,) at 16 kHz to (recordings, embedding_size), not normalised; rows do not mix."""
+        """Embed waveforms as one batch, in which no row depends on another.
+
+        Args:
+            waveforms: (samples,) each, at 16 kHz.
+
+        Returns:
+            (recordings, embedding_size), not normalised.
+
+        Raises:
+            ValueError: for an empty list, for samples that are not finite, and for a waveform shorter than one frame.
+        """
         ...
 
 
 class TorchEmbedder:
-    """A PyTorch verifier with its feature extractor."""
+    """Compute embeddings with a PyTorch verifier and its feature extractor.
+
+    Args:
+        model: the verifier; it is put into eval mode.
+        feature_extractor: the feature extractor that it was trained with.
+    """
 
     def __init__(self, model: "OSKDFTForXVector", feature_extractor: "SequenceFeatureExtractor") -> None:
         self.model = model.eval()
         self.feature_extractor = feature_extractor
         self.embedding_size: int = model.config.embedding_size
-        self._known: tuple[Any, str] | None = None
+        self._known_fingerprint: tuple[Any, str] | None = None
+
+    def __repr__(self) -> str:
+        name = printable(str(self.model.name_or_path))
+        dtype = str(self.model.dtype).removeprefix("torch.")
+        return f"TorchEmbedder('{name}', embedding_size={self.embedding_size}, device='{self.model.device}', {dtype=})"
 
     @classmethod
-    def from_pretrained(cls, name: str, revision: str | None = None, device: str | None = None) -> "TorchEmbedder":
-        """Open a saved verifier; errors as in `opening.open_verifier`."""
+    def from_pretrained(
+        cls,
+        name: str | Location,
+        revision: str | None = None,
+        device: "str | torch.device | None" = None,
+        dtype: "str | torch.dtype | None" = None,
+    ) -> "TorchEmbedder":
+        """Open a saved verifier.
+
+        Args:
+            name: a folder, org/name of a repository on the Hub, or a `Location` of either.
+            revision: branch, tag or commit of the repository; a `Location` has its own.
+            device: device of torch; None: the CPU.
+            dtype: "float32", "bfloat16", "float16", or the dtype of torch; None: float32.
+
+        Raises:
+            ValueError: for another dtype, for a device that is not there, and as `opening.open_verifier` does.
+            OSError: as `opening.open_verifier` does.
+        """
         import torch
 
         from .opening import open_verifier
 
+        precision = None if dtype is None else str(dtype).removeprefix("torch.")
+        if precision is not None:
+            check_choice("dtype", precision, DTYPES)
+        place = _device_of_torch("cpu" if device is None else device)
+        embedder = cls(*open_verifier(name, revision)).to(place)
+        if precision is not None:
+            embedder._cast(getattr(torch, precision))
+        return embedder
+
+    def to(self, device: "str | torch.device") -> Self:
+        """Move the model to a device.
+
+        Args:
+            device: device of torch, such as "cuda".
+
+        Returns:
+            This embedder.
+
+        Raises:
+            ValueError: for a device that torch or this machine does not have.
+        """
+        place = _device_of_torch(device)
+        known = None if self._known_fingerprint is None else self.fingerprint()
         try:
-            place = torch.device(device or "cpu")
-        except RuntimeError:
-            raise ValueError(f"device is '{device}': use cpu, cuda, cuda:0 or another device of torch.") from None
-        model, feature_extractor = open_verifier(name, revision)
-        try:
-            return cls(model.to(place), feature_extractor)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:  # each of torch's backends has its own
+            self.model.to(place)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:  # each backend of torch has its own
             raise ValueError(f"device is '{device}', which is not here ({first_line(error)}): use cpu.") from None
+        if known is not None:  # sums of weights are rounded in another way there
+            self._known_fingerprint = (self._sums_of_weights(), known)
+        return self
+
+    def _cast(self, dtype: "torch.dtype") -> None:
+        """Round the weights. The fingerprint stays: float16 is as near to float32 as bfloat16, which keeps it."""
+        known = self.fingerprint()
+        self.model.to(dtype)
+        self._known_fingerprint = (self._sums_of_weights(), known)
 
     def fingerprint(self) -> str:
-        """Of the weights that the model has now.
+        """Return the fingerprint of the weights that the model has now.
 
-        Computed anew when any has changed; that is seen in the sums of their absolute values, which take a hundredth
-        of the time, and not in the names of what changes weights: training, adapters, merging.
+        It is computed anew when any weight has changed. A change is seen in the sums of the absolute weights, which
+        take a hundredth of the time, whatever made it: training, adapters, merging.
         """
+        sums = self._sums_of_weights()
+        if self._known_fingerprint is None or self._known_fingerprint[0] != sums:
+            self._known_fingerprint = (sums, self.model.fingerprint())
+        return self._known_fingerprint[1]
+
+    def _sums_of_weights(self) -> tuple[float, ...]:
         import torch
 
         tensors = [value for value in self.model.state_dict().values() if value.is_floating_point()]
-        stamp = (len(tensors), *(float(norm) for norm in torch._foreach_norm(tensors, 1)))
-        if self._known is None or self._known[0] != stamp:
-            self._known = (stamp, self.model.fingerprint())
-        return self._known[1]
+        return (len(tensors), *(float(norm) for norm in torch._foreach_norm(tensors, 1)))
 
     def embed(self, waveforms: Sequence[Waveform]) -> NDArray[np.float32]:
-        """As `Embedder.embed`. Raises `ValueError` for what is no audio, or too short for one frame."""
+        """Embed waveforms as one batch: see `Embedder.embed`."""
         from .batches import embed_batch
 
-        _check_waveforms(waveforms)
+        check_waveforms(waveforms)
         return embed_batch(self.model, self.feature_extractor, waveforms).float().cpu().numpy()
 
 
 class OnnxEmbedder:
-    """An exported verifier in onnxruntime, on the CPU; normalisation is in its graph."""
+    """Compute embeddings with an exported verifier in onnxruntime, on the CPU; its graph normalises the audio.
+
+    Args:
+        path: the file `model.onnx`.
+
+    Raises:
+        ImportError: without onnxruntime.
+        ValueError: for a file that `oskdft export` did not write.
+    """
 
     def __init__(self, path: str | Path) -> None:
-        """path: the file `model.onnx`.
-
-        Raises `ImportError` without onnxruntime and `ValueError` for a file that `oskdft export` did not write.
-        """
-        threads = wanted_threads()  # what the environment says is no fault of the file
+        threads = wanted_threads()  # an error of the environment is none of the file
         try:
             self.session = open_session(path, threads)
         except ImportError:
             raise
-        except Exception as error:  # onnxruntime's own have no common class
+        except Exception as error:  # errors of onnxruntime have no common class
             raise ValueError(f"'{path}' is no exported verifier ({first_line(error)}): export it again.") from None
         facts = self.session.get_modelmeta().custom_metadata_map
         try:
@@ -115,28 +201,55 @@ class OnnxEmbedder:
         self.embedding_size = int(self.session.get_outputs()[0].shape[1])
         self.path = path
 
+    def __repr__(self) -> str:
+        return f"OnnxEmbedder('{printable(str(self.path))}', embedding_size={self.embedding_size})"
+
     @classmethod
-    def from_pretrained(cls, name: str, revision: str | None = None) -> "OnnxEmbedder":
+    def from_pretrained(cls, name: str | Location, revision: str | None = None) -> "OnnxEmbedder":
         """Open the export in a folder or a repository.
 
-        Raises `OSError` for what is not there or may not be read, `ValueError` for what holds no export.
+        Args:
+            name: a folder, org/name of a repository on the Hub, or a `Location` of either.
+            revision: branch, tag or commit of the repository; a `Location` has its own.
+
+        Raises:
+            OSError: for a folder or repository that does not exist or may not be read.
+            ValueError: for one that holds no export.
+            ImportError: without onnxruntime.
         """
-        check_name(name)
-        found = find(name, MODEL_NAME, revision)
-        if found is None:
+        location = locate(name, revision)
+        path = find(location, MODEL_NAME)
+        if path is None:
             raise ValueError(
-                f"'{printable(name)}' holds no {MODEL_NAME}: write one with `oskdft export`, or use backend='torch'."
+                f"'{printable(location.name)}' holds no {MODEL_NAME}: write one with `oskdft export`, or use "
+                "backend='torch'."
             )
-        return cls(found)
+        return cls(path)
+
+    def to(self, device: "str | torch.device") -> Self:
+        """Return this embedder for the CPU.
+
+        Raises:
+            ValueError: for another device.
+        """
+        if str(device) != "cpu":
+            raise ValueError(
+                f"device is '{device}': an exported model runs on the CPU; use backend='torch' for another."
+            )
+        return self
 
     def fingerprint(self) -> str:
-        """Of the PyTorch weights that were exported."""
+        """Return the fingerprint of the PyTorch weights that were exported."""
         return self._fingerprint
 
     def check_graph(self, expected: str | None) -> None:
-        """Raise `ValueError` unless the file has this SHA-256: a damaged weight can go unseen in an embedding.
+        """Check that the file was not changed, because a damaged weight may not show in an embedding.
 
-        expected: what thresholds.json says; None where an earlier version wrote it.
+        Args:
+            expected: SHA-256 of the file in thresholds.json; None, from an earlier version, is not checked.
+
+        Raises:
+            ValueError: for a file with another SHA-256.
         """
         if expected is not None and sha256_of(self.path) != expected:
             raise ValueError(
@@ -145,8 +258,8 @@ class OnnxEmbedder:
             )
 
     def embed(self, waveforms: Sequence[Waveform]) -> NDArray[np.float32]:
-        """As `Embedder.embed`. Raises `ValueError` for what is no audio, or too short for one frame."""
-        _check_waveforms(waveforms)
+        """Embed waveforms as one batch: see `Embedder.embed`."""
+        check_waveforms(waveforms)
         lengths = [len(waveform) for waveform in waveforms]
         if min(lengths) < self.shortest:
             raise ValueError(
@@ -162,9 +275,14 @@ class OnnxEmbedder:
 
 
 def open_session(path: str | Path, threads: int | None = None) -> "InferenceSession":
-    """A graph in onnxruntime, on the CPU. threads: as many as OMP_NUM_THREADS says, or all.
+    """Open a graph in onnxruntime, on the CPU.
 
-    Raises `ImportError` without onnxruntime, and what that raises for a file that holds no graph.
+    Args:
+        path: the graph.
+        threads: threads that work on one graph; None: the number in OMP_NUM_THREADS, or all.
+
+    Raises:
+        ImportError: without onnxruntime. For a file that holds no graph, onnxruntime raises errors of its own.
     """
     try:
         import onnxruntime
@@ -173,39 +291,95 @@ def open_session(path: str | Path, threads: int | None = None) -> "InferenceSess
     options = onnxruntime.SessionOptions()
     for option, value in SESSION_OPTIONS.items():
         setattr(options, option, value)
-    # onnxruntime has threads of its own and does not ask; 0 lets it take all.
+    # onnxruntime does not read OMP_NUM_THREADS; with 0 it takes all processors.
     options.intra_op_num_threads = threads or wanted_threads()
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def wanted_threads() -> int:
-    """The first field of OMP_NUM_THREADS, which may be a list, as "4,2"; 0 where it holds no number."""
+    """Return the first field of OMP_NUM_THREADS, which may be a list such as "4,2"; 0 where it is no number."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(first) if first.isdecimal() else 0
 
 
-def open_embedder(name: str, backend: str, revision: str | None = None, device: str | None = None) -> Embedder:
-    """The verifier in a folder or repository, run by `backend`: "torch", "onnxruntime", or "auto" for what is there.
+def open_embedder(
+    name: str | Location,
+    backend: str,
+    device: "str | torch.device | None" = None,
+    dtype: "str | torch.dtype | None" = None,
+) -> Embedder:
+    """Open the verifier in a folder or repository in one of the runtimes.
 
-    Raises `ValueError` for another backend, for a device that it does not have, and as the two classes.
+    Args:
+        name: a folder, org/name of a repository on the Hub, or a `Location` of either.
+        backend: "torch", "onnxruntime", or "auto" for the one whose files are there; torch where both are.
+        device: as in `TorchEmbedder.from_pretrained`; onnxruntime has the CPU alone.
+        dtype: as in `TorchEmbedder.from_pretrained`; onnxruntime computes in the types of its graph.
+
+    Raises:
+        ValueError: for another backend, a device or dtype that it does not have, and as the two classes do.
+        OSError: for a folder or repository that does not exist or may not be read.
+        ImportError: without the runtime.
     """
-    if backend == "auto":
-        check_name(name)
-        backend = "onnxruntime" if is_an_export(name, revision) else "torch"
-    if backend == "torch":
-        return TorchEmbedder.from_pretrained(name, revision, device)
-    if backend != "onnxruntime":
-        raise ValueError(f"backend is '{backend}': use torch, onnxruntime or auto.")
-    if device not in (None, "cpu"):
-        raise ValueError(f"device is '{device}': an exported model runs on the CPU; use backend='torch' for another.")
-    return OnnxEmbedder.from_pretrained(name, revision)
+    check_choice("backend", backend, BACKENDS)
+    location = locate(name)
+    if backend == "torch" or (backend == "auto" and not is_an_export(location)):
+        return TorchEmbedder.from_pretrained(location, device=device, dtype=dtype)
+    if dtype is not None:
+        raise ValueError(f"dtype is '{dtype}': an exported model has the types of its graph; leave dtype out.")
+    return OnnxEmbedder.from_pretrained(location).to("cpu" if device is None else device)
 
 
-def _check_waveforms(waveforms: Sequence[Waveform]) -> None:
-    if not len(waveforms):
-        raise ValueError("There are no recordings: give one or more.")
+def bounded_batches(waveforms: Iterable[Waveform], batch_size: int = BATCH_SIZE) -> Iterator[list[Waveform]]:
+    """Gather waveforms into batches, in their order, while they are read.
+
+    Args:
+        waveforms: (samples,) each, at 16 kHz.
+        batch_size: recordings in a batch at most. Its padded audio is at most 10 s for each of them, so that long
+            recordings come in smaller batches; a longer recording comes alone.
+
+    Raises:
+        ValueError: for no waveforms, for a batch_size below 1, and naming a recording whose samples are not finite.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}: 1 or more recordings are needed in a batch.")
+    most_samples = batch_size * SECONDS_PER_RECORDING * SAMPLING_RATE
+    batch: list[Waveform] = []
     for number, waveform in enumerate(waveforms, 1):
-        if not np.isfinite(waveform).all():
-            raise ValueError(
-                f"Recording {number} has NaN or infinite samples: finite audio is needed; check how it was written."
-            )
+        _check_finite(waveform, number)
+        longest = max(map(len, [*batch, waveform]))
+        if batch and (len(batch) == batch_size or longest * (len(batch) + 1) > most_samples):
+            yield batch
+            batch = []
+        batch.append(waveform)
+    if not batch:
+        raise ValueError(NO_RECORDINGS)
+    yield batch
+
+
+def check_waveforms(waveforms: Sequence[Waveform]) -> None:
+    """Check that there are waveforms and that their samples are finite.
+
+    Raises:
+        ValueError: for an empty list, and naming the first waveform with NaN or infinite samples.
+    """
+    if not len(waveforms):
+        raise ValueError(NO_RECORDINGS)
+    for number, waveform in enumerate(waveforms, 1):
+        _check_finite(waveform, number)
+
+
+def _check_finite(waveform: Waveform, number: int) -> None:
+    if not np.isfinite(waveform).all():
+        raise ValueError(
+            f"Recording {number} has NaN or infinite samples: finite audio is needed; check how it was written."
+        )
+
+
+def _device_of_torch(device: "str | torch.device") -> "torch.device":
+    import torch
+
+    try:
+        return torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device is '{device}': use cpu, cuda, cuda:0 or another device of torch.") from None

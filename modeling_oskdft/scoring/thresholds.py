@@ -1,4 +1,4 @@
-"""Thresholds: at which score two recordings are taken for one speaker, and what that was measured on."""
+"""Measure and store thresholds: the scores from which on two recordings are taken for one speaker."""
 
 import json
 import math
@@ -14,25 +14,33 @@ from ..files import read_json, whole_file
 from .metrics import equal_error_rate, interval_of, speaker_weights
 
 THRESHOLDS_NAME = "thresholds.json"
-# Operating points by name, and the share of different-speaker trials that they accept at most.
+# Operating points by name, and the share of non-target trials that they accept at most.
 FALSE_ACCEPTS = {"far_1_percent": 0.01, "far_0.1_percent": 0.001}
 OPERATING_POINTS = ("eer", *FALSE_ACCEPTS)
-SET_ASIDE = "speakers set aside from the training data"  # how the data of a run's own thresholds end
-ENOUGH_SPEAKERS = 20  # below, a threshold says more of these speakers than of others
-LIMIT = 1.1  # of a cosine; a threshold just above every one turns everybody away
+SET_ASIDE = "speakers set aside from the training data"  # end of `data` for thresholds that a training run measured
+ENOUGH_SPEAKERS = 20  # a threshold of fewer speakers fits them more than others
+LIMIT = 1.1  # of a cosine; a threshold just above 1 rejects every trial
 DRAWS = 1000
-LEVELS = 1001  # quantiles kept of each kind of trial: enough to read rates of 0.1 % off them
+LEVELS = 1001  # quantiles stored of each kind of trial: error rates of 0.1 % can be read from them
+ENOUGH_ACCEPTS = 10  # false accepts that a threshold at a false-accept rate must rest on
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Thresholds:
-    """Thresholds of one model by operating point; None where there were too few trials to measure it.
+    """Hold the decision thresholds of one model, and the trials that they were measured on.
 
-    trials, target_trials, speakers, data: what they were measured on. fingerprint: of the model's weights, see
-    `companions_oskdft`. quantiles: of the scores of "target" and "non_target" trials, evenly spaced from the lowest
-    to the highest: what error rates at any other threshold are read from. intervals: 95 % intervals of the values, by
-    bootstrap over speakers, where the speakers of the trials were known. graph: SHA-256 of the exported graph that
-    they lie beside.
+    Attributes:
+        values: threshold of the cosine by operating point; None where there were too few trials to measure it.
+        trials: number of trials.
+        target_trials: number of same-speaker trials among them.
+        speakers: number of speakers.
+        data: description of the trials.
+        fingerprint: fingerprint of the model's weights, see `companions_oskdft`.
+        quantiles: quantiles of the scores of "target" and "non_target" trials, evenly spaced from the lowest score to
+            the highest; error rates at any other threshold are read from them.
+        intervals: (low, high) of the 95 % intervals of the values, by bootstrap over speakers; without the points
+            where the speakers of the trials were not given.
+        graph: SHA-256 of the exported graph that lies beside the thresholds.
     """
 
     values: dict[str, float | None]
@@ -45,8 +53,17 @@ class Thresholds:
     intervals: dict[str, list[float]] = field(default_factory=dict)
     graph: str | None = field(default=None, compare=False)
 
+    def __repr__(self) -> str:
+        shown = [f"{name}={'None' if value is None else f'{value:.4f}'}" for name, value in self.values.items()]
+        shown += [f"trials={self.trials}", f"speakers={self.speakers}", f"data={self.data!r}"]
+        return f"Thresholds({', '.join(shown)})"
+
     def check(self) -> None:
-        """Raise `ValueError` for a value that is no finite number inside its range: it must not decide."""
+        """Check every field, because a value outside of its range must not decide.
+
+        Raises:
+            ValueError: naming the first field with a wrong type or a number that is not finite or out of its range.
+        """
         for name in ("values", "quantiles", "intervals"):
             _check(isinstance(getattr(self, name), dict), name, getattr(self, name), "an object")
         for name, value in self.values.items():
@@ -66,7 +83,14 @@ class Thresholds:
             _check(fits and ends == sorted(ends), f"intervals.{name}", ends, "two numbers from -1 to 1")
 
     def doubt(self, operating_point: str) -> str | None:
-        """A sentence for a threshold that stands on few speakers; None where they are enough."""
+        """Write a sentence about a threshold that was measured on few speakers.
+
+        Args:
+            operating_point: a key of `values`.
+
+        Returns:
+            The sentence, or None where the speakers are enough or there is no such threshold.
+        """
         if self.values.get(operating_point) is None or self.speakers >= ENOUGH_SPEAKERS:
             return None
         ends = self.intervals.get(operating_point)
@@ -77,32 +101,36 @@ class Thresholds:
         )
 
     def false_accept_rate(self, threshold: float) -> float:
-        """Share of different-speaker trials that score at or above `threshold`, between the stored quantiles."""
+        """Interpolate the share of non-target trials that score at or above a threshold from the quantiles."""
         return 1.0 - self._share_below(threshold, "non_target")
 
     def false_reject_rate(self, threshold: float) -> float:
-        """Share of same-speaker trials that score below `threshold`, between the stored quantiles."""
+        """Interpolate the share of target trials that score below a threshold from the quantiles."""
         return self._share_below(threshold, "target")
 
     def _share_below(self, threshold: float, kind: str) -> float:
         scores = np.asarray(self.quantiles[kind])
-        # The first of equal quantiles: what scores the threshold itself is not below it.
+        # The first of equal quantiles: a score that equals the threshold is not below it.
         after = int(np.searchsorted(scores, threshold, side="left"))
         if after in (0, len(scores)):
             return 0.0 if after == 0 else 1.0
-        part = (threshold - scores[after - 1]) / (scores[after] - scores[after - 1])
-        return float((after - 1 + part) / (len(scores) - 1))
+        fraction = (threshold - scores[after - 1]) / (scores[after] - scores[after - 1])
+        return float((after - 1 + fraction) / (len(scores) - 1))
 
     def save(self, folder: str | Path) -> None:
-        """Write `thresholds.json`, whole or not at all."""
+        """Write `thresholds.json` into a folder, whole or not at all."""
         with whole_file(Path(folder, THRESHOLDS_NAME)) as file:
             file.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> "Thresholds":
-        """Read the file. Raises `ValueError` when it does not hold thresholds that can decide."""
+        """Read and check a file of thresholds; fields of later versions are left out.
+
+        Raises:
+            ValueError: for a file without thresholds, or with values that `check` refuses.
+        """
         stored = read_json(path)
-        known = {one.name for one in fields(cls)}
+        known = {field.name for field in fields(cls)}
         try:
             thresholds = cls(**{name: value for name, value in stored.items() if name in known})
             thresholds.check()
@@ -135,15 +163,15 @@ def measure_thresholds(
     fingerprint: str,
     speakers_of_trials: Sequence[tuple[str, str]] | None = None,
 ) -> Thresholds:
-    """Measure thresholds at the EER and at 1 % and 0.1 % false accepts.
+    """Measure the thresholds at the EER and at 1 % and 0.1 % false accepts.
 
     Args:
         scores: (trials,), cosines of trials whose speakers the model was not trained on.
-        labels: (trials,), 1 for the same speaker and 0 for different ones.
-        speakers: how many the trials have.
-        data: what they were measured on, in words.
-        fingerprint: of the model's weights.
-        speakers_of_trials: (trials,) pairs of speakers, for 95 % intervals of the thresholds.
+        labels: (trials,), 1 for a target trial (the same speaker) and 0 for a non-target trial.
+        speakers: number of speakers in the trials.
+        data: description of the trials, for people.
+        fingerprint: fingerprint of the model's weights.
+        speakers_of_trials: (trials,) pairs of speakers; with them, the thresholds get 95 % intervals.
 
     Raises:
         ValueError: as `equal_error_rate` does.
@@ -159,12 +187,14 @@ def measure_thresholds(
 
 
 def _points(values: NDArray[np.float64], targets: NDArray[np.int64]) -> dict[str, float | None]:
+    """Measure the threshold of each operating point; None where the trials are too few for it."""
     points: dict[str, float | None] = {"eer": equal_error_rate(values, targets).threshold}
-    others = np.sort(values[targets == 0])[::-1]
+    non_targets = np.sort(values[targets == 0])[::-1]
     for name, share in FALSE_ACCEPTS.items():
-        accepted = int(share * len(others))
-        # The lowest threshold that lets no more than `accepted` of them through; ten are needed to speak of a rate.
-        points[name] = float(np.nextafter(others[accepted], np.inf)) if accepted >= 10 else None
+        accepted = int(share * len(non_targets))
+        # The lowest threshold that accepts no more than `accepted` of them.
+        is_measurable = accepted >= ENOUGH_ACCEPTS
+        points[name] = float(np.nextafter(non_targets[accepted], np.inf)) if is_measurable else None
     return points
 
 
@@ -174,11 +204,11 @@ def _intervals(
     pairs: Sequence[tuple[str, str]],
     points: dict[str, float | None],
 ) -> dict[str, list[float]]:
-    """95 % intervals of the points that were measured, over draws of speakers."""
+    """Estimate 95 % intervals of the points that were measured, over draws of speakers."""
     drawn: dict[str, list[float]] = {name: [] for name, value in points.items() if value is not None}
     for weights in speaker_weights(targets, pairs, DRAWS, seed=0):
         repeated = np.repeat(np.arange(len(values)), weights.astype(np.int64))
         for name, value in _points(values[repeated], targets[repeated]).items():
             if name in drawn and value is not None:
                 drawn[name].append(value)
-    return {name: np.round(interval_of(found), 4).tolist() for name, found in drawn.items() if found}
+    return {name: np.round(interval_of(draws), 4).tolist() for name, draws in drawn.items() if draws}

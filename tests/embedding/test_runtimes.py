@@ -40,6 +40,11 @@ def test_both_backends_decide_the_same(both, recordings):
             verifier.verify(recordings[0], short)
 
 
+def test_the_text_of_an_embedder_is_short(exported):
+    path = exported / "model.onnx"
+    assert repr(OnnxEmbedder(path)) == f"OnnxEmbedder('{path}', embedding_size=12)"
+
+
 def test_what_a_backend_cannot_open_is_said_in_a_sentence(saved_verifier, exported, recordings, tmp_path, capsys):
     def refusal(model, backend):
         assert main(["verify", *recordings[:2], "--model", str(model), "--backend", backend]) == 2
@@ -50,7 +55,7 @@ def test_what_a_backend_cannot_open_is_said_in_a_sentence(saved_verifier, export
     assert "holds an export and no PyTorch weights: open it with backend='onnxruntime'" in refusal(exported, "torch")
     assert "holds no model.onnx: write one with `oskdft export`" in refusal(saved_verifier, "onnxruntime")
     assert "There is no folder at" in refusal(tmp_path / "nothing", "onnxruntime")
-    with pytest.raises(ValueError, match="backend is 'tensorrt': use torch, onnxruntime or auto"):
+    with pytest.raises(ValueError, match="backend is 'tensorrt': use one of torch, onnxruntime, auto"):
         SpeakerVerifier.from_pretrained(exported, backend="tensorrt")
     (tmp_path / "model.onnx").write_bytes(b"no graph")
     assert "is no exported verifier" in refusal(tmp_path, "onnxruntime")
