@@ -1,4 +1,4 @@
-"""What a visitor may send: bytes a request, bytes in ten minutes, bytes of all visitors, and from which page."""
+"""Limit what visitors send: bytes of a request, of a visitor and of all visitors, and the page it comes from."""
 
 import json
 import time
@@ -14,24 +14,30 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-MOST_WORDS = 1 << 20  # bytes of a request that carries no recording
-MOST_TOOL = 40 << 20  # of one that carries two recordings in text, as tools do
-MOST_A_VISITOR = 120 << 20  # of recordings, in `WINDOW`
-MOST_OF_ALL = 1 << 30  # of recordings that are kept
+MOST_WORDS = 1 << 20  # bytes of a request without a recording
+MOST_TOOL = 40 << 20  # bytes of a request of a tool, which has two recordings as text
+MOST_A_VISITOR = 120 << 20  # bytes of recordings of one visitor in `WINDOW`
+MOST_OF_ALL = 1 << 30  # bytes of recordings that are kept at the same time
 WINDOW = 600.0  # seconds
-VISITORS = 10_000  # that are remembered
+VISITORS = 10_000  # whose uploads are remembered
 
 
 class Limits:
-    """ASGI middleware before the page. folder: where recordings are kept; recording: bytes that one may have."""
+    """Stand before the page as ASGI middleware, and refuse requests that are too large or from another page.
+
+    Args:
+        app: the page.
+        folder: where recordings are kept.
+        recording: most bytes of one recording.
+    """
 
     def __init__(self, app: Callable[..., Awaitable[None]], folder: Path, recording: int) -> None:
         self.app, self.folder, self.recording = app, folder, recording
-        self._coming = 0  # bytes of uploads that are on their way
+        self._coming = 0  # bytes of uploads that are being received
         self._sent: OrderedDict[str, deque[tuple[float, int]]] = OrderedDict()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it with a sentence."""
+        """Pass a request on, or refuse it with a sentence."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -49,9 +55,9 @@ class Limits:
         if not is_upload:
             await self.app(scope, _counted(receive, most), send)
             return
-        # The last address is that which the proxy before this machine has seen; a visitor writes the others.
+        # The proxy before this machine adds the last address; a visitor can write the others.
         visitor = headers.get("x-forwarded-for", "").split(",")[-1].strip() or str((scope.get("client") or ("",))[0])
-        size = size or most  # of a body that comes in pieces
+        size = size or most  # a body in pieces has no declared size
         if (sentence := self._too_much(visitor, size)) is not None:
             await _refuse(send, 429, sentence)
             return
@@ -63,10 +69,10 @@ class Limits:
             self._coming -= size
 
     def _too_much(self, visitor: str, size: int) -> str | None:
-        known = self._sent.get(visitor, deque())
-        while known and time.monotonic() - known[0][0] > WINDOW:
-            known.popleft()
-        if sum(one for _, one in known) + size > MOST_A_VISITOR:
+        uploads = self._sent.get(visitor, deque())
+        while uploads and time.monotonic() - uploads[0][0] > WINDOW:
+            uploads.popleft()
+        if sum(sent for _, sent in uploads) + size > MOST_A_VISITOR:
             return f"More than {MOST_A_VISITOR >> 20} MB were sent in ten minutes: wait a little."
         if self._coming + size + sum(map(_size_of, self.folder.rglob("*"))) > MOST_OF_ALL:
             return "Too many recordings are being looked at: try again in ten minutes."
@@ -80,7 +86,7 @@ class Limits:
 
 
 def _counted(receive: Receive, most: int) -> Receive:
-    """The body as it comes, cut off where it is longer than it may be."""
+    """Count the bytes of a body as they arrive, and disconnect where there are more than `most`."""
     received = 0
 
     async def counted() -> Message:
@@ -95,12 +101,12 @@ def _counted(receive: Receive, most: int) -> Receive:
 def _size_of(file: Path) -> int:
     try:
         return file.stat().st_size if file.is_file() else 0
-    except OSError:  # taken away meanwhile
+    except OSError:  # removed meanwhile
         return 0
 
 
 def fetch_nothing() -> None:
-    """Keep Gradio from fetching recordings that are named by an address: no limit of ours holds for a download."""
+    """Stop Gradio from downloading a recording that is given as an address: no limit above holds for a download."""
 
     async def refuse(url: str, cache_dir: str) -> str:
         raise gr.Error("A recording is not fetched from an address: send the file itself.", print_exception=False)
@@ -109,7 +115,7 @@ def fetch_nothing() -> None:
 
 
 def _same_origin(headers: dict[str, str]) -> bool:
-    """Whether a request comes from no page at all, or from this one."""
+    """Whether a request comes from this page, or from no page at all."""
     origin = headers.get("origin")
     return origin is None or origin.split("://")[-1] == headers.get("host", "")
 

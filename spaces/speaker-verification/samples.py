@@ -1,4 +1,4 @@
-"""Recordings to click: made-up voices, written at every start, so that nobody's speech lies in the repository."""
+"""Write recordings to click: made-up voices, anew at every start, so that nobody's speech is in the repository."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import soundfile
 from modeling_oskdft.audio.loading import SAMPLING_RATE
 from modeling_oskdft.audio.synthetic_voices import draw_session, draw_voice, synthesise
 
-# Voice, session and seconds of each file; another session is another microphone, room and level.
+# Voice, session and seconds of each file; a session has its own microphone, room and level.
 FILES = {
     "ada-desk.flac": (11, 0, 4.0),
     "ada-phone.flac": (11, 1, 4.0),
@@ -23,7 +23,7 @@ PAIRS = {
 
 
 def write_samples(folder: Path) -> Path:
-    """Write the files; returns the folder."""
+    """Write the files of `FILES` to a folder that is there; returns it."""
     for name, (voice, session, seconds) in FILES.items():
         generator = np.random.default_rng([voice, session])
         setting = draw_session(generator)

@@ -1,4 +1,4 @@
-"""What the page does, without the page: models, limits, answers."""
+"""Answer the page's questions without the page: open the models, check recordings, compare and identify."""
 
 import io
 import math
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from words import SAID, translate
+from words import ANSWERS, translate
 
 from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.audio.decoding import END_UNKNOWN, UNKNOWN, NotReadable, open_recording
@@ -21,19 +21,26 @@ from modeling_oskdft.scoring.thresholds import OPERATING_POINTS
 Embedding = NDArray[np.float32]
 LEAST_SECONDS, MOST_SECONDS = 0.1, 60.0
 MOST_BYTES = 12 * 2**20  # 60 s of 48 kHz stereo with 16 bits
-PATIENCE = 30.0  # seconds that ffmpeg may take
-MOST_SAMPLES = 60 * 48_000 * 8  # of all channels, before they are mixed and resampled
+FFMPEG_SECONDS = 30.0  # that ffmpeg may take
+MOST_SAMPLES = 60 * 48_000 * 8  # in all channels together, before they are mixed and resampled
 MOST_VOICES, LONGEST_NAME = 20, 40
 DEFAULT_MODEL = "quickstart/student"
 
 
 class Refusal(Exception):
-    """A sentence for the visitor: what was given, what is wanted, what to do."""
+    """Refuse a visitor's recording or name; the message is one sentence in the visitor's language."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One model's answer. milliseconds: of both embeddings."""
+    """Hold the answer of one model.
+
+    Args:
+        model: its name on the page.
+        score: cosine of the two embeddings, -1 to 1.
+        threshold: the decision is "the same speaker" from this score on; None: there is none.
+        milliseconds: time of both embeddings.
+    """
 
     model: str
     score: float
@@ -42,7 +49,7 @@ class Verdict:
 
     @property
     def kind(self) -> str:
-        """same, different or undecided."""
+        """Return the decision: same, different or undecided."""
         if self.threshold is None:
             return "undecided"
         return "same" if self.score >= self.threshold else "different"
@@ -50,7 +57,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Answer:
-    """The student's verdict first, the teacher's after it where there is one."""
+    """Hold the answer to two recordings.
+
+    Args:
+        verdicts: the student's, then the teacher's where there is one.
+        waveforms: both recordings at 16 kHz.
+        warnings: sentences about the recordings and the threshold, in the visitor's language.
+    """
 
     verdicts: tuple[Verdict, ...]
     waveforms: tuple[Waveform, Waveform]
@@ -58,21 +71,35 @@ class Answer:
 
 
 def check_size(content: bytes, label: str) -> None:
-    """Raise `ValueError` for a small file that holds more samples than this machine wants to see."""
+    """Refuse a small file that unpacks to more samples than this machine should hold.
+
+    Args:
+        content: the file.
+        label: name of the recording in the message.
+
+    Raises:
+        ValueError: the file cannot be read, has no length, or has too many channels at too high a rate.
+    """
     try:
         with open_recording(io.BytesIO(content)) as recording:
-            part = max(recording.parts, key=lambda part: part.frames * part.channels)
+            largest = max(recording.parts, key=lambda part: part.frames * part.channels)
     except NotReadable as error:
         raise ValueError(f"{label} {error}") from None
-    if part.frames >= UNKNOWN:
+    if largest.frames >= UNKNOWN:
         raise ValueError(f"{label} does not say how long it is: write it to a file, not to a pipe.")
-    seconds = part.frames / part.samplerate
-    if seconds <= MOST_SECONDS and part.frames * part.channels > MOST_SAMPLES:  # what is longer is told so
-        raise ValueError(f"{label} has {part.channels} channels at {part.samplerate} Hz: give one at 16000 Hz.")
+    seconds = largest.frames / largest.samplerate
+    # Longer files get the sentence about their length, from `Service.read`.
+    if seconds <= MOST_SECONDS and largest.frames * largest.channels > MOST_SAMPLES:
+        raise ValueError(f"{label} has {largest.channels} channels at {largest.samplerate} Hz: give one at 16000 Hz.")
 
 
 class Service:
-    """A student, and a teacher beside it where one is configured. Holds nothing of any visitor."""
+    """Answer for a student, and for a teacher beside it; it keeps nothing of any visitor.
+
+    Args:
+        model: folder or repository of the student.
+        teacher: folder or repository of a verifier to show beside it.
+    """
 
     def __init__(self, model: str, teacher: str | None = None) -> None:
         self.name = model
@@ -82,12 +109,20 @@ class Service:
 
     @property
     def points(self) -> list[str]:
-        """The operating points that the student has a threshold for."""
+        """Return the operating points for which the student has a threshold."""
         known = self.thresholds.values if self.thresholds else {}
         return [name for name in OPERATING_POINTS if known.get(name) is not None]
 
     def threshold(self, point: str, slider: float | None = None) -> float | None:
-        """The student's threshold at a named operating point, or the visitor's own."""
+        """Return the student's threshold, or the visitor's own.
+
+        Args:
+            point: an operating point, or "slider".
+            slider: the visitor's own threshold, which is limited to -1 and 1.
+
+        Returns:
+            None where the model has no such threshold, or the slider's value is no finite number.
+        """
         if point == "slider" and isinstance(slider, int | float) and math.isfinite(slider):
             return min(max(float(slider), -1.0), 1.0)
         if point not in OPERATING_POINTS:
@@ -97,73 +132,87 @@ class Service:
     def compare(
         self, first: str | None, second: str | None, point: str, slider: float | None, language: str
     ) -> Answer:
-        """Two files to an answer, decided at the operating point. Raises `Refusal`."""
-        said = SAID[language]
-        heard = (
-            self.listen(first, f"{said['recording']} 1", language),
-            self.listen(second, f"{said['recording']} 2", language),
+        """Compare two recordings.
+
+        Args:
+            first: path of a file; None or empty: there is none.
+            second: path of another file.
+            point: an operating point, or "slider".
+            slider: the visitor's own threshold.
+            language: one of `words.LANGUAGES`.
+
+        Raises:
+            Refusal: a recording is missing, too short or too long, silent, or no audio.
+        """
+        texts = ANSWERS[language]
+        recordings = (
+            self.read(first, f"{texts['recording']} 1", language),
+            self.read(second, f"{texts['recording']} 2", language),
         )
-        waveforms = (heard[0][0], heard[1][0])
-        found = []
-        for number, (waveform, notes) in enumerate(heard, start=1):
-            found += [f"Recording {number} {note}" for note in notes] + look_at(waveform, f"Recording {number}")
+        waveforms = (recordings[0][0], recordings[1][0])
+        warnings = []
+        for number, (waveform, notes) in enumerate(recordings, start=1):
+            warnings += [f"Recording {number} {note}" for note in notes] + look_at(waveform, f"Recording {number}")
         if self.thresholds is not None and point in OPERATING_POINTS:
             doubt = self.thresholds.doubt(point)
-            found += [] if doubt is None else [doubt]
+            warnings += [] if doubt is None else [doubt]
         threshold = self.threshold(point, slider)
         if threshold is None:
-            found.append(f"The model has no threshold at {point[:20]}: the score is all that can be said.")
-        verdicts = [self._verdict(self.student, said["student"], waveforms, threshold, language)]
+            warnings.append(f"The model has no threshold at {point[:20]}: the score is all that can be said.")
+        verdicts = [self._verdict(self.student, texts["student"], waveforms, threshold, language)]
         if self.teacher is not None:
-            # Its scores have a scale of their own: the student's slider says nothing about them.
-            own = self.teacher.thresholds.values.get(point) if self.teacher.thresholds else None
-            verdicts.append(self._verdict(self.teacher, said["teacher"], waveforms, own, language))
-        return Answer(tuple(verdicts), waveforms, tuple(translate(one, language) for one in found))
+            # The teacher's scores have another scale than the student's, so the slider does not apply to them.
+            known = self.teacher.thresholds.values if self.teacher.thresholds else {}
+            verdicts.append(self._verdict(self.teacher, texts["teacher"], waveforms, known.get(point), language))
+        return Answer(tuple(verdicts), waveforms, tuple(translate(warning, language) for warning in warnings))
 
     def embed(self, file: str | None, label: str, language: str) -> tuple[Embedding, tuple[str, ...]]:
-        """A voice, and what is wrong with its recording. Raises `Refusal`."""
-        waveform, notes = self.listen(file, label, language)
-        said = [*(f"{label} {note}" for note in notes), *look_at(waveform, label)]
-        found = tuple(translate(one, language) for one in said)
-        return self._embeddings(self.student, [waveform], language)[0], found
+        """Embed one recording with the student; returns the embedding and the warnings. Raises as `read`."""
+        waveform, notes = self.read(file, label, language)
+        sentences = [*(f"{label} {note}" for note in notes), *look_at(waveform, label)]
+        warnings = tuple(translate(sentence, language) for sentence in sentences)
+        return self._embeddings(self.student, [waveform], language)[0], warnings
 
-    def listen(self, file: str | None, label: str, language: str) -> tuple[Waveform, tuple[str, ...]]:
-        """A visitor's file as speech at 16 kHz, and what is not sure about it.
+    def read(self, file: str | None, label: str, language: str) -> tuple[Waveform, tuple[str, ...]]:
+        """Read a visitor's file.
 
-        Raises `Refusal` for what is none, or too long, with the reason.
+        Args:
+            file: its path; None or empty: there is none.
+            label: name of the recording in messages.
+            language: of the messages.
+
+        Returns:
+            The waveform (samples,) at 16 kHz, and notes about its end, such as `END_UNKNOWN`.
+
+        Raises:
+            Refusal: the file is missing, too large, too short, too long, silent, or no audio.
         """
-        said = SAID[language]
+        texts = ANSWERS[language]
         if not file:
-            raise Refusal(said["missing"].format(label))
+            raise Refusal(texts["missing"].format(label))
         try:
             size = Path(file).stat().st_size
             if size > MOST_BYTES:
-                raise Refusal(said["too_large"].format(label, size / 2**20, MOST_BYTES / 2**20))
-            content = Path(file).read_bytes()
-            container = container_in(io.BytesIO(content))
-            own: tuple[str, ...] | None = None  # notes about the file itself, not about what ffmpeg makes of it
-            if container is not None:
-                own = () if end_is_known(container, io.BytesIO(content)) else (END_UNKNOWN,)
-                content = to_wav(content, container, MOST_SECONDS + 1, PATIENCE)
+                raise Refusal(texts["too_large"].format(label, size / 2**20, MOST_BYTES / 2**20))
+            content, container_notes = _unpacked(Path(file).read_bytes())
             check_size(content, label)
             seconds = count_samples(content) / SAMPLING_RATE  # by its header: a small file can hold hours of silence
             if seconds < LEAST_SECONDS:
-                raise Refusal(said["too_short"].format(label, seconds))
+                raise Refusal(texts["too_short"].format(label, seconds))
             if seconds > MOST_SECONDS:
-                raise Refusal(said["too_long"].format(label, MOST_SECONDS))
+                raise Refusal(texts["too_long"].format(label, MOST_SECONDS))
             waveform, notes = read_recording(content)
-            notes = notes if own is None else own
         except FileNotFoundError as error:
-            if Path(file).exists():  # it is ffmpeg that is missing
-                raise Refusal(f"{said['unreadable'].format(label)} ({error})") from None
-            raise Refusal(said["gone"].format(label)) from None
+            if Path(file).exists():  # then ffmpeg is missing
+                raise Refusal(f"{texts['unreadable'].format(label)} ({error})") from None
+            raise Refusal(texts["gone"].format(label)) from None
         except (ValueError, OSError) as error:
             reason = str(error).replace("The audio file", label, 1)
             reason = reason if reason.startswith(label) else f"{label} cannot be read ({reason})."
             raise Refusal(translate(reason, language)) from None
         if speech_seconds(waveform) == 0:
             raise Refusal(translate(f"{label} is silent: give a recording with speech in it.", language))
-        return waveform, notes
+        return waveform, notes if container_notes is None else container_notes
 
     def _verdict(
         self,
@@ -174,45 +223,72 @@ class Service:
         language: str,
     ) -> Verdict:
         start = time.perf_counter()
-        one, other = self._embeddings(verifier, waveforms, language)
+        first, second = self._embeddings(verifier, waveforms, language)
         milliseconds = 1000 * (time.perf_counter() - start)
-        return Verdict(name, float(one @ other), threshold, milliseconds)
+        return Verdict(name, float(first @ second), threshold, milliseconds)
 
     @staticmethod
     def _embeddings(
         verifier: SpeakerVerifier, waveforms: tuple[Waveform, ...] | list[Waveform], language: str
     ) -> NDArray[np.float32]:
         try:
-            return verifier.embed_waveforms(waveforms)  # what is wrong with them is part of the answer already
-        except ValueError as error:  # too short for one frame
+            return verifier.embed_waveforms(waveforms)  # their warnings are in the answer already
+        except ValueError as error:  # the recording is too short for one frame
             raise Refusal(translate(str(error), language)) from None
 
     def enrol(
         self, voices: dict[str, Embedding], name: str, file: str | None, label: str, language: str
     ) -> tuple[dict[str, Embedding], tuple[str, ...]]:
-        """The visitor's voices with one more; the same name again replaces it. Raises `Refusal`."""
-        said, name = SAID[language], " ".join(name[: 10 * LONGEST_NAME].encode(errors="ignore").decode().split())
+        """Add a voice to a visitor's voices; the same name again replaces it.
+
+        Args:
+            voices: name to embedding; it is not changed.
+            name: of the new voice.
+            file: path of its recording.
+            label: name of the recording in messages.
+            language: of the messages.
+
+        Returns:
+            The voices with the new one, and the warnings about the recording.
+
+        Raises:
+            Refusal: there is no name, it is too long, there are too many voices, or as `read`.
+        """
+        texts, name = ANSWERS[language], " ".join(name[: 10 * LONGEST_NAME].encode(errors="ignore").decode().split())
         if not name:
-            raise Refusal(said["no_name"])
+            raise Refusal(texts["no_name"])
         if len(name) > LONGEST_NAME:
-            raise Refusal(said["long_name"].format(len(name), LONGEST_NAME))
+            raise Refusal(texts["long_name"].format(len(name), LONGEST_NAME))
         if len(voices) >= MOST_VOICES and name not in voices:
-            raise Refusal(said["too_many"].format(len(voices)))
-        embedding, found = self.embed(file, label, language)
-        return voices | {name: embedding}, found
+            raise Refusal(texts["too_many"].format(len(voices)))
+        embedding, warnings = self.embed(file, label, language)
+        return voices | {name: embedding}, warnings
 
     def identify(
         self, voices: dict[str, Embedding], file: str | None, label: str, language: str
     ) -> tuple[list[tuple[str, float]], tuple[str, ...]]:
-        """Who of the visitor's voices is heard: (name, score) from the closest down. Raises `Refusal`."""
+        """Find the visitor's voices that are closest to a recording.
+
+        Args:
+            voices: name to embedding.
+            file: path of the recording.
+            label: name of the recording in messages.
+            language: of the messages.
+
+        Returns:
+            (name, score) of every voice, the closest first, and the warnings about the recording.
+
+        Raises:
+            Refusal: nobody is enrolled, or as `read`.
+        """
         if not voices:
-            raise Refusal(SAID[language]["nobody"])
-        embedding, found = self.embed(file, label, language)
+            raise Refusal(ANSWERS[language]["nobody"])
+        embedding, warnings = self.embed(file, label, language)
         scores = [(name, float(voice @ embedding)) for name, voice in voices.items()]
-        return sorted(scores, key=lambda pair: -pair[1]), found
+        return sorted(scores, key=lambda pair: -pair[1]), warnings
 
     def card(self) -> str:
-        """The model's card without its front matter."""
+        """Return the model's card without its front matter; the model's name where it has no card."""
         folder = Path(self.name)
         if folder.is_dir():
             page = folder / "README.md"
@@ -228,12 +304,27 @@ class Service:
         return text.split("\n---\n", 1)[-1] if text.startswith("---\n") else text
 
 
+def _unpacked(content: bytes) -> tuple[bytes, tuple[str, ...] | None]:
+    """Turn a file that ffmpeg has to read into WAV, and leave others.
+
+    The notes are about the end of the visitor's file, not of the WAV; None for a file that was left.
+    """
+    container = container_in(io.BytesIO(content))
+    if container is None:
+        return content, None
+    notes = () if end_is_known(container, io.BytesIO(content)) else (END_UNKNOWN,)
+    return to_wav(content, container, MOST_SECONDS + 1, FFMPEG_SECONDS), notes
+
+
 def open_service() -> Service:
-    """The model that OSKDFT_MODEL names, OSKDFT_TEACHER beside it; with none, the quickstart's, made when needed."""
+    """Open the models that OSKDFT_MODEL and OSKDFT_TEACHER name.
+
+    Without OSKDFT_MODEL it is the quickstart's small model, which is made at the first start.
+    """
     model = os.environ.get("OSKDFT_MODEL")
     if not model:
         model = DEFAULT_MODEL
-        if not Path(model, "README.md").is_file():  # the last that the quickstart writes there
+        if not Path(model, "README.md").is_file():  # the last file that the quickstart writes there
             from modeling_oskdft.commands.quickstart import run
 
             print("No OSKDFT_MODEL is set: making the quickstart's small model, in a few minutes.", flush=True)

@@ -1,10 +1,10 @@
-"""What the page says, in English and in Japanese."""
+"""Hold every text of the page in English and in Japanese, and translate sentences of the library."""
 
 import re
 
 LANGUAGES = ("en", "ja")
 
-# Labels of the page: Gradio picks them by the browser's language.
+# Labels of the page: Gradio chooses them by the browser's language.
 LABELS = {
     "en": {
         "title": "# Are these two recordings of one speaker?",
@@ -78,8 +78,8 @@ LABELS = {
     },
 }
 
-# What answers say, by the language that the request asks for.
-SAID = {
+# Texts of answers: chosen by the language that the request asks for.
+ANSWERS = {
     "en": {
         "same": "Same speaker",
         "different": "Different speakers",
@@ -154,8 +154,11 @@ SAID = {
     },
 }
 
-# Sentences of the library, whose recordings are called "Recording 1" and "Recording 2" here.
-_SENTENCES = {
+_MAY_BE_CUT_OFF = "{name}は末尾が欠けているかもしれません。"
+# Sentences of the library and of service.py, where recordings are "Recording 1" and "Recording 2". The sentences are
+# English texts, not codes: a pattern has as few words as tell its sentence from others, and a test fails where no
+# sentence matches a pattern any more.
+SENTENCES = {
     r"(?P<name>.+) is silent: .*": "{name}は無音です。話し声の入った録音を使ってください。",
     r"(?P<name>.+) has (?P<s>[\d.]+) s of speech: .*": "{name}の音声は {s} 秒だけです。短いと判定は不確かです。",
     r"(?P<name>.+) is clipped \((?P<p>[\d.]+) %.*": "{name}は音割れしています（{p} %）。音量を下げてください。",
@@ -184,9 +187,11 @@ _SENTENCES = {
     r"(?P<name>.+) has nothing in it that is like speech.*": (
         "{name}に話し声らしい音がありません。声の入った録音を使ってください。"
     ),
-    r"(?P<name>.+) (has a header (that was never|without a length)|has no last page|ends within|is of a format).*": (
-        "{name}は末尾が欠けているかもしれません。"
-    ),
+    r"(?P<name>.+) has a header that was never .*": _MAY_BE_CUT_OFF,
+    r"(?P<name>.+) has a header without a length.*": _MAY_BE_CUT_OFF,
+    r"(?P<name>.+) has no last page.*": _MAY_BE_CUT_OFF,
+    r"(?P<name>.+) ends within a frame.*": _MAY_BE_CUT_OFF,
+    r"(?P<name>.+) is of a format whose end .*": _MAY_BE_CUT_OFF,
     r"The threshold (?P<t>[-\d.]+).* stands on (?P<n>\d+) speakers.*": (
         "しきい値 {t} は {n} 人の話者だけから求めたものです。ほかの話者では当てはまらないことがあります。"
     ),
@@ -195,21 +200,33 @@ _SENTENCES = {
 
 
 def language_of(accept_language: str | None) -> str:
-    """The first of our languages that a browser asks for."""
-    for part in (accept_language or "").split(","):
-        code = part.split(";")[0].strip().lower()[:2]
+    """Return the first of `LANGUAGES` that a browser asks for, else "en".
+
+    Args:
+        accept_language: the request's header of that name, such as "ja,en;q=0.8".
+    """
+    for entry in (accept_language or "").split(","):
+        code = entry.split(";")[0].strip().lower()[:2]
         if code in LANGUAGES:
             return code
     return "en"
 
 
 def translate(sentence: str, language: str) -> str:
-    """A sentence of the library in the visitor's language, or as it is."""
+    """Translate a sentence of the library.
+
+    Args:
+        sentence: in English.
+        language: one of `LANGUAGES`.
+
+    Returns:
+        The sentence in that language; unchanged where it matches none of `SENTENCES`.
+    """
     if language == "en":
         return sentence
-    for pattern, form in _SENTENCES.items():
-        found = re.fullmatch(pattern, sentence)
-        if found:
-            parts = {name: value.replace("Recording ", "録音 ") for name, value in found.groupdict().items()}
-            return form.format(**parts)
+    for pattern, form in SENTENCES.items():
+        match = re.fullmatch(pattern, sentence)
+        if match:
+            values = {name: value.replace("Recording ", "録音 ") for name, value in match.groupdict().items()}
+            return form.format(**values)
     return sentence

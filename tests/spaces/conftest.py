@@ -1,4 +1,4 @@
-"""A Space as its visitors find it: the page in a process of its own, and a browser."""
+"""Run a Space for its visitors: the page in a process of its own, and a browser."""
 
 import shutil
 import subprocess
@@ -20,7 +20,7 @@ from tests.tiny import tiny_verifier
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = ROOT / "spaces" / "speaker-verification"
 PICTURES = ROOT / "runs" / "screenshots"
-# As a page's visitor and nothing else: no call home, no GPU, a microphone that plays a file.
+# The browser requests nothing but the page, uses no GPU, and has a microphone that plays a file.
 CHROMIUM = [
     "--no-sandbox",
     "--disable-gpu",
@@ -42,9 +42,9 @@ def space_model(tmp_path_factory, feature_extractor) -> Path:
     feature_extractor.save_pretrained(folder)
     generator = np.random.default_rng(0)
     scores = np.concatenate([generator.normal(0.7, 0.1, 500), generator.normal(0.1, 0.15, 500)]).clip(-1, 1)
-    found = measure_thresholds(scores, np.repeat([1, 0], 500), 20, "made-up trials", model.fingerprint())
+    thresholds = measure_thresholds(scores, np.repeat([1, 0], 500), 20, "made-up trials", model.fingerprint())
     values = {"eer": 0.5, "far_1_percent": 1.01, "far_0.1_percent": None}
-    Thresholds(**(vars(found) | {"values": values})).save(folder)
+    Thresholds(**(vars(thresholds) | {"values": values})).save(folder)
     (folder / "README.md").write_text(
         f"---\nlicense: mit\n---\n\n# A tiny verifier\n\n<!-- {model.fingerprint()} -->\n"
     )
@@ -62,24 +62,24 @@ def space(space_model):
 
 
 def _folders_of(process: subprocess.Popen) -> list[Path]:
-    """Where the page keeps what visitors send."""
+    """The folders in which the page keeps visitors' recordings."""
     roots = {Path("/dev/shm"), Path(tempfile.gettempdir())}
     return [place for root in roots for place in root.glob(f"oskdft-{process.pid}-*")]
 
 
 @pytest.fixture(scope="session")
 def chromium(voices, tmp_path_factory):
-    """A browser whose microphone hears a made-up voice; its tests skip where there is none."""
+    """A browser whose microphone plays a made-up voice; its tests are skipped where there is no browser."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         pytest.skip("no Chromium was found: install it (Debian: apt-get install chromium)")
-    heard = tmp_path_factory.mktemp("microphone") / "voice.wav"
+    voice = tmp_path_factory.mktemp("microphone") / "voice.wav"
     samples, rate = soundfile.read(sorted(voices.rglob("*.flac"))[0])
-    soundfile.write(heard, np.tile(samples, 4), rate, subtype="PCM_16")
+    soundfile.write(voice, np.tile(samples, 4), rate, subtype="PCM_16")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(
-            executable_path=path, args=[*CHROMIUM, f"--use-file-for-fake-audio-capture={heard}"]
+            executable_path=path, args=[*CHROMIUM, f"--use-file-for-fake-audio-capture={voice}"]
         )
         yield browser
         browser.close()
@@ -87,12 +87,12 @@ def chromium(voices, tmp_path_factory):
 
 @dataclass
 class Visitor:
-    """Somebody with a browser of their own on the page."""
+    """A visitor with a separate browser window on the page."""
 
     page: object
 
     def give(self, name: str, file: Path) -> None:
-        """Upload a recording in the place of what is there, and wait until it is shown."""
+        """Upload a recording in the place of the one before, and wait until it is shown."""
         clear = self.page.locator(f"#{name} button[aria-label=Clear]")
         if clear.is_visible():
             clear.click()
@@ -102,13 +102,13 @@ class Visitor:
 
     @contextmanager
     def sending(self) -> Iterator[None]:
-        """At its end, what was given or recorded inside has reached the server: it may be shown before that."""
+        """Wait until a recording that is given inside has reached the server, which may be after it is shown."""
         with self.page.expect_response(lambda response: urlsplit(response.url).path.endswith("/upload")):
             yield
-        self.page.wait_for_timeout(300)  # for the page to take notice
+        self.page.wait_for_timeout(300)  # until the page has the server's answer
 
     def ask(self, button: str, answer: str) -> str:
-        """Press a button and read what comes after it."""
+        """Press a button and read the answer."""
         self.page.evaluate("id => document.querySelector(`#${id} .answer`)?.setAttribute('data-old', '')", answer)
         self.page.click(f"#{button}")
         self.page.wait_for_selector(f"#{answer} .answer:not([data-old])")
@@ -124,14 +124,14 @@ class Visitor:
 
 @pytest.fixture
 def visit(space, chromium):
-    """Opens the page for one more visitor: `visit(color_scheme="dark", locale="ja-JP", viewport=...)`."""
-    contexts, asked, errors = [], [], []
+    """A function that opens the page for a visitor: `visit(color_scheme="dark", locale="ja-JP", viewport=...)`."""
+    contexts, requested, errors = [], [], []
 
-    def open_page(**words) -> Visitor:
-        words = {"viewport": {"width": 1280, "height": 900}, "permissions": ["microphone"]} | words
-        contexts.append(chromium.new_context(**words))
+    def open_page(**options) -> Visitor:
+        defaults = {"viewport": {"width": 1280, "height": 900}, "permissions": ["microphone"]}
+        contexts.append(chromium.new_context(**(defaults | options)))
         page = contexts[-1].new_page()
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: requested.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(space)
         page.wait_for_selector("#compare")
@@ -141,6 +141,7 @@ def visit(space, chromium):
     yield open_page
     for context in contexts:
         context.close()
-    elsewhere = {url for url in asked if urlsplit(url).scheme.startswith("http") and urlsplit(url).netloc != space[7:]}
-    assert not elsewhere and asked, "a request left the machine"
+    addresses = [urlsplit(url) for url in requested]
+    elsewhere = [url for url in addresses if url.scheme.startswith("http") and url.netloc != space[7:]]
+    assert not elsewhere and requested, "a request left the machine"
     assert not errors

@@ -56,11 +56,11 @@ def test_dark_and_narrow_and_japanese(visit, files):
     assert dark.page.locator("body.dark").count() == 1
     narrow = visit(viewport={"width": 390, "height": 844}, locale="ja-JP")
     assert "二つの録音は同じ話者ですか" in narrow.page.locator("#title").inner_text()
-    for name, visitor, words in (("dark", dark, "Same speaker"), ("narrow-japanese", narrow, "同じ話者")):
+    for name, visitor, decision in (("dark", dark, "Same speaker"), ("narrow-japanese", narrow, "同じ話者")):
         visitor.picture(f"empty-{name}")
         visitor.give("first", files[0])
         visitor.give("second", files[0])
-        assert words in visitor.ask("compare", "answer")
+        assert decision in visitor.ask("compare", "answer")
         visitor.picture(f"verify-{name}")
         for number, tab in enumerate(("enrol", "operating", "about"), start=1):
             visitor.page.get_by_role("tab").nth(number).click()
@@ -91,7 +91,7 @@ def test_a_recording_that_cannot_be_compared(visit, files, short):
         assert visitor.page.locator("#answer [role=alert]").count() == 1
 
 
-def test_too_little_speech_is_said(visit, files, short):
+def test_too_little_speech_gives_a_warning(visit, files, short):
     visitor = visit()
     assert "First recording" in visitor.page.locator("#first").inner_text()
     assert "Recording 1 is missing: record or upload it first." in visitor.ask("compare", "answer")
@@ -102,34 +102,34 @@ def test_too_little_speech_is_said(visit, files, short):
 
 
 def test_visitors_do_not_see_each_other(visit, files):
-    one, other = visit(), visit()
-    for visitor in (one, other):
+    ada, other = visit(), visit()
+    for visitor in (ada, other):
         visitor.page.get_by_role("tab").nth(1).click()
-    assert "Nobody is enrolled yet." in _identify(one, files[0])
-    one.page.locator("#name input, #name textarea").fill("Ada <img src=x onerror=alert(1)>")
-    one.give("enrolment", files[0])
-    assert "Enrolled: 1" in one.ask("enrol", "enrolled")
-    assert one.page.locator("#enrolled img").count() == 0  # a name is a name
-    assert "This is Ada <img" in _identify(one, files[0])
-    one.picture("enrol-light")
+    assert "Nobody is enrolled yet." in _identify(ada, files[0])
+    ada.page.locator("#name input, #name textarea").fill("Ada <img src=x onerror=alert(1)>")
+    ada.give("enrolment", files[0])
+    assert "Enrolled: 1" in ada.ask("enrol", "enrolled")
+    assert ada.page.locator("#enrolled img").count() == 0  # a name is a name
+    assert "This is Ada <img" in _identify(ada, files[0])
+    ada.picture("enrol-light")
     assert "Nobody is enrolled yet." in _identify(other, files[0])
-    assert "Everybody was forgotten." in one.ask("forget", "enrolled")
-    assert "Nobody is enrolled yet." in _identify(one, files[0])
+    assert "Everybody was forgotten." in ada.ask("forget", "enrolled")
+    assert "Nobody is enrolled yet." in _identify(ada, files[0])
 
 
 def test_one_recording_of_two_visitors(visit, files):
-    """Gradio keeps equal uploads once: what one visitor does must not take the other's away."""
-    one, other = visit(), visit()
-    one.give("first", files[0])
-    one.give("second", files[0])
-    assert "Same speaker" in one.ask("compare", "answer")
+    """Gradio keeps equal uploads once: one visitor must not remove the recording of the other."""
+    ada, other = visit(), visit()
+    ada.give("first", files[0])
+    ada.give("second", files[0])
+    assert "Same speaker" in ada.ask("compare", "answer")
     other.page.get_by_role("tab").nth(1).click()
     other.page.locator("#name input, #name textarea").fill("Ada")
     other.give("enrolment", files[0])
     assert "Enrolled: 1" in other.ask("enrol", "enrolled")
     other.ask("forget", "enrolled")
-    one.page.get_by_label("1 in 100 strangers is accepted").click()
-    assert "Different speakers" in one.ask("compare", "answer")
+    ada.page.get_by_label("1 in 100 strangers is accepted").click()
+    assert "Different speakers" in ada.ask("compare", "answer")
 
 
 def _identify(visitor, file):
@@ -196,22 +196,22 @@ def test_the_same_as_a_tool(space, files):
     from mcp import ClientSession
     from mcp.client.streamable_http import streamable_http_client
 
-    async def use():
+    async def call_the_tool():
         async with streamable_http_client(f"{space}/gradio_api/mcp/") as (read, write, *_):
             async with ClientSession(read, write) as session:
                 await session.initialize()
                 tools = (await session.list_tools()).tools
-                words = {"first": _written_out(files[0]), "second": _written_out(files[0])}
-                return tools, await session.call_tool(tools[0].name, words | {"operating_point": "eer"})
+                recordings = {"first": _data_address(files[0]), "second": _data_address(files[0])}
+                return tools, await session.call_tool(tools[0].name, recordings | {"operating_point": "eer"})
 
-    with ThreadPoolExecutor(1) as elsewhere:  # the browser's driver keeps an event loop in this thread
-        tools, found = elsewhere.submit(anyio.run, use).result()
+    with ThreadPoolExecutor(1) as other_thread:  # the browser's driver keeps an event loop in this thread
+        tools, result = other_thread.submit(anyio.run, call_the_tool).result()
     assert [tool.name.rsplit("_", 1)[-1] for tool in tools] == ["verify"]
     assert "two recordings are of one speaker" in tools[0].description
     assert set(tools[0].inputSchema["properties"]) >= {"first", "second", "operating_point"}
-    assert not found.isError and ast.literal_eval(found.content[0].text)["same_speaker"] is True
+    assert not result.isError and ast.literal_eval(result.content[0].text)["same_speaker"] is True
 
 
-def _written_out(file):
-    """A file as a tool's caller can give it without a server of its own."""
+def _data_address(file):
+    """A file as text, for a caller of the tool that has no server."""
     return f"data:audio/flac;base64,{base64.b64encode(file.read_bytes()).decode()}"
