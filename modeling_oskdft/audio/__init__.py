@@ -1,4 +1,4 @@
-"""Read recordings, find speech in them, change them, and make synthetic ones."""
+"""Read recordings, find speech in them, augment them, and make synthetic voices."""
 
 from ..errors import moved_names
 

@@ -1,7 +1,7 @@
-"""Augmentation of waveforms: a function of the crop and of the generator that the crop brings, and of nothing else.
+"""Augment waveforms: the result is a function of the crop and of its random generator alone.
 
-Kinds, probabilities and ranges are those of the authors' code (scripts/prev and scripts/data_processing at 7ba757d)
-where it has them; gain, speed and codecs are ours. Codecs are libsndfile's, resampling is soxr's.
+Kinds, probabilities and ranges are from the authors' code (scripts/prev and scripts/data_processing at 7ba757d) where
+it has them; gain, speed and codecs are ours. libsndfile encodes, soxr resamples.
 """
 
 import hashlib
@@ -17,19 +17,32 @@ from .loading import SAMPLING_RATE, Waveform, load_audio, read_crop
 
 Change = Callable[[Waveform, np.random.Generator], Waveform]
 
-# Decibels of speech over noise, and how many clips are averaged, by MUSAN's folders. Many voices are babble.
+# Signal-to-noise ratio in dB for each of MUSAN's folders.
 SNR_RANGES = {"noise": (0.0, 15.0), "music": (5.0, 25.0), "speech": (13.0, 20.0)}
+# Fewest and most clips that are averaged; several voices are babble.
 CLIPS = {"noise": (1, 1), "music": (1, 1), "speech": (3, 8)}
 CODECS = ("telephone", "mulaw", "mp3", "ogg")
-TELEPHONE_BAND = (300.0, 3400.0)
+TELEPHONE_BAND = (300.0, 3400.0)  # Hz
 
 
 class WaveformAugmentation:
-    """With `probability`: a room, noise, music, babble, babble with music, or nothing, and then what else is drawn.
+    """Augment a crop at random.
 
-    noise_root: `<noise|music|speech>/<source>/<clip>`, as MUSAN; rir_root: any folder of impulse responses; either may
-    be None. The other probabilities are of clipping, a slow volume envelope, a gain and a codec, each on top.
-    Raises `FileNotFoundError` for a folder without audio, `ValueError` for a probability outside [0, 1].
+    First a room, noise, music, babble, babble with music, or nothing is drawn, each equally likely; then clipping, an
+    envelope, a gain and a codec are drawn, independently of each other.
+
+    Args:
+        noise_root: folder `<noise|music|speech>/<source>/<clip>`, as MUSAN; None: no noise.
+        rir_root: any folder of room impulse responses; None: no room.
+        probability: that a crop is augmented at all.
+        clipping_probability: of clipping an augmented crop.
+        envelope_probability: of a volume that slowly rises or falls.
+        gain_probability: of another level.
+        codec_probability: of a codec.
+
+    Raises:
+        FileNotFoundError: for a folder without audio.
+        ValueError: for a probability outside [0, 1].
     """
 
     def __init__(
@@ -57,7 +70,7 @@ class WaveformAugmentation:
         self.kinds = self._kinds()
 
     def facts(self) -> dict[str, Any]:
-        """What decides what is drawn: the probabilities, and which rooms and noises there are."""
+        """Return the probabilities and a hash of the names of the files, to compare two runs."""
         names = [Path(file).name for file in self.rooms]
         names += [f"{kind}/{Path(file).name}" for kind in sorted(self.noises) for file in self.noises[kind]]
         return {
@@ -67,7 +80,7 @@ class WaveformAugmentation:
         }
 
     def _kinds(self) -> list[tuple[str, ...]]:
-        """What surrounds the speaker, each equally likely."""
+        """List the combinations of room and noises that are drawn, each equally likely."""
         kinds: list[tuple[str, ...]] = [(), *((kind,) for kind in sorted(self.noises))]
         if self.rooms:
             kinds.append(("room",))
@@ -76,7 +89,15 @@ class WaveformAugmentation:
         return kinds
 
     def __call__(self, waveform: Waveform, generator: np.random.Generator) -> Waveform:
-        """waveform: (samples,). Returns a new array of that length, or the same object where nothing was drawn."""
+        """Augment a crop.
+
+        Args:
+            waveform: (samples,) at 16 kHz; it is not changed.
+            generator: source of all draws.
+
+        Returns:
+            (samples,), a new array, or the same object where nothing was drawn.
+        """
         if generator.random() >= self.probability:
             return waveform
         for kind in self.kinds[generator.integers(len(self.kinds))]:
@@ -87,25 +108,47 @@ class WaveformAugmentation:
         return waveform
 
     def surround(self, waveform: Waveform, kind: str, generator: np.random.Generator) -> Waveform:
-        """A room ("room"), or clips of one of MUSAN's folders at a drawn level."""
+        """Add a room, or clips of one of MUSAN's folders at a random level.
+
+        Args:
+            waveform: (samples,) at 16 kHz.
+            kind: "room", "noise", "music" or "speech".
+            generator: source of all draws.
+
+        Returns:
+            (samples,).
+
+        Raises:
+            ValueError, FileNotFoundError: for a file that cannot be read.
+        """
         if kind == "room":
             return reverberate(waveform, load_audio(self.rooms[generator.integers(len(self.rooms))]))
         files, (fewest, most) = self.noises[kind], CLIPS[kind]
         count = min(int(generator.integers(fewest, most + 1)), len(files))
         chosen = generator.choice(len(files), size=count, replace=False)
-        clips = [read_crop(files[one], len(waveform), generator.random()) for one in chosen]
+        clips = [read_crop(files[index], len(waveform), generator.random()) for index in chosen]
         return add_noise(waveform, np.mean(clips, axis=0), generator.uniform(*SNR_RANGES[kind]))
 
 
 def _noises(root: Path) -> dict[str, list[str]]:
-    found = {kind: root / kind for kind in SNR_RANGES if (root / kind).is_dir()}
-    if not found:
+    """Return the files of each of MUSAN's folders that exists."""
+    folders = {kind: root / kind for kind in SNR_RANGES if (root / kind).is_dir()}
+    if not folders:
         raise FileNotFoundError(f"'{root}' has none of the folders {', '.join(SNR_RANGES)}: MUSAN's layout is needed.")
-    return {kind: audio_files(folder) for kind, folder in found.items()}
+    return {kind: audio_files(folder) for kind, folder in folders.items()}
 
 
 def add_noise(speech: Waveform, noise: Waveform, snr: float) -> Waveform:
-    """`speech` plus `noise` scaled so that their mean powers stand `snr` decibels apart. Both: (samples,)."""
+    """Add noise at a signal-to-noise ratio.
+
+    Args:
+        speech: (samples,).
+        noise: (samples,).
+        snr: mean power of the speech over that of the added noise, in dB.
+
+    Returns:
+        (samples,); the speech itself where the noise is silent.
+    """
     power, noise_power = np.mean(np.square(speech)), np.mean(np.square(noise))
     if noise_power == 0:
         return speech
@@ -114,7 +157,15 @@ def add_noise(speech: Waveform, noise: Waveform, snr: float) -> Waveform:
 
 
 def reverberate(speech: Waveform, response: Waveform) -> Waveform:
-    """`speech` in a room, its direct sound in place and its power kept. speech: (samples,)."""
+    """Convolve speech with a room impulse response; the direct sound is not delayed, and the mean power is kept.
+
+    Args:
+        speech: (samples,).
+        response: (response samples,).
+
+    Returns:
+        (samples,).
+    """
     length = len(speech) + len(response) - 1
     size = 1 << (length - 1).bit_length()
     wet = np.fft.irfft(np.fft.rfft(speech, size) * np.fft.rfft(response, size), size)
@@ -125,16 +176,16 @@ def reverberate(speech: Waveform, response: Waveform) -> Waveform:
 
 
 def clip(waveform: Waveform, share: float) -> Waveform:
-    """Cut off what exceeds `share` of the lowest and of the highest sample."""
+    """Clip a waveform at a share, in (0, 1], of its lowest and of its highest sample."""
     return np.clip(waveform, share * waveform.min(), share * waveform.max())
 
 
 def draw_clipping(waveform: Waveform, generator: np.random.Generator) -> Waveform:
-    """Clipping at 0.5 to 0.9 of the peaks."""
+    """Clip a waveform at 0.5 to 0.9 of its peaks."""
     return clip(waveform, generator.uniform(0.5, 0.9))
 
 
-# Easing curves over [0, 1]: rises from 0 to 1 of different suddenness (easings.net names them).
+# Easing curves over [0, 1], which rise from 0 to 1 more or less suddenly (names: easings.net).
 CURVES: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
     lambda t: 1 - np.cos(t * np.pi / 2),
     np.square,
@@ -145,7 +196,7 @@ CURVES: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
 
 
 def draw_envelope(waveform: Waveform, generator: np.random.Generator) -> Waveform:
-    """A volume that slowly rises from 0.1-0.3 to 1 over the crop, or falls: somebody who walks."""
+    """Let the volume slowly rise from 0.1-0.3 to 1 over the crop, or fall, as when a speaker walks."""
     envelope = CURVES[generator.integers(len(CURVES))](np.linspace(0, 1, len(waveform)))
     if generator.random() < 0.5:
         envelope = envelope[::-1]
@@ -154,43 +205,51 @@ def draw_envelope(waveform: Waveform, generator: np.random.Generator) -> Wavefor
 
 
 def draw_gain(waveform: Waveform, generator: np.random.Generator) -> Waveform:
-    """Between 20 dB quieter and 6 dB louder; without effect where the feature extractor normalises."""
+    """Change the level by -20 to 6 dB; without effect where the feature extractor normalises."""
     return (waveform * 10 ** (generator.uniform(-20.0, 6.0) / 20)).astype(np.float32)
 
 
 def draw_codec(waveform: Waveform, generator: np.random.Generator) -> Waveform:
-    """One of `CODECS`, at a drawn quality."""
+    """Apply one of `CODECS`, at a random compression."""
     return through_codec(waveform, CODECS[generator.integers(len(CODECS))], float(generator.uniform(0.2, 0.95)))
 
 
 def through_codec(waveform: Waveform, codec: str, compression: float = 0.5) -> Waveform:
-    """A crop as it arrives through a channel; the same length, not shifted.
+    """Encode and decode a crop with a codec.
 
-    codec: "telephone" (300 to 3,400 Hz, 8 kHz, mu-law), "mulaw" (8 kHz), "mp3" or "ogg" (Vorbis), the last two with
-    `compression` from 0, least, to 1.
+    Args:
+        waveform: (samples,) at 16 kHz.
+        codec: "telephone" (300 to 3,400 Hz, 8 kHz, mu-law), "mulaw" (8 kHz), "mp3" or "ogg" (Vorbis).
+        compression: of mp3 and ogg, from 0, least, to 1.
+
+    Returns:
+        (samples,), not shifted.
+
+    Raises:
+        ValueError: for another codec.
     """
     import soundfile
 
     if codec not in CODECS:
         raise ValueError(f"codec is '{codec}': use one of {', '.join(CODECS)}.")
-    narrow = codec in ("telephone", "mulaw")
-    sent = resample(waveform, SAMPLING_RATE, 8000) if narrow else waveform
+    is_narrow = codec in ("telephone", "mulaw")
+    sent = resample(waveform, SAMPLING_RATE, 8000) if is_narrow else waveform
     if codec == "telephone":
         sent = band_pass(sent, 8000, *TELEPHONE_BAND)
     peak = max(float(np.abs(sent).max()), 1e-9) if len(sent) else 1.0
     file = io.BytesIO()
-    if narrow:
+    if is_narrow:
         soundfile.write(file, sent / max(peak, 1.0), 8000, format="WAV", subtype="ULAW")
     else:
-        kind = {"format": "MP3"} if codec == "mp3" else {"format": "OGG", "subtype": "VORBIS"}
-        soundfile.write(file, sent / max(peak, 1.0), SAMPLING_RATE, compression_level=compression, **kind)
+        encoding = {"format": "MP3"} if codec == "mp3" else {"format": "OGG", "subtype": "VORBIS"}
+        soundfile.write(file, sent / max(peak, 1.0), SAMPLING_RATE, compression_level=compression, **encoding)
     received, rate = soundfile.read(io.BytesIO(file.getvalue()), dtype="float32")
     received = resample(received, rate, SAMPLING_RATE) * max(peak, 1.0)
     return np.pad(received, (0, max(len(waveform) - len(received), 0)))[: len(waveform)].astype(np.float32)
 
 
 def band_pass(waveform: Waveform, rate: int, low: float, high: float) -> Waveform:
-    """Without what lies below `low` or above `high` Hz."""
+    """Remove the frequencies below `low` and above `high`, in Hz, from (samples,) at `rate`."""
     spectrum = np.fft.rfft(waveform)
     frequencies = np.fft.rfftfreq(len(waveform), 1 / rate)
     spectrum[(frequencies < low) | (frequencies > high)] = 0
@@ -198,17 +257,26 @@ def band_pass(waveform: Waveform, rate: int, low: float, high: float) -> Wavefor
 
 
 def resample(waveform: Waveform, rate: float, new_rate: float) -> Waveform:
-    """(samples,) at `rate` to (samples,) at `new_rate`."""
+    """Resample (samples,) from `rate` to `new_rate`, in Hz, with soxr."""
     import soxr
 
     return waveform if rate == new_rate else soxr.resample(waveform, rate, new_rate)
 
 
 def samples_for_speed(num_samples: int, speed: float) -> int:
-    """How many samples make `num_samples` at a speed."""
+    """Return the number of recorded samples that a crop of `num_samples` at a speed is made from."""
     return int(np.ceil(num_samples * speed))
 
 
 def change_speed(waveform: Waveform, speed: float, num_samples: int) -> Waveform:
-    """Faster (above 1) or slower, tempo and pitch together, so that it is another voice. Returns (num_samples,)."""
+    """Change tempo and pitch together, so that the result is another voice.
+
+    Args:
+        waveform: (`samples_for_speed(num_samples, speed)`,) at 16 kHz.
+        speed: above 1: faster and higher.
+        num_samples: length of the result.
+
+    Returns:
+        (num_samples,).
+    """
     return np.resize(resample(waveform, SAMPLING_RATE * speed, SAMPLING_RATE), num_samples)

@@ -1,4 +1,4 @@
-"""What augmentation does to one recording, to listen to and to look at."""
+"""Write examples of every augmentation of one recording: WAV files and a sheet of spectrograms."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ from .loading import SAMPLING_RATE, Waveform, load_audio
 
 LONGEST_SECONDS = 10
 SPEEDS = (0.9, 1.1)
-COLUMNS = 3
+SHEET_COLUMNS = 3
 
 
 def write_examples(
@@ -31,25 +31,35 @@ def write_examples(
     rir_root: str | Path | None = None,
     seed: int = 0,
 ) -> list[Path]:
-    """One WAV for each augmentation, three for all of them together, and `spectrograms.png`; returns the files.
+    """Write one WAV for each augmentation, three for all augmentations together, and `spectrograms.png`.
 
-    file: any recording; its first 10 s are taken. noise_root, rir_root: as for training; without them, no noise and no
-    room. Errors as in `audio.load_audio` and `WaveformAugmentation`.
+    Args:
+        file: any recording; its first 10 s are used.
+        out: folder to write to.
+        noise_root: folder of noises as in `WaveformAugmentation`; None: no noise.
+        rir_root: folder of impulse responses; None: no room.
+        seed: of the draws.
+
+    Returns:
+        The WAV files and then the sheet.
+
+    Raises:
+        ValueError, FileNotFoundError: as `load_audio` and `WaveformAugmentation` do.
     """
     import soundfile
 
     waveform = load_audio(str(file))[: LONGEST_SECONDS * SAMPLING_RATE]
     augmentation = WaveformAugmentation(noise_root, rir_root, 1.0, 0.3, 0.3, 0.3, 0.3)
-    files, shown = [], {}
+    files, examples = [], {}
     for number, (name, example) in enumerate(_examples(waveform, augmentation, np.random.default_rng(seed))):
         target = Path(out) / f"{number:02d}_{name.replace(' ', '_')}.wav"
         with whole_file(target) as partial:
-            # Float samples: nothing is clipped that the augmentation has not clipped.
+            # Samples are floats, so that writing clips nothing.
             soundfile.write(partial, example, SAMPLING_RATE, format="WAV", subtype="FLOAT")
         files.append(target)
-        shown[name] = example
+        examples[name] = example
     sheet = Path(out) / "spectrograms.png"
-    _draw(shown, Path(file).name, sheet)
+    _draw(examples, Path(file).name, sheet)
     return [*files, sheet]
 
 
@@ -72,15 +82,21 @@ def _examples(
 
 
 def _draw(examples: dict[str, Waveform], title: str, target: Path) -> None:
-    """All spectrograms on one scale of decibels, so that levels can be compared."""
+    """Draw all spectrograms on one scale of decibels, so that levels can be compared."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = -(-len(examples) // COLUMNS)
+    rows = -(-len(examples) // SHEET_COLUMNS)
     figure, grid = pyplot.subplots(
-        rows, COLUMNS, figsize=(12, 1.9 * rows + 0.8), sharex=True, sharey=True, layout="constrained", squeeze=False
+        rows,
+        SHEET_COLUMNS,
+        figsize=(12, 1.9 * rows + 0.8),
+        sharex=True,
+        sharey=True,
+        layout="constrained",
+        squeeze=False,
     )
     image: Any = None
     top = _decibels(examples["clean"]).max()
@@ -107,7 +123,7 @@ def _draw(examples: dict[str, Waveform], title: str, target: Path) -> None:
 
 
 def _decibels(waveform: Waveform, size: int = 400, step: int = 160) -> np.ndarray:
-    """(frequencies, frames): power in 25 ms windows every 10 ms."""
+    """Return the power in windows of 25 ms every 10 ms, (frequencies, frames) in dB."""
     padded = np.pad(waveform, (0, max(size - len(waveform), 0)))
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::step] * np.hanning(size)
     return 10 * np.log10(np.square(np.abs(np.fft.rfft(frames))).T + 1e-10)

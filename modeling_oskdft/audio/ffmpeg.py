@@ -1,4 +1,4 @@
-"""What soundfile does not read (AAC in m4a and mp4, Opus in webm, what telephones and browsers make), by ffmpeg."""
+"""Read with ffmpeg the formats of telephones and browsers that soundfile cannot read: AAC in m4a, Opus in webm."""
 
 import io
 import os
@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
-# What a file begins with, from which byte on, and ffmpeg's name of the container. The name of a file decides nothing:
-# it must not make ffmpeg open another file, as a playlist would.
+# (place in the file, bytes there, ffmpeg's name of the container). The content decides, not the name of the file, so
+# that no file makes ffmpeg open another one, as a playlist would.
 _CONTAINERS = (
     (4, b"ftyp", "mov"),
     (4, b"moov", "mov"),
@@ -30,35 +30,46 @@ _CONTAINERS = (
 )
 EXTENSIONS = (".m4a", ".aac", ".mp4", ".m4b", ".mov", ".3gp", ".webm", ".mka", ".mkv", ".amr", ".wma", ".wv", ".ape")
 LONGEST = 12_600  # seconds, 3.5 hours
-PATIENCE = 3600.0  # seconds that ffmpeg may take
-# Containers that say nothing of their end, or not always.
+PATIENCE = 3600.0  # seconds after which ffmpeg is stopped
+# Containers without information about their end, or not always with it.
 _OPEN_ENDED = ("aac", "amr", "asf", "flv")
-_SEGMENT = b"\x18\x53\x80\x67"  # of Matroska and WebM, RFC 9559, section 5.1
+_SEGMENT = b"\x18\x53\x80\x67"  # id of the element that holds the audio in Matroska and WebM, RFC 9559, section 5.1
 
 
 def find_ffmpeg() -> str:
-    """The path of ffmpeg: the system's, or that of the package imageio-ffmpeg. Raises `FileNotFoundError`."""
-    found = shutil.which("ffmpeg")
-    if found:
-        return found
+    """Return the path of ffmpeg: of the system, or of the package imageio-ffmpeg.
+
+    Raises:
+        FileNotFoundError: where there is neither.
+    """
+    path = shutil.which("ffmpeg")
+    if path:
+        return path
     try:
         import imageio_ffmpeg
 
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except (ImportError, RuntimeError):
         raise FileNotFoundError(
-            "There are files that want ffmpeg, such as m4a or webm, and none is here: install ffmpeg, or pip install "
-            "imageio-ffmpeg."
+            "There are files that need ffmpeg, such as m4a or webm, and it is not installed: install ffmpeg, or pip "
+            "install imageio-ffmpeg."
         ) from None
 
 
 def container_of(start: bytes) -> str | None:
-    """Ffmpeg's name of the container of a file that begins like this; None for what is not read by ffmpeg."""
+    """Recognise a container by the first 16 bytes of a file.
+
+    Returns:
+        Ffmpeg's name of the container; None for a file that is not read by ffmpeg.
+    """
     return next((name for place, magic, name in _CONTAINERS if start[place : place + len(magic)] == magic), None)
 
 
 def container_in(file: BinaryIO) -> str | None:
-    """As `container_of`, of an open file, which is left at its start; an ID3 tag before the audio is passed over."""
+    """Recognise the container of an open file as `container_of` does; an ID3 tag before the audio is skipped.
+
+    The position is at the start of the file afterwards.
+    """
     from .decoding import tag_size
 
     file.seek(0)
@@ -69,7 +80,15 @@ def container_in(file: BinaryIO) -> str | None:
 
 
 def end_is_known(container: str, file: BinaryIO) -> bool:
-    """Whether ffmpeg would say that the end of a file is missing. Raises `ValueError` where it is seen to be."""
+    """Tell whether a missing end of the file is found, here or by ffmpeg.
+
+    Args:
+        container: ffmpeg's name of the container.
+        file: the open file; its position is moved.
+
+    Raises:
+        ValueError: where the end is missing.
+    """
     if container != "matroska":
         return container not in _OPEN_ENDED
     file.seek(0)
@@ -77,9 +96,9 @@ def end_is_known(container: str, file: BinaryIO) -> bool:
     place = start.find(_SEGMENT) + len(_SEGMENT)
     if place < len(_SEGMENT) or place >= len(start) or not start[place]:
         return False
-    width = 9 - start[place].bit_length()  # of a size: as many bytes as the first has zeros, and one
+    width = 9 - start[place].bit_length()  # bytes of the size: the leading zeros of its first byte, and one
     size = int.from_bytes(start[place : place + width], "big") & ((1 << 7 * width) - 1)
-    if size == (1 << 7 * width) - 1:  # written while it was recorded
+    if size == (1 << 7 * width) - 1:  # unknown: the file was written during the recording
         return False
     if place + width + size > file.seek(0, io.SEEK_END):
         raise ValueError("its end is missing")
@@ -87,7 +106,7 @@ def end_is_known(container: str, file: BinaryIO) -> bool:
 
 
 def input_options(container: str) -> list[str]:
-    """Options before `-i` that make a damaged file an error, and keep ffmpeg from opening anything else."""
+    """Return the options before `-i` that make a damaged file an error and forbid ffmpeg to open other files."""
     return [
         *("-nostdin", "-hide_banner", "-v", "error", "-xerror", "-err_detect", "explode"),
         *("-protocol_whitelist", "file", "-f", container),
@@ -95,25 +114,38 @@ def input_options(container: str) -> list[str]:
 
 
 def run_ffmpeg(ffmpeg: str, arguments: list[str], patience: float = PATIENCE) -> tuple[bytes, str | None]:
-    """What ffmpeg wrote to its standard output, and the last line of what it said when it failed.
+    """Run ffmpeg.
 
-    patience: seconds after which it is ended.
+    Args:
+        ffmpeg: path of the program.
+        arguments: its arguments.
+        patience: seconds after which it is stopped.
+
+    Returns:
+        Its standard output, and the last line of its standard error when it failed, else None.
     """
     try:
         done = subprocess.run([ffmpeg, *arguments], capture_output=True, timeout=patience)
     except subprocess.TimeoutExpired:
         return b"", f"ffmpeg took more than {patience:.0f} s"
-    said = done.stderr.decode(errors="replace").strip().splitlines()
-    return done.stdout, (said or [f"ffmpeg ended with {done.returncode}"])[-1] if done.returncode else None
+    lines = done.stderr.decode(errors="replace").strip().splitlines()
+    return done.stdout, (lines or [f"ffmpeg ended with {done.returncode}"])[-1] if done.returncode else None
 
 
 def to_wav(
     source: str | bytes | os.PathLike[str], container: str, seconds: float = LONGEST + 1, patience: float = PATIENCE
 ) -> bytes:
-    """The first audio stream of a file as WAV, at its own rate and with its channels.
+    """Decode the first audio stream of a file to WAV, with its rate and its channels.
 
-    source: a path, or the content of a file. seconds: that are read at most. Raises `FileNotFoundError` without ffmpeg
-    and `ValueError` with ffmpeg's reason for a file that is damaged, or cut short where ffmpeg can tell.
+    Args:
+        source: path, or content, of the file.
+        container: ffmpeg's name of the container.
+        seconds: length that is read at most.
+        patience: seconds after which ffmpeg is stopped.
+
+    Raises:
+        FileNotFoundError: where ffmpeg is not installed.
+        ValueError: with ffmpeg's reason, for a damaged file, or a truncated one where ffmpeg finds that.
     """
     ffmpeg = find_ffmpeg()
     with tempfile.TemporaryDirectory() as place:

@@ -1,4 +1,7 @@
-"""Any recording as 16 kHz mono float32, or one clear sentence. soundfile and soxr are imported when first used."""
+"""Read any recording as 16 kHz mono float32, or raise an error of one clear sentence.
+
+soundfile and soxr are imported when they are first used.
+"""
 
 import contextlib
 import io
@@ -20,14 +23,18 @@ if TYPE_CHECKING:
     from .decoding import Recording
 
 Waveform = NDArray[np.float32]
-# A path, the bytes of a file, an open binary file, an array at 16 kHz, (array, rate), a `datasets` audio dict, or an
-# audio decoder, which has "array" and "sampling_rate" as well.
+SAMPLING_RATE = 16000
+# Every form of a recording that is accepted. A torch tensor counts as an array, and so does the "array" of an audio
+# dict or of an audio decoder of `datasets`, beside its "sampling_rate".
+ACCEPTED_SOURCES = (
+    f"a path, bytes, an open file, a NumPy array at {SAMPLING_RATE} Hz, (array, rate) or an audio dict or decoder of "
+    "datasets"
+)
 AudioSource = str | PathLike[str] | bytes | BinaryIO | np.ndarray | tuple[np.ndarray, int] | Mapping[str, Any]
 
-Loose = Any  # what people hand in: anything at all, until it has been looked at
+Unchecked = Any  # an object that a caller passed and nobody has checked yet
 
-SAMPLING_RATE = 16000
-# What data folders are searched for, and lists may name.
+# Extensions of the files that are recordings in folders of data and in lists.
 AUDIO_EXTENSIONS = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
     *(".aiff", ".aif", ".aifc", ".au", ".caf", ".w64", ".sph"),
@@ -36,29 +43,37 @@ AUDIO_EXTENSIONS = (
 
 
 class LoadedAudio(NamedTuple):
-    """A recording, (samples,) at 16 kHz mono, and what is not sure about it: the rest of sentences about it."""
+    """Hold a recording and notes about it.
+
+    Attributes:
+        waveform: (samples,) at 16 kHz, mono.
+        notes: rests of sentences that begin with the recording's name, such as "has no last page: its end may be
+            missing."
+    """
 
     waveform: Waveform
     notes: tuple[str, ...] = ()
 
 
 def load_audio(source: AudioSource, channel: int | None = None) -> Waveform:
-    """Read the whole recording: (samples,), 16 kHz, mono.
+    """Read a whole recording.
+
+    Warns when the container does not show whether the end of the file is missing.
 
     Args:
-        source: see `AudioSource`. An open file is read from its start and left where it was.
-        channel: the channel to take, from 0; None mixes those that are not digital silence.
+        source: one of `ACCEPTED_SOURCES`. An open file is read from its start, and its position is restored.
+        channel: number of the channel to read, from 0; None: the mean of the channels that are not digital silence.
 
     Returns:
-        The waveform. A warning tells when nobody can know whether the end of the file is missing.
+        (samples,) at 16 kHz, mono, float32.
 
     Raises:
         FileNotFoundError: for a missing file.
         PermissionError: for a file that may not be read.
         ValueError: for a recording that is unreadable, truncated, empty, not finite, or of an impossible rate; for an
-            array of integers; for a bare array with several channels, whose rate nobody knows; for channels that
-            cancel each other.
-        TypeError: for an object that is no recording.
+            array of integers; for a bare array with several channels, whose rate is unknown; for channels that cancel
+            each other.
+        TypeError: for an object that is not one of `ACCEPTED_SOURCES`.
     """
     loaded = read_recording(source, channel)
     for note in loaded.notes:
@@ -67,32 +82,42 @@ def load_audio(source: AudioSource, channel: int | None = None) -> Waveform:
 
 
 def read_recording(source: AudioSource, channel: int | None = None) -> LoadedAudio:
-    """As `load_audio`, with what it warns of as notes."""
+    """Read a whole recording as `load_audio` does, but return its warnings as notes.
+
+    Args:
+        source: as in `load_audio`.
+        channel: as in `load_audio`.
+
+    Raises:
+        ValueError: and the other errors of `load_audio`.
+    """
     plain = _plain(source)
     name = name_of(plain)
     if isinstance(plain, tuple):
         frames, rate = _checked_array(plain[0]), _checked_rate(plain[1], "The array")
         return LoadedAudio(_as_16k_mono(frames, rate, "The array", channel))
     with _opened(plain, name) as recording:
-        read = [(recording.read(number), part.samplerate) for number, part in enumerate(recording.parts)]
-        filled = [one for one in read if one[0].size] or read[:1]  # a stream without audio may stand between others
+        decoded = [(recording.read(number), part.samplerate) for number, part in enumerate(recording.parts)]
+        # A stream without audio may stand between others.
+        filled = [(frames, rate) for frames, rate in decoded if frames.size] or decoded[:1]
         parts = [_as_16k_mono(frames, rate, name, channel) for frames, rate in filled]
         return LoadedAudio(parts[0] if len(parts) == 1 else np.concatenate(parts), recording.notes)
 
 
 def read_crop(source: AudioSource, num_samples: int, position: float) -> Waveform:
-    """Read `num_samples` of a file at 16 kHz by seeking: the rest of the file is not decoded where the codec can seek.
+    """Read a crop of a recording; where the codec can seek, the rest of the file is not decoded.
 
     Args:
-        source: see `AudioSource`.
+        source: as in `load_audio`.
         num_samples: length of the crop in samples at 16 kHz.
-        position: in [0, 1), where the crop lies between the earliest and the latest possible start, both included.
+        position: start of the crop, in [0, 1), from the earliest to the latest possible start, both included.
 
     Returns:
-        The crop, (num_samples,). A shorter recording is repeated from its start, as the authors do.
+        (num_samples,) at 16 kHz, mono, float32. A shorter recording is repeated from its start, as in the authors'
+        code.
 
     Raises:
-        ValueError: and the others of `load_audio`.
+        ValueError: and the other errors of `load_audio`.
     """
     from .decoding import UNKNOWN
 
@@ -112,9 +137,13 @@ def read_crop(source: AudioSource, num_samples: int, position: float) -> Wavefor
 
 
 def count_samples(source: AudioSource) -> int:
-    """Count the samples of a recording at 16 kHz, from its containers and headers where they can be believed.
+    """Count the samples of a recording at 16 kHz, from its container and headers where these are reliable.
 
-    Errors as in `load_audio`.
+    Args:
+        source: as in `load_audio`.
+
+    Raises:
+        ValueError: and the other errors of `load_audio`.
     """
     from .decoding import UNKNOWN
 
@@ -126,9 +155,11 @@ def count_samples(source: AudioSource) -> int:
         count = 0
         for number, part in enumerate(recording.parts):
             frames = part.frames
-            if frames >= UNKNOWN:  # a stream that does not say
+            if frames >= UNKNOWN:  # a header without a length
                 frames = len(recording.read(number))
-            elif part.format == "FLAC" and frames:  # its header knows nothing of a missing end
+            elif (
+                part.format == "FLAC" and frames
+            ):  # its header does not show a missing end, reading the last sample does
                 recording.read(number, frames - 1, 1)
             count += round(frames * SAMPLING_RATE / part.samplerate)
         if count <= 0:
@@ -137,23 +168,23 @@ def count_samples(source: AudioSource) -> int:
 
 
 def utterance_id(path: str) -> str:
-    """The path of a recording as an utterance id: POSIX, without the extension of an audio file."""
+    """Make the utterance id of a path: with forward slashes, and without the extension of an audio file."""
     posix = PurePosixPath(path.replace("\\", "/"))
     return str(posix.with_suffix("")) if posix.suffix.lower() in AUDIO_EXTENSIONS else str(posix)
 
 
 def name_of(source: object) -> str:
-    """What a sentence calls a recording: its path in quotes, with what no terminal can show written out."""
+    """Name a recording for a sentence: its path in quotes, with escapes for letters that no terminal can show."""
     if not isinstance(source, str | PathLike):
         return "The array" if isinstance(source, tuple | np.ndarray) else "The audio file"
     return f"'{printable(os.fspath(source))}'"
 
 
-# ---- what is handed in ----------------------------------------------------------------------------------------------
+# ---- sources --------------------------------------------------------------------------------------------------------
 
 
-def _plain(source: Loose) -> Loose:
-    """A path, bytes, an open file, or (array, rate), whatever it came in."""
+def _plain(source: Unchecked) -> Unchecked:
+    """Reduce a source to a path, bytes, an open file, or (array, rate)."""
     if isinstance(source, Mapping):
         return _from_mapping(source)
     source = _without_torch(source)
@@ -173,18 +204,15 @@ def _plain(source: Loose) -> Loose:
     if hasattr(source, "__getitem__"):  # an audio decoder of `datasets` >= 4
         with contextlib.suppress(Exception):
             return _plain({"array": source["array"], "sampling_rate": source["sampling_rate"]})
-    raise TypeError(
-        f"A {type(source).__name__} was given: a path, bytes, an open file, a NumPy array at {SAMPLING_RATE} Hz, "
-        "(array, rate) or an audio dict is needed."
-    )
+    raise TypeError(f"A {type(source).__name__} was given: {ACCEPTED_SOURCES} is needed.")
 
 
-def _without_torch(value: Loose) -> Loose:
-    """A tensor as an array, also one that needs a gradient or lies on a GPU."""
+def _without_torch(value: Unchecked) -> Unchecked:
+    """Convert a tensor to an array, also a tensor with a gradient or on a GPU."""
     return value.detach().cpu().numpy() if hasattr(value, "detach") and hasattr(value, "cpu") else value
 
 
-def _from_mapping(source: Mapping[str, Any]) -> Loose:
+def _from_mapping(source: Mapping[str, Any]) -> Unchecked:
     if source.get("array") is not None:
         if source.get("sampling_rate") is None:
             raise ValueError(
@@ -200,7 +228,7 @@ def _from_mapping(source: Mapping[str, Any]) -> Loose:
 def _from_pair(source: tuple[Any, ...] | list[Any]) -> tuple[np.ndarray, Any]:
     if len(source) != 2:
         raise ValueError(f"A {type(source).__name__} of {len(source)} was given: (array, rate) is needed.")
-    array, rate = (_without_torch(one) for one in source)
+    array, rate = (_without_torch(value) for value in source)
     if np.ndim(array) == 0 and np.ndim(rate) > 0:
         raise ValueError(
             "(rate, array) was given: the order is (array, rate), with floating-point samples in [-1, 1]."
@@ -208,7 +236,7 @@ def _from_pair(source: tuple[Any, ...] | list[Any]) -> tuple[np.ndarray, Any]:
     return np.asarray(array), rate.item() if isinstance(rate, np.ndarray) and rate.ndim == 0 else rate
 
 
-def _checked_rate(rate: Loose, name: str) -> int:
+def _checked_rate(rate: Unchecked, name: str) -> int:
     from .decoding import FASTEST, SLOWEST
 
     is_number = isinstance(rate, int | float | np.integer | np.floating) and not isinstance(rate, bool)
@@ -223,7 +251,7 @@ def _checked_rate(rate: Loose, name: str) -> int:
 
 
 def _checked_array(array: np.ndarray) -> Waveform:
-    """(samples,) or two-dimensional, the shorter axis being the channels. Returns (samples, channels), float32."""
+    """Convert (samples,) or a two-dimensional array, whose shorter axis is the channels, to (samples, channels)."""
     if not np.issubdtype(array.dtype, np.floating):
         raise ValueError(
             f"An array of {array.dtype} was given: floating-point samples in [-1, 1] are needed; divide integers by "
@@ -243,7 +271,7 @@ def _checked_array(array: np.ndarray) -> Waveform:
 
 @contextlib.contextmanager
 def _opened(source: str | PathLike[str] | bytes | BinaryIO, name: str) -> Iterator["Recording"]:
-    """An open recording, by soundfile or through ffmpeg; whatever is wrong with it as a sentence with its name."""
+    """Open a recording with soundfile or through ffmpeg; its errors become sentences that begin with its name."""
     from .decoding import NotReadable, open_recording
 
     with _seekable(source, name) as file:
@@ -272,7 +300,7 @@ def _opened(source: str | PathLike[str] | bytes | BinaryIO, name: str) -> Iterat
 def _through_ffmpeg(
     raw: BinaryIO, path: str | PathLike[str] | None, container: str, name: str
 ) -> tuple[BinaryIO, tuple[str, ...]]:
-    """What ffmpeg makes of an open file, and a note where its end cannot be known. path: where it lies, if it does."""
+    """Decode an open file with ffmpeg; return a WAV, and a note where the end of the file is not checked."""
     from .decoding import END_UNKNOWN
 
     try:
@@ -281,7 +309,7 @@ def _through_ffmpeg(
         return io.BytesIO(ffmpeg.to_wav(raw.read() if path is None else path, container)), notes
     except FileNotFoundError:
         raise ValueError(
-            f"{name} holds audio that ffmpeg reads, and none is here: install ffmpeg, or pip install "
+            f"{name} holds audio that ffmpeg reads, and it is not installed: install ffmpeg, or pip install "
             "imageio-ffmpeg, or give wav, flac, ogg or mp3."
         ) from None
     except ValueError as error:
@@ -290,7 +318,7 @@ def _through_ffmpeg(
 
 @contextlib.contextmanager
 def _seekable(source: str | PathLike[str] | bytes | BinaryIO, name: str) -> Iterator[str | PathLike[str] | BinaryIO]:
-    """A path that leads to a file, or an open file at its start, which is left where it was."""
+    """Yield a path of a file, or an open file at its start, whose position is restored."""
     if isinstance(source, str | PathLike):
         _check_path(source, name)
         yield source
@@ -315,7 +343,7 @@ def _seekable(source: str | PathLike[str] | bytes | BinaryIO, name: str) -> Iter
             source.seek(position)
 
 
-def _binary(content: Loose, name: str) -> bytes:
+def _binary(content: Unchecked, name: str) -> bytes:
     if not isinstance(content, bytes):
         raise TypeError(f"{name} was opened as text: open it with mode 'rb'.")
     return content
@@ -326,9 +354,9 @@ def _check_path(path: str | PathLike[str], name: str) -> None:
         kind = os.stat(os.fsencode(path)).st_mode
     except PermissionError:
         raise PermissionError(f"{name} may not be read: permission is denied.") from None
-    except (OSError, ValueError):  # nothing, a link into nothing or to itself, a zero byte in the name
+    except (OSError, ValueError):  # no file, a broken link, a link to itself, a zero byte in the name
         raise FileNotFoundError(f"There is no recording at {name}: check the path.") from None
-    if not stat.S_ISREG(kind):  # a pipe would be waited for
+    if not stat.S_ISREG(kind):  # reading a pipe could wait without end
         raise ValueError(f"{name} is no file but a folder, a pipe or a device: give a recording.")
 
 
@@ -336,7 +364,7 @@ def _check_path(path: str | PathLike[str], name: str) -> None:
 
 
 def _as_16k_mono(frames: np.ndarray, rate: int, name: str, channel: int | None = None) -> Waveform:
-    """(frames, channels) at any rate to (samples,) at 16 kHz; soxr, high quality."""
+    """Convert (frames, channels) at any rate to (samples,) at 16 kHz, with soxr at its high quality."""
     if frames.size == 0:
         raise ValueError(f"{name} has no samples: give a recording with speech in it.")
     from .decoding import mixed

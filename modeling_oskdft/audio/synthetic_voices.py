@@ -1,9 +1,9 @@
-"""Synthetic voices, so that everything can be tried without a download: a source-filter model of speech.
+"""Make synthetic voices, so that everything can be tried without a download: a source-filter model of speech.
 
 A speaker is an anatomy (larynx, vocal tract, breathiness, habits of intonation), a session is a channel, a noise and a
 level, an utterance is a random string of syllables. Identity is in the anatomy only: level, duration, text, channel
-and noise are drawn alike for everybody, so across sessions none of them tells speakers
-apart. Everything is a function of the seed.
+and noise have the same distribution for every speaker, so that across sessions none of them separates speakers.
+Everything is a function of the seed.
 
 Source: a Rosenberg (1971) glottal pulse with jitter, shimmer and aspiration noise. Filter: five formants (vowel
 targets after Peterson and Barney, 1952, scaled by the length of the tract), applied as a smooth envelope frame by
@@ -44,15 +44,15 @@ HIGHER_FORMANTS = (3500.0, 4500.0)
 
 
 class Voice(NamedTuple):
-    """The anatomy and habits of one speaker."""
+    """Describe the anatomy and the habits of one speaker."""
 
     pitch: float  # median fundamental, Hz
     pitch_range: float  # semitones of a phrase accent
     tract: float  # factor on all formants: 1 for 17.5 cm, larger for a shorter tract
-    formant_shifts: Floats  # (5,) own factor on each formant
+    formant_shifts: Floats  # (5,) factor on each formant
     bandwidths: Floats  # (5,) Hz
     open_quotient: float  # share of a period in which the glottis is open
-    tilt: float  # dB per octave above 500 Hz, on top of the pulse's own
+    tilt: float  # dB per octave above 500 Hz, added to that of the pulse
     breathiness: float  # aspiration over voicing
     jitter: float  # relative period noise
     fricative_peak: float  # Hz, where the speaker's "s" is loudest
@@ -60,16 +60,16 @@ class Voice(NamedTuple):
 
 
 class Session(NamedTuple):
-    """What a recording session adds: drawn alike for every speaker."""
+    """Describe the channel, noise and level of a session; their distribution is the same for every speaker."""
 
     channel_db: Floats  # (bins,) smooth frequency response
-    noise_db: float  # noise below speech
+    noise_db: float  # level of the speech over the noise
     noise_slope: float  # dB per octave of the noise
     level_db: float  # of the recording
 
 
 def draw_voice(generator: np.random.Generator) -> Voice:
-    """A speaker at random, of either of two overlapping kinds of larynx."""
+    """Draw a speaker with one of two overlapping kinds of larynx."""
     low = generator.random() < 0.5
     return Voice(
         pitch=float(np.exp(generator.normal(np.log(115 if low else 205), 0.16))),
@@ -87,7 +87,7 @@ def draw_voice(generator: np.random.Generator) -> Voice:
 
 
 def draw_session(generator: np.random.Generator) -> Session:
-    """A microphone, a room's noise and a level at random."""
+    """Draw a microphone, a room's noise and a level."""
     knots = generator.normal(0.0, 3.0, size=8)
     positions = np.log2(np.maximum(FREQUENCIES, 60.0) / 60.0) / np.log2(8000 / 60) * 7
     return Session(
@@ -99,7 +99,17 @@ def draw_session(generator: np.random.Generator) -> Session:
 
 
 def synthesise(voice: Voice, session: Session, seconds: float, generator: np.random.Generator) -> Waveform:
-    """One utterance, (samples,), in [-1, 1]."""
+    """Synthesise one utterance.
+
+    Args:
+        voice: the speaker.
+        session: the recording session.
+        seconds: length.
+        generator: source of the syllables and of all noise.
+
+    Returns:
+        (samples,) at 16 kHz, in [-1, 1].
+    """
     samples = round(seconds * SAMPLING_RATE)
     frames = samples // HOP + 1
     formants, voicing, frication, loudness = _articulate(voice, frames, generator)
@@ -110,7 +120,7 @@ def synthesise(voice: Voice, session: Session, seconds: float, generator: np.ran
 
 
 def _articulate(voice: Voice, frames: int, generator: np.random.Generator) -> tuple[Floats, Floats, Floats, Floats]:
-    """Formant tracks (frames, 5), and voicing, frication and loudness (frames,), of a random string of syllables."""
+    """Draw syllables; return formant tracks (frames, 5), and voicing, frication and loudness, (frames,) each."""
     formants = np.zeros((frames, 5))
     voicing, frication, loudness = np.zeros(frames), np.zeros(frames), np.ones(frames)
     position = 0
@@ -138,17 +148,17 @@ def _articulate(voice: Voice, frames: int, generator: np.random.Generator) -> tu
 
 
 def _intonation(voice: Voice, frames: int, generator: np.random.Generator) -> Floats:
-    """Fundamental (frames,) in Hz: declination, and accents of the speaker's own range."""
+    """Draw the fundamental frequency (frames,) in Hz: declination, and accents of the speaker's range."""
     time = np.arange(frames) * HOP / SAMPLING_RATE
     knots = generator.normal(0.0, voice.pitch_range / 2, size=max(3, round(time[-1] * 2.5)))
     accents = np.interp(np.linspace(0, len(knots) - 1, frames), np.arange(len(knots)), knots)
     declination = -voice.pitch_range * 0.4 * (time / max(time[-1], 1e-3) - 0.5)
-    mood = generator.normal(0.0, 0.7)  # semitones: nobody speaks at the same pitch twice
+    mood = generator.normal(0.0, 0.7)  # semitones: the mean pitch of an utterance varies
     return voice.pitch * 2 ** ((_smooth(accents, 15) + declination + mood) / 12)
 
 
 def _glottal_source(voice: Voice, pitch: Floats, generator: np.random.Generator) -> Floats:
-    """Derivative of a Rosenberg pulse train at `pitch` (samples,), with jitter, shimmer and aspiration."""
+    """Return the derivative of a Rosenberg pulse train at `pitch` (samples,), with jitter, shimmer and aspiration."""
     samples = len(pitch)
     knots = np.arange(0, samples + 80, 80)
     wobble = np.interp(np.arange(samples), knots, generator.normal(size=len(knots)))
@@ -165,39 +175,39 @@ def _glottal_source(voice: Voice, pitch: Floats, generator: np.random.Generator)
 
 
 def _vowel_envelope(voice: Voice, formants: Floats) -> Floats:
-    """Gain (frames, bins) of the tract: a product of resonances, and the speaker's spectral tilt."""
+    """Return the gain (frames, bins) of the tract: a product of resonances, and the speaker's spectral tilt."""
     centres = formants * voice.tract * voice.formant_shifts
     gain = np.ones((len(formants), len(FREQUENCIES)))
     for formant, bandwidth in zip(centres.T, voice.bandwidths, strict=True):
         square = formant[:, None] ** 2
         gain *= square / np.sqrt((square - FREQUENCIES**2) ** 2 + (bandwidth * FREQUENCIES) ** 2)
     octaves = np.log2(np.maximum(FREQUENCIES, 500.0) / 500.0)
-    # Radiation and the missing higher formants lift what the product of five resonances loses.
+    # 9 dB per octave for radiation and the missing higher formants: a product of five resonances falls too fast.
     return gain * 10 ** ((voice.tilt + 9.0) * octaves / 20)
 
 
 def _fricative_envelope(voice: Voice) -> Floats:
-    """Gain (1, bins) of the speaker's hiss."""
+    """Return the gain (1, bins) of the speaker's hiss."""
     return np.exp(-0.5 * ((FREQUENCIES - voice.fricative_peak) / 1100.0) ** 2)[None, :]
 
 
 def _filter(signal: Floats, gains: Floats) -> Floats:
-    """Apply a gain a frame: short-time spectra, overlap-add with a squared Hann window. gains: (frames, bins)."""
+    """Apply gains (frames, bins) to a signal (samples,): short-time spectra, overlap-add, squared Hann window."""
     window = np.hanning(FRAME + 1)[:-1]
     padded = np.pad(signal, (FRAME // 2, FRAME))
     starts = np.arange(len(gains)) * HOP
     frames = np.lib.stride_tricks.sliding_window_view(padded, FRAME)[starts] * window
     frames = np.fft.irfft(np.fft.rfft(frames, axis=1) * gains, FRAME, axis=1) * window
     out = np.zeros(len(padded) + FRAME)
-    for part in range(FRAME // HOP):  # frames a whole window apart do not overlap: add them at once
-        rows = frames[part :: FRAME // HOP]
-        begin = part * HOP
+    for offset in range(FRAME // HOP):  # frames a whole window apart do not overlap: add them at once
+        rows = frames[offset :: FRAME // HOP]
+        begin = offset * HOP
         out[begin : begin + rows.size] += rows.reshape(-1)[: len(out) - begin]
     return out[FRAME // 2 : FRAME // 2 + len(signal)] / 1.5
 
 
 def _record(speech: Floats, session: Session, generator: np.random.Generator) -> Waveform:
-    """The session's channel, noise and level."""
+    """Apply the channel, noise and level of a session."""
     octaves = np.log2(np.maximum(FREQUENCIES, 100.0) / 100.0)
     frames = len(speech) // HOP + 1
     through = _filter(speech, np.broadcast_to(10 ** (session.channel_db / 20), (frames, len(FREQUENCIES))))
@@ -224,21 +234,44 @@ def _rms(values: Floats) -> float:
 def iterate_voices(
     speakers: int, sessions: int, utterances: int, seed: int = 0, seconds: tuple[float, float] = (2.5, 4.5)
 ) -> Iterator[tuple[str, Waveform]]:
-    """(`speaker/session/utterance`, waveform) of a whole made-up corpus, in a fixed order."""
+    """Yield the utterances of a synthetic corpus in a fixed order.
+
+    Args:
+        speakers: number of speakers.
+        sessions: sessions of each speaker.
+        utterances: utterances of each session.
+        seed: of all draws.
+        seconds: shortest and longest utterance.
+
+    Returns:
+        An iterator of (`speaker/session/utterance`, waveform (samples,) at 16 kHz).
+    """
     for speaker in range(speakers):
         voice = draw_voice(np.random.default_rng([seed, 0, speaker]))
         for session in range(sessions):
             generator = np.random.default_rng([seed, 1, speaker, session])
-            setting = draw_session(generator)
+            recording_session = draw_session(generator)
             for utterance in range(utterances):
-                waveform = synthesise(voice, setting, generator.uniform(*seconds), generator)
+                waveform = synthesise(voice, recording_session, generator.uniform(*seconds), generator)
                 yield f"voice{speaker:03d}/session{session}/{utterance:02d}", waveform
 
 
 def write_voices(
     root: str | Path, speakers: int, sessions: int, utterances: int, seed: int = 0, progress: bool = False
 ) -> Path:
-    """Write the corpus as FLAC below `root`, each file complete or not at all; files that are there stay."""
+    """Write a synthetic corpus as FLAC, each file complete or not at all; existing files are kept.
+
+    Args:
+        root: folder to write to.
+        speakers: as in `iterate_voices`.
+        sessions: as in `iterate_voices`.
+        utterances: as in `iterate_voices`.
+        seed: as in `iterate_voices`.
+        progress: show a progress bar.
+
+    Returns:
+        The folder.
+    """
     import soundfile
     from tqdm.auto import tqdm
 

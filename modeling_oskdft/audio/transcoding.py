@@ -1,4 +1,4 @@
-"""What only ffmpeg reads (AAC in .m4a, as VoxCeleb2 comes) to 16 kHz mono FLAC, once."""
+"""Transcode files that only ffmpeg reads, such as the AAC in .m4a of VoxCeleb2, once to 16 kHz mono FLAC."""
 
 import errno
 import os
@@ -12,10 +12,20 @@ from .loading import SAMPLING_RATE, count_samples, load_audio, name_of
 
 
 def transcode(source: Path, target: Path, ffmpeg: str) -> None:
-    """Write `target` (.flac) unless it is there; it appears under its name when it is whole.
+    """Transcode a recording to FLAC, unless `target` exists; `target` appears when it is complete.
 
-    The container is taken from the content and only local files are opened, so that a file cannot make ffmpeg read
-    another. Raises `ValueError` for a file that is damaged or cut short, `OSError` when the disk is full.
+    The container is recognised by the content and only local files are opened, so that a file cannot make ffmpeg read
+    another one.
+
+    Args:
+        source: the recording.
+        target: path to write, ends in .flac.
+        ffmpeg: path of ffmpeg.
+
+    Raises:
+        FileNotFoundError: for a source that does not exist.
+        ValueError: for a file that is empty, damaged or truncated.
+        OSError: when the disk is full.
     """
     if target.is_file():
         return
@@ -30,7 +40,7 @@ def transcode(source: Path, target: Path, ffmpeg: str) -> None:
                 end_is_known(container, file)
         except ValueError as error:
             raise ValueError(f"{name_of(source)} is truncated ({error}): restore it or leave it out.") from None
-    if container is None:  # a name that says m4a does not make it one
+    if container is None:  # the name ends in .m4a, the content is of another format
         waveform = load_audio(source)
         with whole_file(target) as partial:
             soundfile.write(partial, waveform, SAMPLING_RATE, format="FLAC", subtype="PCM_16")
@@ -50,17 +60,16 @@ def transcode(source: Path, target: Path, ffmpeg: str) -> None:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Take away what a run that was killed has left half-written; what a living process writes stays."""
+    """Remove the partial files below a folder that killed runs have left; files of running processes stay."""
     for file in folder.rglob(".*.partial"):
-        if not _writer_lives(file.name):
+        if not _writer_runs(file.name):
             file.unlink(missing_ok=True)
 
 
-def _writer_lives(name: str) -> bool:
-    """Whether the process whose number stands in the name of a `whole_file` is there."""
-    parts = name.split(".")
+def _writer_runs(name: str) -> bool:
+    """Tell whether the process runs whose number stands in the name of a partial file of `whole_file`."""
     try:
-        os.kill(int(parts[2]), 0)
+        os.kill(int(name.split(".")[2]), 0)
     except (ValueError, IndexError, ProcessLookupError, OverflowError):
         return False
     except PermissionError:
