@@ -1,4 +1,4 @@
-"""The files that belong to a verifier beside its weights, and travel with it: feature extractor, thresholds, card."""
+"""Copy the companion files of a verifier when it is saved or pushed: feature extractor, thresholds and card."""
 
 import hashlib
 import os
@@ -13,19 +13,21 @@ import torch
 from torch import Tensor
 from transformers.utils import cached_file
 
-if TYPE_CHECKING:  # a mixin: what it is mixed into is such a model
+if TYPE_CHECKING:  # `Companions` is mixed into a PreTrainedModel
     from transformers import PreTrainedModel as Mixin
 else:
     Mixin = object
 
 FEATURE_EXTRACTOR_NAME = "preprocessor_config.json"
-OPENING = ("revision", "token", "cache_dir", "subfolder", "local_files_only")  # of these, none stays with the model
-# These speak of particular weights, and hold their fingerprint.
+# Arguments of `from_pretrained` that locate a file of a repository.
+LOCATION_ARGUMENTS = ("revision", "token", "cache_dir", "subfolder", "local_files_only")
 CARD_NAME = "README.md"
-OF_THESE_WEIGHTS = ("thresholds.json", CARD_NAME)
-OUR_CARD = re.compile(r"Of the weights [0-9a-f]{64}\.")
+# Files that are true for particular weights alone, and state their fingerprint.
+WEIGHT_BOUND_FILES = ("thresholds.json", CARD_NAME)
+COMPANION_FILES = (FEATURE_EXTRACTOR_NAME, *WEIGHT_BOUND_FILES)
+OUR_CARD = re.compile(r"Of the weights [0-9a-f]{64}\.")  # a line of every card that this package writes
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
-PLACEHOLDER = "More Information Needed"  # transformers' template of a card
+PLACEHOLDER = "More Information Needed"  # in transformers' template of a card
 PLAIN_CARD = """---
 library_name: transformers
 pipeline_tag: audio-classification
@@ -41,7 +43,14 @@ A speaker verifier by OS-KDFT. Nothing else is stated: `oskdft card` writes what
 
 
 def fingerprint_of(tensors: Mapping[str, Tensor]) -> str:
-    """Of names and values, rounded to bfloat16, so that a copy in that precision has it as well."""
+    """Hash names and values of tensors, after rounding to bfloat16, so that a copy in bfloat16 has the same hash.
+
+    Args:
+        tensors: tensors by name; integers are left out.
+
+    Returns:
+        64 hexadecimal digits (SHA-256).
+    """
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         if value.is_floating_point():
@@ -51,6 +60,7 @@ def fingerprint_of(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _write_whole(path: str, content: str) -> None:
+    """Write a file beside its place and rename it, so that no reader opens half of it."""
     partial = f"{path}.{os.getpid()}.{threading.get_ident()}.partial"
     with open(partial, "w", encoding="utf-8") as file:
         file.write(content)
@@ -58,38 +68,46 @@ def _write_whole(path: str, content: str) -> None:
 
 
 class Companions(Mixin):
-    """Mixed into `OSKDFTForXVector`: what it was opened with goes where it is saved or pushed to.
+    """Copy the companion files on save and on push: feature extractor, thresholds and card.
 
-    The feature extractor always does; thresholds and card only while the weights are those that they speak of, so a
-    verifier that was trained on loses both.
+    The class is mixed into `OSKDFTForXVector`. The feature extractor is always copied. Thresholds and card are copied
+    while the weights have the fingerprint that they state: a verifier that was trained further loses both.
     """
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Self:
-        """As in transformers; remembers at which revision, to find the companions of that one."""
+        """Open a model as transformers does, and remember its companion files at the same revision.
+
+        Args:
+            *args: as in transformers.
+            **kwargs: as in transformers.
+        """
         opened = super().from_pretrained(*args, **kwargs)
         model = opened[0] if isinstance(opened, tuple) else opened
         # A folder stays that folder, wherever the process goes, and is never taken for a name on the Hub.
         if os.path.isdir(model.name_or_path):
             model._opened_from = os.path.abspath(model.name_or_path)
         elif model.name_or_path:
-            # Read now: saving asks nobody, and a token need not stay with the model, where a pickle would carry it on.
-            words = {name: kwargs[name] for name in OPENING if kwargs.get(name) is not None}
-            model._kept_companions = {
-                name: _read_companion(model.name_or_path, name, words)
-                for name in (FEATURE_EXTRACTOR_NAME, *OF_THESE_WEIGHTS)
+            # They are read now, so that saving needs no network, and no token stays with the model, or in its pickle.
+            location = {name: kwargs[name] for name in LOCATION_ARGUMENTS if kwargs.get(name) is not None}
+            model._opened_companions = {
+                name: _read_companion(model.name_or_path, name, location) for name in COMPANION_FILES
             }
         return opened
 
     def fingerprint(self) -> str:
-        """Of all weights that are saved: equal for equal verifiers, in float32 or bfloat16."""
+        """Hash all weights that are saved: equal for equal verifiers, in float32 or bfloat16."""
         weights = self.state_dict()
         return fingerprint_of({name: weights[name] for name in weights if not name.startswith("objective.")})
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
-        """As in transformers, with the code files, the feature extractor, the thresholds and the card.
+        """Save the model as transformers does, with the code files and the companion files.
 
-        Files are written beside and moved to their places, so that nobody opens half of one.
+        Every file is written beside its place and then renamed, so that no reader opens half of it.
+
+        Args:
+            save_directory: it is made when it does not exist.
+            **kwargs: as in transformers.
         """
         if not kwargs.get("is_main_process", True) or kwargs.get("push_to_hub") or os.path.isfile(save_directory):
             super().save_pretrained(save_directory, **kwargs)
@@ -99,19 +117,24 @@ class Companions(Mixin):
             super().save_pretrained(aside, **kwargs)
             self._write_companions(aside)
             names = sorted(os.listdir(aside))
-            # The weights first: whoever reads in between finds the configuration of before, which fits as often.
+            # Weights first: until the rest follows, a reader finds the configuration from before, which mostly fits.
             for name in sorted(names, key=lambda name: not name.startswith("model")):
                 os.replace(os.path.join(aside, name), os.path.join(save_directory, name))
-        if not any(WEIGHTS.fullmatch(name) for name in names):  # a variant, or an adapter alone: the weights stay
+        if not any(WEIGHTS.fullmatch(name) for name in names):  # a variant or an adapter leaves the weights in place
             return
-        for name in os.listdir(save_directory):  # shards of a larger model that lay here
+        for name in os.listdir(save_directory):  # shards of a larger model that was saved here before
             if WEIGHTS.fullmatch(name) and name not in names:
                 os.remove(os.path.join(save_directory, name))
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
-        """As in transformers, with everything that `save_pretrained` writes.
+        """Push the model as transformers does, with all files that `save_pretrained` writes.
 
-        Raises `ValueError` for a verifier without a feature extractor, which nobody could open.
+        Args:
+            repo_id: "organisation/name".
+            **kwargs: as in transformers.
+
+        Raises:
+            ValueError: for a verifier without a feature extractor, which could not be used.
         """
         if self._companion(FEATURE_EXTRACTOR_NAME) is None:
             raise ValueError(
@@ -121,7 +144,7 @@ class Companions(Mixin):
         return super().push_to_hub(repo_id, **kwargs)
 
     def _upload_modified_files(self, working_dir: str | os.PathLike[str], *args: Any, **kwargs: Any) -> str:
-        # transformers has put a template of its own in the card's place.
+        # transformers has already written its template of a card.
         card = os.path.join(working_dir, CARD_NAME)
         if os.path.isfile(card):
             with open(card, encoding="utf-8") as file:
@@ -136,38 +159,43 @@ class Companions(Mixin):
             _write_whole(os.path.join(folder, name), content)
 
     def _companions(self) -> Iterable[tuple[str, str]]:
-        found = {name: self._companion(name) for name in (FEATURE_EXTRACTOR_NAME, *OF_THESE_WEIGHTS)}
+        """Yield name and text of the companion files that are true for these weights."""
+        companions = {name: self._companion(name) for name in COMPANION_FILES}
         try:
-            own = self.fingerprint() if any(found[name] for name in OF_THESE_WEIGHTS) else ""
+            fingerprint = self.fingerprint() if any(companions[name] for name in WEIGHT_BOUND_FILES) else ""
         except NotImplementedError:  # weights that are offloaded to a disk have no values here
-            own = "0" * 64
+            fingerprint = "0" * 64
             warnings.warn(
-                "The weights are offloaded, so nothing can tell whether thresholds and card are of them: both "
-                "are left out; copy them where the weights were not changed.",
+                "The weights are offloaded and have no fingerprint, so thresholds and card are left out: copy both by "
+                "hand if the weights were not changed.",
                 stacklevel=4,
             )
-        for name, content in found.items():
-            by_hand = name == CARD_NAME and content is not None and not OUR_CARD.search(content)
-            if content is not None and (name not in OF_THESE_WEIGHTS or by_hand or own in content):
+        for name, content in companions.items():
+            if content is None:
+                continue
+            is_bound = name in WEIGHT_BOUND_FILES
+            if name == CARD_NAME and not OUR_CARD.search(content):  # written by hand, it states no fingerprint
+                is_bound = False
+            if not is_bound or fingerprint in content:
                 yield name, content
 
     def _companion(self, name: str) -> str | None:
-        """The text of a file of the folder or repository that this verifier was opened from."""
+        """Return the text of a file of the folder or repository that this verifier was opened from."""
         folder = getattr(self, "_opened_from", None)
         if folder is None:
-            return getattr(self, "_kept_companions", {}).get(name)
+            return getattr(self, "_opened_companions", {}).get(name)
         path = os.path.join(folder, name)
-        if not os.path.isfile(path):  # or a folder that has gone since
+        if not os.path.isfile(path):  # nor, perhaps, the folder any more
             return None
         with open(path, encoding="utf-8") as file:
             return file.read()
 
 
-def _read_companion(repository: str, name: str, words: dict[str, Any]) -> str | None:
-    """The text of a file of a repository; None where it has none. Warns where it cannot be had."""
+def _read_companion(repository: str, name: str, location: dict[str, Any]) -> str | None:
+    """Return the text of a file of a repository, or None when it has no such file. Warn when it cannot be read."""
     try:
         # transformers has no public keyword for a file that may be absent. `has_file` would ask the Hub once more.
-        path = cached_file(repository, name, _raise_exceptions_for_missing_entries=False, **words)
+        path = cached_file(repository, name, _raise_exceptions_for_missing_entries=False, **location)
     except OSError as error:
         warnings.warn(f"'{repository}' was opened without its {name} ({error}): it is not saved again.", stacklevel=3)
         return None

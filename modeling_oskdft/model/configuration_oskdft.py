@@ -1,4 +1,4 @@
-"""Configuration of the two-path student: its encoder, its adapters and its speaker head."""
+"""Configure the two-path student: its encoder, its adapters and its speaker head."""
 
 import difflib
 import inspect
@@ -16,25 +16,28 @@ SUPPORTED_ENCODERS = ("hubert", "wav2vec2", "wavlm")
 HEAD_TYPES = ("ecapa_tdnn", "statistics_pooling")
 ADAPTER_INITIALIZATIONS = ("zero", "normal")
 ADAPTER_ACTIVATIONS = (*ACT2CLS, "elu")
-# What `OSKDFTConfig.from_teacher` takes beside the configuration's own fields.
+# Arguments of `OSKDFTConfig.from_teacher` beside the configuration's own fields.
 SHAPE_FIELDS = ("front_end_width", "front_end_stride", "hidden_size", "intermediate_size", "num_attention_heads")
 
-# Names that transformers itself writes into a config.json or passes to the constructor of any configuration.
+# Names that transformers itself writes into config.json, or passes to the constructor of any configuration.
 _TRANSFORMERS_FIELDS = frozenset(
     {field.name for field in fields(PreTrainedConfig)}
     | {"attn_implementation", "auto_map", "model_type", "name_or_path", "num_labels", "output_attentions"}
     | {"torch_dtype", "custom_pipelines", "quantization_config", "tie_word_embeddings"}
 )
-
-
 # Prefixes of our own fields: an unknown one in a config.json was written by a newer version.
 _OWN_PREFIXES = ("adapter_", "ecapa_", "teacher_", "head_", "embedding_", "encoder_", "time_", "use_weighted_")
-# Sizes beyond which no speech encoder goes; they bound what a config.json from elsewhere can ask memory for.
+# No speech encoder is larger: the limits bound the memory that a config.json from elsewhere can ask for.
 MOST_LAYERS, MOST_WIDTH = 512, 65_536
 
 
 def nearest_name(name: str, candidates: Iterable[str]) -> str:
-    """The end of an error sentence about an unknown name: the closest known one, or all of them."""
+    """Word the end of an error sentence about an unknown name: the closest known name, or all of them.
+
+    Args:
+        name: the unknown name.
+        candidates: the known names.
+    """
     known = sorted(candidates)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"the known ones are {', '.join(known)}."
@@ -60,30 +63,42 @@ def _encoder_field(name: str, meaning: str) -> property:
 
 
 class OSKDFTConfig(PreTrainedConfig):
-    """Everything needed to build an OS-KDFT student (Heo et al., Interspeech 2023, section 3).
+    """Describe an OS-KDFT student (Heo et al., Interspeech 2023, section 3), all that is needed to build one.
+
+    `hidden_size`, `num_hidden_layers`, `num_attention_heads` and `intermediate_size` of `encoder_config` can be read
+    here as well.
 
     Args:
-        encoder_config: the student's own `HubertConfig`, `Wav2Vec2Config` or `WavLMConfig` (or its dict). Its
-            `num_hidden_layers` is the student's. Default: HuBERT-base with two layers.
+        encoder_config: the student's own `HubertConfig`, `Wav2Vec2Config` or `WavLMConfig`, or its dict. Its
+            `num_hidden_layers` is the number of the student's layers. None: HuBERT-base with two layers.
         adapter_size: width of the bottleneck beside each feed-forward block; 64 in the paper, 0 for no adapters.
-        adapter_layers: student layers that have an adapter; None for all.
+        adapter_layers: student layers that have an adapter, counted from 0; None: all.
         adapter_norm: LayerNorm before the down-projection, as in the paper's code (the newer code has none).
         adapter_scale: factor on the adapter's output; 0.1 in the paper's code, 1 in the newer code.
         adapter_residual: add the adapter's input to its output, as the paper's code does.
-        adapter_activation: a transformers activation; "relu", or "elu" in the authors' WavLM student.
+        adapter_activation: name of a transformers activation, or "elu", as in the authors' WavLM student.
         adapter_initialization: "zero" starts the up-projection at zero, so that both paths start equal; "normal" draws
             it with the encoder's `initializer_range`, as the authors' code does.
-        adapter_noise: (low, high), the range of the factor on the training-time noise of the authors' newer code.
-        time_reduction: stride of a convolution before the projection; 2 halves the layers' work (FitHuBERT).
+        adapter_noise: (low, high), the range of the factor on the training-time noise of the authors' newer code;
+            None: no noise.
+        time_reduction: stride of a convolution before the projection; 2 halves the frames of the layers (FitHuBERT).
         head_type: "ecapa_tdnn" (the paper) or "statistics_pooling" (the authors' newer code).
         embedding_size: width of the speaker embedding.
-        ecapa_channels, ecapa_pooled_channels, ecapa_attention_channels, ecapa_res2net_scale, ecapa_se_channels,
-        ecapa_dilations: sizes of the ECAPA-TDNN head (Desplanques et al., Interspeech 2020), the authors' values.
-        use_weighted_layer_sum: the head reads a freely weighted sum of all hidden states; False: the last one.
-        teacher_name_or_path, teacher_layers: where the student came from, for the model card; of a folder its name.
+        ecapa_channels: channels of the ECAPA-TDNN head (Desplanques et al., Interspeech 2020); the defaults of all
+            its sizes are the authors'. A multiple of `ecapa_res2net_scale`.
+        ecapa_pooled_channels: channels before its pooling.
+        ecapa_attention_channels: bottleneck of its attention.
+        ecapa_res2net_scale: number of groups in a Res2Net block.
+        ecapa_se_channels: bottleneck of a squeeze-excitation gate.
+        ecapa_dilations: dilation of each of its blocks.
+        use_weighted_layer_sum: the head reads a sum of all hidden states with free weights; False: the last one.
+        teacher_name_or_path: the teacher, for the model card; of a folder only its name.
+        teacher_layers: the teacher layers that the student started from, counted from 0, for the model card.
+        **kwargs: fields of transformers' own. `num_labels` above 2 gives `OSKDFTForXVector` a loss.
 
-    Raises `ValueError` for an unknown field (naming the nearest one), an unsupported encoder family, or a value
-    outside its range.
+    Raises:
+        ValueError: for an unknown field (with the nearest name), an unsupported encoder family, or a value outside of
+            its range.
     """
 
     model_type = "oskdft"
@@ -141,17 +156,17 @@ class OSKDFTConfig(PreTrainedConfig):
         self.use_weighted_layer_sum = use_weighted_layer_sum
         self.teacher_name_or_path = teacher_name_or_path
         self.teacher_layers = None if teacher_layers is None else list(teacher_layers)
-        # AutoModel asks for a class by its name, and cannot ask for none.
+        # AutoModel chooses between two classes by this name, and fails when there is none.
         kwargs["architectures"] = kwargs.get("architectures") or ["OSKDFTForXVector"]
         super().__init__(**kwargs)
         self._check()
 
     @classmethod
     def field_names(cls) -> list[str]:
-        """The configuration's own fields, in the order of the constructor; those of a subclass come first."""
+        """List the configuration's own fields in the order of the constructor; fields of a subclass come first."""
         names: dict[str, None] = {}
-        for one in cls.__mro__[: cls.__mro__.index(OSKDFTConfig) + 1]:
-            for name, parameter in inspect.signature(one).parameters.items():
+        for ancestor in cls.__mro__[: cls.__mro__.index(OSKDFTConfig) + 1]:
+            for name, parameter in inspect.signature(ancestor).parameters.items():
                 if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
                     names[name] = None
         return list(names)
@@ -168,18 +183,25 @@ class OSKDFTConfig(PreTrainedConfig):
         num_attention_heads: int | None = None,
         **fields: Any,
     ) -> "OSKDFTConfig":
-        """A student that keeps the given layers of the teacher, and of its widths what is asked for.
+        """Configure a student that keeps some layers of a teacher, at the teacher's widths or at smaller ones.
 
-        name_or_config: a repository, a folder, or a configuration of a supported family.
-        layers: teacher layers, counted from 0, in the order in which the student stacks them.
-        front_end_width: channels of the widest convolution, the others in the teacher's proportion; or one number for
-        each convolution. front_end_stride: one stride for each convolution. hidden_size: width of the layers. Widths
-        below 1 are shares of the teacher's.
-        intermediate_size: of their feed-forward blocks; None: in the teacher's proportion. num_attention_heads: None:
-        as many as heads of the teacher's width fill `hidden_size`. Whatever is None is the teacher's.
         LayerDrop and SpecAugment are switched off, because a shallow student must not lose a layer by accident.
-        Raises `ValueError` for an unsupported family, a layer that does not exist, an unknown field, a width that the
-        teacher does not have or that heads or groups do not divide, and frames that do not fall on the teacher's.
+
+        Args:
+            name_or_config: a repository, a folder, or the configuration of a HuBERT, wav2vec 2.0 or WavLM teacher.
+            layers: teacher layers, counted from 0, in the order in which the student stacks them.
+            front_end_width: channels of the widest convolution, the others in the teacher's proportion; or one number
+                for each convolution. Below 1 it is a share of the teacher's width. None: the teacher's.
+            front_end_stride: one stride for each convolution. None: the teacher's.
+            hidden_size: width of the layers; below 1 a share of the teacher's width. None: the teacher's.
+            intermediate_size: width of their feed-forward blocks. None: in the teacher's proportion.
+            num_attention_heads: None: as many heads of the teacher's width as fill `hidden_size`.
+            **fields: further fields of the configuration.
+
+        Raises:
+            ValueError: for an unsupported family, a layer that the teacher does not have, an unknown field, a width
+                above the teacher's or one that heads or groups do not divide, or a frame that spans no whole number
+                of the teacher's frames.
         """
         for name in cls._unknown(fields):
             known = [*cls.field_names(), *SHAPE_FIELDS]
@@ -203,7 +225,7 @@ class OSKDFTConfig(PreTrainedConfig):
         }
         student.pop("_name_or_path", None)
         source = name_or_config if isinstance(name_or_config, str) else getattr(teacher, "name_or_path", None)
-        if source and os.path.isdir(source):  # its path says nothing elsewhere, and may say more than it should
+        if source and os.path.isdir(source):  # a path is useless on other machines, and may be private
             source = os.path.basename(os.path.abspath(source))
         origin = {"teacher_name_or_path": source or None, "teacher_layers": chosen}
         result = cls(**({"encoder_config": student} | origin | fields))
@@ -212,7 +234,15 @@ class OSKDFTConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Self:
-        """As in transformers; what a user has set on the configuration stays, and a newer version's field warns."""
+        """Build the configuration from a dict, as transformers does, and tolerate unknown fields of a `config.json`.
+
+        A field with one of our prefixes comes from a newer version: it is left out with a warning. Any other field was
+        set by a user and stays, unless its name is taken by a method or a property.
+
+        Args:
+            config_dict: the fields.
+            **kwargs: as in transformers.
+        """
         unknown = cls._unknown(config_dict)
         newer = [name for name in unknown if name.startswith(_OWN_PREFIXES)]
         if newer:
@@ -230,7 +260,7 @@ class OSKDFTConfig(PreTrainedConfig):
 
     @property
     def adapted_layers(self) -> list[int]:
-        """Student layers that have an adapter, ascending; empty when `adapter_size` is 0."""
+        """List the student layers that have an adapter, ascending; empty when `adapter_size` is 0."""
         if self.adapter_size == 0:
             return []
         depth = self.encoder_config.num_hidden_layers
@@ -238,7 +268,7 @@ class OSKDFTConfig(PreTrainedConfig):
 
     @property
     def inputs_to_logits_ratio(self) -> int:
-        """Samples from one frame to the next, as transformers' speech configurations name it: 320 by default."""
+        """Count the samples from one frame to the next, by the name in transformers' speech configurations."""
         return math.prod(self.encoder_config.conv_stride) * self.time_reduction
 
     @classmethod
@@ -249,10 +279,6 @@ class OSKDFTConfig(PreTrainedConfig):
     def _check(self) -> None:
         check_encoder(self.encoder_config)
         self._check_types()
-        depth = self.encoder_config.num_hidden_layers
-        for layer in self.adapter_layers or []:
-            if not 0 <= layer < depth:
-                raise ValueError(f"adapter_layers names layer {layer}: the student has layers 0 to {depth - 1}.")
         for name, allowed in (
             ("head_type", HEAD_TYPES),
             ("adapter_initialization", ADAPTER_INITIALIZATIONS),
@@ -260,32 +286,38 @@ class OSKDFTConfig(PreTrainedConfig):
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is '{getattr(self, name)}': use one of {', '.join(allowed)}.")
-        sizes = [
-            name for name in OSKDFTConfig.field_names() if name.startswith("ecapa_") and name != "ecapa_dilations"
-        ]
-        for name, least in {
-            "adapter_size": 0,
-            **dict.fromkeys(("time_reduction", "embedding_size", *sizes), 1),
-        }.items():
-            _check_whole(name, getattr(self, name), least, MOST_WIDTH)
+        self._check_adapters()
+        self._check_head()
+        for name in ("num_attention_heads", "num_conv_pos_embedding_groups"):
+            divisor = getattr(self.encoder_config, name)
+            if self.hidden_size % divisor:
+                raise ValueError(
+                    f"hidden_size is {self.hidden_size}: it must be a multiple of the encoder's {name}, {divisor}."
+                )
+
+    def _check_adapters(self) -> None:
+        for layer in self.adapter_layers or []:
+            if not 0 <= layer < self.num_hidden_layers:
+                last = self.num_hidden_layers - 1
+                raise ValueError(f"adapter_layers names layer {layer}: the student has layers 0 to {last}.")
+        _check_whole("adapter_size", self.adapter_size, 0, MOST_WIDTH)
+        noise = self.adapter_noise
+        if noise is not None and (len(noise) != 2 or not 0 <= noise[0] <= noise[1]):
+            raise ValueError(f"adapter_noise is {noise}: give two numbers, 0 <= low <= high.")
+
+    def _check_head(self) -> None:
+        ecapa_fields = [name for name in OSKDFTConfig.field_names() if name.startswith("ecapa_")]
+        for name in ("time_reduction", "embedding_size", *ecapa_fields):
+            if name != "ecapa_dilations":
+                _check_whole(name, getattr(self, name), 1, MOST_WIDTH)
         if self.ecapa_channels % self.ecapa_res2net_scale:
             raise ValueError(
                 f"ecapa_channels is {self.ecapa_channels}: it must be a multiple of ecapa_res2net_scale, "
                 f"{self.ecapa_res2net_scale}."
             )
         dilations = self.ecapa_dilations
-        if not dilations or len(dilations) > 64 or not all(_is_whole(one) and 1 <= one <= 1024 for one in dilations):
+        if not 1 <= len(dilations) <= 64 or not all(_is_whole(number) and 1 <= number <= 1024 for number in dilations):
             raise ValueError(f"ecapa_dilations is {dilations}: give a dilation of at least 1 for each block.")
-        encoder = self.encoder_config
-        for name in ("num_attention_heads", "num_conv_pos_embedding_groups"):
-            if encoder.hidden_size % getattr(encoder, name):
-                raise ValueError(
-                    f"hidden_size is {encoder.hidden_size}: it must be a multiple of the encoder's {name}, "
-                    f"{getattr(encoder, name)}."
-                )
-        noise = self.adapter_noise
-        if noise is not None and (len(noise) != 2 or not 0 <= noise[0] <= noise[1]):
-            raise ValueError(f"adapter_noise is {noise}: give two numbers, 0 <= low <= high.")
 
     def _check_types(self) -> None:
         for name in ("adapter_norm", "adapter_residual", "use_weighted_layer_sum"):
@@ -323,7 +355,14 @@ def _check_number(name: str, value: object, least: float = -math.inf, most: floa
 
 
 def check_encoder(config: PreTrainedConfig) -> None:
-    """Raise `ValueError` for a field of the encoder's configuration whose type or size no encoder has."""
+    """Check the types and sizes of an encoder's configuration, which may come from an unknown `config.json`.
+
+    Args:
+        config: a `HubertConfig`, `Wav2Vec2Config` or `WavLMConfig`.
+
+    Raises:
+        ValueError: for a field whose type or size no encoder has.
+    """
     _check_whole("num_hidden_layers", config.num_hidden_layers, 0, MOST_LAYERS)
     for name in ("hidden_size", "intermediate_size", "num_attention_heads", "num_conv_pos_embeddings"):
         _check_whole(name, getattr(config, name), 1, MOST_WIDTH)
@@ -350,7 +389,7 @@ def check_encoder(config: PreTrainedConfig) -> None:
 
 
 def _as_encoder_config(config: PreTrainedConfig | dict[str, Any] | None) -> PreTrainedConfig:
-    """The encoder's configuration object, from itself, from its dict, or the default: HuBERT-base with two layers."""
+    """Return the encoder's configuration as an object; None gives HuBERT-base with two layers."""
     if config is None:
         config = HubertConfig(num_hidden_layers=2, layerdrop=0.0, mask_time_prob=0.0)
     if not isinstance(config, dict | PreTrainedConfig):
@@ -369,40 +408,47 @@ def _as_encoder_config(config: PreTrainedConfig | dict[str, Any] | None) -> PreT
 
 
 def frame_ratio(encoder: PreTrainedConfig, teacher: PreTrainedConfig, time_reduction: int = 1) -> int:
-    """How many frames of the teacher's encoder one frame of a student's spans.
+    """Count the teacher's frames that one frame of a student spans.
 
-    encoder, teacher: the two encoders' configurations. Raises `ValueError` unless that is a whole number: the
-    distillation would hold frames against each other that lie at different times.
+    Args:
+        encoder: the encoder configuration of the student.
+        teacher: the encoder configuration of the teacher.
+        time_reduction: the student's `time_reduction`.
+
+    Raises:
+        ValueError: unless the count is a whole number. Distillation would compare frames of different times.
     """
-    own, theirs = math.prod(encoder.conv_stride) * time_reduction, math.prod(teacher.conv_stride)
-    if own % theirs:
+    student_step = math.prod(encoder.conv_stride) * time_reduction
+    teacher_step = math.prod(teacher.conv_stride)
+    if student_step % teacher_step:
         raise ValueError(
-            f"The student makes a frame every {own} samples and the teacher every {theirs}: choose front_end_stride "
-            f"and time_reduction so that their product is a multiple of {theirs}."
+            f"The student makes a frame every {student_step} samples and the teacher every {teacher_step}: choose "
+            f"front_end_stride and time_reduction so that their product is a multiple of {teacher_step}."
         )
-    return own // theirs
+    return student_step // teacher_step
 
 
 def _front_end(
     teacher: PreTrainedConfig, width: float | Iterable[float] | None, stride: Iterable[int] | None
 ) -> dict[str, list[int]]:
-    """The fields of the encoder's configuration that a thinner front end changes."""
-    theirs = list(teacher.conv_dim)
-    asked = [width] if isinstance(width, int | float) else list(theirs if width is None else width)
+    """Return the fields of the encoder's configuration that a thinner front end changes."""
+    limits = list(teacher.conv_dim)
+    widest = max(limits)
+    given = [width] if isinstance(width, int | float) else list(limits if width is None else width)
     strides = list(teacher.conv_stride if stride is None else stride)
-    if len(asked) == 1:
-        widest = _whole_width("front_end_width", asked[0], max(theirs))
-        _check_range("front_end_width", widest, max(theirs), "channels of the teacher's widest convolution")
-        asked = [max(round(one * widest / max(theirs)), 1) for one in theirs]
-    widths = [_whole_width("front_end_width", own, most) for own, most in zip(asked, theirs, strict=False)]
-    widths += [int(one) for one in asked[len(theirs) :]]
+    if len(given) == 1:
+        chosen = _whole_width("front_end_width", given[0], widest)
+        _check_range("front_end_width", chosen, widest, "channels of the teacher's widest convolution")
+        given = [max(round(limit * chosen / widest), 1) for limit in limits]
+    widths = [_whole_width("front_end_width", value, limit) for value, limit in zip(given, limits, strict=False)]
+    widths += [int(value) for value in given[len(limits) :]]
     for name, values in (("front_end_width", widths), ("front_end_stride", strides)):
-        if len(values) != len(theirs):
+        if len(values) != len(limits):
             raise ValueError(
-                f"{name} is {values}: give one number for each of the teacher's {len(theirs)} convolutions."
+                f"{name} is {values}: give one number for each of the teacher's {len(limits)} convolutions."
             )
-    for own, most in zip(widths, theirs, strict=True):
-        _check_range("front_end_width", own, most, "channels of the teacher's convolution")
+    for value, limit in zip(widths, limits, strict=True):
+        _check_range("front_end_width", value, limit, "channels of the teacher's convolution")
     if min(strides) < 1:
         raise ValueError(f"front_end_stride is {strides}: every stride must be at least 1.")
     return {"conv_dim": widths, "conv_stride": strides}
@@ -411,7 +457,7 @@ def _front_end(
 def _layer_widths(
     teacher: PreTrainedConfig, hidden_size: float | None, intermediate_size: int | None, heads: int | None
 ) -> dict[str, int]:
-    """The fields of the encoder's configuration that narrower layers change."""
+    """Return the fields of the encoder's configuration that narrower layers change."""
     width = teacher.hidden_size
     if hidden_size is not None:
         width = _whole_width("hidden_size", hidden_size, teacher.hidden_size)
@@ -437,15 +483,16 @@ def _layer_widths(
     return {"hidden_size": width, "intermediate_size": inner, "num_attention_heads": heads}
 
 
-def _whole_width(name: str, value: float, theirs: int) -> int:
-    """A number of channels; below 1, that share of the teacher's."""
+def _whole_width(name: str, value: float, teacher_width: int) -> int:
+    """Return a width as a whole number; a value below 1 is a share of the teacher's width."""
     if 0 < value < 1:
-        return round(value * theirs)
+        return round(value * teacher_width)
     if value != int(value):
         raise ValueError(f"{name} is {value}: give a whole number, or a share of the teacher's below 1.")
     return int(value)
 
 
-def _check_range(name: str, value: int, most: int, what: str) -> None:
+def _check_range(name: str, value: int, most: int, meaning: str) -> None:
+    """Raise `ValueError` unless a width lies between 1 and the teacher's, which `meaning` names."""
     if not 1 <= value <= most:
-        raise ValueError(f"{name} is {value}: a student starts from 1 to {most}, {what}; give a number in between.")
+        raise ValueError(f"{name} is {value}: a student starts from 1 to {most}, {meaning}; give a number in between.")

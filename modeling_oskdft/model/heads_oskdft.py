@@ -1,7 +1,7 @@
-"""Speaker heads: from the encoder's hidden states to one embedding an utterance, whatever the padding.
+"""Turn the encoder's hidden states into one speaker embedding an utterance, whatever the padding.
 
 A head reads `hidden_states`, n + 1 tensors (batch, frames, hidden), and `frame_mask`, (batch, frames) and True where
-audio is real, or None when every frame is. Inside, frames lie last: (batch, channels, frames).
+audio is real, or None when every frame is. Inside of a head, frames are the last dimension: (batch, channels, frames).
 """
 
 import math
@@ -14,10 +14,14 @@ from .configuration_oskdft import OSKDFTConfig
 
 
 def masked_moments(values: Tensor, frame_mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, sum of squared deviations and count over valid frames.
+    """Compute mean, sum of squared deviations and count over valid frames.
 
-    values: (batch, channels, frames); frame_mask: (batch, frames) or None.
-    Returns mean and squares (batch, channels, 1), and count (batch, 1, 1), all float32.
+    Args:
+        values: (batch, channels, frames).
+        frame_mask: (batch, frames) or None.
+
+    Returns:
+        Mean and squares (batch, channels, 1), and count (batch, 1, 1), all float32.
     """
     values = values.float()
     if frame_mask is None:
@@ -31,11 +35,18 @@ def masked_moments(values: Tensor, frame_mask: Tensor | None) -> tuple[Tensor, T
 
 
 def masked_statistics(frames: Tensor, frame_mask: Tensor | None) -> Tensor:
-    """Mean and standard deviation over valid frames.
+    """Compute mean and standard deviation over valid frames.
 
-    frames: (batch, frames, hidden); frame_mask: (batch, frames) or None. Returns (batch, 2 * hidden), float32.
-    Padding cannot change the result: see tests/test_heads_oskdft.py. Unbiased, as torch.std in the authors' head:
-    n - 1 counts valid frames; one valid frame gives deviation 0 and a finite gradient, where torch.std gives NaN.
+    Padding cannot change the result: see tests/model/test_heads_oskdft.py. The deviation is unbiased, as torch.std in
+    the authors' head, and n - 1 counts valid frames. One valid frame gives deviation 0 and a finite gradient, where
+    torch.std gives NaN.
+
+    Args:
+        frames: (batch, frames, hidden).
+        frame_mask: (batch, frames) or None.
+
+    Returns:
+        (batch, 2 * hidden), float32.
     """
     mean, squares, count = masked_moments(frames.transpose(1, 2), frame_mask)
     variance = squares / (count - 1).clamp(min=1)
@@ -45,14 +56,22 @@ def masked_statistics(frames: Tensor, frame_mask: Tensor | None) -> Tensor:
 
 
 class MaskedBatchNorm1d(nn.BatchNorm1d):
-    """BatchNorm1d whose training statistics count valid frames only, over all processes when there are several.
+    """Normalise by batch statistics over valid frames only, and over all processes when there are several.
 
-    Same state dict as `nn.BatchNorm1d`. `nn.SyncBatchNorm` refuses the CPU and knows no mask; the sums are reduced
-    differentiably, so two processes give the gradients of the doubled batch.
+    The state dict is that of `nn.BatchNorm1d`. `nn.SyncBatchNorm` refuses the CPU and takes no mask. Sums over
+    processes are differentiable, so that two processes give the gradients of the doubled batch.
     """
 
     def forward(self, values: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        """values: (batch, channels) or (batch, channels, frames). Returns the same shape."""
+        """Normalise a batch.
+
+        Args:
+            values: (batch, channels) or (batch, channels, frames).
+            frame_mask: (batch, frames) or None.
+
+        Returns:
+            A tensor of the shape and dtype of `values`.
+        """
         if not self.training or (frame_mask is None and not _is_distributed()):
             return super().forward(values)
         frames = values.unsqueeze(-1) if values.dim() == 2 else values
@@ -85,7 +104,7 @@ def _is_distributed() -> bool:
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """All-reduce whose gradient is the all-reduce of gradients: every process reads every other's values."""
+    """Sum over processes; the gradient is the sum of gradients, because every process uses every other's values."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, values: Tensor) -> Tensor:
@@ -103,7 +122,7 @@ def _sum_over_processes(values: Tensor) -> Tensor:
 
 
 class LayerMixture(nn.Module):
-    """What a head reads of the encoder: a freely weighted sum of all hidden states, or the last one.
+    """Mix the encoder's hidden states into the input of a head: a weighted sum of all of them, or the last one.
 
     The weights are not normalised (no softmax) and start at 1 / (n + 1), as in the authors' heads.
     """
@@ -115,7 +134,14 @@ class LayerMixture(nn.Module):
             self.layer_weights = nn.Parameter(torch.full((states,), 1.0 / states))
 
     def mix(self, hidden_states: tuple[Tensor, ...]) -> Tensor:
-        """hidden_states: n + 1 tensors (batch, frames, hidden). Returns one of that shape."""
+        """Mix hidden states.
+
+        Args:
+            hidden_states: n + 1 tensors (batch, frames, hidden).
+
+        Returns:
+            (batch, frames, hidden).
+        """
         if not hasattr(self, "layer_weights"):
             return hidden_states[-1]
         mixed = hidden_states[0] * self.layer_weights[0]
@@ -125,7 +151,7 @@ class LayerMixture(nn.Module):
 
 
 class StatisticsPoolingHead(LayerMixture):
-    """Mean and deviation over time, one linear layer, batch norm: the head of the authors' released systems."""
+    """Pool mean and deviation over time, project, apply batch norm: the head of the authors' released systems."""
 
     def __init__(self, config: OSKDFTConfig) -> None:
         super().__init__(config)
@@ -133,15 +159,23 @@ class StatisticsPoolingHead(LayerMixture):
         self.embedding_norm = MaskedBatchNorm1d(config.embedding_size)
 
     def forward(self, hidden_states: tuple[Tensor, ...], frame_mask: Tensor | None = None) -> Tensor:
-        """Returns embeddings (batch, embedding_size), float32, not normalised."""
+        """Compute speaker embeddings.
+
+        Args:
+            hidden_states: n + 1 tensors (batch, frames, hidden).
+            frame_mask: (batch, frames) or None.
+
+        Returns:
+            (batch, embedding_size), float32, not normalised to length 1.
+        """
         frames = self.mix(hidden_states)
-        # The frames' own precision: a projection in 4 or 8 bits has no weight of that precision to ask.
+        # In the precision of the frames: the weight of a projection in 4 or 8 bits does not give it.
         statistics = masked_statistics(frames, frame_mask).to(frames.dtype)
         return self.embedding_norm(self.projection(statistics)).float()
 
 
 class TDNNBlock(nn.Module):
-    """Convolution, ReLU, batch norm, in this order; padded frames read as the zeros beyond an unpadded end."""
+    """Apply convolution, ReLU and batch norm, in this order; padded frames are read as zeros, as beyond the end."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 1, dilation: int = 1) -> None:
         super().__init__()
@@ -150,14 +184,14 @@ class TDNNBlock(nn.Module):
         self.norm = MaskedBatchNorm1d(out_channels)
 
     def forward(self, values: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        """values: (batch, in_channels, frames). Returns (batch, out_channels, frames)."""
+        """Apply the block to (batch, in_channels, frames); returns (batch, out_channels, frames)."""
         if frame_mask is not None:
             values = values.masked_fill(~frame_mask.unsqueeze(1), 0.0)
         return self.norm(self.convolution(values).relu(), frame_mask)
 
 
 class SqueezeExcitation(nn.Module):
-    """Channel gates from the mean over valid frames."""
+    """Scale channels by gates that are computed from the mean over valid frames."""
 
     def __init__(self, channels: int, bottleneck: int) -> None:
         super().__init__()
@@ -165,13 +199,16 @@ class SqueezeExcitation(nn.Module):
         self.excite = nn.Conv1d(bottleneck, channels, 1)
 
     def forward(self, values: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        """values: (batch, channels, frames). Returns the same shape."""
+        """Apply the block to (batch, channels, frames); returns the same shape."""
         mean, _, _ = masked_moments(values, frame_mask)
         return values * self.excite(self.squeeze(mean.to(values.dtype)).relu()).sigmoid()
 
 
 class SERes2NetBlock(nn.Module):
-    """Res2Net with squeeze-excitation and a residual (Desplanques et al., 2020, figure 2); the last group passes."""
+    """Apply Res2Net, squeeze-excitation and a residual (Desplanques et al., 2020, figure 2).
+
+    The last of the `scale` groups of channels has no convolution.
+    """
 
     def __init__(self, channels: int, dilation: int, scale: int, se_channels: int) -> None:
         super().__init__()
@@ -182,7 +219,7 @@ class SERes2NetBlock(nn.Module):
         self.gate = SqueezeExcitation(channels, se_channels)
 
     def forward(self, values: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        """values: (batch, channels, frames). Returns the same shape."""
+        """Apply the block to (batch, channels, frames); returns the same shape."""
         *chunks, last = self.expand(values, frame_mask).chunk(len(self.groups) + 1, dim=1)
         outputs: list[Tensor] = []
         for group, chunk in zip(self.groups, chunks, strict=True):
@@ -192,7 +229,7 @@ class SERes2NetBlock(nn.Module):
 
 
 class AttentiveStatistics(nn.Module):
-    """Mean and deviation weighted by attention that sees the utterance's own statistics (ECAPA-TDNN, section 3.1)."""
+    """Pool mean and deviation, weighted by attention to frames and utterance statistics (ECAPA-TDNN, section 3.1)."""
 
     def __init__(self, channels: int, attention_channels: int) -> None:
         super().__init__()
@@ -200,10 +237,12 @@ class AttentiveStatistics(nn.Module):
         self.scores = nn.Conv1d(attention_channels, channels, 1)
 
     def forward(self, values: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        """values: (batch, channels, frames). Returns (batch, 2 * channels), float32."""
+        """Pool (batch, channels, frames); returns (batch, 2 * channels), float32."""
         mean, squares, count = masked_moments(values, frame_mask)
         deviation = (squares / (count - 1).clamp(min=1)).clamp(min=1e-4).sqrt()
-        context = torch.cat([values, *(s.to(values.dtype).expand_as(values) for s in (mean, deviation))], dim=1)
+        context = torch.cat(
+            [values, *(statistic.to(values.dtype).expand_as(values) for statistic in (mean, deviation))], dim=1
+        )
         scores = self.scores(self.hidden(context, frame_mask).tanh()).float()
         if frame_mask is not None:
             scores = scores.masked_fill(~frame_mask.unsqueeze(1), float("-inf"))
@@ -214,7 +253,7 @@ class AttentiveStatistics(nn.Module):
 
 
 class ECAPATDNNHead(LayerMixture):
-    """ECAPA-TDNN on instance-normalised hidden states: the paper's head (Heo et al., 2023, section 4.2)."""
+    """Apply ECAPA-TDNN to instance-normalised hidden states: the paper's head (Heo et al., 2023, section 4.2)."""
 
     def __init__(self, config: OSKDFTConfig) -> None:
         super().__init__(config)
@@ -231,7 +270,15 @@ class ECAPATDNNHead(LayerMixture):
         self.embedding_norm = MaskedBatchNorm1d(config.embedding_size)
 
     def forward(self, hidden_states: tuple[Tensor, ...], frame_mask: Tensor | None = None) -> Tensor:
-        """Returns embeddings (batch, embedding_size), float32, not normalised."""
+        """Compute speaker embeddings.
+
+        Args:
+            hidden_states: n + 1 tensors (batch, frames, hidden).
+            frame_mask: (batch, frames) or None.
+
+        Returns:
+            (batch, embedding_size), float32, not normalised to length 1.
+        """
         values = self.mix(hidden_states).transpose(1, 2)
         mean, squares, count = masked_moments(values, frame_mask)
         values = ((values.float() - mean) * (squares / count + 1e-5).rsqrt()).to(values.dtype)
@@ -246,15 +293,15 @@ class ECAPATDNNHead(LayerMixture):
 
 
 def build_head(config: OSKDFTConfig) -> LayerMixture:
-    """The head that `config.head_type` names."""
+    """Build the head that `config.head_type` names."""
     return ECAPATDNNHead(config) if config.head_type == "ecapa_tdnn" else StatisticsPoolingHead(config)
 
 
 def add_angular_margin(cosine: Tensor, margin: float) -> Tensor:
     """Turn cos(theta) into cos(theta + margin): the target's logit of AAM-softmax (ArcFace, Deng et al., CVPR 2019).
 
-    Where theta + margin exceeds pi, the cosine would rise again. A straight line replaces it there, as in the authors'
-    code (`cos(theta) - margin * sin(pi - margin)`), so that the logit falls with every larger angle.
+    Where theta + margin exceeds pi, the cosine would rise again. There `cos(theta) - margin * sin(pi - margin)` takes
+    its place, as in the paper's code, so that the logit falls with every larger angle.
 
     Args:
         cosine: cosines of any shape, in [-1, 1].
@@ -266,16 +313,15 @@ def add_angular_margin(cosine: Tensor, margin: float) -> Tensor:
     # The floor keeps the gradient of the root finite at cosine 1.
     sine = (1.0 - cosine.square()).clamp(min=1e-7).sqrt()
     shifted = cosine * math.cos(margin) - sine * math.sin(margin)
-    line = cosine - margin * math.sin(math.pi - margin)
-    return torch.where(cosine > math.cos(math.pi - margin), shifted, line)
+    beyond = cosine - margin * math.sin(math.pi - margin)
+    return torch.where(cosine > math.cos(math.pi - margin), shifted, beyond)
 
 
 class AAMSoftmaxLoss(nn.Module):
     """Classify embeddings by speaker with an additive angular margin: `loss` of `OSKDFTForXVector`.
 
-    It stands where `Wav2Vec2ForXVector` has `AMSoftmaxLoss`, with the paper's margin and scale (Heo et al., 2023,
-    section 4.2). `weight` holds one class vector per speaker, (num_labels, embedding_size), and has the shape and the
-    start of the weight of `training.objectives`' `AAMSoftmax`.
+    It takes the place of `AMSoftmaxLoss` in `Wav2Vec2ForXVector`, with the paper's margin of 0.2 and scale of 30.
+    `weight`, (num_labels, embedding_size), holds one class vector per speaker, drawn as in the authors' code.
     """
 
     def __init__(self, embedding_size: int, num_labels: int, margin: float = 0.2, scale: float = 30.0) -> None:

@@ -1,4 +1,4 @@
-"""One layer of the student: transformers' own, for three families and two norm orders, with an adapter beside it."""
+"""Add an adapter beside the feed-forward block of transformers' layers, for three families and two norm orders."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -17,15 +17,15 @@ PATHS = ("kd", "ft", "both")
 
 
 class AdapterDown(nn.Linear):
-    """A class of its own, because `_init_weights` sees leaves only."""
+    """Project down. It is a class, because `_init_weights` is given leaf modules and must tell this one apart."""
 
 
 class AdapterUp(nn.Linear):
-    """A class of its own, because it may start at zero."""
+    """Project up. It is a class, because `_init_weights` may start it at zero."""
 
 
 class ParallelAdapter(nn.Module):
-    """The bottleneck beside a feed-forward block: `scale * up(act(down(norm(x))))` (Heo et al., 2023, section 3.2)."""
+    """Compute `scale * up(act(down(norm(x))))` beside a feed-forward block (Heo et al., 2023, section 3.2)."""
 
     def __init__(self, config: OSKDFTConfig) -> None:
         super().__init__()
@@ -40,7 +40,14 @@ class ParallelAdapter(nn.Module):
         self.noise = config.adapter_noise
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """hidden_states: (batch, frames, hidden). Returns what the ft path adds, of the same shape."""
+        """Compute the update that the ft path adds.
+
+        Args:
+            hidden_states: (batch, frames, hidden).
+
+        Returns:
+            A tensor of the same shape.
+        """
         inner = hidden_states if self.norm is None else self.norm(hidden_states)
         inner = self.activation(self.down(inner))
         if self.noise is not None and self.training:
@@ -52,10 +59,13 @@ class ParallelAdapter(nn.Module):
 
 
 class LayerOutput(NamedTuple):
-    """What leaves a layer. Flat, because reentrant checkpointing follows gradients through flat tuples only.
+    """Hold the output of a layer. It is flat: reentrant checkpointing follows gradients through flat tuples only.
 
-    stream: the one stream while both paths are equal, else the kd path's. adapted: the ft path's, where they differ.
-    position_bias: WavLM's, for the next layer. attentions: (batch, heads, frames, frames) where they are computed.
+    Attributes:
+        stream: (batch, frames, hidden) of the only stream while both paths are equal, then of the kd path.
+        adapted: the same of the ft path, where the paths differ.
+        position_bias: the position bias of a WavLM, for the next layer.
+        attentions: (batch, heads, frames, frames), where they are computed.
     """
 
     stream: Tensor
@@ -65,12 +75,12 @@ class LayerOutput(NamedTuple):
 
     @property
     def streams(self) -> tuple[Tensor, ...]:
-        """One stream, or (kd, ft)."""
+        """Return (stream,) while both paths are equal, then (kd, ft)."""
         return (self.stream,) if self.adapted is None else (self.stream, self.adapted)
 
 
 class TwoPathLayer(nn.Module):
-    """What is common to the six layers below: a transformers layer with an adapter that one path passes."""
+    """Share the code of the six layers below: a transformers layer and an adapter that the ft path alone passes."""
 
     attention: nn.Module
     dropout: nn.Module
@@ -86,14 +96,33 @@ class TwoPathLayer(nn.Module):
     def attend(
         self, hidden_states: Tensor, position_bias: Tensor | None = None, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Attention output (batch, frames, hidden), the position bias where the family has one, and the attentions."""
+        """Run the attention block.
+
+        Args:
+            hidden_states: (batch, frames, hidden).
+            position_bias: the bias that the layer before returned; WavLM only.
+            **kwargs: further arguments of transformers' attention, such as `attention_mask`.
+
+        Returns:
+            The attention output (batch, frames, hidden); the position bias, or None in other families; the attentions
+            (batch, heads, frames, frames), or None where they are not computed.
+        """
         if self.family_has_position_bias:
             kwargs["position_bias"] = position_bias
         output, attentions, *bias = self.attention(hidden_states, **kwargs)
         return self.dropout(output), bias[0] if bias else None, attentions
 
-    def part(self, base: Tensor, adapter_input: Tensor, path: Path) -> tuple[Tensor, ...]:
-        """The streams that leave the feed-forward block: with the adapter's update, without it, or both."""
+    def split_paths(self, base: Tensor, adapter_input: Tensor, path: Path) -> tuple[Tensor, ...]:
+        """Return the streams of the asked path behind the feed-forward block.
+
+        Args:
+            base: (batch, frames, hidden), residual and feed-forward output: the kd path.
+            adapter_input: (batch, frames, hidden); the adapter's update is added to `base` for the ft path.
+            path: "kd", "ft" or "both".
+
+        Returns:
+            One stream, or (kd, ft).
+        """
         if self.adapter is None or path == "kd":
             return (base,)
         adapted = base + self.adapter(adapter_input)
@@ -101,63 +130,77 @@ class TwoPathLayer(nn.Module):
 
 
 class PostNormPaths(TwoPathLayer):
-    """`h = LN(x + Attn(x)); y = LN(h + FF(h) [+ A(h)])`: base models."""
+    """Compute `h = LN(x + Attn(x)); y = LN(h + FF(h) [+ A(h)])`: base models."""
 
     def forward(
         self, hidden_states: Tensor, position_bias: Tensor | None = None, path: Path = "ft", **kwargs: Any
     ) -> LayerOutput:
-        """hidden_states: (batch, frames, hidden)."""
+        """Run the layer on one path, or on both from one input.
+
+        Args:
+            hidden_states: (batch, frames, hidden).
+            position_bias: as in `attend`.
+            path: "kd", "ft" or "both".
+            **kwargs: as in `attend`.
+        """
         attended, position_bias, attentions = self.attend(hidden_states, position_bias, **kwargs)
         hidden_states = self.layer_norm(hidden_states + attended)
-        streams = self.part(hidden_states + self.feed_forward(hidden_states), hidden_states, path)
+        streams = self.split_paths(hidden_states + self.feed_forward(hidden_states), hidden_states, path)
         kd, *ft = (self.final_layer_norm(stream) for stream in streams)
         return LayerOutput(kd, ft[0] if ft else None, position_bias, attentions)
 
 
 class PreNormPaths(TwoPathLayer):
-    """`h = x + Attn(LN(x)); y = h + FF(LN(h)) [+ A(h)]`: large models. The adapter reads `h`, not `LN(h)`."""
+    """Compute `h = x + Attn(LN(x)); y = h + FF(LN(h)) [+ A(h)]`: large models. The adapter reads `h`, not `LN(h)`."""
 
     def forward(
         self, hidden_states: Tensor, position_bias: Tensor | None = None, path: Path = "ft", **kwargs: Any
     ) -> LayerOutput:
-        """hidden_states: (batch, frames, hidden)."""
+        """Run the layer on one path, or on both from one input.
+
+        Args:
+            hidden_states: (batch, frames, hidden).
+            position_bias: as in `attend`.
+            path: "kd", "ft" or "both".
+            **kwargs: as in `attend`.
+        """
         attended, position_bias, attentions = self.attend(self.layer_norm(hidden_states), position_bias, **kwargs)
         hidden_states = hidden_states + attended
         base = hidden_states + self.feed_forward(self.final_layer_norm(hidden_states))
-        kd, *ft = self.part(base, hidden_states, path)
+        kd, *ft = self.split_paths(base, hidden_states, path)
         return LayerOutput(kd, ft[0] if ft else None, position_bias, attentions)
 
 
 class HubertPostNormLayer(PostNormPaths, hubert.HubertEncoderLayer):
-    """HuBERT-base."""
+    """Run a layer of HuBERT-base."""
 
 
 class HubertPreNormLayer(PreNormPaths, hubert.HubertEncoderLayerStableLayerNorm):
-    """HuBERT-large and -xlarge."""
+    """Run a layer of HuBERT-large and -xlarge."""
 
 
 class Wav2Vec2PostNormLayer(PostNormPaths, wav2vec2.Wav2Vec2EncoderLayer):
-    """wav2vec 2.0 base."""
+    """Run a layer of wav2vec 2.0 base."""
 
 
 class Wav2Vec2PreNormLayer(PreNormPaths, wav2vec2.Wav2Vec2EncoderLayerStableLayerNorm):
-    """wav2vec 2.0 large, XLSR-53, XLS-R."""
+    """Run a layer of wav2vec 2.0 large, XLSR-53, XLS-R."""
 
 
 class WavLMPostNormLayer(PostNormPaths, wavlm.WavLMEncoderLayer):
-    """WavLM-base and -base-plus."""
+    """Run a layer of WavLM-base and -base-plus."""
 
     family_has_position_bias = True
 
 
 class WavLMPreNormLayer(PreNormPaths, wavlm.WavLMEncoderLayerStableLayerNorm):
-    """WavLM-large."""
+    """Run a layer of WavLM-large."""
 
     family_has_position_bias = True
 
 
 class Family(NamedTuple):
-    """The transformers classes of one family of encoders; pairs are (post-norm, pre-norm)."""
+    """Hold the transformers classes of one family of encoders; pairs are (post-norm, pre-norm)."""
 
     model: type[PreTrainedModel]
     feature_encoder: type[nn.Module]
