@@ -1,8 +1,8 @@
-"""Reads recordings to their real end: what can be decoded counts, and a missing end is found.
+"""Decode recordings to their real end, and find a missing end.
 
-libsndfile believes headers. This file looks at the container first: which stretches of the file hold audio, whether
-the container promises more than there is (refused), and whether that can be known at all (a note). It stands alone:
-an exported folder has a copy beside verify.py. Needs numpy and soundfile.
+libsndfile trusts headers. This file reads the container first: which byte ranges of the file hold audio, whether the
+container promises more bytes than the file has (an error), and whether the end can be checked at all (else a note).
+It stands alone: an exported folder has a copy beside verify.py. It needs numpy and soundfile.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ import soundfile
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-BLOCK = 1 << 18  # frames decoded at a time: a header that promises billions costs nothing
-MOST_SAMPLES = 600_000_000  # of all channels at the file's own rate: 3.4 hours of 48 kHz mono, 2.4 GB
-SLOWEST, FASTEST = 2_000, 1_000_000  # Hz; outside, no speech is recorded
-SLACK = 128  # bytes that a size may be too large by: a header or a pad byte that was counted in
-PLACEHOLDER = 0x7FFF0000  # and above: sizes that programs write when they do not know one (sox, arecord, ffmpeg)
-UNKNOWN = 1 << 62  # frames, and above: libsndfile does not know how many
-LOUDEST = 1e9  # of samples that are sound at all; floating-point files can hold anything
-CANCELLED = 0.03  # of a channel's level: a mix below it is what is left of channels in opposite phase
+BLOCK = 1 << 18  # frames decoded at a time, so that a header that promises billions costs no memory
+MOST_SAMPLES = 600_000_000  # of all channels at the rate of the file: 3.4 hours of 48 kHz mono, 2.4 GB
+SLOWEST, FASTEST = 2_000, 1_000_000  # sampling rates in Hz; speech is recorded within them
+SLACK = 128  # bytes by which a promised size may be too large: some programs count a header or a pad byte
+PLACEHOLDER = 0x7FFF0000  # sizes from here on are written in place of an unknown size (sox, arecord, ffmpeg)
+UNKNOWN = 1 << 62  # counts of frames from here on are libsndfile's value for an unknown count
+LOUDEST = 1e9  # largest sample that is accepted as sound; floating-point files can hold larger ones
+CANCELLED = 0.03  # a mix below this share of the loudest channel's level comes from channels in opposite phase
 TRUNCATED = "is truncated: its end is missing; restore it or leave it out."
 UNFINISHED = "has a header that was never finished: its end may be missing."
 NO_LENGTH = "has a header without a length, as from a pipe: its end may be missing."
 JOINED = "is followed by another recording, which is not read: cut them apart."
 MAGICS = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b".snd", b"caff", b"NIST", b"fLaC", b"OggS")
-FLAC_START = b"fLaC\0\0\0\x22"  # with the first block, whose length is fixed
-MOST_SCANNED = 16 << 20  # bytes of a FLAC file that is looked through for another one behind it
+FLAC_START = b"fLaC\0\0\0\x22"  # with the header of the first block, whose length is fixed
+MOST_SCANNED = 16 << 20  # bytes of the largest FLAC file that is searched for a second one behind the first
 NO_LAST_PAGE = "has no last page: its end may be missing."
 END_UNKNOWN = "is of a format whose end is not checked: its end may be missing."
 CHECKED = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "SVX", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3")
@@ -43,13 +43,17 @@ HALF_A_FRAME = "ends within a frame: its end may be missing."
 
 
 class NotReadable(ValueError):
-    """What is wrong with a recording, as the rest of a sentence that begins with its name."""
+    """Carry the fault of a recording, as the rest of a sentence that begins with its name."""
 
 
 class Piece(NamedTuple):
-    """A stretch of a file that decodes as one recording.
+    """Describe a byte range of a file that decodes as one recording.
 
-    start, stop: in bytes. head: bytes to put before it. patches: (place in the file, bytes) to read instead.
+    Attributes:
+        start: first byte.
+        stop: byte behind the last one.
+        head: bytes to put before the range.
+        patches: (place in the file, bytes) that replace the bytes of the file.
     """
 
     start: int
@@ -59,14 +63,30 @@ class Piece(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How to read a file: None for "as it is", else its pieces in order; and what cannot be known of its end."""
+    """Describe how to read a file.
+
+    Attributes:
+        pieces: its recordings in their order; None: libsndfile reads the file unchanged.
+        note: why the end of the file cannot be checked; None where it was.
+    """
 
     pieces: tuple[Piece, ...] | None = None
     note: str | None = None
 
 
 class Recording:
-    """An open recording: its parts, one after the other, each with a rate of its own, and notes about its end."""
+    """Read an open recording, which has one or more parts.
+
+    Args:
+        parts: open files of libsndfile, in their order; each has a sampling rate of its own.
+        note: see `Plan`.
+
+    Attributes:
+        notes: rests of sentences that begin with the recording's name.
+
+    Raises:
+        NotReadable: for an impossible sampling rate.
+    """
 
     def __init__(self, parts: list[soundfile.SoundFile], note: str | None) -> None:
         self.parts = parts
@@ -79,9 +99,19 @@ class Recording:
                 )
 
     def read(self, number: int, start: int = 0, frames: int | None = None) -> np.ndarray:
-        """Frames of a part, (frames, channels) float32. frames: how many at most; None: to the end.
+        """Decode frames of a part.
 
-        Raises `NotReadable` for a part that ends before its header says, or is longer than `MOST_SAMPLES`.
+        Args:
+            number: of the part.
+            start: first frame.
+            frames: number of frames, at most; None: to the end.
+
+        Returns:
+            (frames, channels) float32.
+
+        Raises:
+            NotReadable: for a damaged part, for one that has fewer frames than its header promises, or more than
+                `MOST_SAMPLES` samples.
         """
         part = self.parts[number]
         wanted = part.frames - start if frames is None else min(frames, part.frames - start)
@@ -90,23 +120,23 @@ class Recording:
             blocks = self._blocks(part, start + wanted)
         except soundfile.LibsndfileError as error:
             raise NotReadable(f"is damaged ({_reason(error)}): restore it or leave it out.") from None
-        found = np.concatenate(blocks)[start:] if blocks else np.empty((0, part.channels), np.float32)
+        decoded = np.concatenate(blocks)[start:] if blocks else np.empty((0, part.channels), np.float32)
         # mpg123 may leave the last frame of a stream undecoded.
-        if len(found) < wanted - (2 * 1152 if part.format == "MP3" else 0) and part.frames < UNKNOWN:
-            raise NotReadable(f"is truncated ({len(found)} of {wanted} samples could be read): restore it.")
-        return found
+        if len(decoded) < wanted - (2 * 1152 if part.format == "MP3" else 0) and part.frames < UNKNOWN:
+            raise NotReadable(f"is truncated ({len(decoded)} of {wanted} samples could be read): restore it.")
+        return decoded
 
     @staticmethod
     def _seek(part: soundfile.SoundFile, start: int) -> int:
-        """Go to `start` where the codec can; returns how many frames are left to be thrown away."""
+        """Go to `start` where the codec can seek; return the number of decoded frames to drop."""
         if start and part.seekable():
             try:
                 part.seek(start)
                 return 0
             except soundfile.LibsndfileError:
-                if part.format == "FLAC":  # it can, and what it looks for is missing
+                if part.format == "FLAC":  # FLAC can seek; it fails where the frames at `start` are missing
                     raise
-        return start  # decoded from the start, where a part is read once
+        return start  # decode from the beginning; this works because such a part is read only once
 
     @staticmethod
     def _blocks(part: soundfile.SoundFile, wanted: int) -> list[np.ndarray]:
@@ -126,9 +156,17 @@ class Recording:
 
 @contextlib.contextmanager
 def open_recording(source: str | bytes | os.PathLike[str] | BinaryIO) -> Iterator[Recording]:
-    """Open a file by its path or from an open, seekable binary file, which is read from its start.
+    """Open a recording.
 
-    Raises `NotReadable` with what is wrong with it, and `OSError` for a path that cannot be opened.
+    Args:
+        source: path, or an open, seekable binary file, which is read from its start.
+
+    Returns:
+        A context manager of the open recording.
+
+    Raises:
+        NotReadable: for a file that is no recording, is truncated, or is damaged.
+        OSError: for a path that cannot be opened.
     """
     with contextlib.ExitStack() as stack:
         path = os.fsencode(source) if isinstance(source, str | bytes | os.PathLike) else None
@@ -139,7 +177,7 @@ def open_recording(source: str | bytes | os.PathLike[str] | BinaryIO) -> Iterato
             parts = [_open(path if path is not None else raw)]
             stack.callback(parts[0].close)
             if parts[0].format == "MP3":
-                place = raw.tell()  # libsndfile reads on from here
+                place = raw.tell()  # libsndfile continues from here
                 plan = _plan_mp3(raw, parts[0].frames)
                 raw.seek(place)
             elif parts[0].format == "FLAC":
@@ -154,10 +192,19 @@ def open_recording(source: str | bytes | os.PathLike[str] | BinaryIO) -> Iterato
 
 
 def mixed(frames: np.ndarray, name: str, channel: int | None) -> np.ndarray:
-    """(samples, channels) to (samples,): one channel, or the mean of those that are not digital silence.
+    """Mix the channels of a recording, or select one.
 
-    name: what a sentence calls the recording. Raises `ValueError` for samples that are not sound, for a channel that
-    is not there, and for channels that cancel each other.
+    Args:
+        frames: (samples, channels).
+        name: name of the recording in errors.
+        channel: number of the channel; None: the mean of the channels that are not digital silence.
+
+    Returns:
+        (samples,).
+
+    Raises:
+        ValueError: for samples that are not finite or exceed `LOUDEST`, for a channel that does not exist, and for
+            channels that cancel each other.
     """
     if not np.isfinite(frames).all():
         raise ValueError(f"{name} has NaN or infinite samples: finite audio is needed; check how it was written.")
@@ -187,10 +234,13 @@ def mixed(frames: np.ndarray, name: str, channel: int | None) -> np.ndarray:
 
 
 class _SoundFile(soundfile.SoundFile):
-    """libsndfile says that DWVW and FLAC of unknown length can seek, and fails; soundfile asks after every block."""
+    """Correct `seekable`, which soundfile calls after every block: libsndfile reports DWVW and FLAC of unknown length.
+
+    Both fail when they seek.
+    """
 
     def seekable(self) -> bool:
-        """Whether the codec can seek."""
+        """Return whether the codec can seek."""
         if self.subtype.startswith("DWVW") or self.frames >= UNKNOWN:
             return False
         return bool(super().seekable())
@@ -199,7 +249,7 @@ class _SoundFile(soundfile.SoundFile):
 def _open(source: bytes | BinaryIO) -> soundfile.SoundFile:
     try:
         return _SoundFile(source)
-    except TypeError:  # a name that ends in .raw
+    except TypeError:  # soundfile needs a rate for a name that ends in .raw
         raise NotReadable("has no header that says how it was recorded: give wav, flac, ogg or mp3.") from None
     except soundfile.LibsndfileError as error:
         raise NotReadable(
@@ -208,12 +258,12 @@ def _open(source: bytes | BinaryIO) -> soundfile.SoundFile:
 
 
 def _reason(error: soundfile.LibsndfileError) -> str:
-    """Libsndfile's own words, without the name of the file."""
+    """Return the error text of libsndfile without the name of the file."""
     return str(error.error_string).strip().rstrip(".")
 
 
 class _Window(io.RawIOBase):
-    """A piece of a file as a file."""
+    """Present a piece of a file as a file."""
 
     def __init__(self, raw: BinaryIO, piece: Piece) -> None:
         self.raw, self.piece = raw, piece
@@ -261,7 +311,14 @@ class _Window(io.RawIOBase):
 
 
 def plan_of(raw: BinaryIO) -> Plan:
-    """How to read a file, from its container. raw: at its start. Raises `NotReadable` for a missing end."""
+    """Plan how to read a file, by its container.
+
+    Args:
+        raw: the open file; its position is moved.
+
+    Raises:
+        NotReadable: for a missing end.
+    """
     size = raw.seek(0, io.SEEK_END)
     raw.seek(0)
     base = tag_size(raw.read(10))  # an ID3 tag may stand before anything
@@ -285,25 +342,29 @@ def plan_of(raw: BinaryIO) -> Plan:
     except (struct.error, IndexError, ValueError, OverflowError, OSError) as error:
         if isinstance(error, NotReadable):
             raise
-    return Plan()  # what is left of a header cannot be understood: libsndfile says what it thinks of it
+    return Plan()  # the header is damaged or of another format: libsndfile reports the error
 
 
 def tag_size(start: bytes) -> int:
-    """Bytes of an ID3v2 tag at the start of a file."""
+    """Return the bytes of the ID3v2 tag at the start of a file, 0 without a tag.
+
+    Args:
+        start: first 10 bytes of the file.
+    """
     if start[:3] != b"ID3" or len(start) < 10:
         return 0
     return 10 + (start[6] << 21 | start[7] << 14 | start[8] << 7 | start[9])
 
 
 def _check(place: int, promised: int | None, size: int) -> Plan:
-    """place: where audio begins; promised: its bytes, None where the container does not know."""
+    """Compare the promised bytes of audio from `place` on with the file; None: the container promises none."""
     if promised is not None and promised > size - place + SLACK:
         raise NotReadable(TRUNCATED)
     return Plan(None, NO_LENGTH if promised is None else None)
 
 
 def _check_and_end(raw: BinaryIO, place: int, promised: int | None, size: int) -> Plan:
-    """The same for formats whose reader would take what stands behind the audio for audio."""
+    """Do as `_check`, for formats whose reader would decode the bytes behind the audio as audio."""
     plan = _check(place, promised, size)
     if promised and place + promised < size:
         return Plan((Piece(0, place + promised),), plan.note or _note_of_what_follows(raw, place + promised))
@@ -311,7 +372,7 @@ def _check_and_end(raw: BinaryIO, place: int, promised: int | None, size: int) -
 
 
 def _note_of_what_follows(raw: BinaryIO, place: int) -> str | None:
-    """A note where another recording begins, perhaps behind a few pad bytes."""
+    """Return a note where another recording begins at `place`, perhaps behind a few pad bytes."""
     raw.seek(place)
     return JOINED if raw.read(20).lstrip(b"\0")[:4] in MAGICS else None
 
@@ -321,7 +382,7 @@ def _is_a_name(name: bytes) -> bool:
 
 
 def _chunks(raw: BinaryIO, place: int, size: int, order: str) -> Iterator[tuple[bytes, int, int]]:
-    """(name, place of its content, size) of the chunks of a RIFF or IFF file, with or without pad bytes."""
+    """Yield (name, place of its content, size) of the chunks of a RIFF or IFF file, with or without pad bytes."""
     while place + 8 <= size:
         raw.seek(place)
         name, length = struct.unpack(f"{order}4sI", raw.read(8))
@@ -337,7 +398,7 @@ def _chunks(raw: BinaryIO, place: int, size: int, order: str) -> Iterator[tuple[
 
 
 def _fills(raw: BinaryIO, place: int, size: int, order: str) -> bool:
-    """Whether the rest of a file is whole chunks: then what stands before it was finished."""
+    """Return whether the rest of a file is whole chunks; then the writer had finished the chunk before them."""
     end = place
     for _, start, length in _chunks(raw, place, size, order):
         end = start + length
@@ -345,6 +406,7 @@ def _fills(raw: BinaryIO, place: int, size: int, order: str) -> bool:
 
 
 def _plan_riff(raw: BinaryIO, base: int, size: int, magic: bytes) -> Plan:
+    """Plan a WAV or RF64 file."""
     order = ">" if magic[:4] == b"RIFX" else "<"
     block, long_size = 1, None
     form, expected, is_padded = b"", base + 12, True
@@ -367,7 +429,7 @@ def _plan_riff(raw: BinaryIO, base: int, size: int, magic: bytes) -> Plan:
                 if magic[:4] in (b"RIFF", b"RIFX"):
                     patches.append((base + 4, struct.pack(f"{order}I", min(size - base - 8, 0xFFFFFFFE))))
                 return Plan((Piece(base, size, patches=tuple(patches)),), UNFINISHED)
-            if not is_padded:  # libsndfile would look for the data a byte too late
+            if not is_padded:  # libsndfile would search the data one byte too late
                 raw.seek(base)
                 head = raw.read(12) + form + bytes(len(form) % 2)
                 plan = _check(place, promised, size)
@@ -378,6 +440,7 @@ def _plan_riff(raw: BinaryIO, base: int, size: int, magic: bytes) -> Plan:
 
 
 def _find_w64(raw: BinaryIO, base: int) -> tuple[int, int | None]:
+    """Return the place of the audio and its promised bytes; None for an unknown size."""
     place = base + 40
     while True:
         raw.seek(place)
@@ -388,7 +451,7 @@ def _find_w64(raw: BinaryIO, base: int) -> tuple[int, int | None]:
 
 
 def _plan_iff(raw: BinaryIO, base: int, size: int, magic: bytes) -> Plan:
-    """AIFF and AIFC (SSND), 8SVX and 16SV (BODY)."""
+    """Plan an AIFF or AIFC (SSND), 8SVX or 16SV (BODY) file."""
     frame, comm = 1, None
     for name, place, length in _chunks(raw, base + 12, size, ">"):
         raw.seek(place)
@@ -436,43 +499,48 @@ def _find_nist(raw: BinaryIO, base: int) -> tuple[int, int | None]:
     start = int(head.splitlines()[1])
     fields = {}
     for line in head.splitlines()[2:]:
-        words = line.split(None, 2)
-        if words[:1] == ["end_head"]:
+        entry = line.split(None, 2)  # name, type, value
+        if entry[:1] == ["end_head"]:
             break
-        if len(words) == 3:
-            fields[words[0]] = words[2]
+        if len(entry) == 3:
+            fields[entry[0]] = entry[2]
     if "sample_count" not in fields or "shorten" in fields.get("sample_coding", ""):
         return base + start, None
     width = int(fields.get("sample_n_bytes", "2")) * int(fields.get("channel_count", "1"))
     return base + start, int(fields["sample_count"]) * width
 
 
-def _plan_flac(raw: BinaryIO, believed: int) -> Plan:
-    """Joined FLAC files, one after the other; libsndfile reads the first. believed: its count of samples."""
-    alone = Plan(None, NO_LENGTH if believed >= UNKNOWN else None)
-    place = raw.tell()  # libsndfile reads on from here
+def _plan_flac(raw: BinaryIO, expected: int) -> Plan:
+    """Plan FLAC files that were joined, of which libsndfile reads the first; it expects `expected` samples in it."""
+    unchanged = Plan(None, NO_LENGTH if expected >= UNKNOWN else None)
+    place = raw.tell()  # libsndfile continues from here
     if raw.seek(0, io.SEEK_END) > MOST_SCANNED:
         raw.seek(place)
-        return alone
+        return unchanged
     raw.seek(0)
     content = raw.read()
     raw.seek(place)
-    starts, found = [0], content.find(FLAC_START, 4)
-    while found >= 0:
-        starts.append(found)
-        found = content.find(FLAC_START, found + 4)
+    starts, start = [0], content.find(FLAC_START, 4)
+    while start >= 0:
+        starts.append(start)
+        start = content.find(FLAC_START, start + 4)
     starts = starts[1:] if content.find(FLAC_START) == starts[-1] else starts  # an ID3 tag, and one recording
     if len(starts) < 2:
-        return alone
-    return Plan(tuple(Piece(a, b) for a, b in zip(starts, [*starts[1:], len(content)], strict=True)))
+        return unchanged
+    return Plan(_pieces(starts, len(content)))
+
+
+def _pieces(starts: list[int], stop: int) -> tuple[Piece, ...]:
+    """Return recordings that follow each other without a gap; the last one ends at `stop`."""
+    return tuple(Piece(*ends) for ends in zip(starts, [*starts[1:], stop], strict=True))
 
 
 def _plan_ogg(raw: BinaryIO, base: int, size: int) -> Plan:
-    """Pages to chained recordings: after other pages, a page that begins a stream begins a recording."""
+    """Plan chained Ogg recordings: a page that begins a stream, behind pages that continue one, begins a recording."""
     raw.seek(base)
     content = raw.read()
     starts, place, has_body, ended, end = [base], 0, False, False, base
-    last: dict[bytes, tuple[int, bool]] = {}  # of each stream, the number of its last page, and whether it had audio
+    last: dict[bytes, tuple[int, bool]] = {}  # for each stream: number of its last page, whether that page had audio
     while (place := content.find(b"OggS", place)) >= 0:
         if place + 27 > len(content):
             raise NotReadable(TRUNCATED)
@@ -499,22 +567,22 @@ def _plan_ogg(raw: BinaryIO, base: int, size: int) -> Plan:
     note = None if ended else NO_LAST_PAGE
     if len(starts) == 1 and end == size and base == 0:
         return Plan(None, note)
-    return Plan(tuple(Piece(a, b) for a, b in zip(starts, [*starts[1:], end], strict=True)), note)
+    return Plan(_pieces(starts, end), note)
 
 
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def _checksum_fits(page: bytes) -> bool:
-    """Whether an Ogg page has the CRC of RFC 3533, section 6: zlib's polynomial, its bits the other way round."""
-    found = zlib.crc32((page[:22] + bytes(4) + page[26:]).translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return int(f"{found:032b}"[::-1], 2) == int.from_bytes(page[22:26], "little")
+    """Return whether an Ogg page has the CRC of RFC 3533, section 6: zlib's polynomial, with all bits reversed."""
+    crc = zlib.crc32((page[:22] + bytes(4) + page[26:]).translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{crc:032b}"[::-1], 2) == int.from_bytes(page[22:26], "little")
 
 
 # ---- MPEG audio -----------------------------------------------------------------------------------------------------
 
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-_KBPS = {  # by (MPEG 1, layer)
+_KBPS = {  # bit rates by (is MPEG 1, layer)
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
     (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -525,7 +593,13 @@ _KBPS = {  # by (MPEG 1, layer)
 
 
 class _Frame(NamedTuple):
-    """An MPEG audio frame. kind: what is the same for all frames of a stream: version, layer, rate, mono."""
+    """Describe an MPEG audio frame.
+
+    Attributes:
+        place: its first byte in the file.
+        length: its bytes.
+        kind: version, layer, rate, and whether it is mono; the same for all frames of a stream.
+    """
 
     place: int
     length: int
@@ -538,12 +612,13 @@ class _Frame(NamedTuple):
 
     @property
     def side(self) -> int:
-        """Bytes of the header and the side information, behind which a Xing header stands."""
+        """Bytes of the header and the side information; a Xing header stands behind them."""
         version, _, _, mono = self.kind
         return 4 + ((17 if mono else 32) if version == 3 else (9 if mono else 17))
 
 
 def _frame_at(content: bytes, place: int) -> _Frame | None:
+    """Return the frame that begins at `place`; None where no frame header stands there."""
     head = content[place : place + 4]
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
@@ -560,11 +635,11 @@ def _frame_at(content: bytes, place: int) -> _Frame | None:
 
 
 def _frames(content: bytes) -> Iterator[_Frame]:
-    """Every whole frame; what lies between frames is passed over."""
+    """Yield every frame, the last one also when it is cut off; bytes between frames are skipped."""
     place, kind = 0, None
     while 0 <= place < len(content):
         frame = _frame_at(content, place)
-        if frame is not None and frame.kind != kind:  # an accident of two bytes is followed by no frame like it
+        if frame is not None and frame.kind != kind:  # bytes that look like a header by chance have no next frame
             following = _frame_at(content, frame.place + frame.length)
             if following is None or following.kind != frame.kind:
                 frame = None
@@ -580,7 +655,7 @@ def _frames(content: bytes) -> Iterator[_Frame]:
 
 
 def _promised(content: bytes, frame: _Frame) -> int | None:
-    """Frames that a Xing or Info header promises: 0 where it does not say; None where the frame holds no header."""
+    """Return the frames that a Xing or Info header promises: 0 for a header without a number, None without header."""
     start = frame.place + frame.side
     if content[start : start + 4] in (b"Xing", b"Info"):
         flags, count = struct.unpack(">II", content[start + 4 : start + 12].ljust(8, b"\0"))
@@ -588,8 +663,11 @@ def _promised(content: bytes, frame: _Frame) -> int | None:
     return 0 if content[frame.place + 36 : frame.place + 40] == b"VBRI" else None
 
 
-def _plan_mp3(raw: BinaryIO, believed: int) -> Plan:
-    """Streams of frames, each with a header that says how many there are. believed: libsndfile's count of samples."""
+def _plan_mp3(raw: BinaryIO, expected: int) -> Plan:
+    """Plan an MP3 as streams, each with a header that has its number of frames; libsndfile expects `expected` samples.
+
+    Without such a header, libsndfile guesses the number from the bit rate of the first frame; so a right one is added.
+    """
     raw.seek(0)
     content = raw.read()
     streams: list[list[_Frame]] = []
@@ -604,23 +682,24 @@ def _plan_mp3(raw: BinaryIO, believed: int) -> Plan:
     pieces, counted = [], 0
     for number, frames in enumerate(streams):
         promised = _promised(content, frames[0])
-        own = frames if promised is None else frames[1:]
-        if promised and promised > len(own) + 1:
+        with_audio = frames if promised is None else frames[1:]
+        if promised and promised > len(with_audio) + 1:
             if number == len(streams) - 1:
                 raise NotReadable(TRUNCATED)
             promised = 0
         elif promised:
             note = None if number == len(streams) - 1 else note
-        if not own:
+        if not with_audio:
             continue
-        counted += len(own) * own[0].samples
-        stop = own[-1].place + own[-1].length
-        is_seen = len(streams) > 1 or abs(believed - len(own) * own[0].samples) <= 4 * own[0].samples
-        if promised and abs(promised - len(own)) <= 1 and is_seen:
+        first, stop = with_audio[0], with_audio[-1].place + with_audio[-1].length
+        counted += len(with_audio) * first.samples
+        # The decoder takes a header with a changed bit for sound, and then expects another number of samples.
+        is_seen = len(streams) > 1 or abs(expected - len(with_audio) * first.samples) <= 4 * first.samples
+        if promised and abs(promised - len(with_audio)) <= 1 and is_seen:
             pieces.append(Piece(frames[0].place, stop))
         else:
-            pieces.append(Piece(own[0].place, stop, _xing_header(content, own, stop)))
-    is_known = len(pieces) == 1 and (not pieces[0].head or believed == counted)
+            pieces.append(Piece(first.place, stop, _xing_header(content, with_audio, stop)))
+    is_known = len(pieces) == 1 and (not pieces[0].head or expected == counted)
     tail = content[pieces[-1].stop :] if pieces else b""
     if not pieces or (is_known and (not tail or tail[:3] == b"TAG" or tail[:8] == b"APETAGEX")):
         return Plan(None, note)
@@ -628,7 +707,7 @@ def _plan_mp3(raw: BinaryIO, believed: int) -> Plan:
 
 
 def _xing_header(content: bytes, frames: list[_Frame], stop: int) -> bytes:
-    """A frame of silence that says how many frames follow; for layer 3 alone, as decoders look for it."""
+    """Make a silent frame with the number of the frames that follow; empty but for layer 3, where decoders read it."""
     first = frames[0]
     if first.kind[1] != 3:
         return b""
@@ -640,5 +719,5 @@ def _xing_header(content: bytes, frames: list[_Frame], stop: int) -> bytes:
         if frame is not None and frame.length >= frame.side + 16:
             break
     assert frame is not None
-    said = b"Xing" + struct.pack(">III", 3, len(frames), stop - first.place + frame.length)
-    return (bytes(head) + bytes(frame.side - 4) + said).ljust(frame.length, b"\0")
+    xing = b"Xing" + struct.pack(">III", 3, len(frames), stop - first.place + frame.length)
+    return (bytes(head) + bytes(frame.side - 4) + xing).ljust(frame.length, b"\0")

@@ -80,7 +80,7 @@ def container_in(file: BinaryIO) -> str | None:
 
 
 def end_is_known(container: str, file: BinaryIO) -> bool:
-    """Tell whether a missing end of the file is found, here or by ffmpeg.
+    """Return whether a missing end of the file is found, here or by ffmpeg.
 
     Args:
         container: ffmpeg's name of the container.

@@ -102,7 +102,7 @@ def _louder_than_a_pause(levels: np.ndarray) -> np.ndarray:
 
 
 def _is_like_speech(waveform: np.ndarray, speech: np.ndarray) -> bool:
-    """Tell whether the spectrum changes as in speech and some frames have a pitch; True for short recordings."""
+    """Return whether the spectrum changes as in speech and some frames have a pitch; True for short recordings."""
     rows = np.flatnonzero(speech[: max(len(waveform) - WINDOW, 0) // FRAME])
     if len(rows) < ENOUGH_FRAMES:
         return True

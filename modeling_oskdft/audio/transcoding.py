@@ -67,7 +67,7 @@ def remove_partial_files(folder: Path) -> None:
 
 
 def _writer_runs(name: str) -> bool:
-    """Tell whether the process runs whose number stands in the name of a partial file of `whole_file`."""
+    """Return whether the process runs whose number stands in the name of a partial file of `whole_file`."""
     try:
         os.kill(int(name.split(".")[2]), 0)
     except (ValueError, IndexError, ProcessLookupError, OverflowError):

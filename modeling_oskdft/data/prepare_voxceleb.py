@@ -47,7 +47,7 @@ class Part(NamedTuple):
     without: range = range(0)
 
     def has(self, speaker: str) -> bool:
-        """Tell whether a folder `idNNNNN` is a speaker of this part."""
+        """Return whether a folder `idNNNNN` is a speaker of this part."""
         number = int(speaker[2:])
         return self.first <= number <= self.last and number not in self.without
 
@@ -248,7 +248,7 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _known(name: str, parts: Sequence[Part]) -> bool:
-    """Tell whether a folder's name is that of a speaker of one of the parts."""
+    """Return whether a folder's name is that of a speaker of one of the parts."""
     return SPEAKER.fullmatch(name) is not None and any(part.has(name) for part in parts)
 
 

@@ -77,12 +77,12 @@ def load_manifest(
 
 
 def _is_a_saved_dataset(folder: Path) -> bool:
-    """Tell whether `save_to_disk` of `datasets` wrote this folder."""
+    """Return whether `save_to_disk` of `datasets` wrote this folder."""
     return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
 
 
 def _holds_shards(folder: Path) -> bool:
-    """Tell whether a folder holds Parquet files with audio in them."""
+    """Return whether a folder holds Parquet files with audio in them."""
     shards = [*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]
     return bool(shards) and "audio" in pq.read_schema(shards[0]).names
 

@@ -75,7 +75,7 @@ if sys.platform != "win32":
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
         def _starts(self) -> bool:
-            """Fork, and wait until the child writes to the pipe; tell whether it did in time."""
+            """Fork, and wait until the child writes to the pipe; return whether it did in time."""
             own_end, self._pipe_end = os.pipe()
             task = {name: getattr(self, name) for name in ("_target", "_args", "_kwargs")}
             super().start()  # deletes these attributes
