@@ -176,12 +176,28 @@ def reverberate(speech: Waveform, response: Waveform) -> Waveform:
 
 
 def clip(waveform: Waveform, share: float) -> Waveform:
-    """Clip a waveform at a share, in (0, 1], of its lowest and of its highest sample."""
+    """Clip a waveform at a share, in (0, 1], of its lowest and of its highest sample.
+
+    Args:
+        waveform: (samples,).
+        share: of the lowest and of the highest sample, in (0, 1].
+
+    Returns:
+        (samples,).
+    """
     return np.clip(waveform, share * waveform.min(), share * waveform.max())
 
 
 def draw_clipping(waveform: Waveform, generator: np.random.Generator) -> Waveform:
-    """Clip a waveform at 0.5 to 0.9 of its peaks."""
+    """Clip a waveform at 0.5 to 0.9 of its peaks.
+
+    Args:
+        waveform: (samples,).
+        generator: source of the share.
+
+    Returns:
+        (samples,).
+    """
     return clip(waveform, generator.uniform(0.5, 0.9))
 
 
@@ -196,7 +212,15 @@ CURVES: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
 
 
 def draw_envelope(waveform: Waveform, generator: np.random.Generator) -> Waveform:
-    """Let the volume slowly rise from 0.1-0.3 to 1 over the crop, or fall, as when a speaker walks."""
+    """Let the volume slowly rise from 0.1-0.3 to 1 over the crop, or fall, as when a speaker walks.
+
+    Args:
+        waveform: (samples,).
+        generator: source of curve, direction and lowest volume.
+
+    Returns:
+        (samples,).
+    """
     envelope = CURVES[generator.integers(len(CURVES))](np.linspace(0, 1, len(waveform)))
     if generator.random() < 0.5:
         envelope = envelope[::-1]
@@ -205,12 +229,28 @@ def draw_envelope(waveform: Waveform, generator: np.random.Generator) -> Wavefor
 
 
 def draw_gain(waveform: Waveform, generator: np.random.Generator) -> Waveform:
-    """Change the level by -20 to 6 dB; without effect where the feature extractor normalises."""
+    """Change the level by -20 to 6 dB; without effect where the feature extractor normalises.
+
+    Args:
+        waveform: (samples,).
+        generator: source of the level.
+
+    Returns:
+        (samples,).
+    """
     return (waveform * 10 ** (generator.uniform(-20.0, 6.0) / 20)).astype(np.float32)
 
 
 def draw_codec(waveform: Waveform, generator: np.random.Generator) -> Waveform:
-    """Apply one of `CODECS`, at a random compression."""
+    """Apply one of `CODECS`, at a random compression.
+
+    Args:
+        waveform: (samples,) at 16 kHz.
+        generator: source of codec and compression.
+
+    Returns:
+        (samples,).
+    """
     return through_codec(waveform, CODECS[generator.integers(len(CODECS))], float(generator.uniform(0.2, 0.95)))
 
 
@@ -249,7 +289,17 @@ def through_codec(waveform: Waveform, codec: str, compression: float = 0.5) -> W
 
 
 def band_pass(waveform: Waveform, rate: int, low: float, high: float) -> Waveform:
-    """Remove the frequencies below `low` and above `high`, in Hz, from (samples,) at `rate`."""
+    """Remove the frequencies below `low` and above `high`, in Hz, from (samples,) at `rate`.
+
+    Args:
+        waveform: (samples,).
+        rate: sampling rate in Hz.
+        low: lowest frequency that is kept, in Hz.
+        high: highest frequency that is kept, in Hz.
+
+    Returns:
+        (samples,).
+    """
     spectrum = np.fft.rfft(waveform)
     frequencies = np.fft.rfftfreq(len(waveform), 1 / rate)
     spectrum[(frequencies < low) | (frequencies > high)] = 0
@@ -257,14 +307,28 @@ def band_pass(waveform: Waveform, rate: int, low: float, high: float) -> Wavefor
 
 
 def resample(waveform: Waveform, rate: float, new_rate: float) -> Waveform:
-    """Resample (samples,) from `rate` to `new_rate`, in Hz, with soxr."""
+    """Resample (samples,) from `rate` to `new_rate`, in Hz, with soxr.
+
+    Args:
+        waveform: (samples,).
+        rate: its sampling rate, in any unit.
+        new_rate: wanted sampling rate, in the same unit.
+
+    Returns:
+        (new samples,); the same object for equal rates.
+    """
     import soxr
 
     return waveform if rate == new_rate else soxr.resample(waveform, rate, new_rate)
 
 
 def samples_for_speed(num_samples: int, speed: float) -> int:
-    """Return the number of recorded samples that a crop of `num_samples` at a speed is made from."""
+    """Return the number of recorded samples that a crop of `num_samples` at a speed is made from.
+
+    Args:
+        num_samples: length of the crop.
+        speed: above 1: faster.
+    """
     return int(np.ceil(num_samples * speed))
 
 

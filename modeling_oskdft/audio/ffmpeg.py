@@ -59,6 +59,9 @@ def find_ffmpeg() -> str:
 def container_of(start: bytes) -> str | None:
     """Recognise a container by the first 16 bytes of a file.
 
+    Args:
+        start: first 16 bytes of the file.
+
     Returns:
         Ffmpeg's name of the container; None for a file that is not read by ffmpeg.
     """
@@ -69,6 +72,12 @@ def container_in(file: BinaryIO) -> str | None:
     """Recognise the container of an open file as `container_of` does; an ID3 tag before the audio is skipped.
 
     The position is at the start of the file afterwards.
+
+    Args:
+        file: an open, seekable file.
+
+    Returns:
+        As `container_of`.
     """
     from .decoding import tag_size
 
@@ -106,7 +115,11 @@ def end_is_known(container: str, file: BinaryIO) -> bool:
 
 
 def input_options(container: str) -> list[str]:
-    """Return the options before `-i` that make a damaged file an error and forbid ffmpeg to open other files."""
+    """Return the options before `-i` that make a damaged file an error and forbid ffmpeg to open other files.
+
+    Args:
+        container: ffmpeg's name of the container.
+    """
     return [
         *("-nostdin", "-hide_banner", "-v", "error", "-xerror", "-err_detect", "explode"),
         *("-protocol_whitelist", "file", "-f", container),

@@ -21,6 +21,9 @@ def walk_audio(root: str | Path) -> Iterator[Path]:
     that is walked anyway is named in a warning and not followed, and a folder that cannot be opened is named in a
     warning. Names that begin with a dot are left out. Memory holds one folder a level.
 
+    Args:
+        root: top folder of the tree.
+
     Raises:
         FileNotFoundError: for a root that does not exist.
     """
@@ -175,6 +178,11 @@ class RecordingFile(NamedTuple):
 def recording_at(file: Path, root: Path, layout: TreeLayout) -> RecordingFile:
     """Name the utterance, the speaker and the session of a file by its place below `root`.
 
+    Args:
+        file: path of the recording, below `root`.
+        root: top folder of the tree.
+        layout: layout of the tree.
+
     Raises:
         ValueError: for a file with too few folders above it.
     """
@@ -183,7 +191,14 @@ def recording_at(file: Path, root: Path, layout: TreeLayout) -> RecordingFile:
 
 
 def unusable_name(name: str) -> str | None:
-    """Explain why no list of utterances can hold a name; None for a usable one."""
+    """Explain why no list of utterances can hold a name; None for a usable one.
+
+    Args:
+        name: path or utterance id.
+
+    Returns:
+        The rest of a sentence that begins with the name; None for a usable name.
+    """
     if any(0xD800 <= ord(letter) <= 0xDFFF for letter in name):  # surrogates: Python's form of bytes outside UTF-8
         return "its name is not UTF-8: rename it."
     if "\n" in name or "\r" in name:
@@ -193,6 +208,12 @@ def unusable_name(name: str) -> str | None:
 
 def audio_files(root: str | Path) -> list[str]:
     """List every audio file below a folder.
+
+    Args:
+        root: top folder of the tree.
+
+    Returns:
+        Their paths, sorted.
 
     Raises:
         FileNotFoundError: when the folder does not exist or holds no audio files.

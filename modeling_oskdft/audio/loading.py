@@ -168,13 +168,24 @@ def count_samples(source: AudioSource) -> int:
 
 
 def utterance_id(path: str) -> str:
-    """Make the utterance id of a path: with forward slashes, and without the extension of an audio file."""
+    """Make the utterance id of a path: with forward slashes, and without the extension of an audio file.
+
+    Args:
+        path: path of a recording, with slashes or backslashes.
+    """
     posix = PurePosixPath(path.replace("\\", "/"))
     return str(posix.with_suffix("")) if posix.suffix.lower() in AUDIO_EXTENSIONS else str(posix)
 
 
 def name_of(source: object) -> str:
-    """Name a recording for a sentence: its path in quotes, with escapes for letters that no terminal can show."""
+    """Name a recording for a sentence: its path in quotes, with escapes for letters that no terminal can show.
+
+    Args:
+        source: one of `ACCEPTED_SOURCES`.
+
+    Returns:
+        "'PATH'", "The array" or "The audio file".
+    """
     if not isinstance(source, str | PathLike):
         return "The array" if isinstance(source, tuple | np.ndarray) else "The audio file"
     return f"'{printable(os.fspath(source))}'"

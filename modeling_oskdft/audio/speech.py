@@ -86,7 +86,11 @@ def speech_frames(waveform: np.ndarray) -> np.ndarray:
 
 
 def speech_seconds(waveform: np.ndarray) -> float:
-    """Return the seconds of speech in a waveform, (samples,) at 16 kHz."""
+    """Return the seconds of speech in a waveform, (samples,) at 16 kHz.
+
+    Args:
+        waveform: (samples,) at 16 kHz.
+    """
     return float(np.sum(speech_frames(waveform))) * FRAME / SAMPLING_RATE
 
 

@@ -69,7 +69,11 @@ class Session(NamedTuple):
 
 
 def draw_voice(generator: np.random.Generator) -> Voice:
-    """Draw a speaker with one of two overlapping kinds of larynx."""
+    """Draw a speaker with one of two overlapping kinds of larynx.
+
+    Args:
+        generator: source of all values.
+    """
     low = generator.random() < 0.5
     return Voice(
         pitch=float(np.exp(generator.normal(np.log(115 if low else 205), 0.16))),
@@ -87,7 +91,11 @@ def draw_voice(generator: np.random.Generator) -> Voice:
 
 
 def draw_session(generator: np.random.Generator) -> Session:
-    """Draw a microphone, a room's noise and a level."""
+    """Draw a microphone, a room's noise and a level.
+
+    Args:
+        generator: source of all values.
+    """
     knots = generator.normal(0.0, 3.0, size=8)
     positions = np.log2(np.maximum(FREQUENCIES, 60.0) / 60.0) / np.log2(8000 / 60) * 7
     return Session(

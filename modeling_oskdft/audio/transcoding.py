@@ -60,7 +60,11 @@ def transcode(source: Path, target: Path, ffmpeg: str) -> None:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove the partial files below a folder that killed runs have left; files of running processes stay."""
+    """Remove the partial files below a folder that killed runs have left; files of running processes stay.
+
+    Args:
+        folder: searched at every depth.
+    """
     for file in folder.rglob(".*.partial"):
         if not _writer_runs(file.name):
             file.unlink(missing_ok=True)

@@ -39,7 +39,13 @@ class Crop(TypedDict):
 
 
 def crop_generator(seed: int, epoch: int, utterance_id: str) -> np.random.Generator:
-    """Make the random generator of one utterance in one epoch."""
+    """Make the random generator of one utterance in one epoch.
+
+    Args:
+        seed: of the run.
+        epoch: from 0.
+        utterance_id: as in the manifest.
+    """
     return np.random.default_rng([seed, epoch, zlib.crc32(utterance_id.encode())])
 
 
@@ -166,7 +172,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.groups = manifest.row_groups()
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the next iteration; the Trainer calls this before each epoch."""
+        """Set the epoch of the next iteration; the Trainer calls this before each epoch.
+
+        Args:
+            epoch: from 0.
+        """
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -195,6 +205,9 @@ class CropCollator:
 
     def __call__(self, crops: list[Crop]) -> dict[str, torch.Tensor]:
         """Collate crops of one length.
+
+        Args:
+            crops: at least one, all of one length.
 
         Returns:
             `input_values` (batch, samples), `labels` (batch,), and `teacher_input_values` (batch, samples) where it

@@ -41,7 +41,11 @@ class Manifest:
         return self.table.num_rows
 
     def column(self, name: str) -> list[Any]:
-        """Return a column as a list."""
+        """Return a column as a list.
+
+        Args:
+            name: a column of the table.
+        """
         return self.table.column(name).to_pylist()
 
     @property
@@ -64,7 +68,11 @@ class Manifest:
         return counts
 
     def audio(self, index: int) -> AudioSource:
-        """Return the audio of a row as a source for `audio.loading.load_audio` and `read_crop`."""
+        """Return the audio of a row as a source for `audio.loading.load_audio` and `read_crop`.
+
+        Args:
+            index: number of the row.
+        """
         path = self.table.column("path")[index].as_py()
         return str(self.root / path) if self.recordings is None else self.recordings[int(path)]["audio"]
 
@@ -76,6 +84,10 @@ class Manifest:
 
     def where(self, column: str, values: Sequence[str]) -> "Manifest":
         """Return the manifest of the rows whose `column` has one of `values`.
+
+        Args:
+            column: a column of texts.
+            values: the values to keep.
 
         Raises:
             ValueError: when the column does not exist.
@@ -95,6 +107,9 @@ class Manifest:
     def save(self, path: str | Path) -> None:
         """Write Parquet with the root in its metadata, complete or not at all.
 
+        Args:
+            path: file to write.
+
         Raises:
             ValueError: for a manifest whose audio lies in a dataset: save the dataset instead.
         """
@@ -107,6 +122,9 @@ class Manifest:
 
 def joined(manifests: Sequence[Manifest]) -> Manifest:
     """Join manifests of files to one, with absolute paths: VoxCeleb1-E needs dev and test.
+
+    Args:
+        manifests: at least one; a single one is returned unchanged.
 
     Raises:
         ValueError: for an utterance that two of them have, and for manifests whose audio lies in a dataset.

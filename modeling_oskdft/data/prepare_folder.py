@@ -103,7 +103,13 @@ def _recordings(root: Path, layout: TreeLayout) -> Iterator[RecordingFile]:
 
 
 def recording_or_stray_file(file: Path, root: Path, layout: TreeLayout) -> RecordingFile:
-    """Do as `audio.folders.recording_at`; for a file that lies too high, speaker and session are empty."""
+    """Do as `audio.folders.recording_at`; for a file that lies too high, speaker and session are empty.
+
+    Args:
+        file: path of the recording, below `root`.
+        root: top folder of the tree.
+        layout: layout of the tree.
+    """
     try:
         return recording_at(file, root, layout)
     except ValueError:

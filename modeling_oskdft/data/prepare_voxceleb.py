@@ -47,7 +47,11 @@ class Part(NamedTuple):
     without: range = range(0)
 
     def has(self, speaker: str) -> bool:
-        """Return whether a folder `idNNNNN` is a speaker of this part."""
+        """Return whether a folder `idNNNNN` is a speaker of this part.
+
+        Args:
+            speaker: name of the folder.
+        """
         number = int(speaker[2:])
         return self.first <= number <= self.last and number not in self.without
 

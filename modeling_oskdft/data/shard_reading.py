@@ -105,7 +105,11 @@ class ShardedRecordings:
         return {"audio": self._cache[group][row - int(self.starts[group])]}
 
     def table(self, columns: Sequence[str]) -> pa.Table:
-        """Read columns of all rows, without the audio."""
+        """Read columns of all rows, without the audio.
+
+        Args:
+            columns: names of the columns.
+        """
         return pa.concat_tables([self._shard(file).read(columns=list(columns)) for file in self.files])
 
     @property

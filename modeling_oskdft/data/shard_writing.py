@@ -180,7 +180,11 @@ def _as_flac_already(source: AudioSource) -> bytes | None:
 
 
 def page_of(manifest: Manifest) -> str:
-    """Write the page of the dataset, in Markdown."""
+    """Write the page of the dataset, in Markdown.
+
+    Args:
+        manifest: of the recordings in the dataset.
+    """
     hours = sum(manifest.column("num_samples")) / SAMPLING_RATE / 3600
     return (
         "---\ntask_categories:\n- audio-classification\ntags:\n- speaker-verification\n---\n\n"

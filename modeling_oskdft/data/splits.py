@@ -42,6 +42,10 @@ def split_by_speaker(manifest: Manifest, fraction: float, seed: int) -> tuple[Ma
 def refuse_common_speakers(train: Manifest, evaluation: Manifest) -> None:
     """Refuse an evaluation on speakers of the training: its error rate would be too low.
 
+    Args:
+        train: the training data.
+        evaluation: the evaluation data.
+
     Raises:
         ValueError: with the names of the common speakers.
     """
@@ -55,7 +59,11 @@ def refuse_common_speakers(train: Manifest, evaluation: Manifest) -> None:
 
 
 def warn_about_single_utterances(manifest: Manifest) -> None:
-    """Warn about speakers with one utterance only: they are trained on, but give no target trial."""
+    """Warn about speakers with one utterance only: they are trained on, but give no target trial.
+
+    Args:
+        manifest: the training data.
+    """
     single = [speaker for speaker, utterances in manifest.by_speaker().items() if len(utterances) == 1]
     if single:
         warnings.warn(

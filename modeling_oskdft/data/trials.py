@@ -41,14 +41,22 @@ class Trials(NamedTuple):
         return [(speaker_of[enrolment], speaker_of[test]) for enrolment, test in pairs]
 
     def where(self, rows: Sequence[int]) -> "Trials":
-        """Return the trials with these numbers."""
+        """Return the trials with these numbers.
+
+        Args:
+            rows: numbers of trials, from 0.
+        """
         chosen = list(rows)
         return Trials(
             self.labels[chosen], [self.enrolments[row] for row in chosen], [self.tests[row] for row in chosen]
         )
 
     def among(self, utterances: Container[str]) -> "Trials":
-        """Return the trials whose two utterances are both among `utterances`."""
+        """Return the trials whose two utterances are both among `utterances`.
+
+        Args:
+            utterances: utterance ids.
+        """
         pairs = enumerate(zip(self.enrolments, self.tests, strict=True))
         return self.where([row for row, pair in pairs if all(name in utterances for name in pair)])
 
@@ -63,6 +71,9 @@ class Trials(NamedTuple):
 
 def read_trials(path: str | Path) -> Trials:
     """Read `label enrol test` lines, VoxCeleb's format.
+
+    Args:
+        path: text file, UTF-8.
 
     Raises:
         FileNotFoundError: for a file that does not exist.
@@ -106,6 +117,9 @@ def _fields(line: str, count: int) -> list[str]:
 
 def read_pairs(path: str | Path) -> list[tuple[str, str]]:
     """Read `first second` lines, paths of recordings, with tabs between them or quotes where names have spaces.
+
+    Args:
+        path: text file, UTF-8.
 
     Raises:
         FileNotFoundError: for a file that does not exist.
@@ -170,6 +184,12 @@ def write_scores(trials: Trials, scores: NDArray[np.floating], path: str | Path)
 def read_scores(text: str) -> tuple[list[float], list[int]]:
     """Read scores and labels from lines `score label`, separated by spaces or a comma; empty lines are ignored.
 
+    Args:
+        text: the lines.
+
+    Returns:
+        The scores, and the labels (0 or 1).
+
     Raises:
         ValueError: naming the first line of another form.
     """
@@ -189,6 +209,10 @@ def read_scores(text: str) -> tuple[list[float], list[int]]:
 
 def write_trials(trials: Trials, path: str | Path) -> None:
     """Write a list for `read_trials`: with spaces, or with tabs where a name has a space or a quote.
+
+    Args:
+        trials: any trials.
+        path: file to write.
 
     Raises:
         ValueError: for a name with a tab or a line break, which no line can hold.
