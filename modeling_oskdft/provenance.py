@@ -14,33 +14,38 @@ from ._version import __version__
 
 
 def machine() -> dict[str, Any]:
-    """The processor and how much of it there is."""
+    """Describe this machine: `cpu`, `cores`, `system`, and `gpu` where torch finds one."""
     names = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    found: dict[str, Any] = {"cpu": names[0] if names else platform.processor() or platform.machine()}
-    found |= {"cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
+    facts: dict[str, Any] = {"cpu": names[0] if names else platform.processor() or platform.machine()}
+    facts |= {"cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
     if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
-    return found
+        facts["gpu"] = torch.cuda.get_device_name()
+    return facts
 
 
 def versions() -> dict[str, str]:
-    """Of everything that can move a number."""
+    """Return the version of every package that can change a number, and Python's."""
     names = ("torch", "transformers", "numpy", "soundfile")
-    found = {"python": platform.python_version()} | {name: version(name) for name in names}
+    installed = {"python": platform.python_version()} | {name: version(name) for name in names}
     if find_spec("onnxruntime"):
-        found["onnxruntime"] = version("onnxruntime")
-    return found | {"modeling-oskdft": __version__}
+        installed["onnxruntime"] = version("onnxruntime")
+    return installed | {"modeling-oskdft": __version__}
 
 
 def measured_on(result: Mapping[str, Any], packages: tuple[str, ...] = ("torch",)) -> str:
-    """The line below a table: the card or the processor, its cores, and the versions of these packages."""
-    where, known = result["machine"], result["versions"]
-    parts = [
-        where.get("gpu", where["cpu"]),
-        f"{where['cores']} cores",
-        *(f"{name} {known[name]}" for name in packages),
+    """Write the line below a table: the GPU or else the processor, the cores, and the versions of some packages.
+
+    Args:
+        result: has `machine` and `versions`, as the functions of those names return them.
+        packages: keys of `versions`.
+    """
+    computer, installed = result["machine"], result["versions"]
+    facts = [
+        computer.get("gpu", computer["cpu"]),
+        f"{computer['cores']} cores",
+        *(f"{name} {installed[name]}" for name in packages),
     ]
-    return f"{', '.join(parts)}."
+    return f"{', '.join(facts)}."
 
 
 def _lines(path: str) -> list[str]:

@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m modeling_oskdft.benchmark NAME`, one file each, ratios measured in one run."""
+"""Measure size and time, one benchmark a file, ratios within one run: `python -m modeling_oskdft.benchmark NAME`."""

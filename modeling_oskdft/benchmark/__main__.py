@@ -1,4 +1,4 @@
-"""`python -m modeling_oskdft.benchmark NAME [--json]`: run a benchmark and print its table, or one JSON object."""
+"""Run a benchmark and print its table, or one JSON object: `python -m modeling_oskdft.benchmark NAME [--json]`."""
 
 import argparse
 import json
@@ -25,7 +25,14 @@ NAMES = {
 
 
 def run(name: str) -> dict[str, Any]:
-    """The result of one benchmark: name, machine, versions, rows, ratios, and a note where it needs one."""
+    """Run one benchmark.
+
+    Args:
+        name: one of `NAMES`.
+
+    Returns:
+        `name`, `machine`, `versions`, `rows`, `ratios`, and a `note` where the numbers need one.
+    """
     module = import_module(f".{name.replace('-', '_')}", __package__)
     measure: Callable[[], tuple[list[dict[str, Any]], dict[str, float]]] = module.measure
     rows, ratios = measure()
@@ -35,7 +42,7 @@ def run(name: str) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result for people, in Markdown."""
+    """Write a result of `run` for people, as Markdown."""
     columns = list(result["rows"][0])
     lines = [f"### {result['name']}: {NAMES[result['name']]}", ""]
     lines += ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
@@ -51,13 +58,13 @@ def _cell(value: object) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse, run, print."""
+    """Run the benchmark that the command line names, and print its result."""
     parser = argparse.ArgumentParser(prog="python -m modeling_oskdft.benchmark", description=__doc__)
-    listing = "; ".join(f"{name}: {what}" for name, what in NAMES.items())
+    listing = "; ".join(f"{name}: {subject}" for name, subject in NAMES.items())
     parser.add_argument("name", choices=[*NAMES, "all"], help=listing)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     chosen = parser.parse_args(arguments)
-    for name in [one for one in NAMES if one != "gpu"] if chosen.name == "all" else [chosen.name]:
+    for name in [name for name in NAMES if name != "gpu"] if chosen.name == "all" else [chosen.name]:
         result = run(name)
         print(json.dumps(result) if chosen.json else table(result) + "\n")
     return 0

@@ -1,6 +1,6 @@
 """Our augmentation against audiomentations on the same 3 s crops: crops a second, and whether a seed decides alone.
 
-audiomentations is no dependency (`pip install audiomentations fast-mp3-augment`); without it its columns are empty.
+audiomentations is not a dependency (`pip install audiomentations fast-mp3-augment`); without it its columns are empty.
 """
 
 import random
@@ -22,24 +22,26 @@ Change = Callable[[Waveform], Waveform]
 
 
 def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Rows and ratios."""
+    """Measure every augmentation; returns a row for each, and our speed over that of audiomentations."""
     crop = np.random.default_rng(0).normal(scale=0.1, size=SECONDS * SAMPLING_RATE).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        noise, rooms = _sources(Path(folder))
-        ours, theirs = _ours(noise, rooms), _theirs(noise, rooms)
+        noise, rooms = _write_sources(Path(folder))
+        ours, audiomentations = _ours(noise, rooms), _audiomentations(noise, rooms)
         rows, ratios = [], {}
         for name, change in ours.items():
             calls = {"ours": partial(_repeat, change, crop)}
-            if name in theirs:
-                calls["audiomentations"] = partial(_repeat, theirs[name], crop)
-            rates = {who: CALLS / seconds for who, seconds in alternating_medians(calls, ROUNDS).items()}
+            if name in audiomentations:
+                calls["audiomentations"] = partial(_repeat, audiomentations[name], crop)
+            rates = {library: CALLS / seconds for library, seconds in alternating_medians(calls, ROUNDS).items()}
             rows.append(
                 {
                     "augmentation": name,
                     "ours, crops/s": rates["ours"],
                     "audiomentations, crops/s": rates.get("audiomentations", "not installed"),
                     "ours: a seed decides": _is_decided(partial(_seeded, name, noise, rooms), crop),
-                    "audiomentations: a seed decides": _is_decided(theirs[name], crop) if name in theirs else "–",
+                    "audiomentations: a seed decides": _is_decided(audiomentations[name], crop)
+                    if name in audiomentations
+                    else "–",
                 }
             )
             if "audiomentations" in rates:
@@ -47,7 +49,7 @@ def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
     return rows, ratios
 
 
-def _sources(folder: Path) -> tuple[Path, Path]:
+def _write_sources(folder: Path) -> tuple[Path, Path]:
     generator = np.random.default_rng(1)
     (folder / "musan/noise/a").mkdir(parents=True)
     (folder / "rirs").mkdir()
@@ -74,7 +76,7 @@ def _seeded(name: str, noise: Path, rooms: Path, crop: Waveform) -> Waveform:
     return _ours(noise, rooms, seed=7)[name](crop)
 
 
-def _theirs(noise: Path, rooms: Path) -> dict[str, Change]:
+def _audiomentations(noise: Path, rooms: Path) -> dict[str, Change]:
     try:
         import audiomentations
     except ImportError:
@@ -95,10 +97,10 @@ def _repeat(change: Change, crop: Waveform) -> None:
 
 
 def _is_decided(change: Change, crop: Waveform) -> str:
-    """Whether a call gives the same after other randomness was drawn in the process, as workers draw it."""
+    """Return "yes" where the global random state of the process, which differs between workers, changes no call."""
     results = []
-    for drawn in range(3):
-        random.seed(drawn)
-        np.random.seed(drawn)
+    for seed in range(3):
+        random.seed(seed)
+        np.random.seed(seed)
         results.append(change(crop))
     return "yes" if all(np.array_equal(results[0], other) for other in results[1:]) else "no"

@@ -1,12 +1,11 @@
 """Size and time at true size: the paper's system and the two released ones, each beside its teacher, in one run.
 
-Random weights of the published shapes. The teacher is transformers' own encoder; as a verifier it has the student's
-head and no adapters. Size and operations of the encoder are counted, and so are those of the whole verifier; time is
-the median of alternating runs on 3 s of audio. Peak memory is that of a process that holds one verifier and runs it
-once.
+The weights are random, of the published shapes. The teacher is transformers' own encoder; as a verifier it has the
+student's head and no adapters. Parameters are counted for the encoder and for the whole verifier, operations for the
+encoder. Time is the median of alternating runs on 3 s of audio. Peak memory is that of a process that holds one
+verifier and runs it once.
 """
 
-import multiprocessing
 import os
 import sys
 from collections.abc import Callable
@@ -20,15 +19,21 @@ from ..evaluation.cost import count_parameters, encoder_seconds, multiply_adds, 
 from ..model.configuration_oskdft import OSKDFTConfig
 from ..model.modeling_oskdft import OSKDFTForXVector
 from ..student.initialization import evenly_spaced_layers
-from .measure import forget_peak_memory, memory_given_back, peak_memory_bytes
+from .measure import forget_peak_memory, in_new_processes, peak_memory_bytes
 from .shapes import hubert_base, wavlm_base_plus, xlsr_53
 
 ROUNDS, SECONDS = 7, 3.0
 PAPER_SIZE, PAPER_TIME = -76.2, -79.0  # per cent: Heo et al., Interspeech 2023, abstract
 
 
-class System(NamedTuple):
-    """A teacher and the layers and the head of its student."""
+class ComparedSystem(NamedTuple):
+    """Describe a teacher, and the student that is compared with it.
+
+    Args:
+        teacher: makes the teacher with random weights.
+        layers: teacher layers of the student, counted from 0.
+        head_type: as in `OSKDFTConfig`.
+    """
 
     teacher: Callable[[], PreTrainedModel]
     layers: list[int]
@@ -37,18 +42,23 @@ class System(NamedTuple):
 
 PAPER = "XLSR-53, 24 to 4 layers, ECAPA-TDNN"
 SYSTEMS = {
-    PAPER: System(xlsr_53, evenly_spaced_layers(24, 4), "ecapa_tdnn"),
-    "HuBERT-base, 12 to 2 layers": System(hubert_base, [0, 1], "statistics_pooling"),
-    "WavLM-base-plus, 12 to 2 layers": System(wavlm_base_plus, [0, 1], "statistics_pooling"),
+    PAPER: ComparedSystem(xlsr_53, evenly_spaced_layers(24, 4), "ecapa_tdnn"),
+    "HuBERT-base, 12 to 2 layers": ComparedSystem(hubert_base, [0, 1], "statistics_pooling"),
+    "WavLM-base-plus, 12 to 2 layers": ComparedSystem(wavlm_base_plus, [0, 1], "statistics_pooling"),
 }
 
 
-def verifier(system: System, of: str) -> OSKDFTForXVector:
-    """The student, or the teacher with the student's head. of: "teacher" or "student"."""
+def verifier(system: ComparedSystem, kind: str) -> OSKDFTForXVector:
+    """Make a verifier with random weights.
+
+    Args:
+        system: a teacher and its student.
+        kind: "student", or "teacher": all layers of the teacher, with the student's head.
+    """
     torch.manual_seed(0)
     with torch.device("meta"):  # for its configuration: no weights
         config = system.teacher().config
-    if of == "teacher":
+    if kind == "teacher":
         layers, adapter_size = list(range(config.num_hidden_layers)), 0
     else:
         layers, adapter_size = system.layers, 64
@@ -57,7 +67,7 @@ def verifier(system: System, of: str) -> OSKDFTForXVector:
 
 
 def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """A row for each teacher and each student, and the changes from one to the other in per cent."""
+    """Measure all systems; returns a row for each teacher and student, and the changes between them in per cent."""
     rows: list[dict[str, Any]] = []
     ratios: dict[str, float] = {}
     for name, system in SYSTEMS.items():
@@ -65,8 +75,8 @@ def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
         pair = compare(name, system)
         rows += pair
         for column, paper in (("encoder parameters", PAPER_SIZE), ("encoder ms, 1 thread", PAPER_TIME)):
-            said = f" (paper {paper} %)" if name == PAPER else ""
-            ratios[f"{name}: {column}, change in %{said}"] = change(pair, column)
+            published = f" (paper {paper} %)" if name == PAPER else ""
+            ratios[f"{name}: {column}, change in %{published}"] = change(pair, column)
         ratios[f"{name}: encoder multiply-adds, change in %"] = change(pair, "G multiply-adds for 3 s")
         ratios[f"{name}: whole verifier's parameters, change in %"] = change(pair, "verifier parameters")
         ratios[f"{name}: whole verifier's time, change in %"] = change(pair, "verifier ms, 1 thread")
@@ -74,21 +84,20 @@ def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
 
 
 def change(pair: list[dict[str, Any]], column: str) -> float:
-    """From the teacher to the student, in per cent."""
+    """Compute how much a column changes from the teacher's row to the student's, in per cent."""
     return 100 * (pair[1][column] / pair[0][column] - 1)
 
 
-def compare(name: str, system: System) -> list[dict[str, Any]]:
-    """The teacher's row and the student's."""
+def compare(name: str, system: ComparedSystem) -> list[dict[str, Any]]:
+    """Measure a teacher and its student; returns the teacher's row and the student's."""
     kinds = ("teacher", "student")
-    with memory_given_back(), multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        memory = {kind: pool.apply(peak_memory, (name, kind)) for kind in kinds}
+    memory = in_new_processes(peak_memory, {kind: (name, kind) for kind in kinds})
     verifiers: dict[str, nn.Module] = {kind: verifier(system, kind) for kind in kinds}
     student = verifiers["student"].get_submodule("oskdft")
     encoders: dict[str, nn.Module] = {"teacher": system.teacher(), "student": student}
-    one = encoder_seconds(encoders, SECONDS, ROUNDS)
-    every = encoder_seconds(encoders, SECONDS, ROUNDS, os.cpu_count() or 1)
-    whole = encoder_seconds(verifiers, SECONDS, ROUNDS)
+    one_thread = encoder_seconds(encoders, SECONDS, ROUNDS)
+    all_threads = encoder_seconds(encoders, SECONDS, ROUNDS, os.cpu_count() or 1)
+    whole_verifier = encoder_seconds(verifiers, SECONDS, ROUNDS)
     rows = []
     for kind in kinds:
         size = count_parameters(verifiers[kind])
@@ -101,18 +110,23 @@ def compare(name: str, system: System) -> list[dict[str, Any]]:
                 "float32, MB": 4 * size / 1e6,
                 "float16, MB": 2 * size / 1e6,
                 "G multiply-adds for 3 s": multiply_adds(encoders[kind], SECONDS) / 1e9,
-                "encoder ms, 1 thread": 1000 * one[kind],
-                "encoder ms, all threads": 1000 * every[kind],
-                "verifier ms, 1 thread": 1000 * whole[kind],
+                "encoder ms, 1 thread": 1000 * one_thread[kind],
+                "encoder ms, all threads": 1000 * all_threads[kind],
+                "verifier ms, 1 thread": 1000 * whole_verifier[kind],
                 "peak memory, MB": memory[kind] / 1e6,
             }
         )
     return rows
 
 
-def peak_memory(name: str, of: str) -> int:
-    """Bytes of a process with one verifier, at the highest of one run; called in a process of its own."""
-    model = verifier(SYSTEMS[name], of)
+def peak_memory(name: str, kind: str) -> int:
+    """Measure the most bytes that this process needs to hold one verifier and run it once.
+
+    Args:
+        name: one of `SYSTEMS`.
+        kind: "teacher" or "student".
+    """
+    model = verifier(SYSTEMS[name], kind)
     forget_peak_memory()
     with torch.inference_mode():
         model(noise(SECONDS))
@@ -120,7 +134,7 @@ def peak_memory(name: str, of: str) -> int:
 
 
 def explain(rows: list[dict[str, Any]]) -> str:
-    """Where this differs from the paper, and why."""
+    """Write how far the numbers are from the paper's, and why."""
     teacher, student = (row for row in rows if row["system"] == PAPER)
     with_head = 100 * (student["verifier parameters"] / teacher["encoder parameters"] - 1)
     return (

@@ -20,13 +20,14 @@ from modeling_oskdft.data.prepare_folder import prepare_folder
 start = time.perf_counter()
 prepare_folder(sys.argv[1], sys.argv[2])
 seconds = time.perf_counter() - start
-own, workers = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-print(seconds, own, workers)
+main = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(seconds, main, workers)
 """
 
 
 def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Rows and ratios; each count in a process of its own."""
+    """Measure a small and a large tree, each in a new process; returns a row for each, and ratios."""
     file = io.BytesIO()
     noise = np.random.default_rng(0).normal(scale=0.1, size=SAMPLING_RATE // 10)
     soundfile.write(file, noise, SAMPLING_RATE, format="FLAC")
@@ -40,13 +41,13 @@ def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
                 (place / f"{number:06d}.flac").write_bytes(file.getvalue())
             command = [sys.executable, "-c", SCRIPT, str(root), str(Path(folder, "manifest.parquet"))]
             printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            seconds, own, workers = map(float, printed.split())
+            seconds, main, workers = map(float, printed.split())
             size = Path(folder, "manifest.parquet").stat().st_size
             rows.append(
                 {
                     "files": count,
                     "files/s": count / seconds,
-                    "peak memory, MB": own / 1024,
+                    "peak memory, MB": main / 1024,
                     "of a worker, MB": workers / 1024,
                     "manifest, MB": size / 1e6,
                 }

@@ -1,9 +1,9 @@
 """A verifier in PyTorch and in onnxruntime, one thread, recordings from 1 to 60 s: time, and memory of a process.
 
-Random weights of HuBERT-base's shape; the student has two layers, the thin student is that of `thin_students`, and the
-teacher has all twelve layers and the student's head. Every runtime gets the raw waveform and its mask and does the
-whole way to the embedding. Times are medians of alternating runs. Peak memory is that of a process that opens one
-model and embeds one recording: Python with torch and this package, or with onnxruntime and numpy alone.
+The weights are random, of HuBERT-base's shape. The student has two layers, the thin student is that of
+`thin_students`, and the teacher has all twelve layers and the student's head. Every runtime computes the embedding
+from the raw waveform and its mask. Times are medians of alternating runs. Peak memory is that of a process that opens
+one model and embeds one recording: Python with torch and this package, or with onnxruntime and numpy alone.
 """
 
 import math
@@ -27,7 +27,7 @@ from ..export.int8 import FLOOR, calibration_recordings, quantise
 from ..export.onnx_graph import INPUTS, OPSET, RawToEmbedding, write_graph
 from ..model.configuration_oskdft import OSKDFTConfig
 from ..model.modeling_oskdft import OSKDFTForXVector
-from .compression import SYSTEMS, System, verifier
+from .compression import SYSTEMS, ComparedSystem, verifier
 from .measure import memory_given_back
 from .thin_students import CHOSEN, STUDENTS
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 SYSTEM = SYSTEMS["HuBERT-base, 12 to 2 layers"]
-SECONDS = {1: 9, 3: 9, 10: 5, 60: 3}  # of audio, and rounds
+SECONDS = {1: 9, 3: 9, 10: 5, 60: 3}  # length of the audio: number of rounds
 MEMORY_SECONDS = (3, 60)
 EAGER, COMPILED, FLOAT, INT8, INT8_ALL = (
     "PyTorch eager",
@@ -50,8 +50,8 @@ RUNTIMES = {
     THIN: (EAGER, FLOAT, INT8),
     TEACHER: (EAGER, FLOAT),
 }
-# As `open_session`, without it: it would bring torch into the process.
-OF_ONNX = f"""
+# The same as `open_session`, which would import torch into the process.
+RUN_ONNX = f"""
 import sys
 import numpy
 import onnxruntime
@@ -64,7 +64,7 @@ samples = 16000 * int(sys.argv[2])
 waveform = numpy.random.default_rng(0).standard_normal((1, samples), dtype=numpy.float32)
 session.run(None, {{"input_values": waveform, "attention_mask": numpy.ones((1, samples), numpy.int64)}})
 """
-OF_TORCH = """
+RUN_TORCH = """
 import sys
 import torch
 from modeling_oskdft import OSKDFTForXVector
@@ -74,23 +74,28 @@ samples = 16000 * int(sys.argv[2])
 with torch.inference_mode():
     model(torch.randn(1, samples), torch.ones(1, samples, dtype=torch.long))
 """
-PEAK = 'print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))\n'
+PRINT_PEAK = 'print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))\n'
 
 
 def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """A row for each model and runtime, and the ratios between their times for 3 s."""
+    """Measure every model in its runtimes; returns a row for each, and the ratios between their times for 3 s."""
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
         voices = write_voices(Path(place, "voices"), speakers=8, sessions=1, utterances=2, seed=0)
-        for of, runtimes in RUNTIMES.items():
-            rows += measure_model(of, runtimes, Path(place, of), voices)
+        for kind, runtimes in RUNTIMES.items():
+            rows += measure_model(kind, runtimes, Path(place, kind), voices)
     return rows, ratios(rows)
 
 
-def model_of(system: System, of: str) -> OSKDFTForXVector:
-    """One of the three, with random weights."""
-    if of != THIN:
-        return verifier(system, of)
+def model_of(system: ComparedSystem, kind: str) -> OSKDFTForXVector:
+    """Make a verifier with random weights.
+
+    Args:
+        system: a teacher and its student.
+        kind: "student", "thin student" or "teacher".
+    """
+    if kind != THIN:
+        return verifier(system, kind)
     torch.manual_seed(0)
     with torch.device("meta"):  # for its configuration: no weights
         config = system.teacher().config
@@ -98,7 +103,7 @@ def model_of(system: System, of: str) -> OSKDFTForXVector:
 
 
 def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """What one runtime takes of the time of another, for the second of the lengths."""
+    """Divide the times of two runtimes, for the second of the lengths; pairs that were not measured are left out."""
     seconds = list(SECONDS)[1]
     times = {(row["model"], row["runtime"]): row[f"RTF, {seconds} s"] for row in rows}
     pairs = [
@@ -113,27 +118,37 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
         ((THIN, INT8), (TEACHER, FLOAT)),
     ]
     return {
-        f"{' '.join(one)} / {' '.join(other)}, {seconds} s": times[one] / times[other]
-        for one, other in pairs
-        if one in times and other in times
+        f"{' '.join(first)} / {' '.join(second)}, {seconds} s": times[first] / times[second]
+        for first, second in pairs
+        if first in times and second in times
     }
 
 
-def measure_model(of: str, runtimes: tuple[str, ...], folder: Path, voices: Path) -> list[dict[str, Any]]:
-    """Its rows, one a runtime. voices: recordings to calibrate with."""
-    print(f"{of}: exporting …", file=sys.stderr)
-    model = model_of(SYSTEM, of)
+def measure_model(kind: str, runtimes: tuple[str, ...], folder: Path, voices: Path) -> list[dict[str, Any]]:
+    """Measure one verifier in several runtimes.
+
+    Args:
+        kind: "student", "thin student" or "teacher".
+        runtimes: names of runtimes.
+        folder: where the model and its graphs are written.
+        voices: folder of recordings for the calibration of int8.
+
+    Returns:
+        A row for each runtime; a compiled model has none where there is no C++ compiler.
+    """
+    print(f"{kind}: exporting …", file=sys.stderr)
+    model = model_of(SYSTEM, kind)
     model.save_pretrained(folder)
     files, int8 = write_graphs(model, folder, voices, runtimes)
     seconds = time_runtimes(model, files, runtimes)
     return [
         {
-            "model": of,
+            "model": kind,
             "runtime": runtime,
             "file, MB": files[runtime].stat().st_size / 1e6,
             "int8 convolutions": int8.get(runtime, "none"),
             **{f"RTF, {length} s": seconds[length][runtime] / length for length in SECONDS},
-            # A compiled model has its compiler in the process, and that is most of what it would hold.
+            # The process of a compiled model also holds its compiler, and that would be most of its memory.
             **{
                 f"peak memory, {length} s, MB": "not measured"
                 if runtime == COMPILED
@@ -149,7 +164,17 @@ def measure_model(of: str, runtimes: tuple[str, ...], folder: Path, voices: Path
 def write_graphs(
     model: OSKDFTForXVector, folder: Path, voices: Path, runtimes: tuple[str, ...]
 ) -> tuple[dict[str, Path], dict[str, str]]:
-    """The file of every runtime, and how many convolutions of which are int8."""
+    """Write the graphs of a model.
+
+    Args:
+        model: the verifier; its weights lie in `folder` already.
+        folder: where the graphs are written.
+        voices: folder of recordings for the calibration of int8.
+        runtimes: names of runtimes.
+
+    Returns:
+        The file of every runtime, and for the int8 runtimes how many convolutions became int8.
+    """
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
     files = {EAGER: folder / "model.safetensors", COMPILED: folder / "model.safetensors", FLOAT: folder / "model.onnx"}
     write_graph(TorchEmbedder(model, extractor), files[FLOAT], OPSET, folder.name)
@@ -157,8 +182,8 @@ def write_graphs(
     for runtime, floor in ((INT8, FLOOR), (INT8_ALL, -math.inf)):
         if runtime in runtimes:
             files[runtime] = folder / f"{len(files)}.onnx"
-            done = quantise(files[FLOAT], files[runtime], calibration_recordings(voices, 400), floor)
-            counts = (len(done.int8), len(done.two_parts), len(done.float32))
+            written = quantise(files[FLOAT], files[runtime], calibration_recordings(voices, 400), floor)
+            counts = (len(written.int8), len(written.two_parts), len(written.float32))
             int8[runtime] = f"{counts[0]} + {counts[1]} in two parts of {sum(counts)}"
     return files, int8
 
@@ -166,7 +191,7 @@ def write_graphs(
 def time_runtimes(
     model: OSKDFTForXVector, files: dict[str, Path], runtimes: tuple[str, ...]
 ) -> dict[int, dict[str, float]]:
-    """Length of a recording to runtime to seconds."""
+    """Measure the median seconds of every runtime on one thread; returns {seconds of audio: {runtime: seconds}}."""
     whole = RawToEmbedding(model, do_normalize=True).eval()
     calls: dict[str, Callable[[Tensor, Tensor], object]] = {EAGER: whole}
     if COMPILED in runtimes and (compiled := compile_module(whole)) is not None:
@@ -175,47 +200,52 @@ def time_runtimes(
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        found = {}
+        medians = {}
         with torch.inference_mode():
             for length, rounds in SECONDS.items():
                 print(f"{length} s …", file=sys.stderr)
                 waveform = noise(length)
                 mask = torch.ones_like(waveform, dtype=torch.long)
                 functions = {name: partial(call, waveform, mask) for name, call in calls.items()}
-                found[length] = alternating_medians(functions, rounds)
-        return found
+                medians[length] = alternating_medians(functions, rounds)
+        return medians
     finally:
         torch.set_num_threads(before)
 
 
 def compile_module(module: nn.Module) -> Callable[[Tensor, Tensor], object] | None:
-    """For any length; compiled now, which takes a minute. None where there is no compiler for C++."""
+    """Compile a module for any length, which takes a minute; returns None where there is no C++ compiler."""
     compiled = torch.compile(module, dynamic=True)
     try:
         with torch.inference_mode():
-            for seconds in (1.0, 2.0):  # the first length alone would be taken for a constant
+            for seconds in (1.0, 2.0):  # with one length alone, torch compiles it in as a constant
                 waveform = noise(seconds)
                 compiled(waveform, torch.ones_like(waveform, dtype=torch.long))
-    except Exception as error:  # whatever the compiler ended with
+    except Exception as error:  # compilers fail in many ways
         print(f"{COMPILED} is left out: {str(error).splitlines()[0]}", file=sys.stderr)
         return None
     return compiled
 
 
 def run_graph(session: "InferenceSession", waveform: Tensor, mask: Tensor) -> object:
-    """One recording."""
+    """Compute the embedding of one recording in onnxruntime."""
     return session.run(None, dict(zip(INPUTS, (waveform.numpy(), mask.numpy()), strict=True)))
 
 
 def peak_memory(file: Path, seconds: int) -> float:
-    """Megabytes of a process that opens a model and embeds one recording; on Linux."""
-    code, opened = (OF_ONNX, file) if file.suffix == ".onnx" else (OF_TORCH, file.parent)
+    """Measure the most megabytes of a process that opens a model and embeds one recording; on Linux.
+
+    Args:
+        file: an ONNX graph, or the weights in the folder of a saved verifier.
+        seconds: length of the recording.
+    """
+    code, model = (RUN_ONNX, file) if file.suffix == ".onnx" else (RUN_TORCH, file.parent)
     with memory_given_back():
-        done = subprocess.run(
-            [sys.executable, "-c", code + PEAK, str(opened), str(seconds)],
+        process = subprocess.run(
+            [sys.executable, "-c", code + PRINT_PEAK, str(model), str(seconds)],
             capture_output=True,
             text=True,
             check=True,
             env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
         )
-    return int(done.stdout) / 1024
+    return int(process.stdout) / 1024

@@ -1,20 +1,27 @@
-"""Encoders of published shapes with random weights, for benchmarks: nothing is downloaded."""
+"""Make encoders of published shapes with random weights, for benchmarks: nothing is downloaded."""
 
-from transformers import HubertConfig, HubertModel, PreTrainedModel, Wav2Vec2Config, Wav2Vec2Model, WavLMConfig
-from transformers import WavLMModel as WavLM
+from transformers import (
+    HubertConfig,
+    HubertModel,
+    PreTrainedModel,
+    Wav2Vec2Config,
+    Wav2Vec2Model,
+    WavLMConfig,
+    WavLMModel,
+)
 
 
 def hubert_base() -> PreTrainedModel:
-    """The shape of facebook/hubert-base-ls960."""
+    """Make an encoder of the shape of facebook/hubert-base-ls960."""
     return HubertModel(HubertConfig())
 
 
 def wavlm_base_plus() -> PreTrainedModel:
-    """The shape of microsoft/wavlm-base-plus."""
-    return WavLM(WavLMConfig())
+    """Make an encoder of the shape of microsoft/wavlm-base-plus."""
+    return WavLMModel(WavLMConfig())
 
 
 def xlsr_53() -> PreTrainedModel:
-    """The shape of facebook/wav2vec2-large-xlsr-53."""
+    """Make an encoder of the shape of facebook/wav2vec2-large-xlsr-53."""
     large = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
     return Wav2Vec2Model(Wav2Vec2Config(**large, do_stable_layer_norm=True, feat_extract_norm="layer", conv_bias=True))

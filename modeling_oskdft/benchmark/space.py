@@ -1,7 +1,8 @@
 """The demonstration page under load: visitors who all press the button at the same moment.
 
-The page runs in a process of its own on this machine, with a student of HuBERT-base's shape cut to two layers (random
-weights), and each visitor sends two recordings of 4 s through the page's API. From the press to the answer.
+The page runs in a process of its own on this machine, with a student of HuBERT-base's shape, cut to two layers, with
+random weights. Each visitor sends two recordings of 4 s through the page's API. Measured is the time from the press
+to the answer.
 """
 
 import os
@@ -29,14 +30,19 @@ APP = Path(__file__).resolve().parents[2] / "spaces" / "speaker-verification" / 
 
 
 def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Rows: visitors at once, how many failed, seconds that half and 95 % of them waited at most.
+    """Measure one visitor, and 50 at once.
 
-    Raises `FileNotFoundError` where the page is not, as in an installed wheel.
+    Returns:
+        A row for each: visitors at once, how many failed, the seconds that half and 95 % of them waited at most; and
+        the ratios.
+
+    Raises:
+        FileNotFoundError: the page is not there, as in an installed wheel.
     """
     if not APP.is_file():
-        raise FileNotFoundError(f"There is no page at '{APP}': this benchmark is run in a clone of the repository.")
+        raise FileNotFoundError(f"There is no page at '{APP}': run this benchmark in a clone of the repository.")
     with tempfile.TemporaryDirectory() as folder:
-        model = _student(Path(folder) / "model")
+        model = _save_student(Path(folder) / "model")
         voices = write_voices(Path(folder) / "voices", speakers=2, sessions=1, utterances=2, seed=0)
         files = sorted(voices.rglob("*.flac"))[:2]
         with page(model) as (address, _):
@@ -49,7 +55,7 @@ def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
     }
 
 
-def _student(folder: Path) -> Path:
+def _save_student(folder: Path) -> Path:
     encoder = HubertConfig(num_hidden_layers=2)
     OSKDFTForXVector(OSKDFTConfig(encoder_config=encoder, head_type="ecapa_tdnn")).save_pretrained(folder)
     Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
@@ -58,31 +64,38 @@ def _student(folder: Path) -> Path:
 
 @contextmanager
 def page(model: Path, **variables: str) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    """The page of a verifier, on a free port of this machine: its address and its process, which ends with the block.
+    """Run the page of a verifier on a free port of this machine, until the block ends.
 
-    variables: more of the process's environment. Raises `RuntimeError` with what the page printed when it does not
-    start.
+    Args:
+        model: folder of a saved verifier.
+        **variables: further environment variables of the page's process.
+
+    Yields:
+        The page's address and its process.
+
+    Raises:
+        RuntimeError: the page did not start; the message has its output.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = {"OSKDFT_MODEL": str(model), "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1"} | variables
+    settings = {"OSKDFT_MODEL": str(model), "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1"} | variables
     with tempfile.TemporaryDirectory() as place:
         log = Path(place, "log.txt")
         with log.open("w") as file:
             process = subprocess.Popen(
-                [sys.executable, APP], env=os.environ | words, cwd=place, stdout=file, stderr=file
+                [sys.executable, APP], env=os.environ | settings, cwd=place, stdout=file, stderr=file
             )
         try:
             address = f"http://127.0.0.1:{port}"
-            _wait(address, process, log)
+            _wait_for_start(address, process, log)
             yield address, process
         finally:
             process.terminate()
             process.wait(20)
 
 
-def _wait(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_for_start(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     for _ in range(240):
         if process.poll() is not None:
             break
@@ -95,15 +108,15 @@ def _wait(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
 
 
 def _press(address: str, files: list[Path], visitors: int) -> dict[str, Any]:
-    """All of them at once, each with a client of its own."""
+    """Let all visitors press the button at the same moment, each with its own client; returns their row."""
     from gradio_client import Client, handle_file
 
     clients = [Client(address, verbose=False) for _ in range(visitors)]
     seconds: list[float] = []
-    together = threading.Barrier(visitors)
+    all_ready = threading.Barrier(visitors)
 
     def press(client: Client) -> None:
-        together.wait()
+        all_ready.wait()
         start = time.perf_counter()
         answer = client.predict(*map(handle_file, files), "eer", api_name="/verify")
         if -1.001 <= answer["score"] <= 1.001:
@@ -116,11 +129,11 @@ def _press(address: str, files: list[Path], visitors: int) -> dict[str, Any]:
         thread.join()
     for client in clients:
         client.close()
-    half, most = np.quantile(seconds, [0.5, 0.95]) if seconds else (float("nan"), float("nan"))
+    median, p95 = np.quantile(seconds, [0.5, 0.95]) if seconds else (float("nan"), float("nan"))
     return {
         "visitors at once": visitors,
         "failed": visitors - len(seconds),
-        "p50, s": float(half),
-        "p95, s": float(most),
+        "p50, s": float(median),
+        "p95, s": float(p95),
         "answers/s": len(seconds) / max(seconds, default=float("nan")),
     }

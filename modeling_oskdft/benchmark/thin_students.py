@@ -1,8 +1,8 @@
-"""Students thinner than two layers, at HuBERT-base scale: what each cut saves of the teacher's encoder, in one run.
+"""Students with narrower layers, at HuBERT-base scale: how much smaller and faster each is than the teacher's encoder.
 
-Random weights of the published shape. Time is the median of alternating runs on 3 s of audio and one thread. Sizes
-are the encoder's with its adapters, the head counted apart; int8 is reckoned with one byte a parameter, and a real
-file has scales, and float32 norms and biases, on top.
+The weights are random, of the published shape. Time is the median of alternating runs on 3 s of audio and one thread.
+Sizes are the encoder's with its adapters, without the head. The size in int8 is one byte a parameter; a real file also
+has scales, and norms and biases in float32.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from .shapes import hubert_base
 ROUNDS, SECONDS = 9, 3.0
 TARGET_TIME, TARGET_MEGABYTES = 0.10, 10.0
 TEACHER, TWO_LAYERS = "teacher, 12 layers", "2 layers"
-# The last one is that of examples/recipes/hubert_base_thin_voxceleb2.yaml.
+# The last student is that of examples/recipes/hubert_base_thin_voxceleb2.yaml.
 CHOSEN = "2 layers x 512, front end 64 to 320, time reduction 2"
 WIDENING = [64, 96, 128, 192, 256, 320, 320]
 STUDENTS: dict[str, dict[str, Any]] = {
@@ -51,7 +51,7 @@ STUDENTS: dict[str, dict[str, Any]] = {
 
 
 def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """A row for the teacher and each student, and each student's time and multiply-adds over the teacher's."""
+    """Measure teacher and students in one run; returns a row for each, and the chosen student's time and size."""
     torch.manual_seed(0)
     teacher = hubert_base()
     encoders: dict[str, nn.Module] = {TEACHER: teacher}

@@ -1,50 +1,54 @@
 """The joint step at real size: the plain reading of the method, ours, and ours with a frozen, shared front end.
 
-Plain is what the method says word by word: the whole teacher, and the student once for each path. All take the
-optimiser's step. In float32 the loss is the same number; a teacher in bfloat16 moves it by what is printed. Random
-weights of the published shapes, crops of noise. Beside each speed stands its bound: the ratio of the counted
-operations (torch's `FlopCounterMode`). Peak memory is measured in a process of its own for each variant. On a GPU
-everything runs in bf16 autocast, and the share of the card's arithmetic that is used is printed.
+The plain reading runs the whole teacher, and the student once for each path. Every variant ends with the optimiser's
+step. In float32 the loss of all variants is the same number; a teacher in bfloat16 changes it, and the change is
+printed. The weights are random, of the published shapes, and the crops are noise.
+
+Beside each speed stands its bound: the ratio of the counted operations (torch's `FlopCounterMode`). Peak memory is
+measured in a new process for each variant. On a GPU everything runs in bf16 autocast, the teacher too, so the variants
+with a bf16 teacher are left out there; the share of the card's arithmetic that is used, and the milliseconds of the
+teacher's forward pass and of the whole step, are printed as well.
 """
 
 import copy
-import multiprocessing
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
-import numpy as np
-import soundfile
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor
+from transformers import PreTrainedModel
 
-from ..audio.augmentation import WaveformAugmentation
 from ..audio.loading import SAMPLING_RATE
-from ..audio.synthetic_voices import write_voices
-from ..data.crops import CropCollator, CropDataset, EpochSampler
-from ..data.sources import load_manifest
 from ..evaluation.cost import alternating_medians
 from ..model.configuration_oskdft import OSKDFTConfig
 from ..student.initialization import init_student_from_teacher
-from ..training.joint_model import JointModel, Teacher
-from ..training.objectives.objectives import AAMSoftmax, KDObjective, LastLayerMSE, LayerwiseHeads, Objectives
-from .measure import forget_peak_memory, memory_given_back, peak_memory_bytes
+from ..training.joint_model import JointModel
+from ..training.objectives.distillation import KDObjective, LastLayerMSE, LayerwiseHeads
+from ..training.objectives.objectives import Objectives
+from ..training.objectives.speaker import AAMSoftmax
+from ..training.teacher import Teacher
+from .crop_loader import crops_per_second, waiting_share
+from .measure import forget_peak_memory, in_new_processes, peak_memory_bytes
 from .shapes import hubert_base, xlsr_53
 
-ROUNDS, SPEAKERS, LOADED_BATCHES = 5, 5994, 12
+ROUNDS, SPEAKERS = 5, 5994  # as many speakers as VoxCeleb2's development part has
 # Arithmetic of published cards in bf16, dense, operations a second (NVIDIA's data sheets).
 PEAK_OPERATIONS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
 
 
-class System(NamedTuple):
-    """A teacher and the student that is cut from it. crops: of the CPU and of a GPU, (number, seconds)."""
+class TrainedSystem(NamedTuple):
+    """Describe a teacher, the student that is cut from it, and the size of their batches.
+
+    Args:
+        teacher: makes the teacher with random weights.
+        layers: number of the student's layers, the first ones of the teacher.
+        head_type: as in `OSKDFTConfig`.
+        kd: makes the distillation objective.
+        crops: (number, seconds) of a batch, on the CPU and on a GPU.
+    """
 
     teacher: Callable[[], PreTrainedModel]
     layers: int
@@ -54,116 +58,143 @@ class System(NamedTuple):
 
 
 SYSTEMS = {
-    "HuBERT-base, 2 layers": System(
+    "HuBERT-base, 2 layers": TrainedSystem(
         hubert_base,
         2,
         "statistics_pooling",
         lambda: LayerwiseHeads(768, 768, [4, 8, 12]),
         ((4, 3), (64, 3)),
     ),
-    "XLSR-53, 4 layers": System(xlsr_53, 4, "ecapa_tdnn", lambda: LastLayerMSE(24), ((2, 2), (64, 2))),
+    "XLSR-53, 4 layers": TrainedSystem(xlsr_53, 4, "ecapa_tdnn", lambda: LastLayerMSE(24), ((2, 2), (64, 2))),
 }
 PLAIN, OURS, FROZEN = "plain", "ours", "ours, frozen front end"
 ROUGH, ROUGH_FROZEN = f"{OURS}, bf16 teacher", f"{FROZEN}, bf16 teacher"
-VARIANTS = (PLAIN, OURS, ROUGH, FROZEN, ROUGH_FROZEN)
+VARIANTS = {
+    "cpu": (PLAIN, OURS, ROUGH, FROZEN, ROUGH_FROZEN),
+    "cuda": (PLAIN, OURS, FROZEN),  # the teacher of these is in bf16 already
+}
 
 
 def device() -> torch.device:
-    """Where the benchmark runs."""
+    """Return the device that the benchmark runs on."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Step:
-    """One variant of one system: a call is a whole training step."""
+    """Run the training step of one variant of one system.
 
-    def __init__(self, system: System, variant: str, teacher: PreTrainedModel) -> None:
+    Args:
+        system: the teacher, the student and their batch.
+        variant: one of `VARIANTS`.
+        teacher: its own copy, which is cut and frozen in place.
+    """
+
+    def __init__(self, system: TrainedSystem, variant: str, teacher: PreTrainedModel) -> None:
         torch.manual_seed(0)
         self.variant, self.device = variant, device()
-        number, seconds = system.crops[self.device.type == "cuda"]
-        self.crops = number
-        self.waveforms = torch.randn(number, seconds * SAMPLING_RATE, device=self.device)
-        self.labels = torch.arange(number, device=self.device)
+        self.on_gpu = self.device.type == "cuda"
+        self.crops, seconds = system.crops[self.on_gpu]
+        self.waveforms = torch.randn(self.crops, seconds * SAMPLING_RATE, device=self.device)
+        self.labels = torch.arange(self.crops, device=self.device)
+        config = OSKDFTConfig.from_teacher(teacher.config, list(range(system.layers)), head_type=system.head_type)
+        self.student: Any = init_student_from_teacher(teacher, config)
+        self.kd, self.speaker = system.kd(), AAMSoftmax(config.embedding_size, SPEAKERS)
         frozen = variant in (FROZEN, ROUGH_FROZEN)
-        layers = list(range(system.layers))
-        config = OSKDFTConfig.from_teacher(teacher.config, layers, head_type=system.head_type)
-        student = init_student_from_teacher(teacher, config)
-        kd = system.kd()
-        speaker = AAMSoftmax(config.embedding_size, SPEAKERS)
-        objectives = Objectives(speaker, kd)
-        joint = JointModel(student, objectives, "feature_encoder" if frozen else "none")
+        objectives = Objectives(self.speaker, self.kd)
+        joint = JointModel(self.student, objectives, "feature_encoder" if frozen else "none")
         self.joint = joint.to(self.device).train()
-        self.student: Any = student
-        self.kd = kd
-        self.speaker = speaker
-        own = torch.bfloat16 if self.device.type == "cuda" else torch.float32
-        precision = torch.bfloat16 if variant in (ROUGH, ROUGH_FROZEN) else own
+        student_dtype = torch.bfloat16 if self.on_gpu else torch.float32
+        teacher_dtype = torch.bfloat16 if variant in (ROUGH, ROUGH_FROZEN) else student_dtype
         self.whole_teacher = teacher.to(self.device).eval().requires_grad_(False)
-        self.teacher = Teacher(teacher, self.kd.target_layers, precision, own if frozen else None).to(self.device)
-        groups = [p for p in joint.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(groups, lr=1e-5, fused=True)
+        self.teacher = Teacher(teacher, self.kd.target_layers, teacher_dtype, student_dtype if frozen else None)
+        self.teacher.to(self.device)
+        trained = [parameter for parameter in joint.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.Adam(trained, lr=1e-5, fused=True)
 
     def loss(self) -> Tensor:
-        """Forward: both losses."""
-        on_gpu = self.device.type == "cuda"
-        with torch.autocast("cuda", torch.bfloat16) if on_gpu else nullcontext():
+        """Run the forward passes of teacher and student; returns the sum of both losses."""
+        with self._autocast():
             return self._plain() if self.variant == PLAIN else self._joint()
 
     def _plain(self) -> Tensor:
-        with torch.no_grad():
-            outputs = self.whole_teacher(self.waveforms, output_hidden_states=True)
-        states = [*outputs.hidden_states[:-1], outputs.last_hidden_state]
-        targets = [states[layer] for layer in self.kd.target_layers]
+        targets = self._whole_teacher_states()
         encoder = self.student.oskdft
-        distilled = encoder(self.waveforms, path="kd", output_hidden_states=True).hidden_states
-        heard = encoder(self.waveforms, path="ft", output_hidden_states=True).hidden_states
-        return self.kd(distilled, targets).mean() + self.speaker(self.student.head(heard), self.labels).mean()
+        kd_states = encoder(self.waveforms, path="kd", output_hidden_states=True).hidden_states
+        ft_states = encoder(self.waveforms, path="ft", output_hidden_states=True).hidden_states
+        return self.kd(kd_states, targets).mean() + self.speaker(self.student.head(ft_states), self.labels).mean()
 
     def _joint(self) -> Tensor:
         states, features, _ = self.teacher(self.waveforms)
         output = self.joint(self.waveforms, self.labels, states, features)
         return output.kd.mean() + output.ft.mean()
 
-    def __call__(self) -> None:
-        """Forward, backward, optimiser."""
+    def _whole_teacher_states(self) -> list[Tensor]:
+        with torch.no_grad():
+            outputs = self.whole_teacher(self.waveforms, output_hidden_states=True)
+        states = [*outputs.hidden_states[:-1], outputs.last_hidden_state]
+        return [states[layer] for layer in self.kd.target_layers]
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        return torch.autocast("cuda", torch.bfloat16) if self.on_gpu else nullcontext()
+
+    def _synchronise(self) -> None:
+        if self.on_gpu:
+            torch.cuda.synchronize()
+
+    def teacher_forward(self) -> None:
+        """Run the teacher's forward pass alone, as this variant runs it in its step."""
+        with self._autocast():
+            self._whole_teacher_states() if self.variant == PLAIN else self.teacher(self.waveforms)
+        self._synchronise()
+
+    def __call__(self, waveforms: Tensor | None = None) -> None:
+        """Run forward, backward and the optimiser's step.
+
+        Args:
+            waveforms: (crops, samples), which replace the noise of this and of later steps.
+        """
+        if waveforms is not None:
+            self.waveforms = waveforms
         self.optimizer.zero_grad()
         self.loss().backward()
         self.optimizer.step()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
+        self._synchronise()
 
     def operations(self) -> int:
-        """Of forward and backward, counted."""
+        """Count the operations of forward and backward."""
         with FlopCounterMode(display=False) as counter:
             self.loss().backward()
         return int(counter.get_total_flops())
 
 
 def peak_memory(name: str, variant: str) -> float:
-    """Gigabytes at the highest during a step, weights and the optimiser's moments included."""
+    """Measure the most gigabytes that a step needs, with the weights and the optimiser's moments.
+
+    Args:
+        name: one of `SYSTEMS`.
+        variant: one of `VARIANTS`.
+    """
     step = Step(SYSTEMS[name], variant, SYSTEMS[name].teacher())
     step()
-    if step.device.type == "cuda":
+    if step.on_gpu:
         torch.cuda.reset_peak_memory_stats()
     else:  # building the models took more than a step does
         forget_peak_memory()
     step()
-    if step.device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e9
-    return peak_memory_bytes() / 1e9
+    return (torch.cuda.max_memory_allocated() if step.on_gpu else peak_memory_bytes()) / 1e9
 
 
 def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Rows and ratios."""
+    """Measure every variant of every system; returns a row for each, and the ratios between their speeds."""
     rows: list[dict[str, Any]] = []
     ratios: dict[str, float] = {}
     for name, system in SYSTEMS.items():
         print(f"{name} …", file=sys.stderr)
-        with memory_given_back(), multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-            memory = {variant: pool.apply(peak_memory, (name, variant)) for variant in VARIANTS}
+        memory = in_new_processes(peak_memory, {variant: (name, variant) for variant in VARIANTS[device().type]})
         torch.manual_seed(0)
         teacher = system.teacher()
         # A teacher each: transformers records hidden states by hooks on layers, which two models must not share.
-        steps = {variant: Step(system, variant, copy.deepcopy(teacher)) for variant in VARIANTS}
+        steps = {variant: Step(system, variant, copy.deepcopy(teacher)) for variant in memory}
         for step in steps.values():  # dropout draws differently in each variant: equal numbers without it
             step.joint.eval()
         losses = {variant: step.loss().item() for variant, step in steps.items()}
@@ -171,97 +202,64 @@ def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
         for step in steps.values():
             step.joint.train()
         seconds = alternating_medians(steps, ROUNDS)
+        gpu_columns = _gpu_columns(steps, operations, seconds)
         for variant, step in steps.items():
-            rows.append(
-                {
-                    "system": name,
-                    "step": variant,
-                    "crops": f"{step.crops} x {step.waveforms.shape[1] // SAMPLING_RATE} s",
-                    "steps/s": 1 / seconds[variant],
-                    "peak memory, GB": memory[variant],
-                    "times plain": seconds[PLAIN] / seconds[variant],
-                    "bound by multiply-adds": operations[PLAIN] / operations[variant],
-                    "GFLOP a second of audio": operations[variant] / step.waveforms.numel() * SAMPLING_RATE / 1e9,
-                    "first loss": losses[variant],
-                    **_utilisation(operations[variant] / seconds[variant]),
-                }
-            )
-        ratios[f"{name}: ours / plain (target 1.5)"] = seconds[PLAIN] / seconds[OURS]
-        ratios[f"{name}: frozen / plain (target 2.5)"] = seconds[PLAIN] / seconds[FROZEN]
-        ratios[f"{name}: ours with a bf16 teacher / plain"] = seconds[PLAIN] / seconds[ROUGH]
-        ratios[f"{name}: frozen with a bf16 teacher / plain"] = seconds[PLAIN] / seconds[ROUGH_FROZEN]
-        ratios[f"{name}: loss with a bf16 teacher, relative difference"] = abs(losses[ROUGH] / losses[OURS] - 1)
+            row = _row(step, operations, seconds, memory[variant])
+            rows.append({"system": name} | row | {"first loss": losses[variant]} | gpu_columns[variant])
+        ratios |= _speed_ratios(name, seconds, losses)
         if name == next(iter(SYSTEMS)):
-            made, taken = crops_per_second(), steps[OURS].crops / seconds[OURS]
-            ratios[f"{name}: crops of one worker / crops of the step (above 1)"] = made / taken
-            ratios[f"{name}: share of time spent waiting for data"] = waiting_share(steps[OURS])
+            ratios |= _loading_ratios(name, steps[OURS], seconds[OURS])
     return rows, ratios
 
 
-def _utilisation(operations_per_second: float) -> dict[str, float]:
+def _row(step: Step, operations: dict[str, int], seconds: dict[str, float], gigabytes: float) -> dict[str, Any]:
+    return {
+        "step": step.variant,
+        "crops": f"{step.crops} x {step.waveforms.shape[1] // SAMPLING_RATE} s",
+        "steps/s": 1 / seconds[step.variant],
+        "peak memory, GB": gigabytes,
+        "times plain": seconds[PLAIN] / seconds[step.variant],
+        "bound by multiply-adds": operations[PLAIN] / operations[step.variant],
+        "GFLOP a second of audio": operations[step.variant] / step.waveforms.numel() * SAMPLING_RATE / 1e9,
+    }
+
+
+def _speed_ratios(name: str, seconds: dict[str, float], losses: dict[str, float]) -> dict[str, float]:
+    ratios = {
+        f"{name}: ours / plain (target 1.5)": seconds[PLAIN] / seconds[OURS],
+        f"{name}: frozen / plain (target 2.5)": seconds[PLAIN] / seconds[FROZEN],
+    }
+    if ROUGH in seconds:
+        ratios |= {
+            f"{name}: ours with a bf16 teacher / plain": seconds[PLAIN] / seconds[ROUGH],
+            f"{name}: frozen with a bf16 teacher / plain": seconds[PLAIN] / seconds[ROUGH_FROZEN],
+            f"{name}: loss with a bf16 teacher, relative difference": abs(losses[ROUGH] / losses[OURS] - 1),
+        }
+    return ratios
+
+
+def _loading_ratios(name: str, step: Step, step_seconds: float) -> dict[str, float]:
+    needed = step.crops / step_seconds
+    return {
+        f"{name}: crops of one worker / crops of the step (above 1)": crops_per_second() / needed,
+        f"{name}: share of time spent waiting for data": waiting_share(step, step.crops, step.device),
+    }
+
+
+def _gpu_columns(
+    steps: dict[str, Step], operations: dict[str, int], seconds: dict[str, float]
+) -> dict[str, dict[str, float]]:
+    """Columns that a row has on a GPU alone: both times, and the share of the card's arithmetic where it is known."""
     if not torch.cuda.is_available():
-        return {}
+        return {variant: {} for variant in steps}
+    teacher_seconds = alternating_medians({name: step.teacher_forward for name, step in steps.items()}, ROUNDS)
+    columns = {
+        variant: {"step, ms": 1000 * seconds[variant], "teacher's forward, ms": 1000 * teacher_seconds[variant]}
+        for variant in steps
+    }
     card = torch.cuda.get_device_name()
-    peak = next((value for known, value in PEAK_OPERATIONS.items() if known in card), None)
-    return {} if peak is None else {"share of the card's arithmetic": operations_per_second / peak}
-
-
-def _loader(folder: Path, batch: int, seconds: float, workers: int) -> Iterator[dict[str, Tensor]]:
-    """Batches of crops of FLAC files with every augmentation, endlessly."""
-    generator = np.random.default_rng(0)
-    voices = write_voices(folder, speakers=8, sessions=2, utterances=4, seed=0)
-    for kind in ("noise", "music", "speech"):
-        place = folder / "musan" / kind / "a"
-        place.mkdir(parents=True)
-        for number in range(8):
-            soundfile.write(
-                place / f"{number}.wav", generator.normal(scale=0.1, size=SAMPLING_RATE * 10), SAMPLING_RATE
-            )
-    room = folder / "rirs" / "a"
-    room.mkdir(parents=True)
-    soundfile.write(room / "r.wav", generator.normal(size=8000) * np.exp(-np.arange(8000) / 1000), SAMPLING_RATE)
-    manifest = load_manifest(voices)
-    augmentation = WaveformAugmentation(folder / "musan", folder / "rirs", 1.0, 0.3, 0.3, 0.3, 0.3)
-    dataset = CropDataset(manifest, seconds, 0, augmentation)
-    sampler = EpochSampler(manifest, 0)
-    collate = CropCollator(Wav2Vec2FeatureExtractor(return_attention_mask=True))
-    loader = DataLoader(
-        dataset,
-        batch,
-        sampler=sampler,
-        collate_fn=collate,
-        drop_last=True,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-    )
-    while True:
-        yield from loader
-
-
-def crops_per_second(seconds: float = 3.0) -> float:
-    """What one worker reads, augments and normalises."""
-    with tempfile.TemporaryDirectory() as folder:
-        batches = _loader(Path(folder), 8, seconds, workers=0)
-        next(batches)
-        start = time.perf_counter()
-        for _ in range(LOADED_BATCHES):
-            next(batches)
-        return LOADED_BATCHES * 8 / (time.perf_counter() - start)
-
-
-def waiting_share(step: Step) -> float:
-    """Of the time of a loop with workers, the part in which the step waits for a batch."""
-    waited = 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        workers = 1 if step.device.type == "cpu" else 12
-        batches = _loader(Path(folder), step.crops, 3.0, workers)
-        next(batches)
-        begin = time.perf_counter()
-        for _ in range(LOADED_BATCHES):
-            start = time.perf_counter()
-            step.waveforms = next(batches)["input_values"].to(step.device)
-            waited += time.perf_counter() - start
-            step()
-        share = waited / (time.perf_counter() - begin)
-        del batches
-    return share
+    peak = next((value for name, value in PEAK_OPERATIONS.items() if name in card), None)
+    if peak is not None:
+        for variant, row in columns.items():
+            row["share of the card's arithmetic"] = operations[variant] / seconds[variant] / peak
+    return columns
