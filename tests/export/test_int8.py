@@ -39,10 +39,11 @@ def graph(tmp_path_factory, feature_extractor):
 def test_a_convolution_is_int8_where_it_changes_nothing(graph, voices, tmp_path):
     recordings = calibration_recordings(voices, 80)[::8]
     before = embeddings(graph, recordings)
-    every = quantise(graph, tmp_path / "every.onnx", recordings, floor=-math.inf)
-    assert len(every.int8) > 5 and len(every.float32) == 1, "the one that reads the waveform"
-    none = quantise(graph, tmp_path / "none.onnx", recordings, floor=1.1)
-    assert none.int8 == none.two_parts == () and set(none.float32) == {*every.int8, *every.float32}
+    all_int8 = quantise(graph, tmp_path / "every.onnx", recordings, floor=-math.inf)
+    assert len(all_int8.int8) > 5 and len(all_int8.float32) == 1, "the convolution that reads the waveform"
+    all_float = quantise(graph, tmp_path / "none.onnx", recordings, floor=1.1)
+    assert all_float.int8 == all_float.two_parts == ()
+    assert set(all_float.float32) == {*all_int8.int8, *all_int8.float32}
     lowest = {
         name: (embeddings(tmp_path / f"{name}.onnx", recordings) * before).sum(1).min() for name in ("every", "none")
     }
@@ -55,7 +56,9 @@ def test_convolutions_that_fail_in_one_part_are_int8_in_two(graph, voices, tmp_p
     quantise(graph, tmp_path / "plain.onnx", recordings, floor=-math.inf)
     measured = StaticConvolutions.cosine
     monkeypatch.setattr(
-        StaticConvolutions, "cosine", lambda own, one, two: min(measured(own, one, two), 0.0 if one else 1.0)
+        StaticConvolutions,
+        "cosine",
+        lambda static, int8, two_parts: min(measured(static, int8, two_parts), 0.0 if int8 else 1.0),
     )
     done = quantise(graph, tmp_path / "two.onnx", recordings)
     assert not done.int8 and len(done.two_parts) > 3
@@ -67,18 +70,18 @@ def test_convolutions_that_fail_in_one_part_are_int8_in_two(graph, voices, tmp_p
 
 def test_convolutions_are_judged_together():
     losses = {"a": 0.0004, "b": 0.5, "c": 0.0004, "d": 0.0004}
-    asked = []
+    measured = []
 
     def cosine(names):
-        asked.append(names)
+        measured.append(names)
         return 1 - sum(losses[name] for name in names)
 
-    assert harmless(["a", "c"], 0.999, cosine) == ["a", "c"] and len(asked) == 1
+    assert harmless(["a", "c"], 0.999, cosine) == ["a", "c"] and len(measured) == 1
     assert harmless(["a", "b", "c", "d"], 0.999, cosine) == ["a", "c"]
     assert harmless([], 0.999, cosine) == []
 
 
-def test_a_few_recordings_stand_for_all(voices, tmp_path):
+def test_calibration_takes_the_beginnings_of_some_recordings(voices, tmp_path):
     (tmp_path / "manifest.csv").write_text(
         "path,speaker,session,split\n"
         + "".join(
@@ -90,7 +93,7 @@ def test_a_few_recordings_stand_for_all(voices, tmp_path):
     assert len(whole) == 40 and all(waveform.dtype == np.float32 and len(waveform) <= 64000 for waveform in whole)
     for file in voices.iterdir():
         (tmp_path / file.name).symlink_to(file)
-    part = calibration_recordings(tmp_path / "manifest.csv", 400, "train")
-    assert len(part) == 20
-    for one, other in zip(part, whole[1::2], strict=True):
-        np.testing.assert_array_equal(one, other)
+    of_the_split = calibration_recordings(tmp_path / "manifest.csv", 400, "train")
+    assert len(of_the_split) == 20
+    for waveform, expected in zip(of_the_split, whole[1::2], strict=True):
+        np.testing.assert_array_equal(waveform, expected)

@@ -1,6 +1,7 @@
 import itertools
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from modeling_oskdft.commands.main import main
 from modeling_oskdft.embedding.runtimes import OnnxEmbedder, TorchEmbedder
 from modeling_oskdft.export.onnx_graph import WRITTEN, export_onnx, write_graph
 from modeling_oskdft.model.modeling_oskdft import shortest_input
+from modeling_oskdft.scoring import thresholds
 from modeling_oskdft.scoring.thresholds import Thresholds
 from tests.bare import bare_site
 from tests.tiny import SHORT, encoder_config, tiny_verifier
@@ -48,14 +50,14 @@ CASES = [
 
 
 def test_the_cases_hold_every_pair():
-    for one, other in itertools.combinations(range(5), 2):
-        values = [{case[place] for case in CASES} for place in (one, other)]
-        assert {(case[one], case[other]) for case in CASES} == set(itertools.product(*values))
+    for first, second in itertools.combinations(range(5), 2):
+        values = [{case[field] for case in CASES} for field in (first, second)]
+        assert {(case[first], case[second]) for case in CASES} == set(itertools.product(*values))
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(map(str, case[:5])))
 def pair(request, tmp_path_factory):
-    """The PyTorch verifier and its graph in onnxruntime."""
+    """A PyTorch verifier, and its graph in onnxruntime."""
     case = request.param
     model = tiny_verifier(
         *case[:3],
@@ -88,14 +90,14 @@ def cosines(first, second):
 def test_the_graph_gives_what_pytorch_gives_at_any_length_and_batch(pair):
     shortest = shortest_input(pair[0].model.config)
     for lengths in ((shortest,), (16000,), (shortest, 4001, 9000), (3000,) * 5):
-        expected, found = (embedder.embed(noise(*lengths)) for embedder in pair)
-        assert found.shape == expected.shape == (len(lengths), 12)
-        assert cosines(expected, found).min() > 1 - 1e-4
-        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+        expected, exported = (embedder.embed(noise(*lengths)) for embedder in pair)
+        assert exported.shape == expected.shape == (len(lengths), 12)
+        assert cosines(expected, exported).min() > 1 - 1e-4
+        np.testing.assert_allclose(exported, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
 def test_padding_changes_nothing(pair):
-    """Whatever stands in the padding: the graph must not read it."""
+    """The graph must not read the padding, whatever its values are."""
     waveforms = noise(2000, 9000, 4001)
     together = pair[1].embed(waveforms)
     alone = np.concatenate([pair[1].embed([waveform]) for waveform in waveforms])
@@ -111,7 +113,7 @@ def recordings(voices):
     return sorted(str(file) for file in voices.rglob("*.flac"))[:6]
 
 
-def test_the_folder_and_what_the_graph_says_of_itself(exported, saved_verifier):
+def test_the_folder_of_an_export_and_the_metadata_of_its_graph(exported, saved_verifier):
     import onnx
 
     assert {file.name for file in exported.iterdir()} == WRITTEN
@@ -129,7 +131,7 @@ def test_the_folder_and_what_the_graph_says_of_itself(exported, saved_verifier):
     assert facts["fingerprint"] == torch_verifier.fingerprint() and facts["sampling_rate"] == "16000"
     assert facts["shortest_input"] == str(shortest_input(torch_verifier.embedder.model.config))
     graph = (exported / "model.onnx").read_bytes()
-    assert b"site-packages" not in graph and str(ROOT).encode() not in graph, "a path of this machine"
+    assert b"site-packages" not in graph and str(ROOT).encode() not in graph, "paths of this machine were removed"
 
 
 def test_an_export_is_replaced_and_nothing_else_is(exported, saved_verifier, tmp_path, capsys):
@@ -154,14 +156,14 @@ def test_an_export_is_replaced_and_nothing_else_is(exported, saved_verifier, tmp
     assert (place / "model.onnx").read_bytes() == b"my own"
 
 
-def test_what_cannot_be_exported_is_said_in_a_sentence(saved_verifier, tmp_path, capsys):
+def test_a_verifier_that_cannot_be_exported_is_refused_in_one_sentence(saved_verifier, tmp_path, capsys):
     out = ["--out", str(tmp_path / "out")]
 
-    def refusal(*words):
-        assert main(["export", *words, *out]) == 2
-        said = capsys.readouterr().err
-        assert said.count("\n") == 1 and not (tmp_path / "out").exists()
-        return said
+    def refusal(*arguments):
+        assert main(["export", *arguments, *out]) == 2
+        sentence = capsys.readouterr().err
+        assert sentence.count("\n") == 1 and not (tmp_path / "out").exists()
+        return sentence
 
     assert "opset is 17: 18 to 23 are supported" in refusal(str(saved_verifier), "--opset", "17")
     assert "There is no folder at" in refusal(str(tmp_path / "nothing"))
@@ -188,17 +190,17 @@ def test_killed_in_the_middle_nothing_has_the_final_name(saved_verifier, tmp_pat
     code = """
 import os, sys, time
 from pathlib import Path
-from modeling_oskdft import export
+from modeling_oskdft.export import onnx_graph
 def stop(*_):
     print("written", flush=True)
     time.sleep(60)
-export.lowest_cosine = stop
-export.write_graph = lambda source, path, *_: path.write_bytes(b"graph")
-export.OnnxEmbedder = lambda path: None
-export.export_onnx(sys.argv[1], sys.argv[2])
+onnx_graph.lowest_cosine = stop
+onnx_graph.write_graph = lambda source, path, *_: path.write_bytes(b"graph")
+onnx_graph.OnnxEmbedder = lambda path: None
+onnx_graph.export_onnx(sys.argv[1], sys.argv[2])
 """
-    words = [sys.executable, "-c", code, str(saved_verifier), str(tmp_path / "deep" / "out")]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", code, str(saved_verifier), str(tmp_path / "deep" / "out")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "written\n"
         os.kill(process.pid, signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL and not (tmp_path / "deep" / "out").exists()
@@ -209,14 +211,21 @@ def alone(tmp_path_factory):
     """Python with onnxruntime, numpy and soundfile, and neither torch nor this package."""
     site = bare_site(tmp_path_factory.mktemp("alone") / "site", ("onnxruntime", "numpy", "soundfile"))
 
-    def run(*words, **variables):
+    def run(*arguments, **variables):
         environment = {"PYTHONPATH": str(site), "PATH": "", "OMP_NUM_THREADS": "1"} | variables
-        command = [sys.executable, "-S", "-P", *map(str, words)]
+        command = [sys.executable, "-S", "-P", *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, env=environment)
 
     assert "No module named 'torch'" in run("-c", "import torch").stderr
     assert "No module named 'modeling_oskdft'" in run("-c", "import modeling_oskdft").stderr
     return run
+
+
+def test_the_program_has_the_constants_of_the_package(exported):
+    program = runpy.run_path(str(exported / "verify.py"))  # numpy and onnxruntime are imported by __main__ alone
+    assert program["OPERATING_POINTS"] == thresholds.OPERATING_POINTS
+    assert program["ENOUGH_SPEAKERS"] == thresholds.ENOUGH_SPEAKERS
+    assert program["LARGEST_THRESHOLD"] == thresholds.LIMIT
 
 
 def test_the_folder_stands_alone(exported, saved_verifier, recordings, alone, tmp_path):
@@ -237,19 +246,19 @@ def test_the_folder_stands_alone(exported, saved_verifier, recordings, alone, tm
     assert same == "same speaker (score 1.0000, threshold 0.5000)\n"
 
 
-def said_of(done):
-    """The sentence of a page that ended with an error."""
+def sentence_of(done):
+    """The sentence of a program that ended with an error of the input."""
     assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
     assert done.stderr.startswith("verify.py: ") and "Traceback" not in done.stderr
     return done.stderr
 
 
-def test_what_the_page_says_of_bad_input(exported, recordings, alone, tmp_path):
-    def refusal(*words, page=exported / "verify.py"):
-        return said_of(alone(page, *words))
+def test_the_program_names_what_is_wrong_with_its_input(exported, recordings, alone, tmp_path):
+    def refusal(*arguments, page=exported / "verify.py"):
+        return sentence_of(alone(page, *arguments))
 
-    def recording(name, samples, rate=16000, how=None):
-        soundfile.write(tmp_path / name, samples, rate, subtype=how)
+    def recording(name, samples, rate=16000, subtype=None):
+        soundfile.write(tmp_path / name, samples, rate, subtype=subtype)
         return tmp_path / name
 
     low = recording("low.wav", np.full(8000, 0.1), 8000)
@@ -260,15 +269,15 @@ def test_what_the_page_says_of_bad_input(exported, recordings, alone, tmp_path):
     assert "is too short" in refusal(recording("short.wav", np.full(30, 0.1)), recordings[0])
     assert "There is no recording at 'nowhere.wav'" in refusal("nowhere.wav", recordings[0])
     assert "has NaN or infinite samples" in refusal(
-        recordings[0], recording("nan.wav", np.full(16000, np.nan), how="FLOAT")
+        recordings[0], recording("nan.wav", np.full(16000, np.nan), subtype="FLOAT")
     )
     long = recording("long.wav", np.full(60 * 16000 + 1, 0.1))
     assert f"'{long}' is longer than 60 s: cut it, e.g. `ffmpeg -i {long} -t 60 OUT.wav`" in refusal(long, long)
     minute = recording("minute.wav", np.random.default_rng(0).normal(0, 0.1, 60 * 16000))
     assert alone(exported / "verify.py", minute, minute).returncode == 0
     shutil.copytree(exported, tmp_path / "other")
-    thresholds = json.loads((exported / "thresholds.json").read_text())
-    (tmp_path / "other" / "thresholds.json").write_text(json.dumps(thresholds | {"fingerprint": "of others"}))
+    stored = json.loads((exported / "thresholds.json").read_text())
+    (tmp_path / "other" / "thresholds.json").write_text(json.dumps(stored | {"fingerprint": "of others"}))
     done = alone(tmp_path / "other" / "verify.py", *recordings[:2])
     assert done.returncode == 3 and done.stdout.startswith("no decision (score ")
     (tmp_path / "other" / "model.onnx").write_bytes(b"no graph")
@@ -276,16 +285,16 @@ def test_what_the_page_says_of_bad_input(exported, recordings, alone, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", ["{", "[]", "{}", '{"fingerprint": F}', '{"fingerprint": F, "values": {"eer": NaN}}']
+    "content", ["{", "[]", "{}", '{"fingerprint": F}', '{"fingerprint": F, "values": {"eer": NaN}}']
 )
-def test_damaged_thresholds_are_no_decision(exported, recordings, alone, tmp_path, words):
+def test_damaged_thresholds_are_no_decision(exported, recordings, alone, tmp_path, content):
     shutil.copytree(exported, tmp_path / "moved")
     fingerprint = json.loads((exported / "thresholds.json").read_text())["fingerprint"]
-    (tmp_path / "moved" / "thresholds.json").write_text(words.replace("F", json.dumps(fingerprint)))
-    assert "thresholds.json is damaged" in said_of(alone(tmp_path / "moved" / "verify.py", *recordings[:2]))
+    (tmp_path / "moved" / "thresholds.json").write_text(content.replace("F", json.dumps(fingerprint)))
+    assert "thresholds.json is damaged" in sentence_of(alone(tmp_path / "moved" / "verify.py", *recordings[:2]))
 
 
-def test_no_fault_of_the_page_reads_as_a_decision(exported, recordings, alone, tmp_path):
+def test_no_fault_of_the_program_is_taken_for_a_decision(exported, recordings, alone, tmp_path):
     """Python ends with 1 where an exception leaves it, and 1 is a decision."""
     import onnx
 
@@ -294,10 +303,10 @@ def test_no_fault_of_the_page_reads_as_a_decision(exported, recordings, alone, t
     bare = subprocess.run(
         [sys.executable, "-S", "-P", page, "a", "b"], capture_output=True, text=True, env={"PATH": ""}
     )
-    assert "No module named 'numpy': pip install onnxruntime numpy soundfile" in said_of(bare)
+    assert "No module named 'numpy': pip install onnxruntime numpy soundfile" in sentence_of(bare)
     broken = "import runpy, sys, numpy, soundfile, onnxruntime\ndef fail(*_, **__): raise {}\n{} = fail\n"
     broken += "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    for error, where, said in (
+    for error, function, sentence in (
         ("MemoryError", "soundfile.SoundFile.__init__", "MemoryError"),
         ("MemoryError", "onnxruntime.InferenceSession", "MemoryError"),
         (
@@ -306,26 +315,26 @@ def test_no_fault_of_the_page_reads_as_a_decision(exported, recordings, alone, t
             "model.onnx cannot be opened (first): export",
         ),
     ):
-        done = alone("-c", broken.format(error, where), page, *recordings[:2])
-        assert said in said_of(done)
+        done = alone("-c", broken.format(error, function), page, *recordings[:2])
+        assert sentence in sentence_of(done)
     endless = (
         "import runpy, sys, numpy\nnumpy.linalg.norm = lambda _: numpy.float32('nan')\n" + broken.splitlines()[-1]
     )
-    assert "The score is not a finite number" in said_of(alone("-c", endless, page, *recordings[:2]))
+    assert "The score is not a finite number" in sentence_of(alone("-c", endless, page, *recordings[:2]))
     model = onnx.load(page.with_name("model.onnx"))
-    onnx.helper.set_model_props(model, {"fingerprint": "one"})
+    onnx.helper.set_model_props(model, {"fingerprint": "unknown"})
     onnx.save(model, page.with_name("model.onnx"))
-    assert "model.onnx was not written by `oskdft export`" in said_of(alone(page, *recordings[:2]))
+    assert "model.onnx was not written by `oskdft export`" in sentence_of(alone(page, *recordings[:2]))
 
 
-def test_the_page_takes_any_omp_num_threads(exported, recordings, alone):
-    for said in ("", "1,2", "all"):
-        done = alone(exported / "verify.py", recordings[0], recordings[0], OMP_NUM_THREADS=said)
+def test_the_program_takes_any_omp_num_threads(exported, recordings, alone):
+    for threads in ("", "1,2", "all"):
+        done = alone(exported / "verify.py", recordings[0], recordings[0], OMP_NUM_THREADS=threads)
         assert done.returncode == 0 and done.stderr == ""
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc")
-def test_the_page_wants_little_memory(exported, recordings, alone):
+def test_the_program_takes_little_memory(exported, recordings, alone):
     """Peak of the whole process, and processor time of the imports.
 
     Nearly all of it is Python and its packages: this tiny model takes 101 MB, and the thin int8 student of
@@ -349,45 +358,46 @@ finally:
     assert float(seconds) < 1.0  # 0.5 on an idle machine: see docs/deployment.md
 
 
-def test_int8_is_near_and_says_what_became_of_the_convolutions(saved_verifier, voices, recordings, tmp_path, capsys):
+def test_int8_is_near_and_reports_its_convolutions(saved_verifier, voices, recordings, tmp_path, capsys):
     import onnx
 
-    words = ["export", str(saved_verifier), "--out", str(tmp_path / "int8"), "--int8", "--json"]
-    assert main([*words, "--calibration", str(voices / "voice000")]) == 0
+    arguments = ["export", str(saved_verifier), "--out", str(tmp_path / "int8"), "--int8", "--json"]
+    assert main([*arguments, "--calibration", str(voices / "voice000")]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["precision"] == "int8" and report["cosine"] > 0.99
-    parts = [report[f"{kind}_convolutions"] for kind in ("int8", "two_part", "float")]
-    assert sum(map(len, parts)) == 4 and len(parts[2]) == 1, "the one that reads the waveform"
+    int8, two_part, float32 = (report[f"{kind}_convolutions"] for kind in ("int8", "two_part", "float"))
+    assert len(int8 + two_part + float32) == 4 and len(float32) == 1, "the convolution that reads the waveform"
     model = onnx.load(tmp_path / "int8" / "model.onnx")
-    weights = {one.name: one for one in model.graph.initializer}
-    makers = {output: node for node in model.graph.node for output in node.output}
-    assert not {node.name for node in model.graph.node if node.op_type == "Conv"} & set(parts[1])
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    maker_of = {output: node for node in model.graph.node for output in node.output}
+    assert not {node.name for node in model.graph.node if node.op_type == "Conv"} & set(two_part)
     for node in (node for node in model.graph.node if node.op_type == "Conv"):
-        maker = makers.get(node.input[1])
+        maker = maker_of.get(node.input[1])
         quantised = maker is not None and maker.op_type == "DequantizeLinear"
-        assert quantised == (node.name in report["int8_convolutions"])
+        assert quantised == (node.name in int8)
         if quantised:  # per output channel
             scales, numbers = weights[maker.input[1]], weights[maker.input[0]]
             assert numbers.data_type == onnx.TensorProto.INT8 and list(scales.dims) == [numbers.dims[0]]
     kinds = {node.op_type for node in model.graph.node}
     assert {"DynamicQuantizeLinear", "MatMulInteger"} <= kinds
     assert {entry.key: entry.value for entry in model.metadata_props}["precision"] == "int8"
-    expected, found = (
-        SpeakerVerifier.from_pretrained(place, backend=backend)
-        for place, backend in ((saved_verifier, "torch"), (tmp_path / "int8", "onnxruntime"))
+    expected, exported = (
+        SpeakerVerifier.from_pretrained(folder, backend=backend)
+        for folder, backend in ((saved_verifier, "torch"), (tmp_path / "int8", "onnxruntime"))
     )
-    assert found.thresholds == expected.thresholds
-    for other in recordings:
-        one, two = (verifier.verify(recordings[0], other) for verifier in (expected, found))
-        assert two.score == pytest.approx(one.score, abs=0.02) and two.same_speaker is one.same_speaker
+    assert exported.thresholds == expected.thresholds
+    for recording in recordings:
+        float_result, int8_result = (verifier.verify(recordings[0], recording) for verifier in (expected, exported))
+        assert int8_result.score == pytest.approx(float_result.score, abs=0.02)
+        assert int8_result.same_speaker is float_result.same_speaker
 
 
-def test_calibration_that_is_no_use_is_said_in_a_sentence(saved_verifier, tmp_path, capsys):
-    def refusal(*words):
-        assert main(["export", str(saved_verifier), "--out", str(tmp_path / "out"), *map(str, words)]) == 2
-        said = capsys.readouterr().err
-        assert said.count("\n") == 1 and not (tmp_path / "out").exists()
-        return said
+def test_calibration_audio_of_no_use_is_refused_in_one_sentence(saved_verifier, tmp_path, capsys):
+    def refusal(*arguments):
+        assert main(["export", str(saved_verifier), "--out", str(tmp_path / "out"), *map(str, arguments)]) == 2
+        sentence = capsys.readouterr().err
+        assert sentence.count("\n") == 1 and not (tmp_path / "out").exists()
+        return sentence
 
     assert "int8 was asked for without calibration: give a folder" in refusal("--int8")
     assert "for a float32 export: ask for int8" in refusal("--calibration", tmp_path)
@@ -397,8 +407,8 @@ def test_calibration_that_is_no_use_is_said_in_a_sentence(saved_verifier, tmp_pa
     assert "nowhere" in refusal("--int8", "--calibration", tmp_path / "nowhere.csv")
     (tmp_path / "silence").mkdir()
     soundfile.write(tmp_path / "silence" / "a.wav", np.full(16000, 1e-4), 16000)
-    said = refusal("--int8", "--calibration", tmp_path / "silence")
-    assert "Every calibration recording of" in said and "is silent or too short" in said
+    sentence = refusal("--int8", "--calibration", tmp_path / "silence")
+    assert "Every calibration recording of" in sentence and "is silent or too short" in sentence
 
 
 def test_a_damaged_graph_decides_nothing(exported, tmp_path, voices):

@@ -19,10 +19,11 @@ def graph_of(*nodes, **weights):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
-def conv(name, *names, **words):
+def conv(name, *tensors, **attributes):
+    """A convolution. tensors: input, weights, bias where it has one, output."""
     from onnx import helper
 
-    return helper.make_node("Conv", names[:-1], names[-1:], name=name, **words)
+    return helper.make_node("Conv", tensors[:-1], tensors[-1:], name=name, **attributes)
 
 
 def run(model, values):
@@ -51,7 +52,7 @@ def chain():
 
 
 def test_quiet_frames_keep_their_digits_beside_loud_ones(chain):
-    """A hundredth of the loudest is less than a step of eight bits: one part alone would make noise of it."""
+    """A hundredth of the loudest frame is less than a step of eight bits: in one part it would become noise."""
     import onnx
 
     generator = np.random.default_rng(1)
@@ -63,29 +64,29 @@ def test_quiet_frames_keep_their_digits_beside_loud_ones(chain):
     middle = run(inner, values)
     ranges = {"x": (float(values.min()), float(values.max())), "b": (float(middle.min()), float(middle.max()))}
     expected = run(chain, values)
-    chain.graph.node[2].input[2] = ""  # the bias would hide what the quiet frames lose
+    chain.graph.node[2].input[2] = ""  # the bias would hide the error of the quiet frames
     without_bias = run(chain, values)
     chain.graph.node[2].input[2] = "c"
     split(chain, ["first", "second"], ranges)
-    found = run(chain, values)
-    assert found.shape == expected.shape
+    result = run(chain, values)
+    assert result.shape == expected.shape
     frames = expected.shape[2]
-    for part in (slice(0, frames // 2 - 1), slice(frames // 2 + 1, frames)):
-        error = np.abs(found - expected)[..., part].max()
-        assert error < 0.03 * np.abs(without_bias[..., part]).max()
+    for half in (slice(0, frames // 2 - 1), slice(frames // 2 + 1, frames)):
+        error = np.abs(result - expected)[..., half].max()
+        assert error < 0.03 * np.abs(without_bias[..., half]).max()
     kinds = [node.op_type for node in chain.graph.node]
     assert "Conv" not in kinds and kinds.count("MatMul") == 4
-    assert kinds.count("Transpose") == 2, "those between the two convolutions went"
-    assert {one.name for one in chain.graph.initializer}.isdisjoint({"w", "v"})
+    assert kinds.count("Transpose") == 2, "none is left between the two convolutions"
+    assert {tensor.name for tensor in chain.graph.initializer}.isdisjoint({"w", "v"})
 
 
-def test_what_is_louder_than_the_calibration_is_clipped_and_nothing_else():
+def test_values_beyond_the_calibration_are_clipped_and_no_others():
     generator = np.random.default_rng(2)
     weights = generator.normal(size=(4, 6, 2)).astype(np.float32)
-    model = graph_of(conv("one", "x", "w", "y"), w=weights)
+    model = graph_of(conv("single", "x", "w", "y"), w=weights)
     values = np.clip(generator.normal(size=(1, 6, 50)), -1, 1).astype(np.float32)
     expected = run(model, values)
-    split(model, ["one"], {"x": (-1.0, 1.0)})
+    split(model, ["single"], {"x": (-1.0, 1.0)})
     np.testing.assert_allclose(run(model, values), expected, atol=0.02 * np.abs(expected).max())
     values[..., 40:] *= 5
     louder = run(model, values)
@@ -93,7 +94,7 @@ def test_what_is_louder_than_the_calibration_is_clipped_and_nothing_else():
     assert np.isfinite(louder).all()
 
 
-def test_padding_groups_and_dilation_are_left_to_the_plain_form():
-    assert can_be_split(conv("one", "x", "w", "y", strides=[2]))
-    for words in ({"pads": [1, 1]}, {"group": 2}, {"dilations": [2]}):
-        assert not can_be_split(conv("one", "x", "w", "y", **words))
+def test_convolutions_with_padding_groups_or_dilation_are_not_split():
+    assert can_be_split(conv("single", "x", "w", "y", strides=[2]))
+    for attribute in ({"pads": [1, 1]}, {"group": 2}, {"dilations": [2]}):
+        assert not can_be_split(conv("single", "x", "w", "y", **attribute))

@@ -1,1 +1,1 @@
-"""What travels with an export, and runs beside it without this package."""
+"""The program that is copied into every export, and runs there without this package."""
