@@ -5,7 +5,6 @@ import subprocess
 import pyarrow.parquet as pq
 import pytest
 
-from modeling_oskdft.data.manifest import joined
 from modeling_oskdft.data.prepare_voxceleb import TRIAL_LISTS, VOXCELEB1, VOXCELEB2, prepare_voxceleb, speaker_roots
 from modeling_oskdft.data.sources import load_manifest
 from modeling_oskdft.data.trials import read_trials
@@ -29,14 +28,6 @@ def test_three_manifests_a_trial_list_and_every_difference(tmp_path, voxceleb):
     assert "The list of VoxCeleb1-H, cleaned (list_test_hard2.txt) is not in" in said
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["differences"] == result.differences and report["manifests"][0]["speakers"] == 6
-
-
-def test_e_needs_dev_and_test_together(tmp_path, voxceleb):
-    prepare_voxceleb(voxceleb / "1", None, tmp_path / "out", workers=1)
-    both = joined([load_manifest(tmp_path / "out" / f"voxceleb1_{part}.parquet") for part in ("dev", "test")])
-    assert len(both) == 32 and len(both.speakers) == 8
-    with pytest.raises(ValueError, match="names 24 utterances more than once"):
-        joined([load_manifest(tmp_path / "out" / "voxceleb1_dev.parquet")] * 2)
 
 
 def test_dev_and_test_in_one_folder_come_apart_by_their_numbers(tmp_path, voxceleb):

@@ -117,3 +117,11 @@ def test_shards_of_two_data_sets_are_told_beside_others(tmp_path):
         (tmp_path / f"{name}.parquet").touch()
     with pytest.raises(ValueError, match="has shards of two data sets"):
         find_shards(tmp_path)
+
+
+def test_one_of_several_shards_that_is_missing_is_named(tmp_path, manifest):
+    shards = write_shards(manifest, tmp_path / "set", shard_seconds=30)
+    assert len(shards) > 2
+    shards[1].unlink()
+    with pytest.raises(FileNotFoundError, match=f"has {len(shards) - 1} of {len(shards)} shards, 'train-00001-of-"):
+        load_manifest(tmp_path / "set")

@@ -85,3 +85,14 @@ def test_an_apostrophe_is_a_letter(tmp_path):
     (tmp_path / "list.txt").write_text("1 o'brien/a.wav o'brien/b.wav\n0 'a'/x b/y\n1 'c d'/x e\n")
     trials = read_trials(tmp_path / "list.txt")
     assert trials.enrolments == ["o'brien/a", "'a'/x", "c d/x"] and trials.tests == ["o'brien/b", "b/y", "e"]
+
+
+def test_names_with_spaces_come_back_from_a_trial_list(tmp_path):
+    trials = make_trials({"my voice": ["my voice/a 1", "my voice/b"], "it's": ["it's/c", 'it\'s/"d"']})
+    write_trials(trials, tmp_path / "t.txt")
+    again = read_trials(tmp_path / "t.txt")
+    assert again.enrolments == trials.enrolments and again.tests == trials.tests
+    (tmp_path / "t.txt").write_text('1 "my voice/a 1" plain\n', encoding="utf-8-sig")
+    assert read_trials(tmp_path / "t.txt").enrolments == ["my voice/a 1"]
+    with pytest.raises(ValueError, match="has a tab or a line break in its name"):
+        write_trials(trials._replace(tests=["a\tb"] * len(trials.tests)), tmp_path / "t.txt")
