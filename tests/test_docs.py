@@ -1,129 +1,122 @@
-"""Documents keep their word: tables come from results, links lead somewhere, code runs, names exist."""
+"""Documents keep their word: tables come from results, links lead somewhere, names exist, the site loads nothing."""
 
 import importlib.util
+import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from modeling_oskdft.audio.synthetic_voices import write_voices
-from tests.tiny import SHORT, tiny_teacher, tiny_verifier
+from tests.pages import FENCE, PAGES, ROOT, commands, inline_code, load, name_of
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-
-
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+PLACE = re.compile(r"^<!-- (\w+) -->\n(?:.*\n)*?<!-- /\1 -->$", flags=re.MULTILINE)
+WITH_TABLES = [page for page in PAGES if PLACE.search(page.read_text())]
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", "docs/voxceleb.md", "docs/augmentation.md", "docs/deployment.md", "docs/training.md"]
-)
-def test_the_tables_are_those_of_the_results(page):
-    text = (ROOT / page).read_text()
-    assert "<!-- " in text and load(ROOT / "docs" / "render.py").render(text) == text
+@pytest.fixture(scope="module")
+def renderer():
+    return load(ROOT / "docs" / "render.py")
+
+
+# Tables and cards
+
+
+@pytest.mark.parametrize("page", WITH_TABLES, ids=name_of)
+def test_the_tables_are_those_of_the_results(page, renderer):
+    text = page.read_text()
+    assert page in renderer.pages() and renderer.render(text) == text
+    assert re.findall(r"^<!-- (\w+) -->$", text, flags=re.MULTILINE) == [match[1] for match in PLACE.finditer(text)]
+
+
+def test_every_stored_benchmark_is_in_a_table(renderer):
+    """The README is short and no number is lost: each row of each benchmark stands on some page."""
+    text = "".join(page.read_text() for page in renderer.pages())
+    for result in renderer.read_benchmarks().values():
+        for label, ratio in result["ratios"].items():
+            assert f"| {result['name']} | {label} | {renderer.number(ratio)} |" in text
+    for name in ("training", "compression", "thin-students", "inference", "augmentation"):
+        rows = renderer.read_benchmarks()[name]["rows"]
+        assert sum(text.count(f"\n| {next(iter(row.values()))} | ") > 0 for row in rows) == len(rows), name
 
 
 @pytest.mark.parametrize("name", ["small_speech", "speaker_objectives", "adapt_to_site", "export_int8"])
 def test_a_page_of_results_is_rendered_from_them(name):
-    import json
-
     module = load(ROOT / "examples" / f"{name}.py")
     results = json.loads((ROOT / f"docs/results/{name}.json").read_text())
     assert module.page(results) == (ROOT / f"docs/results/{name}.md").read_text()
 
 
 def test_the_study_s_page_is_rendered_from_its_results():
-    import json
-
     from examples.one_step_or_two.page import NOTES_NAME, page, read
 
     results = ROOT / "docs" / "results" / "one_step_or_two"
     summary = json.loads(results.with_suffix(".json").read_text())
     assert {name: list(seeds) for name, seeds in read(results).items()} == {
-        name: told["seeds"] for name, told in summary["systems"].items()
+        name: system["seeds"] for name, system in summary["systems"].items()
     }
     assert page(summary, (results / NOTES_NAME).read_text()) == results.with_suffix(".md").read_text()
 
 
-def test_the_cards_are_those_of_the_results():
-    cards = load(ROOT / "docs" / "render.py").cards()
+def test_the_cards_are_those_of_the_results(renderer):
+    cards = renderer.cards()
     assert {path.name: path.read_text() for path in (ROOT / "model_cards").glob("*.md")} == {
         path.name: text for path, text in cards.items()
     }
     assert {path.stem for path in cards} >= {"quickstart-student", "small-speech-student"}
 
 
-@pytest.fixture
-def after_the_quickstart(tmp_path, feature_extractor) -> Path:
-    """A folder of its own with what the quickstart leaves there: a student with thresholds, and a voice."""
-    folder = tmp_path / "quickstart"
-    tiny_verifier(encoder=SHORT).save_pretrained(folder / "student")
-    feature_extractor.save_pretrained(folder / "student")
-    voices = write_voices(tmp_path / "v", 1, 2, 1)
-    shutil.copytree(next(voices.iterdir()), folder / "voices" / "seed0-96x4x4" / "voice060")
-    return tmp_path
+# The README and its picture
 
 
-def run_alone(code, folder):
-    """A snippet in a process of its own: only what the page says is imported."""
-    (folder / "snippet.py").write_text(code)
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "snippet.py"], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+def test_the_readme_is_short_and_starts_with_two_commands():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 120
+    assert ["make", "quickstart"] == commands(ROOT / "README.md")[0] and "`make test`" in text
+    assert "\nmake test\n" in (ROOT / ".ci/run").read_text()
+
+
+def test_the_picture_is_the_same_in_light_and_dark_and_loads_nothing():
+    light, dark = ((ROOT / f"docs/images/method_{name}.svg").read_text() for name in ("light", "dark"))
+    colour = r"#[0-9a-f]{6}"
+    assert re.sub(colour, "", light) == re.sub(colour, "", dark) and re.findall(colour, light) != re.findall(
+        colour, dark
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert "http" not in light.replace('xmlns="http://www.w3.org/2000/svg"', "") and "<script" not in light
 
 
-def test_the_hub_page_s_code_runs(after_the_quickstart):
-    pytest.importorskip("peft", reason="peft is not installed: pip install 'modeling-oskdft[peft]'")
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/hub.md").read_text(), flags=re.DOTALL)
-    assert "trainable params" in run_alone(code, after_the_quickstart)
-    assert (after_the_quickstart / "site/adapter_model.safetensors").is_file()
+# Names and links
 
 
-def test_every_command_that_a_document_names_exists():
-    """`oskdft NAME --option` in a code block: the name, and every option of it."""
-    from modeling_oskdft.commands.main import parser
-    from modeling_oskdft.training.arguments import recipe_parser
-
-    seen = 0
-    commands = parser()._subparsers._group_actions[0].choices
-    for page in PAGES:
-        text = page.read_text().replace("\\\n", " ")
-        for name, rest in re.findall(r"^ {4}oskdft ([a-z0-9-]+)(.*)$", text, flags=re.MULTILINE):
-            actions = recipe_parser()._actions if name == "train" else commands[name]._actions
-            options = {option for action in actions for option in action.option_strings} | {"--help"}
-            options |= {"--field"} if name == "train" else set()  # any field, as the pages write it
-            seen += 1
-            assert set(re.findall(r"--[a-z0-9_]+", rest)) <= options, (page.name, name, rest)
-    assert seen > 10
-
-
-@pytest.mark.parametrize("name", ["one_machine", "two_nodes"])
-def test_accelerate_reads_the_configurations(name):
-    from accelerate.commands.config.config_args import load_config_from_file
-
-    config = load_config_from_file(str(ROOT / "examples" / "accelerate" / f"{name}.yaml"))
-    assert config.num_processes == (8 if name == "one_machine" else 16)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page):
-    text = page.read_text()
-    for target in re.findall(r"\]\(([^)#]+)\)|src(?:set)?=\"([^\"]+)\"", text):
-        link = next(part for part in target if part)
-        if not link.startswith("http"):
-            assert (page.parent / link).exists(), link
+    text = FENCE.sub("", page.read_text())
+    for target in re.findall(r"\]\(([^)]+)\)|src(?:set)?=\"([^\"]+)\"", text):
+        place, _, anchor = "".join(target).partition("#")
+        if not place.startswith("http"):
+            other = page.parent / place if place else page
+            assert other.exists(), place
+            titles = re.findall(r"^#+ (.*)$", other.read_text(), flags=re.MULTILINE) if anchor else []
+            slugs = {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+            assert not anchor or anchor in slugs, "".join(target)
+
+
+def test_every_file_that_a_document_names_is_there():
+    """`name.py`, `recipe.yaml` and folders of the repository; not an export's, nor recipes of readers."""
+    places = ("docs", "examples", "modeling_oskdft", "spaces", "tests")
+    files = [f"/{file.relative_to(ROOT)}" for place in places for file in (ROOT / place).rglob("*")]
+    files += [f"/{file.name}" for file in ROOT.iterdir()]
+    rooms = "|".join([*places, "audio", "evaluation", "model", "scoring", "student", "training"])
+    name = re.compile(rf"[\w./-]+\.(?:py|yaml)|(?:{rooms})/[\w./-]*")
+    seen = 0
+    for page in PAGES:
+        for code in inline_code(page):
+            is_named = name.fullmatch(code) and not code.startswith(("exported/", "other."))
+            if is_named and page.name != "CHANGELOG.md":  # which names places of before as well
+                seen += 1
+                assert any(file.endswith(f"/{code.rstrip('/')}") for file in files), (page.name, code)
+    assert seen > 30
 
 
 def test_every_test_that_the_deviations_name_exists():
@@ -133,17 +126,8 @@ def test_every_test_that_the_deviations_name_exists():
     assert named and not missing
 
 
-def test_the_readme_s_code_runs(after_the_quickstart):
-    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    assert len(code) == 3
-    assert "tensor(" in run_alone(code[0], after_the_quickstart)
-    assert "no threshold" in run_alone(code[1], after_the_quickstart)
-    tiny_teacher().save_pretrained(after_the_quickstart / "facebook" / "hubert-base-ls960")  # a folder of that name
-    run_alone(code[2], after_the_quickstart)
-
-
 def test_every_field_of_the_training_page_exists():
-    from modeling_oskdft.training.arguments import recipe_parser
+    from modeling_oskdft.training.recipe import recipe_parser
 
     known = {option.removeprefix("--") for action in recipe_parser()._actions for option in action.option_strings}
     table = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", (ROOT / "docs/training.md").read_text(), flags=re.MULTILINE)
@@ -151,43 +135,53 @@ def test_every_field_of_the_training_page_exists():
     assert len(names) > 8 and names <= known, names - known
 
 
-def test_every_public_name_is_in_a_document():
+def test_every_public_name_is_in_a_document_and_in_the_reference():
     import modeling_oskdft
 
     text = "".join(page.read_text() for page in PAGES)
+    reference = "".join(page.read_text() for page in (ROOT / "docs/reference").glob("*.md"))
     public = [name for name in modeling_oskdft.__all__ if not name.startswith("__")]
     assert not [name for name in public if name not in text]
+    assert not [name for name in public if f"::: modeling_oskdft.{name}\n" not in reference]
 
 
-@pytest.mark.parametrize("name", ["OSKDFTModel", "OSKDFTForXVector"])
-def test_the_examples_of_docstrings_run(name):
-    import doctest
+def test_the_new_places_of_the_change_log_exist():
+    rows = re.findall(r"^\| `.*\| (.*) \|$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    places = [place.rstrip(".") for row in rows for place in re.findall(r"`([\w.]+)`", row)]
+    assert len(places) > 30
+    assert not [place for place in places if importlib.util.find_spec(f"modeling_oskdft.{place}") is None]
 
-    import torch
 
+# The site
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    for module in ("material", "mkdocstrings"):
+        pytest.importorskip(module, reason="the site needs pip install 'modeling-oskdft[docs]'")
+    place = tmp_path_factory.mktemp("site")
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(place)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+def test_the_site_loads_nothing_from_elsewhere(site):
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 20
+    for page in pages:
+        loaded = re.findall(
+            r"<(?:script|link|img|iframe|source)\b[^>]*(?:src|href|srcset)=\"?([^\" >]+)", page.read_text()
+        )
+        assert loaded and not [address for address in loaded if re.match(r"(https?:)?//", address)], page.name
+    for style in site.rglob("*.css"):
+        assert not re.search(r"@import|url\([\"']?(https?:)?//", style.read_text()), style.name
+
+
+def test_the_site_has_every_public_name(site):
     import modeling_oskdft
 
-    finder = doctest.DocTestFinder(recurse=False)
-    globals_ = {"torch": torch, "OSKDFTConfig": modeling_oskdft.OSKDFTConfig, name: getattr(modeling_oskdft, name)}
-    (example,) = finder.find(getattr(modeling_oskdft, name), name, globs=globals_)
-    result = doctest.DocTestRunner().run(example)
-    assert result.attempted == 2 and result.failed == 0
-
-
-def test_the_deployment_page_s_commands_and_code_run(exported, after_the_quickstart):
-    """Those that use an export; writing one is tests/test_export.py."""
-    text = (ROOT / "docs/deployment.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    shutil.copytree(exported, after_the_quickstart / "exported")
-    assert run_alone(code, after_the_quickstart) in ("True\n", "False\n")
-    commands = re.findall(r"^ {4}(oskdft verify|python exported/verify.py) (.*)$", text, flags=re.MULTILINE)
-    assert [name for name, _ in commands] == ["oskdft verify", "python exported/verify.py"]
-    starts = (
-        [sys.executable, "-m", "modeling_oskdft.commands", "verify"],
-        [sys.executable, "exported/verify.py"],
-    )
-    codes = [
-        subprocess.run([*start, *words.split()], cwd=after_the_quickstart, capture_output=True).returncode
-        for start, (_, words) in zip(starts, commands, strict=True)
-    ]
-    assert codes in ([0, 0], [1, 1])
+    text = "".join(page.read_text() for page in (site / "reference").glob("*.html"))
+    public = [name for name in modeling_oskdft.__all__ if not name.startswith("__")]
+    assert not [name for name in public if f'id="modeling_oskdft.{name}"' not in text]

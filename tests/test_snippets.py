@@ -1,0 +1,222 @@
+"""Code and commands of the documents run on tiny models; those that cannot are taken by the real parsers."""
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.pages import FENCE, PAGES, ROOT, blocks, commands, inline_code, name_of, run_alone
+from tests.tiny import tiny_teacher
+
+
+@pytest.fixture
+def after_the_quickstart(tmp_path, saved_verifier, voices) -> Path:
+    """A folder of its own with what the quickstart leaves there: a student with thresholds, and voices."""
+    folder = tmp_path / "quickstart"
+    shutil.copytree(saved_verifier, folder / "student")
+    shutil.copytree(voices, folder / "voices" / "seed0-96x4x4")
+    last = max((folder / "voices" / "seed0-96x4x4").iterdir())
+    last.rename(last.with_name("voice060"))
+    tiny_teacher().save_pretrained(tmp_path / "facebook" / "hubert-base-ls960")  # a folder with the name of the Hub's
+    return tmp_path
+
+
+# What a snippet prints, as a pattern; one that opens a repository on the Hub is compiled and not run.
+PRINTED = {
+    ("README.md", 0): r"(True|False) \S+ \(",
+    ("docs/deployment.md", 0): r"(True|False)\n",
+    ("docs/evaluation.md", 0): r"EER 0.0 % at 0.58, minDCF 0.00\n",
+    ("docs/hub.md", 0): None,
+    ("docs/hub.md", 1): r"trainable params: [\d,]+ ",
+    ("docs/index.md", 0): r"(True|False) \S+ 0.5 \(",
+    ("docs/index.md", 1): r"tensor\(",
+    ("docs/training.md", 0): r"$",
+}
+
+
+def test_every_snippet_is_listed_and_every_block_has_a_language_that_is_tested():
+    found = {(name_of(page), n) for page in PAGES for n in range(len(blocks(page, "python")))}
+    assert found == set(PRINTED)
+    for page in PAGES:
+        assert {tag for _, tag, _ in FENCE.findall(page.read_text())} <= {"python", "bash", "yaml", "text"}, page.name
+        hidden = re.findall(r"^ {4}(?:oskdft|make|pip|python|accelerate) .*$", page.read_text(), flags=re.MULTILINE)
+        assert not hidden or page.parent.name == "results", (page.name, hidden)  # those pages are written by programs
+
+
+@pytest.mark.parametrize(("page", "number"), PRINTED, ids=lambda value: str(value))
+def test_a_snippet_runs(page, number, after_the_quickstart, request):
+    code = blocks(ROOT / page, "python")[number]
+    ast.parse(code)
+    if PRINTED[page, number] is None:
+        assert '"org/' in code
+        return
+    if "peft" in code:
+        pytest.importorskip("peft", reason="peft is not installed: pip install 'modeling-oskdft[peft]'")
+    if "exported" in code:
+        shutil.copytree(request.getfixturevalue("exported"), after_the_quickstart / "exported")
+    assert re.match(PRINTED[page, number], run_alone(code, after_the_quickstart))
+    assert "save_pretrained" not in code or (after_the_quickstart / "site/adapter_model.safetensors").is_file()
+
+
+RUN = {
+    "docs/index.md": ["verify", "embed"],
+    "docs/evaluation.md": ["prepare-folder", "split", "evaluate"],
+    "docs/deployment.md": ["export", "export", "verify", "verify.py"],
+}
+
+
+@pytest.mark.parametrize("page", RUN)
+def test_the_commands_of_a_page_run(page, after_the_quickstart, monkeypatch, capfd):
+    """One after the other, as somebody would type them after the quickstart."""
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'modeling-oskdft[export]'")
+    from modeling_oskdft.commands.main import main
+
+    monkeypatch.chdir(after_the_quickstart)
+    ran = []
+    for program, *words in commands(ROOT / page):
+        if program == "oskdft" and words[0] != "train":
+            ran.append(words[0])
+            code = main(words)
+        elif words[:1] == ["exported/verify.py"]:
+            ran.append("verify.py")
+            code = subprocess.run([sys.executable, *words]).returncode
+        else:
+            continue
+        assert code in ((0, 1) if ran[-1].startswith("verify") else (0,)), (words, capfd.readouterr().err)
+    assert ran == RUN[page]
+
+
+def test_the_readme_exports_as_the_deployment_page_does():
+    (command,) = (words for words in commands(ROOT / "README.md") if words[:2] == ["oskdft", "export"])
+    assert command in commands(ROOT / "docs/deployment.md")
+
+
+def check_oskdft(words, is_whole=True):
+    """The command's own parser takes the words; of a part of a command, every option exists."""
+    from modeling_oskdft.commands.main import parser
+    from modeling_oskdft.training.recipe import recipe_parser
+
+    name, *rest = words
+    choices = parser()._subparsers._group_actions[0].choices
+    actions = recipe_parser()._actions if name == "train" else choices[name]._actions
+    options = {option for action in actions for option in action.option_strings} | {"--help"}
+    assert {word for word in rest if word.startswith("--")} <= options, words
+    if name == "train" and rest and rest[0].startswith("examples/"):
+        assert (ROOT / rest[0]).is_file(), rest[0]
+    elif is_whole and "--help" not in rest:
+        parser().parse_args(words)
+
+
+def check_accelerate(words):
+    """accelerate's own parser takes the words, and the program that it starts takes the rest."""
+    from accelerate.commands.launch import launch_command_parser
+
+    assert words[0] == "launch"
+    chosen = launch_command_parser().parse_args(words[1:])
+    if chosen.module:
+        assert chosen.training_script == "modeling_oskdft.commands"
+        check_oskdft(chosen.training_script_args)
+    else:
+        assert (ROOT / chosen.training_script).is_file()
+        assert chosen.config_file is None or (ROOT / chosen.config_file).is_file()
+        check_oskdft(["train", *chosen.training_script_args])
+
+
+def check_python(words):
+    from modeling_oskdft.benchmark.__main__ import NAMES
+
+    if words[0] == "-m":
+        assert words[1] == "modeling_oskdft.benchmark" and words[2] in {*NAMES, "all"}, words
+    elif words[0] != "exported/verify.py":
+        source = (ROOT / words[0]).read_text()
+        assert all(f'"{word}"' in source for word in words[1:] if word.startswith("--")), words
+
+
+def check_pip(words):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert words[0] == "install"
+    for word in words[1:]:
+        assert word not in ("-c", "--constraint") or (ROOT / words[words.index(word) + 1]).is_file()
+        assert "==" not in word or word in (ROOT / "constraints.txt").read_text().splitlines(), word
+        assert set(re.findall(r"\w+", "".join(re.findall(r"\[(.*)\]", word)))) <= set(extras), word
+
+
+def check_make(words):
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert set(words) <= set(targets), words
+
+
+CHECKS = {
+    "oskdft": check_oskdft,
+    "accelerate": check_accelerate,
+    "python": check_python,
+    "pip": check_pip,
+    "make": check_make,
+    "source": lambda words: words == [".venv/bin/activate"],
+}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=name_of)
+def test_every_command_of_a_page_is_one_that_its_program_takes(page):
+    for program, *words in commands(page):
+        CHECKS[program](words)
+
+
+def test_every_command_within_a_sentence_exists():
+    seen = set()
+    for page in PAGES:
+        for code in inline_code(page):
+            program, *words = code.replace("'", "").split()
+            if program in ("oskdft", "make", "pip") and words and "=" not in words[0]:
+                seen.add(f"{program} {words[0]}")
+                check_oskdft(words, is_whole=False) if program == "oskdft" else CHECKS[program](words)
+    assert len(seen) > 20
+
+
+def test_the_recipe_lines_of_the_hub_page_are_fields():
+    import yaml
+
+    from modeling_oskdft.training.recipe import recipe_parser
+
+    (code,) = blocks(ROOT / "docs/hub.md", "yaml")
+    known = {option.removeprefix("--") for action in recipe_parser()._actions for option in action.option_strings}
+    assert set(yaml.safe_load(code)) <= known
+
+
+@pytest.mark.parametrize("name", ["one_machine", "two_nodes"])
+def test_accelerate_reads_the_configurations(name):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(ROOT / "examples" / "accelerate" / f"{name}.yaml"))
+    assert config.num_processes == (8 if name == "one_machine" else 16)
+
+
+@pytest.mark.parametrize("name", ["OSKDFTModel", "OSKDFTForXVector"])
+def test_the_examples_of_docstrings_run(name):
+    import doctest
+
+    import torch
+
+    import modeling_oskdft
+
+    finder = doctest.DocTestFinder(recurse=False)
+    globals_ = {"torch": torch, "OSKDFTConfig": modeling_oskdft.OSKDFTConfig, name: getattr(modeling_oskdft, name)}
+    (example,) = finder.find(getattr(modeling_oskdft, name), name, globs=globals_)
+    result = doctest.DocTestRunner().run(example)
+    assert result.attempted == 2 and result.failed == 0
+
+
+def test_the_notebook_runs(tmp_path):
+    """Its code cells in one process, in an empty folder, where it trains a student; outputs are not kept."""
+    notebook = json.loads((ROOT / "examples/first_steps.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
+    printed = run_alone("\n\n".join("".join(cell["source"]) for cell in cells), tmp_path, MPLBACKEND="agg")
+    assert re.search(r"student: first_steps/student\none voice: score .*\ntwo voices: .*\n", printed)
+    assert re.search(r"^EER \d+\.\d %", printed, flags=re.MULTILINE)
