@@ -12,7 +12,6 @@ import datasets
 import numpy as np
 import pytest
 import soundfile
-from transformers import pipeline
 
 from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.audio.synthetic_voices import Session, draw_session, draw_voice, synthesise
@@ -335,36 +334,6 @@ def test_no_meeting(folder, silence, meeting, tmp_path, capsys):
 
 
 # ---- speaker_pipeline.py -------------------------------------------------------------------------------------------
-
-
-def test_the_pipeline_gives_a_verifier_s_embeddings(folder, verifier, recordings):
-    program("speaker_pipeline")
-    embed = pipeline("speaker-embedding", model=str(folder), trust_remote_code=True, device="cpu")
-    alone = [embed(recording) for recording in recordings]
-    together = embed(recordings, batch_size=3)
-    for row, recording in enumerate(recordings):
-        assert alone[row].shape == (12,) and np.linalg.norm(alone[row]) == pytest.approx(1, abs=1e-6)
-        np.testing.assert_allclose(alone[row], verifier.embed(recording), atol=1e-5)
-        np.testing.assert_allclose(together[row], alone[row], atol=1e-5)
-    samples, rate = soundfile.read(recordings[0], dtype="float32")
-    content = Path(recordings[0]).read_bytes()
-    kinds = (content, samples, (samples, rate), {"array": samples, "sampling_rate": rate}, {"bytes": content})
-    for audio in kinds:
-        np.testing.assert_allclose(embed(audio), alone[0], atol=1e-5)
-    with pytest.raises(TypeError, match="top_k"):
-        embed(recordings[0], top_k=5)
-
-
-def test_a_pipeline_is_saved_with_its_code(folder, verifier, recordings, tmp_path):
-    program("speaker_pipeline")
-    opened = pipeline("speaker-embedding", model=str(folder), trust_remote_code=True, device="cpu")
-    opened.save_pretrained(tmp_path / "saved")
-    afresh = "import sys; from transformers import pipeline; "
-    afresh += "embed = pipeline('speaker-embedding', model=sys.argv[1], trust_remote_code=True, device='cpu'); "
-    afresh += "print(type(embed).__name__, *embed(sys.argv[2]))"
-    name, *values = as_a_user(tmp_path, "-c", afresh, tmp_path / "saved", recordings[0]).split()
-    assert name == "SpeakerEmbeddingPipeline"
-    np.testing.assert_allclose([float(value) for value in values], verifier.embed(recordings[0]), atol=1e-5)
 
 
 def test_the_pipeline_on_the_command_line(folder, verifier, recordings, silence, capsys):
