@@ -110,9 +110,9 @@ def test_a_gain_changes_nothing_but_the_level():
 def test_speed_moves_the_pitch_and_keeps_the_length():
     tone = np.sin(2 * np.pi * 1000 * np.arange(17600) / 16000).astype(np.float32)
     for speed in (0.9, 1.1):
-        heard = change_speed(tone[: samples_for_speed(16000, speed)], speed, 16000)
-        assert heard.shape == (16000,)
-        assert np.abs(np.fft.rfft(heard)).argmax() == pytest.approx(1000 * speed, abs=2)
+        changed = change_speed(tone[: samples_for_speed(16000, speed)], speed, 16000)
+        assert changed.shape == (16000,)
+        assert np.abs(np.fft.rfft(changed)).argmax() == pytest.approx(1000 * speed, abs=2)
     assert change_speed(tone[:16000], 1.0, 16000) is not None
     np.testing.assert_array_equal(change_speed(tone[:16000], 1.0, 16000), tone[:16000])
 

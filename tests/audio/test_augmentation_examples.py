@@ -15,13 +15,13 @@ def test_recordings_to_listen_to_and_a_sheet(tmp_path, voices):
     names = [file.stem[3:] for file in files[:-1]]
     expected = ["clean", "noise", "babble", "clipping", "envelope", "gain", "telephone", "mulaw", "mp3", "ogg"]
     assert names == [*expected, "speed_0.9", "speed_1.1", "drawn_1", "drawn_2", "drawn_3"]
-    heard = {name: soundfile.read(file)[0] for name, file in zip(names, files, strict=False)}
-    np.testing.assert_allclose(heard["clean"], soundfile.read(recording)[0], atol=1e-6)
-    assert all(not np.array_equal(wave, heard["clean"]) for name, wave in heard.items() if name in expected[1:])
+    written = {name: soundfile.read(file)[0] for name, file in zip(names, files, strict=False)}
+    np.testing.assert_allclose(written["clean"], soundfile.read(recording)[0], atol=1e-6)
+    assert all(not np.array_equal(wave, written["clean"]) for name, wave in written.items() if name in expected[1:])
     assert files[-1].name == "spectrograms.png" and files[-1].read_bytes()[:4] == b"\x89PNG"
     again = write_examples(recording, tmp_path / "again", tmp_path / "musan")
     for name, file in zip(names, again, strict=False):
-        np.testing.assert_array_equal(soundfile.read(file)[0], heard[name])
+        np.testing.assert_array_equal(soundfile.read(file)[0], written[name])
 
 
 def test_a_recording_shorter_than_a_window(tmp_path):

@@ -17,9 +17,9 @@ def speech(seconds=1.5, seed=0):
     return 0.1 * generator.normal(size=round(seconds * RATE)).astype(np.float32)
 
 
-def content_of(samples, **how):
+def content_of(samples, **options):
     file = io.BytesIO()
-    soundfile.write(file, samples, RATE, **how)
+    soundfile.write(file, samples, RATE, **options)
     return file.getvalue()
 
 
@@ -72,7 +72,7 @@ def wav(samples, data_size=None, riff_size=None, before=b"", after=b"", order="<
 
 
 SAMPLES = speech()
-TAKEN = {
+WRONG_SIZES = {
     "sox's pipe": {"data_size": 0x7FFFF000, "riff_size": 0x7FFFF024},
     "arecord's pipe": {"data_size": 0x80000000, "riff_size": 0x80000024},
     "ffmpeg's pipe": {"data_size": 0xFFFFFFFF, "riff_size": 0xFFFFFFFF},
@@ -87,27 +87,27 @@ TAKEN = {
 PLACEHOLDERS = ("sox's pipe", "arecord's pipe", "ffmpeg's pipe", "the largest int")
 
 
-@pytest.mark.parametrize("name", TAKEN)
+@pytest.mark.parametrize("name", WRONG_SIZES)
 def test_sizes_that_are_wrong_while_all_samples_are_there(name):
-    (found,), notes = read(wav(SAMPLES, **TAKEN[name]))
-    told = ("has a header without a length, as from a pipe: its end may be missing.",)
-    assert len(found) == len(SAMPLES) and notes == (told if name in PLACEHOLDERS else ())
-    np.testing.assert_allclose(found[:, 0], SAMPLES, atol=1e-4)
+    (decoded,), notes = read(wav(SAMPLES, **WRONG_SIZES[name]))
+    placeholder_notes = ("has a header without a length, as from a pipe: its end may be missing.",)
+    assert len(decoded) == len(SAMPLES) and notes == (placeholder_notes if name in PLACEHOLDERS else ())
+    np.testing.assert_allclose(decoded[:, 0], SAMPLES, atol=1e-4)
 
 
 @pytest.mark.parametrize("sizes", [{"data_size": 0, "riff_size": 0}, {"data_size": 0, "riff_size": 36}])
 def test_a_header_that_was_never_finished_is_read_on_and_told_of(sizes):
-    (found,), notes = read(wav(SAMPLES, **sizes))
-    assert len(found) == len(SAMPLES) and "never finished" in notes[0]
+    (decoded,), notes = read(wav(SAMPLES, **sizes))
+    assert len(decoded) == len(SAMPLES) and "never finished" in notes[0]
     au = bytearray(content_of(SAMPLES, format="AU", subtype="PCM_16"))
     au[8:12] = bytes(4)
-    (found,), notes = read(bytes(au))
-    assert len(found) == len(SAMPLES) and "never finished" in notes[0]
+    (decoded,), notes = read(bytes(au))
+    assert len(decoded) == len(SAMPLES) and "never finished" in notes[0]
     aiff = bytearray(content_of(SAMPLES, format="AIFF", subtype="PCM_16"))
     place = aiff.index(b"SSND") + 4
     aiff[place : place + 4], aiff[4:8] = bytes(4), bytes(4)
-    (found,), notes = read(bytes(aiff))
-    assert len(found) == len(SAMPLES) and "never finished" in notes[0]
+    (decoded,), notes = read(bytes(aiff))
+    assert len(decoded) == len(SAMPLES) and "never finished" in notes[0]
 
 
 def test_an_empty_recording_stays_empty():
@@ -122,8 +122,8 @@ def test_chained_ogg_and_joined_mp3_are_all_of_it():
         alone = [read(content)[0][0] for content in (first, second)]
         parts, notes = read(first + second)
         assert len(parts) == 2 and notes == ()
-        for part, own in zip(parts, alone, strict=True):
-            np.testing.assert_allclose(part, own, atol=1e-6)
+        for part, expected in zip(parts, alone, strict=True):
+            np.testing.assert_allclose(part, expected, atol=1e-6)
 
 
 def ogg_without_end(content):
@@ -143,8 +143,8 @@ def ogg_without_end(content):
 def test_an_ogg_whose_last_page_is_not_marked_is_taken_and_told_of():
     content = content_of(speech(), format="OGG")
     for tail in (b"", bytes(70_000)):
-        (found,), notes = read(ogg_without_end(content) + tail)
-        assert len(found) == len(speech()) and "no last page" in notes[0]
+        (decoded,), notes = read(ogg_without_end(content) + tail)
+        assert len(decoded) == len(speech()) and "no last page" in notes[0]
 
 
 def without_xing(content):
@@ -159,8 +159,8 @@ def test_an_mp3_without_a_header_of_lengths_is_read_to_its_end():
     samples = np.concatenate([0.001 * speech(1.5), speech(4.0), 0.001 * speech(1.5)])
     bare = without_xing(content_of(samples, format="MP3", bitrate_mode="VARIABLE", compression_level=0.2))
     for tail in (b"", b"TAG" + bytes(125), bytes(3000), b"\xff\x00" * 1500):
-        (found,), notes = read(bare + tail)
-        assert abs(len(found) - len(samples)) < 3 * 1152 and notes == ()
+        (decoded,), notes = read(bare + tail)
+        assert abs(len(decoded) - len(samples)) < 3 * 1152 and notes == ()
     _, notes = read(bare[:-20])
     assert "ends within a frame" in notes[0]
 
@@ -187,7 +187,10 @@ def test_rates_at_which_no_speech_is_recorded(rate):
 
 def test_random_damage_ends_in_a_sentence_or_in_samples():
     generator = np.random.default_rng(0)
-    whole = [content_of(speech(0.3), format=one) for one in ("WAV", "AIFF", "W64", "CAF", "AU", "OGG", "MP3", "FLAC")]
+    whole = [
+        content_of(speech(0.3), format=container)
+        for container in ("WAV", "AIFF", "W64", "CAF", "AU", "OGG", "MP3", "FLAC")
+    ]
     for number in range(400):
         content = bytearray(whole[number % len(whole)])
         for place in generator.integers(len(content), size=4):
@@ -207,8 +210,8 @@ def test_pages_that_are_missing_or_changed_are_found(subtype):
     """libsndfile reads on behind a hole and, where it is asked for the rest, gives the end twice."""
     whole = content_of(np.tile(SAMPLES, 12)[: 15 * RATE], format="OGG", subtype=subtype)
     pages = [place for place in range(len(whole)) if whole[place : place + 4] == b"OggS"]
-    (found,), notes = read(whole)
-    assert notes == () and abs(len(found) - 15 * RATE) < RATE
+    (decoded,), notes = read(whole)
+    assert notes == () and abs(len(decoded) - 15 * RATE) < RATE
     holes = [whole[: pages[5]] + whole[pages[5 + count] :] for count in (1, 3)]
     changed = bytearray(whole)
     changed[(pages[5] + pages[6]) // 2] ^= 1
@@ -232,10 +235,10 @@ def test_joined_recordings_are_read_or_told_of():
     parts, notes = read(flac + flac)
     assert notes == () and [len(part) for part in parts] == 2 * [len(SAMPLES)]
     for kind in ("AU", "CAF", "W64", "NIST"):
-        one = content_of(SAMPLES, format=kind, subtype="PCM_16")
-        assert read(one)[1] == ()
-        (found,), notes = read(one + one)
-        assert len(found) == len(SAMPLES) and "is followed by another recording" in notes[0], kind
+        content = content_of(SAMPLES, format=kind, subtype="PCM_16")
+        assert read(content)[1] == ()
+        (decoded,), notes = read(content + content)
+        assert len(decoded) == len(SAMPLES) and "is followed by another recording" in notes[0], kind
 
 
 @pytest.mark.parametrize(("kind", "place", "form"), [("CAF", 12, ">q"), ("W64", 56, "<Q")])

@@ -15,8 +15,8 @@ def test_sorted_with_the_files_of_one_utterance_together(tmp_path):
     touch(
         tmp_path, "b/2.wav", "b/1.wav", "a/x.FLAC", "b/1.flac", "b/1.b.flac", "b/readme.txt", "b/._1.wav", ".c/1.wav"
     )
-    found = [file.relative_to(tmp_path).as_posix() for file in walk_audio(tmp_path)]
-    assert found == ["a/x.FLAC", "b/1.flac", "b/1.wav", "b/1.b.flac", "b/2.wav"]
+    files = [file.relative_to(tmp_path).as_posix() for file in walk_audio(tmp_path)]
+    assert files == ["a/x.FLAC", "b/1.flac", "b/1.wav", "b/1.b.flac", "b/2.wav"]
 
 
 def test_links_are_followed_and_never_in_a_circle(tmp_path):
@@ -25,8 +25,8 @@ def test_links_are_followed_and_never_in_a_circle(tmp_path):
     os.symlink(tmp_path / "real" / "s", tmp_path / "tree" / "s")
     os.symlink(tmp_path, tmp_path / "real" / "s" / "up")
     with pytest.warns(UserWarning, match="which is walked anyway: not followed"):
-        found = list(walk_audio(tmp_path / "tree"))
-    assert tmp_path / "tree/s/v/1.wav" in found
+        files = list(walk_audio(tmp_path / "tree"))
+    assert tmp_path / "tree/s/v/1.wav" in files
 
 
 def test_links_inside_the_tree_and_what_cannot_be_opened_are_named(tmp_path):
@@ -34,8 +34,8 @@ def test_links_inside_the_tree_and_what_cannot_be_opened_are_named(tmp_path):
     os.symlink(tmp_path / "s1", tmp_path / "copy_of_s1")
     os.symlink("self.wav", tmp_path / "s1" / "v" / "self.wav")
     with pytest.warns(UserWarning, match="copy_of_s1' links to .*s1', which is walked anyway"):
-        found = [file.relative_to(tmp_path).as_posix() for file in walk_audio(tmp_path)]
-    assert found == ["s1/v/1.wav", "s1/v/self.wav", "s2/v/1.wav"]
+        files = [file.relative_to(tmp_path).as_posix() for file in walk_audio(tmp_path)]
+    assert files == ["s1/v/1.wav", "s1/v/self.wav", "s2/v/1.wav"]
 
 
 def test_what_is_no_folder_is_named(tmp_path):

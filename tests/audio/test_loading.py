@@ -90,9 +90,9 @@ def test_length_from_the_header(tmp_path, file):
     assert count_samples(tmp_path / "b.wav") == 16000
 
 
-def truncated(tmp_path: Path, extension="flac", **how) -> Path:
+def truncated(tmp_path: Path, extension="flac", **options) -> Path:
     file = tmp_path / f"t.{extension}"
-    soundfile.write(file, np.random.default_rng(0).uniform(-0.5, 0.5, 80000), 16000, **how)
+    soundfile.write(file, np.random.default_rng(0).uniform(-0.5, 0.5, 80000), 16000, **options)
     load_audio(file)
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
@@ -196,8 +196,8 @@ def test_the_missing_end_of_a_flac_is_noticed_without_decoding_it(tmp_path):
     soundfile.write(tmp_path / "a.flac", np.random.default_rng(0).normal(size=64000) * 0.1, 16000)
     whole = (tmp_path / "a.flac").read_bytes()
     assert count_samples(str(tmp_path / "a.flac")) == 64000
-    for part in (0.5, 0.9, 0.99):
-        (tmp_path / "a.flac").write_bytes(whole[: int(part * len(whole))])
+    for share in (0.5, 0.9, 0.99):
+        (tmp_path / "a.flac").write_bytes(whole[: int(share * len(whole))])
         with pytest.raises(ValueError, match="a.flac' is (damaged|truncated)"):
             count_samples(str(tmp_path / "a.flac"))
 
@@ -315,7 +315,7 @@ def test_names_that_are_not_utf_8_and_names_of_any_language(tmp_path, file):
 
 
 def test_an_unreadable_file_is_said_to_be_one(file, monkeypatch):
-    def refuse(*words, **options):
+    def refuse(*arguments, **options):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("builtins.open", refuse)

@@ -24,7 +24,7 @@ def voice(voices):
     ids=["white noise", "hum", "tone", "hum and hiss", "noise on a constant"],
 )
 def test_what_is_no_speech_is_told_of(sound):
-    assert any("nothing in it that is like speech" in one for one in look_at(sound.astype(np.float32), "It"))
+    assert any("nothing in it that is like speech" in fault for fault in look_at(sound.astype(np.float32), "It"))
 
 
 def test_voices_are_like_speech_at_any_level_and_on_any_constant(voices):
@@ -43,5 +43,5 @@ def test_silence_is_refused_whatever_its_constant():
 
 
 def test_floats_at_the_scale_of_integers_are_named(voices):
-    said = look_at(32768 * voice(voices), "It")
-    assert len(said) == 1 and "floats in [-1, 1] are wanted; divide by 32768" in said[0]
+    faults = look_at(32768 * voice(voices), "It")
+    assert len(faults) == 1 and "floats in [-1, 1] are wanted; divide by 32768" in faults[0]

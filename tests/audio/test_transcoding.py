@@ -66,11 +66,13 @@ def test_what_a_killed_run_left_goes(tmp_path):
 
 
 def test_what_a_living_process_writes_stays(tmp_path):
-    dead, own, odd = (tmp_path / f".{name}.partial" for name in ("abc.999999999.1", f"abc.{os.getpid()}.1", "odd"))
-    for file in (dead, own, odd):
+    dead, running, other = (
+        tmp_path / f".{name}.partial" for name in ("abc.999999999.1", f"abc.{os.getpid()}.1", "odd")
+    )
+    for file in (dead, running, other):
         file.touch()
     remove_partial_files(tmp_path)
-    assert own.exists() and not dead.exists() and not odd.exists()
+    assert running.exists() and not dead.exists() and not other.exists()
 
 
 def test_matroska_that_is_cut_is_no_recording(tmp_path, ffmpeg):

@@ -17,13 +17,13 @@ from modeling_oskdft.data.sources import load_manifest
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_manifest_is_that_of_the_folder(tmp_path, voices, workers):
     result = prepare_folder(voices, tmp_path / "m.parquet", workers)
-    ours, theirs = load_manifest(tmp_path / "m.parquet"), load_manifest(voices)
-    assert ours.table.sort_by("utterance_id").equals(
-        theirs.table.sort_by("utterance_id").replace_schema_metadata(None)
+    prepared, of_folder = load_manifest(tmp_path / "m.parquet"), load_manifest(voices)
+    assert prepared.table.sort_by("utterance_id").equals(
+        of_folder.table.sort_by("utterance_id").replace_schema_metadata(None)
     )
     assert (result.utterances, len(result.speakers), result.skipped) == (40, 10, {})
-    assert result.hours == pytest.approx(sum(theirs.column("num_samples")) / 16000 / 3600)
-    assert ours.root == voices.resolve()
+    assert result.hours == pytest.approx(sum(of_folder.column("num_samples")) / 16000 / 3600)
+    assert prepared.root == voices.resolve()
 
 
 def test_everything_bad_is_named_and_nothing_is_fatal(tmp_path, voices):
@@ -41,10 +41,16 @@ def test_everything_bad_is_named_and_nothing_is_fatal(tmp_path, voices):
     shutil.copy(first, os.fsencode(tree / "v2" / "s") + b"/\xff.flac")
     with pytest.warns(UserWarning) as caught:
         result = prepare_folder(tree, tmp_path / "m.parquet", 2)
-    said = "\n".join(str(one.message) for one in caught)
-    for part in ("dangling", "empty", "cut", "top.wav': it does not lie at speaker/session/utterance", "is not UTF-8"):
-        assert part in said, part
-    assert "00.wav': the utterance 'v1/session0/00' has another file before it" in said
+    warned = "\n".join(str(warning.message) for warning in caught)
+    for fault in (
+        "dangling",
+        "empty",
+        "cut",
+        "top.wav': it does not lie at speaker/session/utterance",
+        "is not UTF-8",
+    ):
+        assert fault in warned, fault
+    assert "00.wav': the utterance 'v1/session0/00' has another file before it" in warned
     assert len(result.skipped) == 6 and result.utterances == 8
     assert set(load_manifest(tmp_path / "m.parquet").speakers) == {"été 1", "v1"}
 

@@ -12,20 +12,20 @@ from modeling_oskdft.data.trials import read_trials
 
 def test_three_manifests_a_trial_list_and_every_difference(tmp_path, voxceleb):
     result = prepare_voxceleb(voxceleb / "1", voxceleb / "2", tmp_path / "out", workers=1)
-    found = {
+    manifests = {
         name: load_manifest(tmp_path / "out" / f"{name}.parquet")
         for name in ("voxceleb1_dev", "voxceleb1_test", "voxceleb2_dev")
     }
-    assert [(len(one), len(one.speakers)) for one in found.values()] == [(24, 6), (8, 2), (32, 8)]
-    assert found["voxceleb1_dev"].column("utterance_id")[0] == "id10001/video-session0/00000"
+    assert [(len(manifest), len(manifest.speakers)) for manifest in manifests.values()] == [(24, 6), (8, 2), (32, 8)]
+    assert manifests["voxceleb1_dev"].column("utterance_id")[0] == "id10001/video-session0/00000"
     trials = read_trials(tmp_path / "out" / "voxceleb1_o_cleaned.txt")
-    assert set(trials.utterances()) == set(found["voxceleb1_test"].column("utterance_id"))
+    assert set(trials.utterances()) == set(manifests["voxceleb1_test"].column("utterance_id"))
     assert result.trials == {"voxceleb1_o_cleaned.txt": 28}
-    said = "\n".join(result.differences)
-    assert "VoxCeleb1 dev has 6 speakers where 1,211 were published: 1,205 are missing." in said
-    assert "VoxCeleb2 dev has 32 utterances where 1,092,009 were published: 1,091,977 are missing." in said
-    assert "VoxCeleb1-O, cleaned has 28 trials where 37,611 were published" in said
-    assert "The list of VoxCeleb1-H, cleaned (list_test_hard2.txt) is not in" in said
+    differences = "\n".join(result.differences)
+    assert "VoxCeleb1 dev has 6 speakers where 1,211 were published: 1,205 are missing." in differences
+    assert "VoxCeleb2 dev has 32 utterances where 1,092,009 were published: 1,091,977 are missing." in differences
+    assert "VoxCeleb1-O, cleaned has 28 trials where 37,611 were published" in differences
+    assert "The list of VoxCeleb1-H, cleaned (list_test_hard2.txt) is not in" in differences
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["differences"] == result.differences and report["manifests"][0]["speakers"] == 6
 
@@ -35,7 +35,7 @@ def test_dev_and_test_in_one_folder_come_apart_by_their_numbers(tmp_path, voxcel
     for speaker in list((voxceleb / "1/more").iterdir()):
         shutil.move(speaker, voxceleb / "1/dev/wav")
     result = prepare_voxceleb(voxceleb / "1/dev/wav", None, tmp_path / "out", voxceleb / "1", workers=1)
-    assert [one.utterances for one in result.manifests] == [24, 8]
+    assert [preparation.utterances for preparation in result.manifests] == [24, 8]
 
 
 def test_a_part_in_two_folders_is_put_together_without_seconds(tmp_path, voxceleb):
@@ -47,7 +47,7 @@ def test_a_part_in_two_folders_is_put_together_without_seconds(tmp_path, voxcele
     manifest = load_manifest(tmp_path / "out" / "voxceleb1_dev.parquet")
     assert "id10002/video-session0/00000" in manifest.column("utterance_id")
     assert all((manifest.root / path).is_file() for path in manifest.column("path"))
-    assert any("VoxCeleb1 dev: 4 files were skipped" in one for one in result.differences)
+    assert any("VoxCeleb1 dev: 4 files were skipped" in difference for difference in result.differences)
 
 
 def test_strangers_test_parts_and_extra_files_are_named(tmp_path, voxceleb):
@@ -58,10 +58,10 @@ def test_strangers_test_parts_and_extra_files_are_named(tmp_path, voxceleb):
     for number in range(2, 8):
         shutil.copy(session / "00000.wav", session / f"0000{number}.wav")
     result = prepare_voxceleb(voxceleb / "1", voxceleb / "2", tmp_path / "out", workers=1)
-    said = "\n".join(result.differences)
-    assert "2 folders that are no speakers of VoxCeleb1 (id00099, notes): left out" in said
-    assert "is a test part of VoxCeleb2 and was left out" in said
-    assert [one.utterances for one in result.manifests] == [24, 14, 32]
+    differences = "\n".join(result.differences)
+    assert "2 folders that are no speakers of VoxCeleb1 (id00099, notes): left out" in differences
+    assert "is a test part of VoxCeleb2 and was left out" in differences
+    assert [preparation.utterances for preparation in result.manifests] == [24, 14, 32]
 
 
 def test_m4a_is_transcoded_and_the_second_run_does_nothing_twice(tmp_path, voxceleb, ffmpeg):
@@ -96,7 +96,9 @@ def test_a_wrong_depth_makes_no_speaker_and_links_no_seconds(tmp_path, voxceleb)
 def test_a_web_page_under_a_list_s_name_costs_nothing_but_the_list(tmp_path, voxceleb):
     (voxceleb / "1" / "veri_test.txt").write_text("<html>404</html>")
     result = prepare_voxceleb(voxceleb / "1", None, tmp_path / "out", workers=1)
-    assert any("VoxCeleb1-O, original cannot be read and was left out" in one for one in result.differences)
+    assert any(
+        "VoxCeleb1-O, original cannot be read and was left out" in difference for difference in result.differences
+    )
     assert result.trials == {"voxceleb1_o_cleaned.txt": 28}
 
 
@@ -121,11 +123,11 @@ def test_bad_folders_are_sentences(tmp_path):
 
 def test_the_published_counts_add_up(shared):
     """Both O lists are here: their counts are counted. The parts add up to the published whole sets."""
-    lists = {one.published: one.trials for one in TRIAL_LISTS}
+    lists = {trial_list.published: trial_list.trials for trial_list in TRIAL_LISTS}
     for name in ("veri_test.txt", "veri_test2.txt"):
         trials = read_trials(shared / "data" / "voxceleb_trials" / name)
         assert len(trials.labels) == lists[name]
-        speakers = {one.split("/")[0] for one in trials.utterances()}
+        speakers = {name.split("/")[0] for name in trials.utterances()}
         assert all(VOXCELEB1[1].has(speaker) and not VOXCELEB1[0].has(speaker) for speaker in speakers)
         assert len(speakers) == VOXCELEB1[1].speakers
     assert sum(part.utterances for part in VOXCELEB1) == 153_516 and sum(part.speakers for part in VOXCELEB1) == 1251

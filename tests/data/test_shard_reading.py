@@ -20,23 +20,23 @@ def shards(tmp_path, manifest):
 
 def test_shards_hold_what_the_folder_holds(tmp_path, manifest, shards):
     assert len(shards) > 1
-    ours = load_manifest(tmp_path / "set")
-    assert sorted(ours.column("utterance_id")) == sorted(manifest.column("utterance_id"))
+    sharded = load_manifest(tmp_path / "set")
+    assert sorted(sharded.column("utterance_id")) == sorted(manifest.column("utterance_id"))
     rows = {name: row for row, name in enumerate(manifest.column("utterance_id"))}
-    for row, name in enumerate(ours.column("utterance_id")):
-        np.testing.assert_array_equal(load_audio(ours.audio(row)), load_audio(manifest.audio(rows[name])))
-        assert ours.column("speaker_id")[row] == manifest.column("speaker_id")[rows[name]]
-        assert ours.column("num_samples")[row] == manifest.column("num_samples")[rows[name]]
+    for row, name in enumerate(sharded.column("utterance_id")):
+        np.testing.assert_array_equal(load_audio(sharded.audio(row)), load_audio(manifest.audio(rows[name])))
+        assert sharded.column("speaker_id")[row] == manifest.column("speaker_id")[rows[name]]
+        assert sharded.column("num_samples")[row] == manifest.column("num_samples")[rows[name]]
 
 
 def test_a_crop_is_the_same_from_a_file_and_from_a_shard(tmp_path, manifest, shards):
-    ours = load_manifest(tmp_path / "set")
+    sharded = load_manifest(tmp_path / "set")
     rows = {name: row for row, name in enumerate(manifest.column("utterance_id"))}
-    streamed, local = CropDataset(ours, 0.5, 7), CropDataset(manifest, 0.5, 7)
-    for row, name in enumerate(ours.column("utterance_id")):
-        one, other = streamed[3, row], local[3, rows[name]]
-        np.testing.assert_array_equal(one["waveform"], other["waveform"])
-        assert one["label"] == other["label"]
+    streamed, local = CropDataset(sharded, 0.5, 7), CropDataset(manifest, 0.5, 7)
+    for row, name in enumerate(sharded.column("utterance_id")):
+        from_shard, from_file = streamed[3, row], local[3, rows[name]]
+        np.testing.assert_array_equal(from_shard["waveform"], from_file["waveform"])
+        assert from_shard["label"] == from_file["label"]
 
 
 def test_a_url_streams_and_fetches_each_row_group_once_an_epoch(tmp_path, manifest, shards, monkeypatch):
@@ -77,7 +77,7 @@ def test_every_row_once_and_every_lane_its_own_groups(lanes, batch):
     visited = [set() for _ in range(lanes)]
     for number in range(rounds * lanes):
         visited[number % lanes] |= set(groups[order[number * batch : (number + 1) * batch]])
-    assert sum(len(one) for one in visited) == len(set.union(*visited))
+    assert sum(len(groups_of_lane) for groups_of_lane in visited) == len(set.union(*visited))
     assert not np.array_equal(order, visiting_order(groups, lanes, batch, np.random.default_rng(2), mixed=8))
 
 

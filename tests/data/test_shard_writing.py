@@ -39,11 +39,11 @@ def test_whatever_it_was_it_is_16_khz_mono_flac(tmp_path):
     soundfile.write(tmp_path / "in/s/v/1.wav", stereo, 44100)
     soundfile.write(tmp_path / "in/s/v/2.flac", stereo[:, 0], 16000)
     write_shards(load_manifest(tmp_path / "in"), tmp_path / "out")
-    ours = load_manifest(tmp_path / "out")
-    for row, name in enumerate(ours.column("utterance_id")):
+    written = load_manifest(tmp_path / "out")
+    for row, name in enumerate(written.column("utterance_id")):
         file = str(tmp_path / "in" / f"{name}.{'wav' if name.endswith('1') else 'flac'}")
-        np.testing.assert_allclose(load_audio(ours.audio(row)), load_audio(file), atol=1 / 32767)
-    kept = [ours.audio(row)["bytes"] for row in range(2)]
+        np.testing.assert_allclose(load_audio(written.audio(row)), load_audio(file), atol=1 / 32767)
+    kept = [written.audio(row)["bytes"] for row in range(2)]
     assert (tmp_path / "in/s/v/2.flac").read_bytes() in kept
 
 

@@ -218,9 +218,9 @@ def test_what_a_few_speakers_say_of_themselves_is_theirs(tmp_path, voices):
     files = [f"{name}/session0/00.flac" for name in ("voice000", "voice001")]
     (tmp_path / "m.csv").write_text("\n".join([",".join(TREE), *rows_of(files)]))
     (tmp_path / "speakers.csv").write_text("speaker,gender\nvoice001,f\n", encoding="utf-8-sig")
-    found = load_manifest(tmp_path / "m.csv")
-    assert found.column("gender") == [None, "f"]
-    assert found.describe()["gender"] == {"f": 1, "unknown": 1}
+    manifest = load_manifest(tmp_path / "m.csv")
+    assert manifest.column("gender") == [None, "f"]
+    assert manifest.describe()["gender"] == {"f": 1, "unknown": 1}
 
 
 def test_two_levels_are_speakers_and_mixed_depths_are_asked_about(tmp_path, voices):
@@ -244,8 +244,8 @@ def test_recordings_of_any_extension_are_found(tmp_path, voices):
     for number, extension in enumerate(("wav", "mp3", "opus", "oga", "aiff")):
         place = tmp_path / "s" / "v" / f"{number}.{extension}"
         place.parent.mkdir(parents=True, exist_ok=True)
-        how = {"format": "OGG", "subtype": "OPUS"} if extension == "opus" else {}
-        soundfile.write(place, samples, rate, **({"format": "OGG"} if extension == "oga" else how))
+        options = {"format": "OGG", "subtype": "OPUS"} if extension == "opus" else {}
+        soundfile.write(place, samples, rate, **({"format": "OGG"} if extension == "oga" else options))
     assert len(load_manifest(tmp_path)) == 5
 
 
@@ -271,8 +271,8 @@ def test_a_name_that_no_list_can_hold_is_named_and_left_out(tmp_path):
         soundfile.write(tmp_path / speaker / "s" / "1.wav", np.zeros(1600), 16000)
     for name in (b"bad\xff.wav", b"two\nlines.wav"):
         shutil.copy(tmp_path / "a" / "s" / "1.wav", os.path.join(os.fsencode(tmp_path), b"a", b"s", name))
-    with pytest.warns(UserWarning) as said:
+    with pytest.warns(UserWarning) as caught:
         manifest = load_manifest(tmp_path)
     assert sorted(manifest.column("utterance_id")) == ["a/s/1", "b\u3000b/s/1"]
-    told = " ".join(str(one.message) for one in said)
-    assert "bad\\xff.wav': its name is not UTF-8" in told and "two\\nlines.wav': its name has a line break" in told
+    warned = " ".join(str(warning.message) for warning in caught)
+    assert "bad\\xff.wav': its name is not UTF-8" in warned and "two\\nlines.wav': its name has a line break" in warned

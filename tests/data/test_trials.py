@@ -18,7 +18,7 @@ def test_the_published_lists_have_their_counts(shared):
     for name, count in (("veri_test.txt", 37720), ("veri_test2.txt", 37611)):
         trials = read_trials(shared / "data" / "voxceleb_trials" / name)
         assert len(trials.labels) == count
-        assert len({one.split("/")[0] for one in trials.utterances()}) == 40
+        assert len({name.split("/")[0] for name in trials.utterances()}) == 40
 
 
 @pytest.mark.parametrize(

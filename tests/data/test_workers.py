@@ -42,28 +42,28 @@ def test_workers_stay_while_they_are_needed_and_go_when_they_are_not():
 
 def test_a_worker_stays_from_its_start_on(monkeypatch):
     """The signal comes after torch has set its own handler and before ours is there."""
-    hit = torch.zeros(()).share_memory_()
+    signals = torch.zeros(()).share_memory_()
 
     def terminate(threads):
-        hit.add_(1)
+        signals.add_(1)
         os.kill(os.getpid(), signal.SIGTERM)
 
     loader = WorkersThatStay().serve(DataLoader(Slow(), 1, num_workers=1))
     monkeypatch.setattr(torch, "set_num_threads", terminate)  # which torch's worker calls there
     assert sum(1 for _ in loader) == 40
-    assert hit == 1
+    assert signals == 1
 
 
 def test_the_process_itself_still_hears():
-    heard = []
-    before = signal.signal(signal.SIGTERM, lambda *_: heard.append(True))
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
     try:
         batches = iter(WorkersThatStay().serve(DataLoader(Slow(), 1, num_workers=1)))
         os.kill(os.getpid(), signal.SIGTERM)
         assert sum(1 for _ in batches) == 40
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert heard == [True]
+    assert received == [True]
 
 
 def test_a_loader_without_workers_is_served_too():
