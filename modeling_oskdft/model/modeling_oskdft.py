@@ -1,10 +1,10 @@
-"""The two-path student: one stack of transformer layers, read with and without its adapters.
+"""Run the two-path student: one stack of transformer layers, with and without its adapters.
 
     waveform ── convolutions ── projection ── positional convolution ── layer 1 … n ─────────── kd path
                                                                             └ + adapter each ── ft path ── head
 
-Both paths are the same numbers up to the first adapter and are computed once up to there. Layers, attention and the
-convolutional front end are transformers' own; this file adds the second path through the stack, and exact padding.
+Up to the first adapter both paths are equal and are computed once. Layers, attention and the convolutional front end
+are transformers' own; this file adds the second path through the stack, and padding that changes no result.
 """
 
 import difflib
@@ -37,11 +37,15 @@ DEFAULT_NUM_LABELS = 2  # `num_labels` of every configuration of transformers th
 
 @dataclass
 class OSKDFTModelOutput(ModelOutput):
-    """Hidden states of the asked path; those of the kd path beside them when both were asked.
+    """Hold the hidden states of the asked path, and beside them the kd path's when `path` is "both".
 
-    Every hidden state is (batch, frames, hidden). Of `hidden_states`, index 0 is the input of the first layer and the
-    last one is `last_hidden_state`, for both norm orders. `attentions`, where asked for, are one a layer, (batch,
-    heads, frames, frames), of the asked path; of ft for "both".
+    Attributes:
+        last_hidden_state: (batch, frames, hidden) of the asked path; of the ft path for "both".
+        hidden_states: n + 1 tensors (batch, frames, hidden): the input of the first layer and the output of each. The
+            last one is `last_hidden_state`, for both norm orders.
+        kd_last_hidden_state: as above, of the kd path, for "both" only.
+        kd_hidden_states: as above, of the kd path, for "both" only.
+        attentions: one tensor (batch, heads, frames, frames) a layer, of the same path as `last_hidden_state`.
     """
 
     last_hidden_state: Tensor | None = None
@@ -52,9 +56,17 @@ class OSKDFTModelOutput(ModelOutput):
 
 
 def feature_lengths(config: OSKDFTConfig, lengths: Lengths) -> Lengths:
-    """Frames that the encoder makes of a number of samples (int or integer tensor).
+    """Count the frames of a number of samples.
 
-    A frame exists where its whole receptive field is real audio: each convolution leaves (n - kernel) // stride + 1.
+    A frame counts when its whole receptive field is real audio: a convolution turns n values into
+    (n - kernel) // stride + 1.
+
+    Args:
+        config: the student's configuration.
+        lengths: samples at 16 kHz, an int or an integer tensor of any shape.
+
+    Returns:
+        Frames, of the type and shape of `lengths`.
     """
     encoder = config.encoder_config
     for kernel, stride in zip(encoder.conv_kernel, encoder.conv_stride, strict=True):
@@ -63,22 +75,39 @@ def feature_lengths(config: OSKDFTConfig, lengths: Lengths) -> Lengths:
 
 
 def shortest_input(config: OSKDFTConfig) -> int:
-    """Samples needed for one frame: the receptive field of the front end (400 for the published models)."""
+    """Count the samples that one frame needs: the receptive field of the front end, 400 in the published models.
+
+    Args:
+        config: the student's configuration.
+    """
     return receptive_field(config.encoder_config, config.time_reduction)
 
 
 def receptive_field(encoder: PreTrainedConfig, frames: int = 1) -> int:
-    """Samples that so many frames of an encoder's convolutions are made of."""
+    """Count the samples from which an encoder's convolutions compute a number of frames.
+
+    Args:
+        encoder: the encoder's configuration.
+        frames: number of neighbouring frames.
+    """
     for kernel, stride in reversed(list(zip(encoder.conv_kernel, encoder.conv_stride, strict=True))):
         frames = (frames - 1) * stride + kernel
     return frames
 
 
 def masked_group_norm(norm: nn.GroupNorm, values: Tensor, lengths: Tensor) -> Tensor:
-    """GroupNorm with one group a channel whose statistics run over valid frames.
+    """Apply GroupNorm with one group per channel, with statistics over valid frames.
 
-    values: (batch, channels, frames); lengths: (batch,) valid frames. Plain GroupNorm lets padding into every frame:
-    the reason why transformers' own HuBERT-base gives another answer in a padded batch than alone.
+    Plain GroupNorm averages over padding as well. This is why transformers' own HuBERT-base gives one recording other
+    results in a padded batch than alone.
+
+    Args:
+        norm: the GroupNorm, with as many groups as channels.
+        values: (batch, channels, frames).
+        lengths: (batch,), the number of valid frames in each row.
+
+    Returns:
+        A tensor of the shape and dtype of `values`.
     """
     valid = torch.arange(values.shape[-1], device=values.device) < lengths[:, None, None]
     inputs = values.float()
@@ -90,7 +119,7 @@ def masked_group_norm(norm: nn.GroupNorm, values: Tensor, lengths: Tensor) -> Te
 
 
 class OSKDFTPreTrainedModel(PreTrainedModel):
-    """Loading, saving and initialisation, shared by the encoder and the verifier."""
+    """Load, save and initialise both models, the encoder and the verifier."""
 
     config_class = OSKDFTConfig
     base_model_prefix = "oskdft"
@@ -104,13 +133,13 @@ class OSKDFTPreTrainedModel(PreTrainedModel):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if cls.__module__ != __name__:  # a user's own class: its code is theirs to publish
+        if cls.__module__ != __name__:  # the code of a user's own class does not travel with ours
             cls._auto_class = None
             cls.auto_map = {}
 
     @property
     def _supports_sdpa(self) -> bool:
-        """WavLM's attention adds a gated position bias and is eager only, as `WavLMModel` says."""
+        """Whether attention may be other than eager: not in WavLM, which adds a gated position bias to it."""
         return bool(self.config.encoder_config.model_type != "wavlm")
 
     _supports_flash_attn = _supports_sdpa
@@ -137,11 +166,16 @@ class OSKDFTPreTrainedModel(PreTrainedModel):
             init.xavier_normal_(module.weight)
 
     def _get_feat_extract_output_lengths(self, input_lengths: Lengths) -> Lengths:
-        """Frames of so many samples, by the name that transformers' own models have for it."""
+        """Count the frames of a number of samples, see `feature_lengths`, by the name in transformers' models."""
         return feature_lengths(self.config, input_lengths)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
-        """As in transformers, with the code files and the `auto_map` that let others load it without this package."""
+        """Save the model as transformers does, with the code and the `auto_map` that open it without this package.
+
+        Args:
+            save_directory: it is made when it does not exist.
+            **kwargs: as in transformers.
+        """
         if self.auto_map:
             self.config.auto_map = dict(self.auto_map)
         elif hasattr(self.config, "auto_map"):
@@ -150,7 +184,7 @@ class OSKDFTPreTrainedModel(PreTrainedModel):
 
 
 class OSKDFTModel(OSKDFTPreTrainedModel):
-    """The student's encoder: raw waveform to hidden states, on the kd path, the ft path, or both.
+    """Encode raw waveforms into hidden states, on the kd path, the ft path, or both.
 
     Example:
         >>> encoder = OSKDFTModel(OSKDFTConfig())
@@ -166,9 +200,9 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
     def __init__(self, config: OSKDFTConfig) -> None:
         super().__init__(config)
         encoder_config = config.encoder_config
-        # WavLM's attention is eager only; the others follow what was asked of the whole model.
-        asked = encoder_config._attn_implementation or config._attn_implementation
-        encoder_config._attn_implementation = "eager" if encoder_config.model_type == "wavlm" else asked
+        # The attention of WavLM is eager only; other families take the implementation of the whole model.
+        attention = encoder_config._attn_implementation or config._attn_implementation
+        encoder_config._attn_implementation = "eager" if encoder_config.model_type == "wavlm" else attention
         family = FAMILIES[encoder_config.model_type]
         pre_norm = bool(encoder_config.do_stable_layer_norm)
         self.feature_extractor = family.feature_encoder(encoder_config)
@@ -204,13 +238,25 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
         output_attentions: bool | None = None,
         **kwargs: Any,
     ) -> OSKDFTModelOutput:
-        """Hidden states of the asked path.
+        """Compute the hidden states of the asked path.
 
-        input_values: (batch, samples), 16 kHz, normalised as the feature extractor does it.
-        attention_mask: (batch, samples), 1 where audio is real, padding on the right; None when nothing is padded.
-        output_attentions: wants `attn_implementation="eager"`, others warn and give none; kwargs: other columns of a
-        batch, which are not read. With a mask every row equals its own unpadded run. Raises `ValueError` for input
-        that is not such audio.
+        Args:
+            input_values: (batch, samples) of audio at 16 kHz, normalised as the feature extractor does it.
+            attention_mask: (batch, samples), 1 where audio is real, padding on the right; None when nothing is padded.
+                With a mask every row equals its own unpadded run (to 1e-4).
+            path: "kd" leaves the adapters out, "ft" passes them, "both" computes both in one pass.
+            output_hidden_states: return all hidden states; None: as `config.output_hidden_states`.
+            output_attentions: return the attentions; None: as `config.output_attentions`. They exist with
+                `attn_implementation="eager"`; any other gives a warning and none.
+            return_dict: False gives a tuple.
+            **kwargs: further columns of a batch, which are ignored.
+
+        Returns:
+            An `OSKDFTModelOutput`.
+
+        Raises:
+            ValueError: for input that is no such audio.
+            TypeError: for a misspelt argument.
         """
         self._check_input(input_values, attention_mask, path)
         _refuse_misspelt(kwargs)
@@ -229,7 +275,7 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
         outputs = self.encode(features, frame_mask, path, bool(output_attentions))
         if output_hidden_states:
             return outputs
-        return OSKDFTModelOutput(  # anew: a field that is set to None stays in the tuple of a ModelOutput
+        return OSKDFTModelOutput(  # a new one, because a field that is set to None later stays in its tuple
             last_hidden_state=outputs.last_hidden_state,
             kd_last_hidden_state=outputs.kd_last_hidden_state,
             attentions=outputs.attentions,
@@ -242,9 +288,16 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
         path: Path = "ft",
         output_attentions: bool = False,
     ) -> OSKDFTModelOutput:
-        """The rest of the way, from the output of `convolve`, with all hidden states.
+        """Compute all hidden states from the output of `convolve`.
 
-        features: (batch, channels, frames), before time reduction; frame_mask: as `frame_mask` gives it.
+        Args:
+            features: (batch, channels, frames), before time reduction.
+            frame_mask: (batch, frames after time reduction), as `frame_mask` returns it, or None.
+            path: "kd", "ft" or "both".
+            output_attentions: return the attentions.
+
+        Returns:
+            An `OSKDFTModelOutput`.
         """
         attentions: list[Tensor] | None = [] if output_attentions else None
         streams = self._run_layers(self._project(features, frame_mask), frame_mask, path, attentions)
@@ -262,9 +315,15 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
         self.feature_extractor.requires_grad_(False)
 
     def frame_mask(self, attention_mask: Tensor | None, frames: int) -> Tensor | None:
-        """(batch, samples) to (batch, frames): True for the frames that a row's own samples make.
+        """Turn a mask of samples into a mask of frames, which are valid when all of their samples are.
 
-        frames: of the batch, read off a tensor of them: exporters follow a shape through arithmetic less well.
+        Args:
+            attention_mask: (batch, samples) or None.
+            frames: number of frames in the batch. Take it from the shape of a tensor: exporters cannot always derive
+                it from the number of samples.
+
+        Returns:
+            (batch, frames), True for valid frames; None without a mask.
         """
         if attention_mask is None:
             return None
@@ -272,7 +331,7 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
         return torch.arange(frames, device=attention_mask.device) < lengths[:, None]
 
     def _project(self, features: Tensor, frame_mask: Tensor | None) -> Tensor:
-        """Convolutional features to the input of the encoder: time reduction, projection, SpecAugment where asked."""
+        """Turn convolutional features into the input of the encoder: time reduction, projection, SpecAugment."""
         if self.config.time_reduction > 1:
             features = self.time_reduction(features)
         projected = self.feature_projection(features.transpose(1, 2))
@@ -282,13 +341,22 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
         return hidden_states
 
     def convolve(self, input_values: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """The front end: (batch, samples) to (batch, channels, frames).
+        """Run the convolutional front end.
 
-        Only GroupNorm looks beyond its frame and needs the mask.
+        Only its GroupNorm needs the mask: every other operation sees a single frame's receptive field.
+
+        Args:
+            input_values: (batch, samples).
+            attention_mask: (batch, samples) or None.
+
+        Returns:
+            (batch, channels, frames), before time reduction.
         """
         hidden_states = input_values[:, None]
         layers = self.feature_extractor.conv_layers
-        if self._checkpoints(layers[0]) and any(one.requires_grad for one in self.feature_extractor.parameters()):
+        if self._checkpoints(layers[0]) and any(
+            parameter.requires_grad for parameter in self.feature_extractor.parameters()
+        ):
             hidden_states.requires_grad_()  # reentrant checkpointing drops a layer whose input has no gradient
         for index, layer in enumerate(layers):
             if index == 0 and attention_mask is not None and isinstance(layer.layer_norm, nn.GroupNorm):
@@ -298,7 +366,7 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
         return hidden_states
 
     def _first_convolution(self, layer: nn.Module, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
-        """The first layer with statistics over valid frames; checkpointed as the layer itself would be."""
+        """Run the first convolution with GroupNorm over valid frames, under the checkpointing of its layer."""
         encoder, first = self.config.encoder_config, cast(Any, layer)
         kernel, stride = encoder.conv_kernel[0], encoder.conv_stride[0]
         lengths = (attention_mask.sum(-1).long() - kernel) // stride + 1
@@ -314,7 +382,7 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
         return bool(getattr(layer, "gradient_checkpointing", False)) and self.training and torch.is_grad_enabled()
 
     def _augment(self, hidden_states: Tensor, frame_mask: Tensor | None) -> Tensor:
-        """SpecAugment as transformers' own encoders do it, before the paths part, so that they share one mask."""
+        """Apply SpecAugment as transformers' encoders do, before the paths separate, so that they share one mask."""
         config = self.config.encoder_config
         batch, frames, width = hidden_states.shape
         if config.apply_spec_augment and config.mask_time_prob > 0 and frames >= config.mask_time_length:
@@ -342,10 +410,16 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
     def _run_layers(
         self, hidden_states: Tensor, frame_mask: Tensor | None, path: Path, attentions: list[Tensor] | None = None
     ) -> tuple[list[Tensor], ...]:
-        """The encoder's own order of work, with two streams from the first adapter on.
+        """Run mask, positional convolution, norms and layers in the encoder's order, with two streams where needed.
 
-        Returns the n + 1 hidden states of the asked path, or those of the kd path and of the ft path. attentions: what
-        each layer's are added to.
+        Args:
+            hidden_states: (batch, frames, hidden), the projected features.
+            frame_mask: (batch, frames) or None.
+            path: "kd", "ft" or "both".
+            attentions: a list to which each layer's attentions are appended, or None.
+
+        Returns:
+            The n + 1 hidden states of the asked path, alone; for "both" those of the kd and those of the ft path.
         """
         encoder = self.encoder
         if frame_mask is not None:
@@ -379,20 +453,20 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
         path: Path,
         attention_mask: Tensor | None,
     ) -> LayerOutput:
-        """One layer: once while the streams are one, else once a stream.
+        """Run one layer: once while there is one stream, otherwise once for each stream.
 
-        What carries a gradient goes in by position: reentrant checkpointing sees nothing else.
+        Tensors that carry a gradient are positional arguments: reentrant checkpointing ignores keyword arguments.
         """
         if len(streams) == 1:
             return LayerOutput(*layer(streams[0], position_bias, path=path, attention_mask=attention_mask))
         kd, ft = (
-            LayerOutput(*layer(stream, position_bias, path=own, attention_mask=attention_mask))
-            for stream, own in zip(streams, ("kd", "ft"), strict=True)
+            LayerOutput(*layer(stream, position_bias, path=stream_path, attention_mask=attention_mask))
+            for stream, stream_path in zip(streams, ("kd", "ft"), strict=True)
         )
         return LayerOutput(kd.stream, ft.streams[-1], kd.position_bias, ft.attentions)
 
     def _drops(self, index: int) -> bool:
-        """LayerDrop, off in students unless asked for; one decision for both paths, never WavLM's first layer."""
+        """Draw whether LayerDrop skips a layer, for both paths at once; never the first of a WavLM."""
         probability = self.config.encoder_config.layerdrop
         if not self.training or probability == 0.0:
             return False
@@ -429,7 +503,7 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
                 f"attention_mask has shape {tuple(attention_mask.shape)}: it must be that of input_values, "
                 f"{tuple(input_values.shape)}."
             )
-        # Looking at the values would break the graph, and in training the data side has looked already.
+        # A look at the values would break the graph of a compiled model; in training the collator has checked them.
         if not (self.training or torch.compiler.is_compiling() or torch.jit.is_tracing()):
             self._check_values(input_values, attention_mask, shortest)
 
@@ -449,7 +523,12 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
 
 
 class OSKDFTForXVector(Companions, SpeakerAdapters, OSKDFTPreTrainedModel):
-    """The verifier: the ft path and a speaker head; one embedding an utterance.
+    """Embed speakers: the ft path of the encoder and a speaker head give one embedding an utterance.
+
+    With `config.num_labels` above 2 (`OSKDFTForXVector.from_pretrained(name, num_labels=N)`) the model has a class
+    vector for each of N speakers, and `labels` give a loss. 2 is transformers' default for a configuration that was
+    given no number, so a verifier has no class vectors unless they are asked for. They are centroids of people in a
+    training set: they are never saved, and start at random when a model is opened.
 
     Example:
         >>> verifier = OSKDFTForXVector(OSKDFTConfig(head_type="statistics_pooling"))
@@ -471,7 +550,6 @@ class OSKDFTForXVector(Companions, SpeakerAdapters, OSKDFTPreTrainedModel):
         self.head = build_head(config)
         if config.num_labels > DEFAULT_NUM_LABELS:
             self.objective = AAMSoftmaxLoss(config.embedding_size, config.num_labels)
-            # Class vectors are people of a training set: never saved with the model.
             self._keys_to_ignore_on_save = ["objective.weight"]
         self.post_init()
 
@@ -485,12 +563,25 @@ class OSKDFTForXVector(Companions, SpeakerAdapters, OSKDFTPreTrainedModel):
         output_attentions: bool | None = None,
         **kwargs: Any,
     ) -> XVectorOutput:
-        """Speaker embeddings, always from the ft path.
+        """Compute speaker embeddings, always on the ft path.
 
-        input_values: (batch, samples); attention_mask: (batch, samples) or None, as in `OSKDFTModel`. labels: (batch,)
-        classes from 0, of a model that was opened with `num_labels=`: then `loss` is transformers' own AM-softmax, as
-        its XVector classes have it (`OSKDFTTrainer` has better ones). kwargs: other columns of a batch, not read.
-        Returns `embeddings` (batch, embedding_size), float32, not normalised; `logits` is the same tensor.
+        Args:
+            input_values: (batch, samples), as in `OSKDFTModel`.
+            attention_mask: (batch, samples) or None, as in `OSKDFTModel`.
+            labels: (batch,), speakers from 0 to `config.num_labels` - 1. They give `loss`, the mean AAM-softmax of the
+                batch with the paper's margin and scale; `OSKDFTTrainer` has more objectives.
+            output_hidden_states: return all hidden states; None: as `config.output_hidden_states`.
+            output_attentions: as in `OSKDFTModel`.
+            return_dict: False gives a tuple.
+            **kwargs: further columns of a batch, which are ignored.
+
+        Returns:
+            An `XVectorOutput`. Its `embeddings` are (batch, embedding_size), float32, not normalised to length 1;
+            `logits` is the same tensor, for code that was written for `Wav2Vec2ForXVector`.
+
+        Raises:
+            ValueError: for input that is no such audio, or labels without class vectors.
+            TypeError: for a misspelt argument.
         """
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
@@ -526,13 +617,17 @@ class OSKDFTForXVector(Companions, SpeakerAdapters, OSKDFTPreTrainedModel):
         self.oskdft.freeze_feature_encoder()
 
     def freeze_base_model(self) -> None:
-        """Stop the gradients of the whole encoder, as transformers' own heads name it: only the head learns."""
+        """Stop the gradients of the whole encoder with its adapters: only the head learns."""
         self.oskdft.requires_grad_(False)
 
     def export_kd_path(self) -> PreTrainedModel:
-        """The distilled encoder as a plain `HubertModel`, `Wav2Vec2Model` or `WavLMModel`, for any other task.
+        """Copy the distilled encoder into a plain `HubertModel`, `Wav2Vec2Model` or `WavLMModel`, for other tasks.
 
-        Raises `ValueError` with `time_reduction` above 1, which those classes cannot hold.
+        Returns:
+            The encoder, without adapters, in evaluation mode.
+
+        Raises:
+            ValueError: when `time_reduction` is above 1: these classes have no such convolution.
         """
         if self.config.time_reduction > 1:
             raise ValueError(
@@ -547,7 +642,7 @@ class OSKDFTForXVector(Companions, SpeakerAdapters, OSKDFTPreTrainedModel):
 
 
 def _refuse_misspelt(columns: dict[str, Any]) -> None:
-    """Raise `TypeError` for a keyword that is almost an argument: it would be left unread without a word."""
+    """Raise `TypeError` for a keyword that is almost an argument: as a further column it would be ignored."""
     for name in columns:
         near = difflib.get_close_matches(name, ("input_values", "attention_mask"), 1, 0.8)
         if near:
@@ -555,11 +650,14 @@ def _refuse_misspelt(columns: dict[str, Any]) -> None:
 
 
 def adapter_parameters(model: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
-    """The named parameters that only the ft path reads."""
+    """Iterate over the named parameters of the adapters, which the ft path alone uses.
+
+    Args:
+        model: the encoder or the verifier.
+    """
     return ((name, parameter) for name, parameter in model.named_parameters() if ".adapter." in name)
 
 
-# The auto classes of an installed package. A copy that travels with a model has another config class, and transformers
-# opens it by its auto_map.
+# With these, save_pretrained copies the travelling files. A copy of this file registers its own classes again.
 OSKDFTConfig.register_for_auto_class()
 OSKDFTForXVector.register_for_auto_class("AutoModelForAudioXVector")
