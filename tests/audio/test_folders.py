@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from modeling_oskdft.audio.folders import audio_files, walk_audio
+from modeling_oskdft.audio.folders import RecordingFile, audio_files, read_layout, recording_at, walk_audio
 
 
 def touch(root, *names):
@@ -46,3 +46,24 @@ def test_what_is_no_folder_is_named(tmp_path):
         list(walk_audio(tmp_path / "file"))
     with pytest.raises(FileNotFoundError, match="has no wav, flac or ogg files"):
         audio_files(tmp_path)
+
+
+def test_the_layout_follows_from_the_depth_of_the_recordings(tmp_path):
+    touch(tmp_path, "flat/a/1.wav", "flat/b/1.wav", "deep/x/a/s/1.wav", "deep/x/a/t/1.wav", "deep/b/s/1.wav")
+    flat, deep = read_layout(tmp_path / "flat"), read_layout(tmp_path / "deep")
+    assert (flat.name, deep.name, flat.utterances, deep.utterances) == ("speaker", "speaker/session", 2, 3)
+    assert deep.sessions == {"a": {"s", "t"}, "b": {"s"}}
+    assert (
+        deep.describe()
+        == "3 recordings of 2 speakers, 1.5 sessions each, as speaker/session/utterance, e.g. 'b/s/1.wav'"
+    )
+    with pytest.raises(ValueError, match="layout is 'session': use one of auto, speaker/session, speaker"):
+        read_layout(tmp_path, "session")
+
+
+def test_a_recording_is_named_by_its_place(tmp_path):
+    layout = read_layout(tmp_path, "speaker/session")
+    file = tmp_path / "x" / "a" / "s" / "1.wav"
+    assert recording_at(file, tmp_path, layout) == RecordingFile(file, "x/a/s/1", "a", "s")
+    with pytest.raises(ValueError, match="'1.wav' lies too high: speaker/session/utterance below the folder"):
+        recording_at(tmp_path / "1.wav", tmp_path, layout)

@@ -123,6 +123,17 @@ def test_too_many_damaged_files_stop_the_run(damaged, feature_extractor):
         list(loader)
 
 
+def test_an_error_of_the_code_is_no_damaged_file(manifest, monkeypatch):
+    def broken(*arguments):
+        raise ValueError("operands could not be broadcast together")
+
+    dataset = CropDataset(manifest, 0.5, 0)
+    monkeypatch.setattr("modeling_oskdft.data.crops.change_speed", broken)
+    with pytest.raises(ValueError, match="^operands could not be broadcast together$"):
+        dataset[0, 0]
+    assert not dataset.damaged.marks.any()
+
+
 def test_speeds_are_other_speakers_in_every_epoch_anew(manifest):
     dataset = CropDataset(manifest, 0.5, 0, speeds=(0.9, 1.1))
     speakers = len(manifest.speakers)
