@@ -35,7 +35,8 @@ PRINTED = {
     ("docs/hub.md", 0): None,
     ("docs/hub.md", 1): r"trainable params: [\d,]+ ",
     ("docs/index.md", 0): r"(True|False) \S+ 0.5 \(",
-    ("docs/index.md", 1): r"tensor\(",
+    ("docs/index.md", 1): r"\(2, 12\) \[\[1.0, ",
+    ("docs/index.md", 2): r"tensor\(",
     ("docs/training.md", 0): r"$",
 }
 
