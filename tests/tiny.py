@@ -1,4 +1,4 @@
-"""The tiny models of every test: real architectures, a few thousand parameters, no default left in place."""
+"""Make the tiny models of every test: real architectures, a few thousand parameters, every size set to a small one."""
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ from modeling_oskdft import OSKDFTConfig, OSKDFTForXVector
 
 CONFIGS = {"hubert": HubertConfig, "wav2vec2": Wav2Vec2Config, "wavlm": WavLMConfig}
 MODELS = {"hubert": HubertModel, "wav2vec2": Wav2Vec2Model, "wavlm": WavLMModel}
-# (family, pre-norm layers, norm of the convolutions): as published base and large models, and hubert-mini.
+# (family, pre-norm layers, norm of the convolutions): the published base and large models, and hubert-mini.
 SHAPES = [
     ("hubert", False, "group"),
     ("hubert", True, "layer"),
@@ -18,7 +18,7 @@ SHAPES = [
     ("wavlm", False, "group"),
     ("wavlm", True, "layer"),
 ]
-# Three convolutions of unequal widths in the place of seven: what traces a model takes a third of the time.
+# Three convolutions of unequal widths instead of seven, which trace and export in a third of the time.
 SHORT = {"conv_dim": (12, 16, 20), "conv_kernel": (10, 3, 2), "conv_stride": (5, 4, 4)}
 HEADS = ("ecapa_tdnn", "statistics_pooling")
 
@@ -62,12 +62,12 @@ def tiny_config(family="hubert", pre_norm=False, conv_norm="group", layers=2, en
 
 
 def tiny_teacher(family="hubert", pre_norm=False, conv_norm="group", layers=4, **fields):
-    torch.manual_seed(0)  # the same teacher at every call
+    torch.manual_seed(0)  # every call gives the same teacher
     return randomise(MODELS[family](encoder_config(family, pre_norm, conv_norm, layers, **fields))).eval()
 
 
 def tiny_verifier(*shape, **fields):
-    torch.manual_seed(0)  # as above
+    torch.manual_seed(0)  # every call gives the same verifier
     return randomise(OSKDFTForXVector(tiny_config(*shape, **fields))).eval()
 
 
@@ -84,7 +84,7 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def waves(*lengths, seed=0):
-    """Noise-like waveforms and the mask of their padding: (batch, longest), (batch, longest)."""
+    """Draw noise of these lengths in samples, and the mask of their padding, both (batch, longest)."""
     generator = torch.Generator().manual_seed(seed)
     batch = torch.zeros(len(lengths), max(lengths))
     mask = torch.zeros(len(lengths), max(lengths), dtype=torch.long)

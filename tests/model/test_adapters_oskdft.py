@@ -9,7 +9,7 @@ from tests.tiny import SHAPES, randomise, tiny_verifier, waves
 
 
 def other_site(*shape, **fields):
-    """The same trunk with other adapters and another head."""
+    """Return a verifier and a second one, with the same trunk, other adapters and another head."""
     model = tiny_verifier(*shape, **fields)
     other = copy.deepcopy(model)
     randomise(other.head, seed=5)
@@ -24,7 +24,7 @@ def other_site(*shape, **fields):
 def test_several_adapters_on_one_trunk(tmp_path, shape, head_type):
     model, other = other_site(*shape, head_type=head_type)
     waveforms, mask = waves(6000, 4000)
-    here, there = (one(waveforms, mask).embeddings for one in (model, other))
+    here, there = (verifier(waveforms, mask).embeddings for verifier in (model, other))
     assert not torch.allclose(here, there, atol=1e-2)
     other.save_speaker_adapter(tmp_path / "site")
     model.load_speaker_adapter(tmp_path / "site", "site")
@@ -74,11 +74,11 @@ def test_adapters_that_do_not_fit_are_named(tmp_path):
         model.load_speaker_adapter(tmp_path / "own", "mixed")
 
 
-def test_a_bfloat16_copy_knows_its_trunk(tmp_path, recwarn):
+def test_a_bfloat16_copy_has_the_fingerprint_of_its_trunk(tmp_path, recwarn):
     model, other = other_site()
     other.save_speaker_adapter(tmp_path)
     half = model.to(torch.bfloat16)
     half.load_speaker_adapter(tmp_path, "site")
     half.set_speaker_adapter("site")
     assert half.head.projection.weight.dtype == torch.bfloat16
-    assert not [one for one in recwarn if "trunk" in str(one.message)]
+    assert not [warning for warning in recwarn if "trunk" in str(warning.message)]

@@ -26,7 +26,7 @@ def test_a_fingerprint_is_of_the_weights(folder):
     assert verifier.fingerprint() != known
 
 
-def test_the_same_weights_keep_their_company(tmp_path, folder):
+def test_the_same_weights_keep_their_companion_files(tmp_path, folder):
     OSKDFTForXVector.from_pretrained(folder).save_pretrained(tmp_path / "copy")
     for name in ("preprocessor_config.json", "thresholds.json", "README.md"):
         assert (tmp_path / "copy" / name).read_bytes() == (folder / name).read_bytes()
@@ -41,13 +41,13 @@ def test_other_weights_lose_thresholds_and_card(tmp_path, folder):
     assert "preprocessor_config.json" in names and not names & {"thresholds.json", "README.md"}
 
 
-def test_a_page_by_hand_says_nothing_of_weights_and_stays(tmp_path, folder):
-    (folder / "README.md").write_text("My own words.")
+def test_a_card_written_by_hand_states_no_fingerprint_and_stays(tmp_path, folder):
+    (folder / "README.md").write_text("Written by hand.")
     verifier = OSKDFTForXVector.from_pretrained(folder)
     with torch.no_grad():
         verifier.head.projection.weight[0, 0] += 0.1
     verifier.save_pretrained(tmp_path / "trained")
-    assert (tmp_path / "trained" / "README.md").read_text() == "My own words."
+    assert (tmp_path / "trained" / "README.md").read_text() == "Written by hand."
 
 
 def test_a_relative_folder_stays_that_folder(tmp_path, folder, monkeypatch):
@@ -64,7 +64,7 @@ def test_one_process_of_several_writes(tmp_path, folder):
     assert not (tmp_path / "copy" / "preprocessor_config.json").exists()
 
 
-def test_a_folder_that_has_gone_is_no_error(tmp_path, folder):
+def test_a_folder_that_was_moved_is_no_error(tmp_path, folder):
     verifier = OSKDFTForXVector.from_pretrained(folder)
     folder.rename(tmp_path / "moved")
     verifier.save_pretrained(tmp_path / "copy")

@@ -42,12 +42,12 @@ def test_statistics_are_those_of_torch():
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 7)])
 def test_batch_norm_without_a_mask_is_torch_s(shape):
     values = torch.randn(shape)
-    ours, torchs = randomise(MaskedBatchNorm1d(5)), torch.nn.BatchNorm1d(5)
-    torchs.load_state_dict(ours.state_dict())
+    masked, plain = randomise(MaskedBatchNorm1d(5)), torch.nn.BatchNorm1d(5)
+    plain.load_state_dict(masked.state_dict())
     for mode in (True, False):
-        torch.testing.assert_close(ours.train(mode)(values), torchs.train(mode)(values))
+        torch.testing.assert_close(masked.train(mode)(values), plain.train(mode)(values))
     assert all(
-        torch.equal(a, b) for a, b in zip(ours.state_dict().values(), torchs.state_dict().values(), strict=True)
+        torch.equal(a, b) for a, b in zip(masked.state_dict().values(), plain.state_dict().values(), strict=True)
     )
 
 
@@ -57,8 +57,8 @@ def test_batch_norm_counts_valid_frames_only():
     packed = torch.cat([values[row, :, : int(mask[row].sum())] for row in range(3)], dim=1)[None]
     masked, plain = randomise(MaskedBatchNorm1d(5)), torch.nn.BatchNorm1d(5)
     plain.load_state_dict(masked.state_dict())
-    ours, theirs = masked.train()(values, mask), plain.train()(packed)
-    torch.testing.assert_close(ours.transpose(1, 2)[mask], theirs[0].T)
+    by_mask, alone = masked.train()(values, mask), plain.train()(packed)
+    torch.testing.assert_close(by_mask.transpose(1, 2)[mask], alone[0].T)
     torch.testing.assert_close(masked.running_mean, plain.running_mean)
     torch.testing.assert_close(masked.running_var, plain.running_var)
     assert int(masked.num_batches_tracked) == 1
@@ -134,22 +134,22 @@ def test_the_aam_loss_by_hand():
     torch.testing.assert_close(loss(embedding, torch.tensor([1])), expected)
 
 
-def _one_of_two(rank, folder):
+def _half_of_the_batch(rank, folder):
     import torch.distributed as distributed
 
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     assert distributed.get_world_size() == 2 and distributed.get_backend() == "gloo"
     values, mask = frames(9, 6, 4, 2, width=5)
-    own = values[2 * rank : 2 * rank + 2].transpose(1, 2).clone().requires_grad_()
+    half = values[2 * rank : 2 * rank + 2].transpose(1, 2).clone().requires_grad_()
     norm = randomise(MaskedBatchNorm1d(5)).train()
-    out = norm(own, mask[2 * rank : 2 * rank + 2])
+    out = norm(half, mask[2 * rank : 2 * rank + 2])
     (out.square() * torch.arange(9)).sum().backward()
-    torch.save((out.detach(), own.grad, norm.running_var), f"{folder}/{rank}.pt")
+    torch.save((out.detach(), half.grad, norm.running_var), f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
 
 def test_two_processes_are_the_doubled_batch(tmp_path):
-    torch.multiprocessing.spawn(_one_of_two, args=(str(tmp_path),), nprocs=2)
+    torch.multiprocessing.spawn(_half_of_the_batch, args=(str(tmp_path),), nprocs=2)
     halves = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     values, mask = frames(9, 6, 4, 2, width=5)
     whole = values.transpose(1, 2).clone().requires_grad_()

@@ -26,8 +26,8 @@ def test_a_layer_is_the_formula_of_its_norm_order(shape):
         for path, expected in (("kd", (kd,)), ("ft", (ft,)), ("both", (kd, ft))):
             streams = layer(x, path=path).streams
             assert len(streams) == len(expected)
-            for own, formula in zip(streams, expected, strict=True):
-                torch.testing.assert_close(own, formula, atol=1e-5, rtol=1e-5)
+            for stream, formula in zip(streams, expected, strict=True):
+                torch.testing.assert_close(stream, formula, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(kd, ft, atol=1e-3)
 
 

@@ -13,7 +13,7 @@ from tests.tiny import HEADS, SHAPES, randomise, tiny_config, tiny_teacher, tiny
 
 
 def truncated(teacher, layers):
-    """The teacher's encoder with exactly these layers and its own final norm."""
+    """Cut the teacher's encoder to these layers; its final norm stays."""
     teacher.encoder.layers = torch.nn.ModuleList([teacher.encoder.layers[layer] for layer in layers])
     return teacher
 
@@ -36,7 +36,7 @@ def test_kd_path_is_the_truncated_teacher_bit_for_bit_and_no_adapter_moves_it(sh
 def test_zero_start_makes_the_paths_equal_also_after_loading(shape, tmp_path):
     verifier = OSKDFTForXVector(tiny_config(*shape)).eval()
     verifier.save_pretrained(tmp_path / "verifier")
-    # A folder without adapters: those that from_pretrained makes must start at zero too.
+    # A folder without adapters: from_pretrained makes them, and they must start at zero too.
     bare = OSKDFTForXVector(tiny_config(*shape, adapter_size=0))
     bare.save_pretrained(tmp_path / "bare")
     grown = OSKDFTForXVector.from_pretrained(tmp_path / "bare", config=tiny_config(*shape)).eval()
@@ -57,14 +57,14 @@ def test_both_equals_two_separate_passes(shape, fields):
         for path, states in (("kd", both.kd_hidden_states), ("ft", both.hidden_states)):
             alone = encoder(waveforms, attention_mask, path=path, output_hidden_states=True)
             assert len(alone.hidden_states) == 4
-            for own, other in zip(alone.hidden_states, states, strict=True):
-                torch.testing.assert_close(own, other, atol=1e-5, rtol=0)
+            for state, state_of_both in zip(alone.hidden_states, states, strict=True):
+                torch.testing.assert_close(state, state_of_both, atol=1e-5, rtol=0)
             assert torch.equal(alone.last_hidden_state, alone.hidden_states[-1])
 
 
 @pytest.mark.parametrize(("adapter_layers", "calls"), [(None, [1, 2, 2]), ([1], [1, 1, 2]), ([], [1, 1, 1])])
-def test_what_both_paths_share_is_computed_once(adapter_layers, calls):
-    """Front end, positional convolution, and all layers before the first adapter's addition."""
+def test_blocks_before_the_first_adapter_are_computed_once(adapter_layers, calls):
+    """Count calls of the front end, the positional convolution and the blocks of each layer."""
     encoder = tiny_verifier(layers=3, adapter_layers=adapter_layers).oskdft
     counts: dict[str, int] = {}
 
@@ -78,8 +78,8 @@ def test_what_both_paths_share_is_computed_once(adapter_layers, calls):
         layer.feed_forward.register_forward_hook(count(f"feed-forward {index}"))
     encoder(waves(3000)[0], path="both")
     assert counts.pop("front") == counts.pop("position") == 1
-    for part in ("attention", "feed-forward"):
-        assert [counts[f"{part} {index}"] for index in range(3)] == calls
+    for block in ("attention", "feed-forward"):
+        assert [counts[f"{block} {index}"] for index in range(3)] == calls
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -125,7 +125,7 @@ def test_padding_changes_nothing(shape, head):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_what_stands_in_the_padding_is_never_read(shape):
+def test_samples_in_the_padding_are_never_read(shape):
     verifier = tiny_verifier(*shape, head_type="ecapa_tdnn")
     waveforms, mask = waves(6000, 3000)
     loud = waveforms + 100 * (1 - mask)
@@ -312,10 +312,10 @@ def test_both_kinds_of_checkpointing_give_the_gradients_of_none(shape, path, mas
             loss = loss + outputs.kd_last_hidden_state.square().sum()
         loss.backward()
         gradients.append({name: value.grad for name, value in model.named_parameters() if value.grad is not None})
-    for other in gradients[1:]:
-        assert other.keys() == gradients[0].keys()
+    for checkpointed in gradients[1:]:
+        assert checkpointed.keys() == gradients[0].keys()
         for name, gradient in gradients[0].items():
-            torch.testing.assert_close(other[name], gradient, atol=1e-4, rtol=1e-3, msg=name)
+            torch.testing.assert_close(checkpointed[name], gradient, atol=1e-4, rtol=1e-3, msg=name)
 
 
 def test_with_a_mask_the_first_convolution_is_checkpointed_as_well():
@@ -337,7 +337,7 @@ def test_with_a_mask_the_first_convolution_is_checkpointed_as_well():
     assert saved[1] < 0.6 * saved[0]
 
 
-def test_a_frozen_trunk_under_reentrant_checkpointing_still_trains_what_is_left():
+def test_a_frozen_trunk_under_reentrant_checkpointing_still_trains_the_adapters():
     model = tiny_verifier().train()
     model.requires_grad_(False)
     for name, parameter in model.named_parameters():
@@ -377,7 +377,7 @@ def test_attentions_are_those_of_the_asked_path():
     torch.testing.assert_close(both, ft)
 
 
-def test_attention_that_has_no_attentions_says_so(caplog):
+def test_attention_without_attentions_gives_a_warning(caplog):
     from transformers.utils import logging
 
     model = tiny_verifier(attn_implementation="sdpa")
@@ -390,10 +390,10 @@ def test_attention_that_has_no_attentions_says_so(caplog):
 @pytest.mark.parametrize("family", ["hubert", "wavlm"])
 def test_frames_are_counted_as_transformers_counts_them(family):
     lengths = torch.tensor([400, 719, 720, 8321])
-    ours, theirs = (
+    student, teacher = (
         model._get_feat_extract_output_lengths(lengths) for model in (tiny_verifier(family), tiny_teacher(family))
     )
-    assert torch.equal(ours, theirs)
+    assert torch.equal(student, teacher)
 
 
 def test_labels_give_a_loss_that_falls():
@@ -447,8 +447,8 @@ def test_wavlm_is_eager_or_refused():
 def test_dynamic_int8_of_torch_runs():
     model = tiny_verifier()
     quantised = torch.ao.quantization.quantize_dynamic(copy.deepcopy(model), {torch.nn.Linear})
-    found, expected = (one(waves(8000)[0]).embeddings for one in (quantised, model))
-    assert bool((torch.cosine_similarity(found, expected) > 0.95).all())
+    rough, exact = (verifier(waves(8000)[0]).embeddings for verifier in (quantised, model))
+    assert bool((torch.cosine_similarity(rough, exact) > 0.95).all())
 
 
 def test_a_subclass_of_model_and_configuration_saves_and_opens(tmp_path):

@@ -18,8 +18,8 @@ EXPECTED = json.loads((FOLDER / "expected.json").read_text())
 
 def assert_as_before(verifier):
     with torch.inference_mode():
-        found = verifier(tones()).embeddings
-    torch.testing.assert_close(found, torch.tensor(EXPECTED["embeddings"]), atol=1e-5, rtol=1e-5)
+        embeddings = verifier(tones()).embeddings
+    torch.testing.assert_close(embeddings, torch.tensor(EXPECTED["embeddings"]), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("door", [OSKDFTForXVector, AutoModel])
@@ -59,5 +59,5 @@ def test_the_code_that_travelled_gives_the_same_embeddings(tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    found = torch.tensor(json.loads(done.stdout.splitlines()[-1]))
-    torch.testing.assert_close(found, torch.tensor(EXPECTED["embeddings"]), atol=1e-5, rtol=1e-5)
+    embeddings = torch.tensor(json.loads(done.stdout.splitlines()[-1]))
+    torch.testing.assert_close(embeddings, torch.tensor(EXPECTED["embeddings"]), atol=1e-5, rtol=1e-5)

@@ -26,7 +26,7 @@ def test_the_class_that_refuses_hides_no_other():
 
 RUN = """
 import runpy, sys
-sys.orig_argv, sys.argv = ["python", "-m", "modeling_oskdft.commands"], ["-m", *WORDS]
+sys.orig_argv, sys.argv = ["python", "-m", "modeling_oskdft.commands"], ["-m", *ARGUMENTS]
 try:
     runpy.run_module("modeling_oskdft.commands", run_name="__main__")
 except SystemExit:
@@ -35,18 +35,18 @@ print("LOADED", *[name for name in ("torch", "transformers", "pyarrow") if name 
 """
 
 
-def loaded(*words, said):
-    """Which heavy packages a command has imported that says `said`."""
-    code = RUN.replace("WORDS", repr(list(words)))
+def imported(*arguments, output):
+    """List the heavy packages that a command imports, and check that it prints `output`."""
+    code = RUN.replace("ARGUMENTS", repr(list(arguments)))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert said in done.stdout, done.stderr
+    assert output in done.stdout, done.stderr
     return next(line for line in done.stdout.splitlines() if line.startswith("LOADED")).split()[1:]
 
 
 def test_help_waits_for_neither_torch_nor_transformers():
-    assert loaded("--help", said="usage: ") == []
+    assert imported("--help", output="usage: ") == []
 
 
 def test_an_exported_verifier_is_run_without_torch(exported, voices):
     recordings = sorted(map(str, voices.rglob("*.flac")))[:2]
-    assert loaded("verify", *recordings, "--model", str(exported), said="(score ") == []
+    assert imported("verify", *recordings, "--model", str(exported), output="(score ") == []

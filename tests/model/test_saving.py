@@ -1,4 +1,4 @@
-"""What a folder promises: all auto classes, encoder and verifier, with and without the package."""
+"""Open a saved folder in every way: all auto classes, encoder and verifier, with and without the package."""
 
 import json
 import subprocess
@@ -54,7 +54,7 @@ def test_an_encoder_alone_is_no_verifier_for_auto_model(tmp_path):
     assert "AutoModel" not in json.loads((tmp_path / "config.json").read_text()).get("auto_map", {})
 
 
-def test_what_is_written(tmp_path, feature_extractor):
+def test_the_files_of_a_saved_verifier(tmp_path, feature_extractor):
     from safetensors import safe_open
 
     verifier = tiny_verifier(head_type="ecapa_tdnn")
