@@ -1,1 +1,1 @@
-"""Embeddings of recordings, by PyTorch or onnxruntime."""
+"""Embed recordings with PyTorch or onnxruntime."""

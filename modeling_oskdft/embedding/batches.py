@@ -1,4 +1,4 @@
-"""Waveforms to embeddings."""
+"""Embed one batch of waveforms with a PyTorch verifier."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,19 @@ from ..model.modeling_oskdft import OSKDFTForXVector
 def embed_batch(
     verifier: OSKDFTForXVector, feature_extractor: SequenceFeatureExtractor, waveforms: Sequence[Waveform]
 ) -> torch.Tensor:
-    """Embeddings (batch, embedding_size) of 16 kHz waveforms; a row does not depend on its neighbours."""
+    """Embed waveforms as one batch, in which no row depends on another.
+
+    Args:
+        verifier: the model, in eval mode.
+        feature_extractor: the model's feature extractor.
+        waveforms: (samples,) each, at 16 kHz.
+
+    Returns:
+        (batch, embedding_size) on the model's device, not normalised.
+
+    Raises:
+        ValueError: for a waveform that is shorter than one frame.
+    """
     inputs = feature_extractor(
         list(waveforms), sampling_rate=SAMPLING_RATE, padding=True, return_attention_mask=True, return_tensors="pt"
     ).to(verifier.device)

@@ -1,4 +1,4 @@
-"""Embeddings of a manifest: every utterance once, in batches of about equal lengths, on all processes."""
+"""Embed every utterance of a manifest once, in batches of about equal lengths, on all processes."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,26 +20,45 @@ from ..model.modeling_oskdft import OSKDFTForXVector, shortest_input
 from .batches import embed_batch
 
 SEGMENTS, SEGMENT_SECONDS = 5, 3.0  # the paper's protocol
-Embeddings = dict[str, NDArray[np.float32]]
-Parts = Callable[[Waveform], list[Waveform]]
-_Kind = TypeVar("_Kind")
+BATCH_SECONDS = 60.0
+EmbeddingsById = dict[str, NDArray[np.float32]]  # by utterance id
+Cut = Callable[[Waveform], list[Waveform]]  # makes the pieces of a recording that are embedded
+_Item = TypeVar("_Item")
 
 
 def extract_embeddings(
-    verifier: OSKDFTForXVector, feature_extractor: SequenceFeatureExtractor, manifest: Manifest, **options: Any
-) -> Embeddings:
-    """Utterance id to embedding (embedding_size,) of the whole recording, not normalised.
+    verifier: OSKDFTForXVector,
+    feature_extractor: SequenceFeatureExtractor,
+    manifest: Manifest,
+    batch_seconds: float = BATCH_SECONDS,
+    num_workers: int = 0,
+    progress: bool = False,
+    max_damaged: int = 0,
+) -> EmbeddingsById:
+    """Embed the whole recording of each utterance.
 
-    options, all with a default:
-    batch_seconds: padded audio in a batch, 60. num_workers: processes that read ahead, 0. progress: a bar on a
-    terminal. max_damaged: how many unreadable or too short recordings are named in a warning and left out; one more is
-    an error that names it, as every one is by default: an evaluation without it would be another one.
-    Where a process group exists, each process embeds its share and all get everything; all must call this.
-    The verifier is put into eval mode and back.
+    Where a process group exists, each process embeds its share and all get all embeddings; all must call this.
+
+    Args:
+        verifier: the model; it is in eval mode while this runs, and then in the mode that it had.
+        feature_extractor: the model's feature extractor.
+        manifest: the utterances.
+        batch_seconds: padded audio in a batch at most, in seconds; a longer recording comes alone.
+        num_workers: processes that read recordings ahead.
+        progress: whether to show a bar, where stderr is a terminal.
+        max_damaged: recordings that may be unreadable or too short. Each is named in a warning and left out; one more
+            is an error. The default is 0, because an evaluation without a recording is another evaluation.
+
+    Returns:
+        Utterance id to (embedding_size,), not normalised.
+
+    Raises:
+        ValueError: naming a recording that is damaged or shorter than one frame, beyond `max_damaged`.
     """
     lengths = np.asarray(manifest.column("num_samples"))
-    whole = _extract(verifier, feature_extractor, manifest, lengths, _whole, **options)
-    return {name: embeddings[0] for name, embeddings in whole.items()}
+    reading = _Reading(batch_seconds, num_workers, progress, max_damaged)
+    embeddings = _extract(verifier, feature_extractor, manifest, lengths, _uncut, reading)
+    return {name: pieces[0] for name, pieces in embeddings.items()}
 
 
 def extract_segment_embeddings(
@@ -48,19 +67,49 @@ def extract_segment_embeddings(
     manifest: Manifest,
     segments: int = SEGMENTS,
     seconds: float = SEGMENT_SECONDS,
-    **options: Any,
-) -> Embeddings:
-    """Utterance id to embeddings (segments, embedding_size) of `evenly_spaced_segments`; options as above."""
+    batch_seconds: float = BATCH_SECONDS,
+    num_workers: int = 0,
+    progress: bool = False,
+    max_damaged: int = 0,
+) -> EmbeddingsById:
+    """Embed the `evenly_spaced_segments` of each utterance.
+
+    Args:
+        verifier: as in `extract_embeddings`, as the other arguments that are not explained here.
+        feature_extractor: see there.
+        manifest: see there.
+        segments: segments of a recording.
+        seconds: length of a segment.
+        batch_seconds: see there.
+        num_workers: see there.
+        progress: see there.
+        max_damaged: see there.
+
+    Returns:
+        Utterance id to (segments, embedding_size), not normalised.
+
+    Raises:
+        ValueError: as `extract_embeddings` does.
+    """
     samples = round(seconds * SAMPLING_RATE)
     lengths = np.full(len(manifest), segments * samples)
-    parts = partial(evenly_spaced_segments, segments=segments, samples=samples)
-    return _extract(verifier, feature_extractor, manifest, lengths, parts, **options)
+    cut = partial(evenly_spaced_segments, segments=segments, samples=samples)
+    reading = _Reading(batch_seconds, num_workers, progress, max_damaged)
+    return _extract(verifier, feature_extractor, manifest, lengths, cut, reading)
 
 
 def evenly_spaced_segments(waveform: Waveform, segments: int, samples: int) -> list[Waveform]:
-    """`segments` pieces of `samples`, the first at the start, the last at the end; a short recording is repeated.
+    """Cut segments out of a recording, the first at its start and the last at its end.
 
     The paper's protocol takes 5 of 3 s (scripts/prev of the authors' code).
+
+    Args:
+        waveform: (samples,); a recording shorter than a segment is repeated.
+        segments: number of segments, which may overlap.
+        samples: length of a segment in samples.
+
+    Returns:
+        `segments` waveforms, (samples,).
     """
     if len(waveform) < samples:
         waveform = np.resize(waveform, samples)
@@ -68,23 +117,32 @@ def evenly_spaced_segments(waveform: Waveform, segments: int, samples: int) -> l
     return [waveform[start : start + samples] for start in starts]
 
 
-def _whole(waveform: Waveform) -> list[Waveform]:
+def _uncut(waveform: Waveform) -> list[Waveform]:
     return [waveform]
 
 
+class _Reading(NamedTuple):
+    """Options of both functions above, see `extract_embeddings`."""
+
+    batch_seconds: float
+    num_workers: int
+    progress: bool
+    max_damaged: int
+
+
 class _Batch(NamedTuple):
-    """Rows that could be read with their parts, and the others with what is wrong."""
+    """Rows of the manifest with their pieces, and the errors of rows that cannot be read."""
 
     rows: list[int]
-    parts: list[list[Waveform]]
+    pieces: list[list[Waveform]]
     damaged: dict[int, Exception]
 
 
 class _Batches(Dataset[_Batch]):
-    """Batches of recordings, read when they are asked for."""
+    """Read each batch of recordings when it is needed. shortest: samples of one frame."""
 
-    def __init__(self, manifest: Manifest, batches: list[list[int]], shortest: int, parts: Parts) -> None:
-        self.manifest, self.batches, self.shortest, self.parts = manifest, batches, shortest, parts
+    def __init__(self, manifest: Manifest, batches: list[list[int]], shortest: int, cut: Cut) -> None:
+        self.manifest, self.batches, self.shortest, self.cut = manifest, batches, shortest, cut
         self.ids = manifest.table.column("utterance_id")
 
     def __len__(self) -> int:
@@ -94,12 +152,12 @@ class _Batches(Dataset[_Batch]):
         batch = _Batch([], [], {})
         for row in self.batches[number]:
             try:
-                parts = self.parts(self._load(row))
+                pieces = self.cut(self._load(row))
             except (ValueError, OSError) as error:
                 batch.damaged[row] = error
                 continue
             batch.rows.append(row)
-            batch.parts.append(parts)
+            batch.pieces.append(pieces)
         return batch
 
     def _load(self, row: int) -> Waveform:
@@ -117,95 +175,93 @@ def _extract(
     feature_extractor: SequenceFeatureExtractor,
     manifest: Manifest,
     lengths: NDArray[np.int64],
-    parts: Parts,
-    batch_seconds: float = 60.0,
-    num_workers: int = 0,
-    progress: bool = False,
-    max_damaged: int = 0,
-) -> Embeddings:
-    from tqdm.auto import tqdm
-
-    rank, processes = (distributed.get_rank(), distributed.get_world_size()) if _in_a_group() else (0, 1)
+    cut: Cut,
+    reading: _Reading,
+) -> EmbeddingsById:
+    """Embed the pieces of each recording: utterance id to (pieces, embedding_size). lengths: samples of each row."""
     groups = manifest.row_groups()
-    if groups is None:
-        batches = _length_sorted_batches(lengths, batch_seconds, np.arange(len(lengths)))[rank::processes]
-    else:  # each row group is read once, by one worker of one process
-        own = chunks_of_groups(groups)[rank::processes]
-        batches = [batch for chunk in own for batch in _length_sorted_batches(lengths, batch_seconds, chunk)]
+    batches = _batches_of_this_process(lengths, groups, reading.batch_seconds)
     workers = WorkersThatStay()
     loader = workers.serve(
         DataLoader(
-            _Batches(manifest, batches, shortest_input(verifier.config), parts),
+            _Batches(manifest, batches, shortest_input(verifier.config), cut),
             batch_size=None,
-            collate_fn=_as_it_is,
+            collate_fn=_uncollated,
             generator=torch.Generator(),  # a loader draws a seed: not from the randomness of a training run
-            num_workers=num_workers if groups is None else min(num_workers, 1),
+            num_workers=reading.num_workers if groups is None else min(reading.num_workers, 1),
         )
     )
     was_training = verifier.training
     verifier.eval()
+    try:
+        embeddings, damaged = _embed_batches(verifier, feature_extractor, loader, len(manifest), reading)
+    finally:
+        workers.release()
+        verifier.train(was_training)
+    skipped = DamagedFiles(reading.max_damaged, "Left out of the evaluation:", "{reason}.")
+    ids = manifest.table.column("utterance_id")
+    for row, error in sorted(_damaged_on_all_processes(damaged).items()):
+        skipped.skip(ids[row].as_py(), error)
+    return _gather(embeddings, manifest, verifier)
+
+
+def _embed_batches(
+    verifier: OSKDFTForXVector,
+    feature_extractor: SequenceFeatureExtractor,
+    loader: "DataLoader[_Batch]",
+    utterances: int,
+    reading: _Reading,
+) -> tuple[dict[int, torch.Tensor], dict[int, Exception]]:
+    """Embed the rows of this process: row to (pieces, embedding_size), and row to error. utterances: of all."""
+    from tqdm.auto import tqdm
+
+    rank, processes = _rank_and_processes()
+    hidden = None if reading.progress and rank == 0 else True  # None: hidden unless stderr is a terminal
     found: dict[int, torch.Tensor] = {}
     damaged: dict[int, Exception] = {}
-    bar = tqdm(total=len(manifest), desc="embeddings", unit="utt", disable=None if progress and rank == 0 else True)
-    try:
+    with tqdm(total=utterances, desc="embeddings", unit="utt", disable=hidden) as bar:
         for batch in loader:
             damaged |= batch.damaged
-            if len(damaged) > max_damaged:
-                break  # all processes meet below, and all end there
+            if len(damaged) > reading.max_damaged:
+                break  # not an error yet: all processes exchange their errors, and then all end with the same one
             if batch.rows:
-                waveforms = [waveform for parts_of_one in batch.parts for waveform in parts_of_one]
+                waveforms = [piece for pieces in batch.pieces for piece in pieces]
                 embeddings = embed_batch(verifier, feature_extractor, waveforms).float()
                 found |= dict(zip(batch.rows, embeddings.unflatten(0, (len(batch.rows), -1)), strict=True))
             bar.update(processes * (len(batch.rows) + len(batch.damaged)))
-    finally:
-        workers.release()
-    bar.close()
-    verifier.train(was_training)
-    skipped = DamagedFiles(max_damaged, "Left out of the evaluation:", "{reason}.")
-    ids = manifest.table.column("utterance_id")
-    for row, error in sorted(_everyones(damaged).items()):
-        skipped.skip(ids[row].as_py(), error)
-    return _gathered(found, manifest, verifier)
+    return found, damaged
 
 
-def _as_it_is(batch: _Kind) -> _Kind:
+def _uncollated(batch: _Item) -> _Item:
     return batch
+
+
+# ---- processes ------------------------------------------------------------------------------------------------------
 
 
 def _in_a_group() -> bool:
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
-def _everyones(damaged: dict[int, Exception]) -> dict[int, Exception]:
-    if not _in_a_group():
-        return damaged
-    parts: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(parts, damaged)
-    return {row: error for part in parts for row, error in part.items()}
+def _rank_and_processes() -> tuple[int, int]:
+    return (distributed.get_rank(), distributed.get_world_size()) if _in_a_group() else (0, 1)
 
 
-def _gathered(found: dict[int, torch.Tensor], manifest: Manifest, verifier: OSKDFTForXVector) -> Embeddings:
-    """What all processes have found, by utterance id: a sum, because each row was one process's work."""
-    ids = manifest.column("utterance_id")
-    if not _in_a_group():
-        return {ids[row]: embeddings.cpu().numpy() for row, embeddings in sorted(found.items())}
-    parts = torch.tensor([len(next(iter(found.values()))) if found else 0], device=verifier.device)
-    distributed.all_reduce(parts, distributed.ReduceOp.MAX)
-    everything = torch.zeros(len(ids), int(parts), verifier.config.embedding_size, device=verifier.device)
-    there = torch.zeros(len(ids), device=verifier.device)
-    for row, embeddings in found.items():
-        everything[row] = embeddings
-        there[row] = 1.0
-    distributed.all_reduce(everything)
-    distributed.all_reduce(there)
-    rows, values = torch.nonzero(there).flatten().tolist(), everything.cpu().numpy()
-    return {ids[row]: values[row] for row in rows}
+def _batches_of_this_process(
+    lengths: NDArray[np.int64], groups: NDArray[np.int64] | None, batch_seconds: float
+) -> list[list[int]]:
+    """Share out the batches; each row group of shards is read once, by one worker of one process."""
+    rank, processes = _rank_and_processes()
+    if groups is None:
+        return _length_sorted_batches(lengths, batch_seconds, np.arange(len(lengths)))[rank::processes]
+    chunks = chunks_of_groups(groups)[rank::processes]
+    return [batch for chunk in chunks for batch in _length_sorted_batches(lengths, batch_seconds, chunk)]
 
 
 def _length_sorted_batches(
     lengths: NDArray[np.int64], batch_seconds: float, rows: NDArray[np.int64]
 ) -> list[list[int]]:
-    """Rows from long to short, so that memory is highest at the start and padding is least."""
+    """Sort rows from long to short, so that memory is highest at the start and padding is least."""
     budget = batch_seconds * SAMPLING_RATE
     batches: list[list[int]] = []
     for row in rows[np.argsort(-lengths[rows], kind="stable")].tolist():
@@ -213,3 +269,29 @@ def _length_sorted_batches(
             batches.append([])
         batches[-1].append(row)
     return batches
+
+
+def _damaged_on_all_processes(damaged: dict[int, Exception]) -> dict[int, Exception]:
+    if not _in_a_group():
+        return damaged
+    errors_by_process: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(errors_by_process, damaged)
+    return {row: error for errors in errors_by_process for row, error in errors.items()}
+
+
+def _gather(found: dict[int, torch.Tensor], manifest: Manifest, verifier: OSKDFTForXVector) -> EmbeddingsById:
+    """Give the embeddings of all processes to each, by a sum: every row was embedded by one process."""
+    ids = manifest.column("utterance_id")
+    if not _in_a_group():
+        return {ids[row]: embeddings.cpu().numpy() for row, embeddings in sorted(found.items())}
+    pieces = torch.tensor([len(next(iter(found.values()))) if found else 0], device=verifier.device)
+    distributed.all_reduce(pieces, distributed.ReduceOp.MAX)
+    everything = torch.zeros(len(ids), int(pieces), verifier.config.embedding_size, device=verifier.device)
+    is_embedded = torch.zeros(len(ids), device=verifier.device)
+    for row, embeddings in found.items():
+        everything[row] = embeddings
+        is_embedded[row] = 1.0
+    distributed.all_reduce(everything)
+    distributed.all_reduce(is_embedded)
+    rows, values = torch.nonzero(is_embedded).flatten().tolist(), everything.cpu().numpy()
+    return {ids[row]: values[row] for row in rows}

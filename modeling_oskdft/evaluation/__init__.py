@@ -1,1 +1,1 @@
-"""Evaluation: embeddings, scores, error rates."""
+"""Measure a verifier: its error rates on trials, its size and its time."""

@@ -1,4 +1,4 @@
-"""Measure size and time of encoders."""
+"""Measure the size and the time of encoders."""
 
 import statistics
 import time
@@ -15,21 +15,34 @@ from ..audio.loading import SAMPLING_RATE
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Numbers that the model holds, trainable or not."""
+    """Count the parameters of a model, trainable or not.
+
+    Args:
+        model: the model.
+    """
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def file_bytes(folder: str | Path) -> int:
-    """Size of the weights that `save_pretrained` wrote."""
+    """Add up the sizes of the files of weights that `save_pretrained` wrote, in bytes.
+
+    Args:
+        folder: folder of the model; objectives of a training run in it are not counted.
+    """
     return sum(
         file.stat().st_size for file in Path(folder).glob("*.safetensors") if file.name != "objectives.safetensors"
     )
 
 
 def alternating_medians(functions: Mapping[str, Callable[[], object]], rounds: int = 7) -> dict[str, float]:
-    """Median seconds of each function, called in turn A B A B so that drift of the machine meets all of them.
+    """Time functions in turn, A B A B, so that a drift of the machine affects all of them.
 
-    One call of each is not counted.
+    Args:
+        functions: the functions by name.
+        rounds: timed calls of each; one more call of each comes before them and is not timed.
+
+    Returns:
+        The median time of each function in seconds, by name.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for round_number in range(rounds + 1):
@@ -44,7 +57,17 @@ def alternating_medians(functions: Mapping[str, Callable[[], object]], rounds: i
 def encoder_seconds(
     encoders: Mapping[str, nn.Module], audio_seconds: float = 3.0, rounds: int = 9, threads: int = 1
 ) -> dict[str, float]:
-    """Median time of each encoder for one recording, alternating."""
+    """Time encoders on one recording of noise, in turn.
+
+    Args:
+        encoders: the encoders by name; they are put into eval mode.
+        audio_seconds: length of the recording.
+        rounds: timed calls of each.
+        threads: threads of torch; the former number is set again afterwards.
+
+    Returns:
+        The median time of each encoder in seconds, by name.
+    """
     waveform = noise(audio_seconds)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -57,23 +80,40 @@ def encoder_seconds(
 
 
 def noise(seconds: float) -> Tensor:
-    """(1, samples) at 16 kHz, the same at every call."""
+    """Draw the same noise at every call.
+
+    Args:
+        seconds: length.
+
+    Returns:
+        (1, samples) at 16 kHz.
+    """
     return torch.randn(1, round(seconds * SAMPLING_RATE), generator=torch.Generator().manual_seed(0))
 
 
 @torch.no_grad()
 def multiply_adds(encoder: nn.Module, audio_seconds: float = 3.0) -> int:
-    """Of one forward pass, counted in its convolutions and products of matrices by torch's `FlopCounterMode`."""
-    # Attention as plain products of matrices: the counter does not know the CPU's own kernel.
+    """Count the multiply-adds of one forward pass in convolutions and matrix products, with torch's `FlopCounterMode`.
+
+    Args:
+        encoder: the encoder; it is put into eval mode.
+        audio_seconds: length of the recording.
+    """
+    # Attention is computed by plain matrix products, because the counter does not count the CPU's own kernel.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         encoder.eval()(noise(audio_seconds))
     return int(counter.get_total_flops()) // 2
 
 
 def compare_encoders(teacher: nn.Module, student: nn.Module) -> dict[str, dict[str, float]]:
-    """Parameters of a teacher's encoder and of a student's, and their time for 3 s on one thread, in one run.
+    """Count the parameters of a teacher and a student, and time their encoders in one run: 3 s on one thread.
 
-    student: a verifier; its head is counted in `parameters` alone.
+    Args:
+        teacher: an encoder.
+        student: a verifier; its head is counted in `parameters` alone.
+
+    Returns:
+        `parameters`, `encoder_parameters` and `encoder_milliseconds` of "teacher" and "student".
     """
     encoders = {"teacher": teacher, "student": student.get_submodule("oskdft")}
     milliseconds = {name: 1000 * seconds for name, seconds in encoder_seconds(encoders).items()}

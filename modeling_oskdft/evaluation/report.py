@@ -1,8 +1,9 @@
-"""One system on one trial list: what a table or a card says of it."""
+"""Measure the error rates of one system on one trial list, for a table or a model card."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,20 +14,45 @@ from ..audio.loading import SAMPLING_RATE, Waveform, load_audio
 from ..data.manifest import Manifest
 from ..data.trials import Trials
 from ..embedding.corpus import (
+    BATCH_SECONDS,
     SEGMENT_SECONDS,
     SEGMENTS,
+    EmbeddingsById,
     evenly_spaced_segments,
     extract_embeddings,
     extract_segment_embeddings,
 )
+from ..errors import choose
 from ..model.modeling_oskdft import OSKDFTForXVector
 from ..scoring.cosine import SCORINGS, combined_scores, score_trials
 from ..scoring.metrics import bootstrap_intervals, equal_error_rate, min_detection_cost
 
+FEW = 10  # trials of a class, or speakers: an interval over draws of fewer means little
+EXTRACTORS: dict[str, Callable[..., EmbeddingsById]] = {
+    "utterances": extract_embeddings,
+    "segments": extract_segment_embeddings,
+}
+CUTS: dict[str, Callable[[Waveform], list[Waveform]]] = {
+    "utterances": lambda waveform: [waveform],
+    "segments": partial(evenly_spaced_segments, segments=SEGMENTS, samples=round(SEGMENT_SECONDS * SAMPLING_RATE)),
+}
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class TrialReport:
-    """Error rates as fractions, 95 % intervals by bootstrap over speakers, and what they were measured on."""
+    """Hold the error rates of one system on one trial list.
+
+    Attributes:
+        eer: equal error rate, a fraction.
+        eer_low: lower end of its 95 % interval by bootstrap over speakers.
+        eer_high: upper end.
+        min_dcf: minimum detection cost, divided by the cost of the better blind decision.
+        min_dcf_low: lower end of its 95 % interval.
+        min_dcf_high: upper end.
+        threshold: score at the EER.
+        trials: number of trials.
+        speakers: number of speakers in them.
+    """
 
     eer: float
     eer_low: float
@@ -38,8 +64,16 @@ class TrialReport:
     trials: int
     speakers: int
 
+    def __repr__(self) -> str:
+        eer, low, high = (f"{100 * rate:.2f}" for rate in (self.eer, self.eer_low, self.eer_high))
+        costs = f"{self.min_dcf:.3f} ({self.min_dcf_low:.3f}–{self.min_dcf_high:.3f})"
+        return (
+            f"TrialReport(EER {eer} % ({low}–{high}), minDCF {costs}, threshold={self.threshold:.4f}, "
+            f"trials={self.trials}, speakers={self.speakers})"
+        )
+
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the fields in types that JSON has."""
         return asdict(self)
 
 
@@ -49,10 +83,26 @@ def report_trials(
     manifest: Manifest,
     trials: Trials,
     scoring: str = "full",
-    **options: Any,
+    batch_seconds: float = BATCH_SECONDS,
+    num_workers: int = 0,
+    progress: bool = False,
 ) -> TrialReport:
-    """Embed every utterance of the list once and measure; arguments and errors as in `trial_scores`."""
-    scores = trial_scores(verifier, feature_extractor, manifest, trials, scoring, **options)
+    """Embed every utterance of a trial list once, and measure the error rates.
+
+    Args:
+        verifier: as in `trial_scores`, as all other arguments.
+        feature_extractor: see there.
+        manifest: see there.
+        trials: see there.
+        scoring: see there.
+        batch_seconds: see there.
+        num_workers: see there.
+        progress: see there.
+
+    Raises:
+        ValueError: as `trial_scores` does, and for trials of one class alone.
+    """
+    scores = trial_scores(verifier, feature_extractor, manifest, trials, scoring, batch_seconds, num_workers, progress)
     return report_scores(scores, trials, speakers_of(manifest))
 
 
@@ -62,22 +112,45 @@ def trial_scores(
     manifest: Manifest,
     trials: Trials,
     scoring: str = "full",
-    **options: Any,
+    batch_seconds: float = BATCH_SECONDS,
+    num_workers: int = 0,
+    progress: bool = False,
 ) -> NDArray[np.floating]:
-    """The score of every trial, (trials,), each utterance embedded once.
+    """Score every trial, with each utterance embedded once.
 
-    scoring: "full" utterances, "segments" (5 of 3 s, all pairs), or "combined", the mean of both, as in the paper.
-    options: as in `extract_embeddings`. Where a process group exists, all processes must call this.
-    Raises `ValueError` naming a trial's utterance that the manifest does not have.
+    Where a process group exists, all processes must call this, and all get all scores.
+
+    Args:
+        verifier: the model.
+        feature_extractor: the model's feature extractor.
+        manifest: utterances, the ones of the trials among them.
+        trials: the trials.
+        scoring: a key of `SCORINGS`: "full" utterances, "segments" (5 of 3 s, all pairs), or "combined", the mean of
+            both, as in the paper.
+        batch_seconds: padded audio in a batch at most, in seconds.
+        num_workers: processes that read recordings ahead.
+        progress: whether to show a bar, where stderr is a terminal.
+
+    Returns:
+        (trials,), cosines.
+
+    Raises:
+        ValueError: for another scoring, for a damaged recording, and naming an utterance of the trials that the
+            manifest does not have.
     """
-    if scoring not in SCORINGS:
-        raise ValueError(f"scoring is '{scoring}': use one of {', '.join(SCORINGS)}.")
+    kinds = choose("scoring", scoring, SCORINGS)
     needed = manifest.where("utterance_id", trials.utterances())
     scores = []
-    if scoring != "segments":
-        scores.append(score_trials(trials, extract_embeddings(verifier, feature_extractor, needed, **options)))
-    if scoring != "full":
-        scores.append(score_trials(trials, extract_segment_embeddings(verifier, feature_extractor, needed, **options)))
+    for kind in kinds:
+        embeddings = EXTRACTORS[kind](
+            verifier,
+            feature_extractor,
+            needed,
+            batch_seconds=batch_seconds,
+            num_workers=num_workers,
+            progress=progress,
+        )
+        scores.append(score_trials(trials, embeddings))
     return scores[0] if len(scores) == 1 else combined_scores(*scores)
 
 
@@ -88,32 +161,49 @@ def embedder_scores(
     scoring: str = "full",
     progress: bool = False,
 ) -> NDArray[np.floating]:
-    """As `trial_scores`, by the `embed` of any runtime, a recording at a time: for exported verifiers."""
+    """Score every trial with the `embed` of any runtime, a recording at a time: for exported verifiers.
+
+    Args:
+        embed: `Embedder.embed`.
+        manifest: as in `trial_scores`.
+        trials: as in `trial_scores`.
+        scoring: as in `trial_scores`.
+        progress: whether to show a bar, where stderr is a terminal.
+
+    Returns:
+        (trials,), cosines.
+
+    Raises:
+        ValueError: as `trial_scores` does.
+    """
     from tqdm.auto import tqdm
 
-    if scoring not in SCORINGS:
-        raise ValueError(f"scoring is '{scoring}': use one of {', '.join(SCORINGS)}.")
+    kinds = choose("scoring", scoring, SCORINGS)
     needed = manifest.where("utterance_id", trials.utterances())
-    whole, parts = {}, {}
+    embeddings: dict[str, dict[str, NDArray[np.float32]]] = {kind: {} for kind in kinds}
     rows = tqdm(range(len(needed)), desc="embeddings", unit="utt", disable=None if progress else True)
     for row, name in zip(rows, needed.column("utterance_id"), strict=True):
         waveform = load_audio(needed.audio(row))
-        if scoring != "segments":
-            whole[name] = embed([waveform])[0]
-        if scoring != "full":
-            pieces = evenly_spaced_segments(waveform, SEGMENTS, round(SEGMENT_SECONDS * SAMPLING_RATE))
-            parts[name] = embed(pieces)
-    scores = [score_trials(trials, found) for found in (whole, parts) if found]
+        for kind in kinds:
+            embeddings[kind][name] = embed(CUTS[kind](waveform))
+    scores = [score_trials(trials, embeddings[kind]) for kind in kinds]
     return scores[0] if len(scores) == 1 else combined_scores(*scores)
 
 
 def reports_by(
     column: str, scores: NDArray[np.floating], trials: Trials, manifest: Manifest
 ) -> dict[str, dict[str, Any]]:
-    """The same scores by group, as dictionaries: trials both of whose recordings have one value of `column`.
+    """Report the same scores by group: the trials whose two recordings have the same value of a column.
 
-    column: such as gender, language or corpus; without it in the manifest there are no groups. A group whose trials
-    are of one class only is left out, since it has no error rates.
+    Args:
+        column: column of the manifest, such as gender, language or corpus.
+        scores: (trials,).
+        trials: the trials.
+        manifest: their utterances.
+
+    Returns:
+        `TrialReport.as_dict` by value of the column; empty where the manifest has no such column. A group whose trials
+        are of one class alone has no error rates and is left out.
     """
     if column not in manifest.table.column_names:
         return {}
@@ -121,35 +211,51 @@ def reports_by(
     speakers = speakers_of(manifest)
     pairs = list(zip(trials.enrolments, trials.tests, strict=True))
     reports = {}
-    for group in sorted({group_of[one] for one in trials.utterances()} - {None, ""}):
-        rows = [row for row, (a, b) in enumerate(pairs) if group_of[a] == group == group_of[b]]
-        own = trials.where(rows)
-        if 0 < own.labels.sum() < len(own.labels):
-            reports[group] = report_scores(scores[rows], own, speakers).as_dict()
+    for group in sorted({group_of[name] for name in trials.utterances()} - {None, ""}):
+        rows = [row for row, (enrolment, test) in enumerate(pairs) if group_of[enrolment] == group == group_of[test]]
+        trials_of_group = trials.where(rows)
+        if 0 < trials_of_group.labels.sum() < len(trials_of_group.labels):
+            reports[group] = report_scores(scores[rows], trials_of_group, speakers).as_dict()
     return reports
 
 
 def speakers_of(manifest: Manifest) -> dict[str, str]:
-    """Utterance id to speaker."""
+    """Return the speaker of each utterance.
+
+    Args:
+        manifest: the utterances.
+
+    Returns:
+        Utterance id to speaker.
+    """
     return dict(zip(manifest.column("utterance_id"), manifest.column("speaker_id"), strict=True))
 
 
-FEW = 10  # trials of a class, or speakers: below, an interval over draws of them says nothing
-
-
 def report_scores(
-    scores: ArrayLike, trials: Trials, speaker_of: dict[str, str], p_target: float = 0.01
+    scores: ArrayLike, trials: Trials, speaker_of: Mapping[str, str], p_target: float = 0.01
 ) -> TrialReport:
-    """The report of given scores. speaker_of: utterance id to speaker. Warns where trials or speakers are few."""
+    """Measure the error rates of given scores, and warn where trials or speakers are few.
+
+    Args:
+        scores: (trials,).
+        trials: the trials.
+        speaker_of: utterance id to speaker.
+        p_target: prior probability of a target trial, for minDCF.
+
+    Raises:
+        ValueError: as `equal_error_rate` does.
+    """
     pairs = trials.speakers(speaker_of)
     eer = equal_error_rate(scores, trials.labels)
     eer_interval, dcf_interval = bootstrap_intervals(scores, trials.labels, pairs, p_target=p_target)
-    targets, names = int(np.sum(trials.labels)), {one for pair in pairs for one in pair}
-    for count, kind in (
-        (targets, "same-speaker trials"),
-        (len(pairs) - targets, "other trials"),
-        (len(names), "speakers"),
-    ):
+    target_trials = int(np.sum(trials.labels))
+    speakers = {speaker for pair in pairs for speaker in pair}
+    counts = {
+        "same-speaker trials": target_trials,
+        "other trials": len(pairs) - target_trials,
+        "speakers": len(speakers),
+    }
+    for kind, count in counts.items():
         if count < FEW:
             warnings.warn(
                 f"The list has {count} {kind}: rates and intervals of fewer than {FEW} say little; give more.",
@@ -162,5 +268,5 @@ def report_scores(
         *dcf_interval,
         eer.threshold,
         len(trials.labels),
-        len(names),
+        len(speakers),
     )

@@ -1,1 +1,1 @@
-"""Scores of pairs, and what they are worth."""
+"""Score pairs of recordings, and measure error rates and thresholds from the scores."""

@@ -1,7 +1,7 @@
-"""Error rates of a verifier from its scores, with intervals. NumPy alone.
+"""Measure error rates of a verifier from its scores, with intervals. Needs NumPy alone.
 
-Scores: (trials,), larger for more alike. Labels: (trials,), 1 for a target trial (the same speaker), 0 for a
-non-target trial. A verifier decides "same" where score >= threshold. All rates are fractions.
+Scores are (trials,), larger for voices that are more alike. Labels are (trials,), 1 for a target trial (the same
+speaker) and 0 for a non-target trial. A verifier decides "same" where score >= threshold. All rates are fractions.
 """
 
 import math
@@ -13,18 +13,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
-WORSE_THAN_CHANCE = 0.6  # an EER above is no accident of a few trials
+WORSE_THAN_CHANCE = 0.6  # a larger EER does not come from chance on a few trials
 
 
 class EqualErrorRate(NamedTuple):
-    """The rate at which false accepts and false rejects are equally frequent, and the threshold that gives it."""
+    """Hold the rate at which false accepts and false rejects are equally frequent, and its threshold."""
 
     value: float
     threshold: float
 
 
 class ErrorRates(NamedTuple):
-    """Both error rates at every threshold that matters, from "accept nothing" to "accept everything"."""
+    """Hold both error rates at every distinct threshold, from "accept nothing" to "accept everything".
+
+    Attributes:
+        thresholds: (points,), falling, infinity first.
+        false_accepts: (points,), rising from 0 to 1.
+        false_rejects: (points,), falling from 1 to 0.
+    """
 
     thresholds: Floats
     false_accepts: Floats
@@ -32,10 +38,15 @@ class ErrorRates(NamedTuple):
 
 
 def error_rates(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None) -> ErrorRates:
-    """The operating points of a set of trials, one for each distinct score.
+    """Compute both error rates at each distinct score of a set of trials.
 
-    weights: (trials,) non-negative, 1 where None. Raises `ValueError` for unequal lengths, a NaN, a label that is not
-    0 or 1, or a class without weight.
+    Args:
+        scores: (trials,).
+        labels: (trials,), 0 or 1.
+        weights: (trials,), not negative; None: 1 for each trial.
+
+    Raises:
+        ValueError: for unequal lengths, a NaN, a label that is not 0 or 1, or a class without weight.
     """
     values, targets = _checked(scores, labels)
     counts = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -49,10 +60,16 @@ def error_rates(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None 
 
 
 def equal_error_rate(scores: ArrayLike, labels: ArrayLike) -> EqualErrorRate:
-    """Equal error rate, by straight lines between the points of the ROC curve.
+    """Compute the equal error rate, by straight lines between the points of the ROC curve.
 
-    Warns where more than half of all decisions are wrong: labels that are the wrong way round look like that. Raises
-    `ValueError` as `error_rates` does.
+    A rate above 60 % is warned about: exchanged labels give such rates.
+
+    Args:
+        scores: (trials,).
+        labels: (trials,), 0 or 1.
+
+    Raises:
+        ValueError: as `error_rates` does.
     """
     result = _equal_error_rate(error_rates(scores, labels))
     if result.value > WORSE_THAN_CHANCE:
@@ -67,22 +84,40 @@ def equal_error_rate(scores: ArrayLike, labels: ArrayLike) -> EqualErrorRate:
 def min_detection_cost(
     scores: ArrayLike, labels: ArrayLike, p_target: float = 0.01, c_miss: float = 1.0, c_fa: float = 1.0
 ) -> float:
-    """The smallest detection cost over all thresholds, divided by that of the better of the two blind decisions.
+    """Compute the smallest detection cost over all thresholds, divided by the cost of the better blind decision.
 
-    NIST SRE's cost: p_target * c_miss * P(miss) + (1 - p_target) * c_fa * P(false accept). 0 to 1.
-    Raises `ValueError` as `error_rates` does, for a p_target outside (0, 1), or for a cost that is not above 0.
+    The cost is that of NIST SRE: p_target * c_miss * P(miss) + (1 - p_target) * c_fa * P(false accept). A blind
+    decision accepts or rejects all trials.
+
+    Args:
+        scores: (trials,).
+        labels: (trials,), 0 or 1.
+        p_target: prior probability of a target trial.
+        c_miss: cost of a miss.
+        c_fa: cost of a false accept.
+
+    Returns:
+        minDCF, from 0 to 1.
+
+    Raises:
+        ValueError: as `error_rates` does, for a p_target outside (0, 1), and for a cost that is not above 0.
     """
     return _min_detection_cost(error_rates(scores, labels), p_target, c_miss, c_fa)
 
 
 def eer_in_percent(report: Mapping[str, Any], digits: int = 1) -> str:
-    """An EER with its interval for a table: "4.3 (2.6–6.6)". report: as `TrialReport.as_dict` gives it."""
+    """Format an EER and its interval in per cent for a table, such as "4.3 (2.6–6.6)".
+
+    Args:
+        report: has `eer`, `eer_low` and `eer_high` as fractions, as `TrialReport.as_dict` returns them.
+        digits: digits behind the point.
+    """
     value, low, high = (f"{100 * report[name]:.{digits}f}" for name in ("eer", "eer_low", "eer_high"))
     return f"{value} ({low}–{high})"
 
 
 class Interval(NamedTuple):
-    """A 95 % interval."""
+    """Hold the two ends of a 95 % interval."""
 
     low: float
     high: float
@@ -96,15 +131,27 @@ def bootstrap_rates(
     seed: int = 0,
     p_target: float = 0.01,
 ) -> tuple[Floats, Floats]:
-    """EER and minDCF of several systems on draws of the same speakers, each (draws, systems).
+    """Measure EER and minDCF of several systems on bootstrap draws of speakers.
 
-    scores: one (trials,) a system. speakers: (trials,) pairs, the speaker of the enrolment and of the test recording.
     Each draw takes as many speakers as there are, with replacement; a non-target trial weighs count(a) * count(b), a
-    target trial count(a). Trials share speakers, so drawing trials would give an interval that is too narrow. All
-    systems get the same draws, so that a difference of two columns is a paired one. Raises `ValueError` when no draw
-    has trials of both classes.
+    target trial count(a). Trials share speakers, so that drawing trials would give an interval that is too narrow. All
+    systems get the same draws, so that the difference of two columns is a paired one.
+
+    Args:
+        scores: (trials,) for each system.
+        labels: (trials,), 0 or 1.
+        speakers: (trials,) pairs: the speaker of the enrolment and of the test recording.
+        draws: number of draws.
+        seed: seed of the draws.
+        p_target: prior probability of a target trial, for minDCF.
+
+    Returns:
+        EERs and minDCFs, each (draws, systems). Draws without trials of both classes are left out.
+
+    Raises:
+        ValueError: as `error_rates` does, and when no draw has trials of both classes.
     """
-    checked = [_checked(one, labels) for one in scores]
+    checked = [_checked(system_scores, labels) for system_scores in scores]
     orders = [np.argsort(-values, kind="stable") for values, _ in checked]
     targets = checked[0][1]
     eers, costs = [], []
@@ -113,8 +160,8 @@ def bootstrap_rates(
             _rates_of_sorted(values[order], targets[order], weights[order])
             for (values, _), order in zip(checked, orders, strict=True)
         ]
-        eers.append([_equal_error_rate(one).value for one in rates])
-        costs.append([_min_detection_cost(one, p_target, 1.0, 1.0) for one in rates])
+        eers.append([_equal_error_rate(system_rates).value for system_rates in rates])
+        costs.append([_min_detection_cost(system_rates, p_target, 1.0, 1.0) for system_rates in rates])
     if not eers:
         raise ValueError("No draw held both classes: give trials of more speakers.")
     return np.asarray(eers), np.asarray(costs)
@@ -123,9 +170,16 @@ def bootstrap_rates(
 def speaker_weights(
     targets: NDArray[np.int64], speakers: Sequence[tuple[str, str]], draws: int, seed: int
 ) -> Iterator[Floats]:
-    """Weights (trials,) of the trials in each draw of as many speakers as there are, with replacement.
+    """Weigh the trials for each bootstrap draw of as many speakers as there are, with replacement.
 
-    targets: (trials,) labels. speakers: (trials,) pairs. Draws without trials of both classes are left out.
+    Args:
+        targets: (trials,), 0 or 1.
+        speakers: (trials,) pairs: the speaker of the enrolment and of the test recording.
+        draws: number of draws.
+        seed: seed of the draws.
+
+    Yields:
+        (trials,), how often each trial is in the draw. Draws without trials of both classes are left out.
     """
     names, inverse = np.unique(np.asarray(speakers, dtype=object).astype(str), return_inverse=True)
     first, second = inverse.reshape(-1, 2).T
@@ -138,7 +192,11 @@ def speaker_weights(
 
 
 def interval_of(draws: ArrayLike) -> Interval:
-    """The 95 % interval of draws of a bootstrap, (draws,)."""
+    """Take the 95 % interval of bootstrap draws.
+
+    Args:
+        draws: (draws,), the statistic on each draw.
+    """
     low, high = np.quantile(np.asarray(draws), [0.025, 0.975])
     return Interval(float(low), float(high))
 
@@ -151,12 +209,28 @@ def bootstrap_intervals(
     seed: int = 0,
     p_target: float = 0.01,
 ) -> tuple[Interval, Interval]:
-    """95 % intervals of EER and minDCF of one system by bootstrap over speakers: see `bootstrap_rates`."""
+    """Estimate the 95 % intervals of EER and minDCF of one system by bootstrap over speakers.
+
+    Args:
+        scores: (trials,).
+        labels: (trials,), 0 or 1.
+        speakers: (trials,) pairs, as in `bootstrap_rates`.
+        draws: number of draws.
+        seed: seed of the draws.
+        p_target: prior probability of a target trial, for minDCF.
+
+    Returns:
+        The intervals of EER and of minDCF.
+
+    Raises:
+        ValueError: as `bootstrap_rates` does.
+    """
     eers, costs = bootstrap_rates([scores], labels, speakers, draws, seed, p_target)
     return interval_of(eers[:, 0]), interval_of(costs[:, 0])
 
 
 def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArray[np.int64]]:
+    """Flatten scores and labels, and raise for trials that have no error rates."""
     values = np.asarray(scores, dtype=np.float64).reshape(-1)
     targets = np.asarray(labels).reshape(-1)
     if len(values) != len(targets):
@@ -164,8 +238,8 @@ def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArray[np.i
     if np.isnan(values).any():
         raise ValueError("The scores have a NaN: every trial needs a number.")
     if not np.isin(targets, (0, 1)).all():
-        stranger = targets[~np.isin(targets, (0, 1))][0]
-        raise ValueError(f"The labels have {stranger}: use 1 for a target trial and 0 for a non-target trial.")
+        unknown = targets[~np.isin(targets, (0, 1))][0]
+        raise ValueError(f"The labels have {unknown}: use 1 for a target trial and 0 for a non-target trial.")
     targets = targets.astype(np.int64)
     if targets.size == 0 or targets.min() == targets.max():
         raise ValueError(f"All {len(targets)} trials are of one class: target and non-target trials are both needed.")
@@ -173,13 +247,13 @@ def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArray[np.i
 
 
 def _rates_of_sorted(values: Floats, targets: NDArray[np.int64], weights: Floats) -> ErrorRates:
-    """values: descending. Ties are one operating point."""
+    """Compute both error rates for falling scores; equal scores are one point."""
     last_of_tie = np.flatnonzero(np.append(values[1:] != values[:-1], True))
     accepted_targets = np.cumsum(weights * targets)[last_of_tie]
-    accepted_others = np.cumsum(weights * (1 - targets))[last_of_tie]
+    accepted_non_targets = np.cumsum(weights * (1 - targets))[last_of_tie]
     return ErrorRates(
         np.concatenate([[np.inf], values[last_of_tie]]),
-        np.concatenate([[0.0], accepted_others / accepted_others[-1]]),
+        np.concatenate([[0.0], accepted_non_targets / accepted_non_targets[-1]]),
         np.concatenate([[1.0], 1.0 - accepted_targets / accepted_targets[-1]]),
     )
 
@@ -189,11 +263,11 @@ def _equal_error_rate(rates: ErrorRates) -> EqualErrorRate:
     gap = accepts - rejects  # rises from -1 to 1
     right = int(np.argmax(gap >= 0))
     left = right - 1
-    part = -gap[left] / (gap[right] - gap[left])
-    value = accepts[left] + part * (accepts[right] - accepts[left])
+    fraction = -gap[left] / (gap[right] - gap[left])
+    value = accepts[left] + fraction * (accepts[right] - accepts[left])
     if not np.isfinite(thresholds[left]):
         return EqualErrorRate(float(value), float(thresholds[right]))
-    return EqualErrorRate(float(value), float(thresholds[left] + part * (thresholds[right] - thresholds[left])))
+    return EqualErrorRate(float(value), float(thresholds[left] + fraction * (thresholds[right] - thresholds[left])))
 
 
 def _min_detection_cost(rates: ErrorRates, p_target: float, c_miss: float, c_fa: float) -> float:

@@ -28,6 +28,9 @@ def test_the_mode_of_the_verifier_comes_back(manifest, feature_extractor):
     assert verifier.training
     second = extract_embeddings(verifier, feature_extractor, few)
     assert all(np.array_equal(first[name], second[name]) for name in first), "dropout was on"
+    with pytest.raises(KeyError):
+        extract_embeddings(verifier, lambda *_, **options: options["nothing"], few)
+    assert verifier.training, "an error left it in eval mode"
 
 
 def test_a_damaged_file_is_fatal_here_and_named(tmp_path, voices, feature_extractor):
@@ -51,19 +54,19 @@ def test_a_recording_without_a_frame_is_named(tmp_path, feature_extractor):
 
 def test_segments_by_hand():
     waveform = np.arange(100, dtype=np.float32)
-    assert [part[0] for part in evenly_spaced_segments(waveform, 5, 20)] == [0, 20, 40, 60, 80]
-    assert [part[0] for part in evenly_spaced_segments(waveform, 3, 50)] == [0, 25, 50]
+    assert [segment[0] for segment in evenly_spaced_segments(waveform, 5, 20)] == [0, 20, 40, 60, 80]
+    assert [segment[0] for segment in evenly_spaced_segments(waveform, 3, 50)] == [0, 25, 50]
     short = evenly_spaced_segments(np.arange(3, dtype=np.float32), 2, 7)
-    assert [part.tolist() for part in short] == [[0, 1, 2, 0, 1, 2, 0]] * 2
+    assert [segment.tolist() for segment in short] == [[0, 1, 2, 0, 1, 2, 0]] * 2
 
 
 def test_segment_embeddings_are_those_of_the_segments(manifest, feature_extractor):
     verifier = tiny_verifier()
     few = manifest.where("speaker_id", ["voice000"])
-    found = extract_segment_embeddings(verifier, feature_extractor, few, segments=3, seconds=0.5, batch_seconds=4)
+    embeddings = extract_segment_embeddings(verifier, feature_extractor, few, segments=3, seconds=0.5, batch_seconds=4)
     for row, name in enumerate(few.column("utterance_id")):
-        parts = evenly_spaced_segments(load_audio(few.audio(row)), 3, 8000)
-        np.testing.assert_allclose(found[name], embed_batch(verifier, feature_extractor, parts), atol=1e-5)
+        segments = evenly_spaced_segments(load_audio(few.audio(row)), 3, 8000)
+        np.testing.assert_allclose(embeddings[name], embed_batch(verifier, feature_extractor, segments), atol=1e-5)
 
 
 def test_readers_change_nothing(manifest, feature_extractor):
