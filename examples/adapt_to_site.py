@@ -1,17 +1,17 @@
-"""A published student on a new site, with PEFT: ten minutes of its speech, a LoRA, and what it costs elsewhere.
+"""Adapt a published student to a new site with PEFT: a LoRA on ten minutes of speech, and the EER elsewhere.
 
-A student is trained without speechocean762 (English read by Chinese children and adults). 40 speakers of it, 15 s of
-each, adapt it. Measured: the site's validation speakers before and after, and the validation speakers of the other
-corpora beside them, heard by neither. The epoch is chosen on other training speakers of the site.
+A student is trained without speechocean762 (English read by Chinese children and adults). Then 40 speakers of that
+corpus, 15 s of each, adapt it. The EER is measured before and after, on validation speakers of the site and of the
+other corpora; none of these speakers was in any training. The epoch is chosen on other training speakers of the site.
 
     python examples/adapt_to_site.py
 
-Your own site: a folder or manifest of its speech, a few dozen speakers, of whom a fifth chooses the epoch.
+For your own site, give a folder or manifest of its speech: a few dozen speakers; a fifth of them chooses the epoch.
 
     python examples/adapt_to_site.py --data FOLDER --model quickstart/student --out site
     oskdft verify A.wav B.wav --model site
 
-The first command writes docs/results/adapt_to_site.json and the page rendered from it. Wants the folder of real
+The first command writes docs/results/adapt_to_site.json and the page rendered from it. It needs the folder of real
 speech and the small teacher beside the project.
 """
 
@@ -45,20 +45,20 @@ from modeling_oskdft.files import whole_file, write_json
 from modeling_oskdft.provenance import machine, measured_on, versions
 from modeling_oskdft.scoring.metrics import eer_in_percent
 from modeling_oskdft.scoring.thresholds import measure_thresholds
-from modeling_oskdft.training.objectives.objectives import AAMSoftmax
+from modeling_oskdft.training.objectives.speaker import AAMSoftmax
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE, RUNS, DOCS = ROOT / "examples/recipes/small_speech.yaml", ROOT / "runs/adapt_to_site", ROOT / "docs/results"
 SPEECH = ROOT.parent / "shared" / "data" / "speech"
 SITE, SPEAKERS, SECONDS, DEVELOPMENT = "speechocean762", 40, 15.0, 60
 SEED, BASE_EPOCHS, EPOCHS = 0, 30, 20
-KEEP = 2.0  # weight of staying where the student was; chosen, as EPOCHS, on the development speakers
-# The feed-forward layers: WavLM's attention reads the weights of its projections, past any LoRA on them.
+KEEP = 2.0  # weight of the distance from the student's embeddings; chosen, as EPOCHS, on the development speakers
+# The feed-forward layers: WavLM's attention reads the weights of its projections itself, without any LoRA on them.
 TARGETS = ["intermediate_dense", "output_dense"]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Adapt to the site that is named, or repeat the study."""
+    """Adapt to the site that the command line names, or repeat the study."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="folder or manifest of the site's speech; without it, the study is run")
     parser.add_argument("--model", default="quickstart/student", help="the published student")
@@ -69,9 +69,16 @@ def main(arguments: list[str] | None = None) -> None:
     study() if options.data is None else adapt_to(options.data, options.model, options.out, options.epochs)
 
 
-def adapt_to(data: str, name: str, out: str, epochs: int) -> None:
-    """Adapt a student to a site's speech, and measure thresholds on the speakers that chose the epoch."""
-    student, feature_extractor = open_verifier(name)
+def adapt_to(data: str, model_name: str, out: str, epochs: int) -> None:
+    """Adapt a student to a site's speech, and measure thresholds on the speakers that chose the epoch.
+
+    Args:
+        data: folder or manifest of the site's speech.
+        model_name: folder or repository of the student.
+        out: folder for the LoRA, the feature extractor and the thresholds.
+        epochs: of the training.
+    """
+    student, feature_extractor = open_verifier(model_name)
     speech, development = split_by_speaker(load_manifest(data), 0.2, SEED)
     model = with_lora(student)
     adapt(model, feature_extractor, speech, epochs, development)
@@ -81,14 +88,14 @@ def adapt_to(data: str, name: str, out: str, epochs: int) -> None:
     trials = make_trials(development.by_speaker())
     scores = trial_scores(merged, feature_extractor, development, trials)
     pairs = trials.speakers(speakers_of(development))
-    told = f"{len(development.speakers)} speakers of the site, which also chose the epoch"
-    labels, own = trials.labels, merged.fingerprint()
-    measure_thresholds(scores, labels, len(development.speakers), told, own, pairs).save(out)
+    speakers = len(development.speakers)
+    basis = f"{speakers} speakers of the site, which also chose the epoch"
+    measure_thresholds(scores, trials.labels, speakers, basis, merged.fingerprint(), pairs).save(out)
     print(f"The adapted student is in '{out}': oskdft verify A.wav B.wav --model {shlex.quote(out)}")
 
 
 def study() -> None:
-    """Train the student if there is none, adapt it, measure, write."""
+    """Train the student if there is none, adapt it, measure both, and write the results and their page."""
     if not SPEECH.is_dir():
         sys.exit("The folder of real speech is not beside the project: nothing was run.")
     train = load_manifest(SPEECH / "manifest.csv", split="train")
@@ -112,7 +119,11 @@ def study() -> None:
 
 
 def train_student(train: Manifest) -> None:
-    """The student as it was published: one run of the recipe without the site."""
+    """Train the student in one run of the recipe, on the corpora other than the site.
+
+    Args:
+        train: all training utterances; the site's are left out.
+    """
     corpora = sorted(set(train.column("corpus")) - {SITE})
     RUNS.mkdir(parents=True, exist_ok=True)
     train.where("corpus", corpora).save(RUNS / "elsewhere.parquet")
@@ -126,12 +137,20 @@ def train_student(train: Manifest) -> None:
     }
     recipe = RUNS / "student.yaml"
     recipe.write_text("".join(f"{key}: {value}\n" for key, value in fields.items()), encoding="utf-8")
-    go_on = ["--resume_from_checkpoint", "auto"]  # after an interruption; else from the start
-    subprocess.run([sys.executable, "train_oskdft.py", str(recipe), *go_on], cwd=ROOT, check=True)
+    resume = ["--resume_from_checkpoint", "auto"]  # after an interruption; else from the start
+    subprocess.run([sys.executable, "train_oskdft.py", str(recipe), *resume], cwd=ROOT, check=True)
 
 
 def divide_site(site: Manifest) -> tuple[Manifest, Manifest]:
-    """Ten minutes of the site to adapt on, and other speakers of it to choose the epoch on."""
+    """Choose the speech to adapt on, and other speakers to choose the epoch on.
+
+    Args:
+        site: the site's training utterances.
+
+    Returns:
+        About ten minutes, `SECONDS` of each of the first `SPEAKERS` speakers; and all utterances of the last
+        `DEVELOPMENT` speakers.
+    """
     speakers = site.speakers
     kept: dict[str, float] = dict.fromkeys(speakers[:SPEAKERS], 0.0)
     utterances = []
@@ -145,7 +164,7 @@ def divide_site(site: Manifest) -> tuple[Manifest, Manifest]:
 
 
 def with_lora(student: OSKDFTForXVector, rank: int = 8) -> PeftModel:
-    """The student with low-rank additions to its feed-forward layers, and nothing else to train."""
+    """Add a LoRA to the feed-forward layers of a student, and freeze everything else."""
     return get_peft_model(student, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=TARGETS))
 
 
@@ -157,10 +176,21 @@ def adapt(
     development: Manifest,
     learning_rate: float = 2e-3,
 ) -> list[float]:
-    """Train the LoRA in place; returns the EER on the development speakers by epoch, and leaves the best weights in.
+    """Train the LoRA in place, and leave the weights of the best epoch in it.
 
-    The loss is AAM-softmax over the site's speakers, plus the distance of each embedding from the one that the student
-    gave before: who is near whom elsewhere should stay.
+    The loss is AAM-softmax over the site's speakers, plus the cosine distance of each embedding from the embedding of
+    the student without the LoRA, which keeps the embeddings of other speakers where they were.
+
+    Args:
+        model: as `with_lora` makes it.
+        feature_extractor: of the student.
+        speech: the site's utterances to train on.
+        epochs: of the training.
+        development: utterances of other speakers of the site, which choose the epoch.
+        learning_rate: of AdamW.
+
+    Returns:
+        EER on the development speakers, before the training and after each epoch.
     """
     torch.manual_seed(SEED)
     crops = CropDataset(speech, crop_seconds=2.0, seed=SEED)
@@ -188,47 +218,53 @@ def adapt(
 
 
 def step_loss(model: PeftModel, objective: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Tell the site's speakers apart, and stay near what the student said before."""
+    """Compute the loss of a batch: AAM-softmax, plus the weighted distance from the student without the LoRA.
+
+    Args:
+        model: as `with_lora` makes it.
+        objective: AAM-softmax over the site's speakers.
+        batch: as `CropCollator` makes it.
+    """
     embeddings = model(batch["input_values"]).embeddings
     with torch.no_grad(), model.disable_adapter():
         before = model(batch["input_values"]).embeddings
-    away = 1 - F.cosine_similarity(embeddings, before).mean()
-    return objective(embeddings, batch["labels"]).mean() + KEEP * away
+    distance = 1 - F.cosine_similarity(embeddings, before).mean()
+    return objective(embeddings, batch["labels"]).mean() + KEEP * distance
 
 
 def lora_weights(model: PeftModel) -> dict[str, torch.Tensor]:
-    """A copy of what is trained."""
+    """Copy the trained weights."""
     return {name: value.clone() for name, value in model.state_dict().items() if "lora_" in name}
 
 
 def report(
     model: OSKDFTForXVector, feature_extractor: SequenceFeatureExtractor, speech: Manifest, trials: Trials
 ) -> TrialReport:
-    """Error rates of a verifier, with a LoRA or without."""
+    """Measure the error rates of a verifier, with a LoRA or without, on the trials of some utterances."""
     scores = trial_scores(model.eval(), feature_extractor, speech, trials)
     return report_scores(scores, trials, speakers_of(speech))
 
 
 def measure(feature_extractor: SequenceFeatureExtractor) -> dict[str, Any]:
-    """The student and the student with the saved LoRA, on validation speakers of each corpus that has some."""
+    """Measure the student, and the student with the saved LoRA, on the validation speakers of each corpus."""
     validation = load_manifest(SPEECH / "manifest.csv", split="validation")
     trials = read_trials(SPEECH / "trials_validation.txt")
     student = AutoModelForAudioXVector.from_pretrained(RUNS / "student")
     adapted = PeftModel.from_pretrained(
         AutoModelForAudioXVector.from_pretrained(RUNS / "student"), RUNS / "site"
     ).merge_and_unload()
-    found: dict[str, Any] = {}
+    reports: dict[str, Any] = {}
     for name, model in (("student", student), ("adapted", adapted)):
-        found[name] = {}
+        reports[name] = {}
         for corpus in [SITE, *sorted(set(validation.column("corpus")) - {SITE})]:
             speech = validation.where("corpus", [corpus])
-            own = trials.among(set(speech.column("utterance_id")))
-            found[name][corpus] = report(model, feature_extractor, speech, own).as_dict()
-    return found
+            within = trials.among(set(speech.column("utterance_id")))
+            reports[name][corpus] = report(model, feature_extractor, speech, within).as_dict()
+    return reports
 
 
 def sizes(model: PeftModel) -> dict[str, int]:
-    """Trained parameters, and bytes on disk of the LoRA and of the whole student."""
+    """Count the trained parameters, and the bytes on disk of the LoRA and of the whole student."""
     return {
         "parameters": sum(value.numel() for value in model.parameters() if value.requires_grad),
         "lora_bytes": (RUNS / "site" / "adapter_model.safetensors").stat().st_size,
@@ -237,7 +273,7 @@ def sizes(model: PeftModel) -> dict[str, int]:
 
 
 def page(results: dict[str, Any]) -> str:
-    """The results in Markdown."""
+    """Write the results as Markdown."""
     before, after = results["systems"]["student"], results["systems"]["adapted"]
     lines = [
         "# A student on a new site, with PEFT",
@@ -252,9 +288,10 @@ def page(results: dict[str, Any]) -> str:
         "|  | trials (speakers) | student | with the site's LoRA |",
         "| --- | ---: | ---: | ---: |",
     ]
-    for corpus, one in before.items():
+    for corpus, rates in before.items():
         label = f"{corpus}, the site" if corpus == SITE else corpus
-        cells = (label, f"{one['trials']:,} ({one['speakers']})", eer_in_percent(one), eer_in_percent(after[corpus]))
+        trials = f"{rates['trials']:,} ({rates['speakers']})"
+        cells = (label, trials, eer_in_percent(rates), eer_in_percent(after[corpus]))
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", verdict(before, after), ""]
     lines += [measured_on(results, ("torch", "transformers", "peft")), ""]
@@ -262,7 +299,7 @@ def page(results: dict[str, Any]) -> str:
 
 
 def verdict(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """What the numbers show, and what they do not."""
+    """Write in words how far the EER changes on the site and elsewhere, and how certain that is."""
     gain = 100 * (before[SITE]["eer"] - after[SITE]["eer"])
     losses = {corpus: 100 * (after[corpus]["eer"] - before[corpus]["eer"]) for corpus in before if corpus != SITE}
     worst = max(losses, key=lambda corpus: losses[corpus])

@@ -1,13 +1,13 @@
-"""What leaving Python costs on real speech: EER, decisions, size and time of one system in PyTorch and in onnxruntime.
+"""Compare PyTorch and onnxruntime on real speech: EER, decisions, size and time of the same systems.
 
-Exports the student and the fine-tuned teacher of examples/small_speech.py as float32 and as int8, calibrated on
-recordings of the train split, and scores the same trials with each; beside them int8 for every convolution, whatever
-it changes. Writes docs/results/export_int8.json and the page that is rendered from it.
+This exports the student and the fine-tuned teacher of examples/small_speech.py as float32 and as int8, calibrated on
+recordings of the train split, and scores the same trials with each; also with every convolution in int8, whatever
+that changes. It writes docs/results/export_int8.json and the page that is rendered from it.
 
     python examples/export_int8.py
 
-Wants the folder of real speech beside the project, and what examples/small_speech.py trained; about 5 minutes on two
-CPU cores.
+It needs the folder of real speech beside the project and the systems that examples/small_speech.py trained, and takes
+about 5 minutes on two CPU cores.
 """
 
 import argparse
@@ -52,7 +52,7 @@ RUNTIMES = {
     "int8_every": "ONNX int8, no convolution in two parts",
 }
 SECONDS, ROUNDS = 3, 21
-ALONE = """
+RUN_VERIFY = """
 import runpy, sys, time
 start = time.perf_counter()
 import numpy, onnxruntime, soundfile
@@ -68,10 +68,10 @@ print(int(peak.split()[1]) / 1024)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Export, score, time, write."""
+    """Export, score and time both systems, and write the results and their page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--runs", default=ROOT / "runs" / "small_speech", type=Path, help="of examples/small_speech.py"
+        "--runs", default=ROOT / "runs" / "small_speech", type=Path, help="folder that examples/small_speech.py wrote"
     )
     parser.add_argument("--data", default=ROOT.parent / "shared" / "data" / "speech", type=Path)
     parser.add_argument("--out", default=DOCS, type=Path, help="folder for the results (default: docs/results)")
@@ -98,66 +98,95 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def measure(model: Path, data: Path, manifest: Manifest, trials: Trials) -> dict[str, dict[str, Any]]:
-    """Every runtime of one saved verifier."""
+    """Measure one saved verifier in every runtime.
+
+    Args:
+        model: its folder.
+        data: folder of the real speech.
+        manifest: the utterances of the trials.
+        trials: scored with every runtime.
+
+    Returns:
+        Runtime to its facts: error rates, size, time, and differences from PyTorch.
+    """
     threshold = float(Thresholds.load(model / "thresholds.json").values["eer"] or 0.0)
     with tempfile.TemporaryDirectory() as place:
         embedders, facts = open_all(model, data, Path(place))
         waveform = noise(SECONDS).numpy()[0]
         calls: dict[str, Callable[[], object]] = {
-            name: partial(one.embed, [waveform]) for name, one in embedders.items()
+            name: partial(embedder.embed, [waveform]) for name, embedder in embedders.items()
         }
         seconds = alternating_medians(calls, ROUNDS)
         waveforms = {name: load_audio(manifest.audio(row)) for row, name in enumerate(manifest.column("utterance_id"))}
-        embedded = {name: embed_all(one, waveforms) for name, one in embedders.items()}
-    found: dict[str, dict[str, Any]] = {}
+        embedded = {name: embed_all(embedder, waveforms) for name, embedder in embedders.items()}
+    measured: dict[str, dict[str, Any]] = {}
     expected = score_trials(trials, embedded["torch"])
     for name, embeddings in embedded.items():
         scores = score_trials(trials, embeddings)
-        found[name] = facts[name] | {
+        measured[name] = facts[name] | {
             "test": report_scores(scores, trials, speakers_of(manifest)).as_dict(),
-            "lowest_cosine": min(cosine(embeddings[one], embedded["torch"][one]) for one in embeddings),
+            "lowest_cosine": min(
+                cosine(vector, embedded["torch"][utterance]) for utterance, vector in embeddings.items()
+            ),
             "largest_score_difference": float(np.abs(scores - expected).max()),
             "other_decisions": int(((scores >= threshold) != (expected >= threshold)).sum()),
             "milliseconds": 1000 * seconds[name],
         }
-    return found
+    return measured
 
 
 def open_all(model: Path, data: Path, place: Path) -> tuple[dict[str, Embedder], dict[str, dict[str, Any]]]:
-    """Every runtime, and the size of its file."""
+    """Export a saved verifier, and open it in every runtime.
+
+    Args:
+        model: its folder.
+        data: folder of the real speech, for the calibration.
+        place: folder for the exports.
+
+    Returns:
+        Runtime to its embedder, and runtime to the size of its file and the number of int8 convolutions.
+    """
     source = TorchEmbedder.from_pretrained(str(model))
     export_onnx(model, place / "float32")
     written = export_onnx(model, place / "int8", int8=True, calibration=data / "manifest.csv", split="train")
     (place / "int8_every").mkdir()
     recordings = calibration_recordings(data / "manifest.csv", shortest_input(source.model.config), "train")
     graph = place / "float32" / MODEL_NAME
-    every = quantise(graph, place / "int8_every" / "plain.onnx", recordings, floor=-math.inf)
+    all_int8 = quantise(graph, place / "int8_every" / "plain.onnx", recordings, floor=-math.inf)
     with_facts(graph, place / "int8_every" / "plain.onnx", place / "int8_every" / MODEL_NAME)
     files = {name: place / name / MODEL_NAME for name in RUNTIMES if name != "torch"}
     embedders: dict[str, Embedder] = {"torch": source} | {name: OnnxEmbedder(file) for name, file in files.items()}
     facts: dict[str, dict[str, Any]] = {"torch": {"bytes": (model / "model.safetensors").stat().st_size}}
-    alone = stand_alone(place / "int8", recordings[0])
     facts |= {name: {"bytes": file.stat().st_size} for name, file in files.items()}
-    facts["int8"] |= alone
+    facts["int8"] |= run_verify(place / "int8", recordings[0])
     counts = {
         "int8": (len(written.int8_convolutions), len(written.two_part_convolutions)),
-        "int8_every": (len(every.int8), len(every.two_parts)),
+        "int8_every": (len(all_int8.int8), len(all_int8.two_parts)),
     }
-    convolutions = len(every.int8) + len(every.float32)
-    for name, one in facts.items():
+    convolutions = len(all_int8.int8) + len(all_int8.float32)
+    for name, row in facts.items():
         plain, two_parts = counts.get(name, (0, 0))
-        one |= {"convolutions": convolutions, "int8_convolutions": plain, "two_part_convolutions": two_parts}
+        row |= {"convolutions": convolutions, "int8_convolutions": plain, "two_part_convolutions": two_parts}
     return embedders, facts
 
 
-def stand_alone(folder: Path, waveform: Waveform) -> dict[str, float]:
-    """The page of an export on two recordings of 3 s, without torch: seconds to import, megabytes at the highest."""
+def run_verify(folder: Path, waveform: Waveform) -> dict[str, float]:
+    """Run the script of an export, which needs no torch, on two recordings of 3 s.
+
+    Args:
+        folder: of the export, with verify.py.
+        waveform: (samples,) at 16 kHz, of which the recordings are made.
+
+    Returns:
+        Seconds to import its packages, and the most megabytes of the process.
+    """
     for number in range(2):
-        part = np.roll(np.resize(waveform, 2 * SECONDS * SAMPLING_RATE), number * SAMPLING_RATE)
-        soundfile.write(folder / f"{number}.wav", part[: SECONDS * SAMPLING_RATE], SAMPLING_RATE)
-    words = [sys.executable, "-c", ALONE, "verify.py", "0.wav", "1.wav"]
+        shifted = np.roll(np.resize(waveform, 2 * SECONDS * SAMPLING_RATE), number * SAMPLING_RATE)
+        soundfile.write(folder / f"{number}.wav", shifted[: SECONDS * SAMPLING_RATE], SAMPLING_RATE)
+    command = [sys.executable, "-c", RUN_VERIFY, "verify.py", "0.wav", "1.wav"]
     runs = [
-        subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout.split() for _ in range(5)
+        subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.split()
+        for _ in range(5)
     ]
     return {
         "import_seconds": float(np.median([float(run[0]) for run in runs])),
@@ -166,26 +195,32 @@ def stand_alone(folder: Path, waveform: Waveform) -> dict[str, float]:
 
 
 def with_facts(graph: Path, plain: Path, target: Path) -> None:
-    """A graph with the metadata of another."""
+    """Copy the metadata of a graph to another graph.
+
+    Args:
+        graph: has the metadata.
+        plain: graph without metadata.
+        target: file to write.
+    """
     import onnx
 
     model = onnx.load(plain)
-    onnx.helper.set_model_props(model, {one.key: one.value for one in onnx.load(graph).metadata_props})
+    onnx.helper.set_model_props(model, {entry.key: entry.value for entry in onnx.load(graph).metadata_props})
     onnx.save(model, target)
 
 
 def embed_all(embedder: Embedder, waveforms: dict[str, Waveform]) -> dict[str, np.ndarray]:
-    """Utterance id to embedding, each recording by itself."""
+    """Embed each recording by itself; returns utterance id to embedding."""
     return {name: embedder.embed([waveform])[0] for name, waveform in waveforms.items()}
 
 
-def cosine(one: np.ndarray, other: np.ndarray) -> float:
-    """Of two embeddings."""
-    return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
+def cosine(first: np.ndarray, second: np.ndarray) -> float:
+    """Compute the cosine of two embeddings."""
+    return float(first @ second / np.linalg.norm(first) / np.linalg.norm(second))
 
 
 def page(results: dict[str, Any]) -> str:
-    """docs/results/export_int8.md."""
+    """Write the results as docs/results/export_int8.md."""
     test = results["systems"]["student"]["torch"]["test"]
     lines = [
         "# Out of Python, on small real speech",
@@ -206,37 +241,37 @@ def page(results: dict[str, Any]) -> str:
     ]
     for system, label in SYSTEMS.items():
         for runtime, name in RUNTIMES.items():
-            one = results["systems"][system][runtime]
+            facts = results["systems"][system][runtime]
             cells = (
                 label,
                 name,
-                eer_in_percent(one["test"]),
-                f"{one['test']['min_dcf']:.3f}",
-                f"{one['bytes'] / 1e6:.2f}",
-                f"{one['milliseconds']:.1f}",
-                f"{one['int8_convolutions']} ({one['two_part_convolutions']}) of {one['convolutions']}",
-                f"{one['lowest_cosine']:.5f}",
-                f"{one['largest_score_difference']:.4f}",
-                f"{one['other_decisions']:,}",
+                eer_in_percent(facts["test"]),
+                f"{facts['test']['min_dcf']:.3f}",
+                f"{facts['bytes'] / 1e6:.2f}",
+                f"{facts['milliseconds']:.1f}",
+                f"{facts['int8_convolutions']} ({facts['two_part_convolutions']}) of {facts['convolutions']}",
+                f"{facts['lowest_cosine']:.5f}",
+                f"{facts['largest_score_difference']:.4f}",
+                f"{facts['other_decisions']:,}",
             )
             lines.append(f"| {' | '.join(cells)} |")
-    alone = results["systems"]["student"]["int8"]
+    int8 = results["systems"]["student"]["int8"]
     lines += [
         "",
         f"`verify.py` with the int8 student on two recordings of {SECONDS} s, a process of its own: its packages are "
-        f"imported in {alone['import_seconds']:.2f} s (median of 5), and the process holds "
-        f"{alone['peak_megabytes']:.0f} MB at the most.",
+        f"imported in {int8['import_seconds']:.2f} s (median of 5), and the process holds "
+        f"{int8['peak_megabytes']:.0f} MB at the most.",
     ]
     lines += ["", verdict(results["systems"]["student"]), "", measured_on(results, ("torch", "onnxruntime")), ""]
     return "\n".join(lines)
 
 
 def verdict(student: dict[str, dict[str, Any]]) -> str:
-    """The student's numbers in words."""
+    """Write the student's numbers in words."""
     exact = student["float32"]
-    change = {name: 100 * (one["test"]["eer"] - exact["test"]["eer"]) for name, one in student.items()}
-    time = {name: one["milliseconds"] / exact["milliseconds"] for name, one in student.items()}
-    size = {name: one["bytes"] / exact["bytes"] for name, one in student.items()}
+    change = {name: 100 * (facts["test"]["eer"] - exact["test"]["eer"]) for name, facts in student.items()}
+    time = {name: facts["milliseconds"] / exact["milliseconds"] for name, facts in student.items()}
+    size = {name: facts["bytes"] / exact["bytes"] for name, facts in student.items()}
     return (
         f"Against ONNX float32 the student in int8 has {size['int8']:.0%} of the size and takes {time['int8']:.0%} of "
         f"the time, at {change['int8']:+.2f} points of EER. With no convolution in two parts it has "

@@ -1,12 +1,13 @@
-"""Real speech, end to end: the teacher with a trained head, and the student that OS-KDFT makes of it.
+"""Train and measure on real speech: the teacher with a trained head, and the student that OS-KDFT makes of it.
 
-Runs the three recipes small_speech*.yaml that have no result yet, opens what they saved, measures all of it in one
-process (error rates on trials of speakers that nobody trained on, sizes, encoder time on one thread), and writes
-docs/results/small_speech.json, the plots, the page that is rendered from them, and what the cards are rendered from.
+This runs those of the three recipes small_speech*.yaml that have no result yet. Then it opens the saved models and
+measures them in one process: error rates on trials of speakers that no system trained on, sizes, and encoder time on
+one thread. It writes docs/results/small_speech.json, the plots, the page, and the records of the cards.
 
     python examples/small_speech.py
 
-Wants the folder of real speech and the small teacher beside the project; about 45 minutes on two CPU cores.
+It needs the folder of real speech and the small teacher beside the project, and takes about 45 minutes on two CPU
+cores.
 """
 
 import json
@@ -33,7 +34,7 @@ from modeling_oskdft.scoring.metrics import eer_in_percent
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES, RUNS, DOCS = ROOT / "examples" / "recipes", ROOT / "runs" / "small_speech", ROOT / "docs" / "results"
 SPEECH = ROOT.parent / "shared" / "data" / "speech"
-# As the README files beside the teacher and the recordings say.
+# From the README files beside the teacher and the recordings.
 STATEMENTS = Statements(
     license="cc-by-sa-4.0",
     teacher_license="CC BY-SA 4.0",
@@ -50,14 +51,14 @@ SYSTEMS = {
 
 
 def main() -> None:
-    """Run what is missing, measure, write."""
+    """Train the systems that have no result, measure all, and write the results, plots, page and records."""
     logging.disable_progress_bar()
     if not SPEECH.is_dir():
         sys.exit("The folder of real speech is not beside the project: nothing was run.")
     for name, (recipe, _) in SYSTEMS.items():
         if not (RUNS / name / "results.json").is_file():
-            go_on = ["--resume_from_checkpoint", "auto"]  # after an interruption; else from the start
-            subprocess.run([sys.executable, "train_oskdft.py", str(RECIPES / recipe), *go_on], cwd=ROOT, check=True)
+            resume = ["--resume_from_checkpoint", "auto"]  # after an interruption; else from the start
+            subprocess.run([sys.executable, "train_oskdft.py", str(RECIPES / recipe), *resume], cwd=ROOT, check=True)
     results = measure()
     DOCS.mkdir(parents=True, exist_ok=True)
     write_json(results, DOCS / "small_speech.json")
@@ -71,7 +72,7 @@ def main() -> None:
 
 
 def measure() -> dict[str, Any]:
-    """Every number of the page."""
+    """Measure every number of the page; returns the contents of docs/results/small_speech.json."""
     verifiers = {name: AutoModel.from_pretrained(RUNS / name).eval() for name in SYSTEMS}
     milliseconds = encoder_seconds({name: verifier.oskdft for name, verifier in verifiers.items()}, rounds=21)
     manifest = load_manifest(SPEECH / "manifest.csv", split="validation")
@@ -98,7 +99,12 @@ def measure() -> dict[str, Any]:
 
 
 def plot(results: dict[str, Any], theme: str) -> None:
-    """Losses of the student, and the EER on the speakers set aside, of all systems."""
+    """Plot the losses of the student, and the EER of all systems on the speakers set aside.
+
+    Args:
+        results: as `measure` returns them.
+        theme: "light" or "dark".
+    """
     colours = dict(zip(SYSTEMS, ("#888888", "#3987e5", "#e5732a"), strict=True))
     with figure(DOCS / f"small_speech_{theme}.png", theme, 10, 3.6, columns=2) as ((left, right), _):
         curves = results["systems"]["student"]["curves"]
@@ -115,7 +121,7 @@ def plot(results: dict[str, Any], theme: str) -> None:
 
 
 def page(results: dict[str, Any]) -> str:
-    """docs/results/small_speech.md."""
+    """Write the results as docs/results/small_speech.md."""
     systems = results["systems"]
     teacher, student = systems["teacher_finetuned"], systems["student"]
     corpora = sorted(student["by_corpus"])
@@ -123,7 +129,7 @@ def page(results: dict[str, Any]) -> str:
     lines = {
         "versions": ", ".join(f"{name} {value}" for name, value in run["versions"].items()),
         "systems": "\n".join(row(label, systems[name]) for name, (_, label) in SYSTEMS.items()),
-        "corpora": " | ".join(f"{one} ({student['by_corpus'][one]['trials']:,} trials)" for one in corpora),
+        "corpora": " | ".join(f"{corpus} ({student['by_corpus'][corpus]['trials']:,} trials)" for corpus in corpora),
         "rule": " | ".join("---:" for _ in corpora),
         "by_corpus": "\n".join(corpus_row(label, systems[name], corpora) for name, (_, label) in SYSTEMS.items()),
         "minutes": "; ".join(
@@ -179,7 +185,7 @@ drawn from all six corpora; compare systems within a column, not the two columns
 
 
 def row(label: str, system: dict[str, Any]) -> str:
-    """One system of the table."""
+    """Write the row of a system."""
     test = system["test"]
     return (
         f"| {label} | {eer_in_percent(test)} "
@@ -189,8 +195,8 @@ def row(label: str, system: dict[str, Any]) -> str:
 
 
 def corpus_row(label: str, system: dict[str, Any], corpora: list[str]) -> str:
-    """One system, corpus by corpus."""
-    cells = [f"{100 * system['by_corpus'][one]['eer']:.1f}" for one in corpora]
+    """Write the row of a system with its EER on each corpus."""
+    cells = [f"{100 * system['by_corpus'][corpus]['eer']:.1f}" for corpus in corpora]
     return f"| {label} | {' | '.join(cells)} |"
 
 

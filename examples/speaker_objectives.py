@@ -1,12 +1,13 @@
-"""Which additions to AAM-softmax pay, on small real speech: sub-centres, a penalty on impostors, averaged weights.
+"""Compare additions to AAM-softmax on small real speech: sub-centres, a penalty on impostors, averaged weights.
 
-Short runs of examples/recipes/small_speech.yaml that differ in one thing each. They are compared on speakers set aside
-from the training speakers; the test trials are never read. Writes docs/results/speaker_objectives.json and the page
-that is rendered from it.
+These are short runs of examples/recipes/small_speech.yaml that differ in one thing each. They are compared on speakers
+set aside from the training speakers; the test trials are never read. The script writes
+docs/results/speaker_objectives.json and the page that is rendered from it.
 
     python examples/speaker_objectives.py
 
-Wants the folder of real speech and the small teacher beside the project; about 15 minutes on two CPU cores.
+It needs the folder of real speech and the small teacher beside the project, and takes about 15 minutes on two CPU
+cores.
 """
 
 import json
@@ -39,7 +40,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Run what is missing, measure, write."""
+    """Train the variants that have no result, measure all, and write the results and their page."""
     logging.disable_progress_bar()
     if not SPEECH.is_dir():
         sys.exit("The folder of real speech is not beside the project: nothing was run.")
@@ -60,10 +61,15 @@ def main() -> None:
 
 
 def run(name: str, fields: dict[str, Any]) -> None:
-    """One variant, by the training script."""
+    """Train one variant with the training script.
+
+    Args:
+        name: of the variant and of its folder.
+        fields: of its recipe, in the place of the common ones.
+    """
     recipe = RUNS / f"{name}.yaml"
     recipe.parent.mkdir(parents=True, exist_ok=True)
-    lines = {
+    recipe_fields = {
         "base": RECIPES / "small_speech.yaml",
         "output_dir": RUNS / name,
         "seed": SEED,
@@ -72,13 +78,13 @@ def run(name: str, fields: dict[str, Any]) -> None:
         "test_trials": "",
         **fields,
     }
-    recipe.write_text("".join(f"{key}: {value}\n" for key, value in lines.items()), encoding="utf-8")
-    go_on = ["--resume_from_checkpoint", "auto"]
-    subprocess.run([sys.executable, "train_oskdft.py", str(recipe), *go_on], cwd=ROOT, check=True)
+    recipe.write_text("".join(f"{key}: {value}\n" for key, value in recipe_fields.items()), encoding="utf-8")
+    resume = ["--resume_from_checkpoint", "auto"]
+    subprocess.run([sys.executable, "train_oskdft.py", str(recipe), *resume], cwd=ROOT, check=True)
 
 
 def measure(name: str) -> dict[str, Any]:
-    """The speakers that this run has set aside, and so not heard."""
+    """Measure a variant on the speakers that its run has set aside, which are the same for all."""
     manifest = load_manifest(SPEECH / "manifest.csv", split="train")
     _, validation = split_by_speaker(manifest, FRACTION, SEED)
     trials = make_trials(validation.by_speaker())
@@ -89,7 +95,7 @@ def measure(name: str) -> dict[str, Any]:
 
 
 def page(results: dict[str, Any]) -> str:
-    """The results in Markdown."""
+    """Write the results as Markdown."""
     first = results["systems"]["aam"]
     lines = [
         "# Additions to AAM-softmax on small real speech",
@@ -103,18 +109,18 @@ def page(results: dict[str, Any]) -> str:
         "| --- | ---: | ---: | ---: |",
     ]
     for name, (label, _) in VARIANTS.items():
-        one = results["systems"][name]
-        lines.append(f"| {label} | {eer_in_percent(one)} | {one['min_dcf']:.3f} | {one['selected_step']} |")
+        rates = results["systems"][name]
+        lines.append(f"| {label} | {eer_in_percent(rates)} | {rates['min_dcf']:.3f} | {rates['selected_step']} |")
     lines += ["", verdict(results["systems"]), ""]
     lines += [measured_on(results, ("torch", "transformers")), ""]
     return "\n".join(lines)
 
 
 def verdict(systems: dict[str, Any]) -> str:
-    """What the numbers show: an addition outside the interval of the plain loss, or nothing."""
+    """Write in words which additions lie outside the interval of the plain loss."""
     plain = systems["aam"]
-    better = [VARIANTS[name][0] for name, one in systems.items() if one["eer"] < plain["eer_low"]]
-    worse = [VARIANTS[name][0] for name, one in systems.items() if one["eer"] > plain["eer_high"]]
+    better = [VARIANTS[name][0] for name, rates in systems.items() if rates["eer"] < plain["eer_low"]]
+    worse = [VARIANTS[name][0] for name, rates in systems.items() if rates["eer"] > plain["eer_high"]]
     if not better and not worse:
         return "Every value lies within the interval of the plain loss: one seed on this few speakers decides nothing."
     return f"Outside the interval of the plain loss: better {better or 'none'}, worse {worse or 'none'}. One seed."

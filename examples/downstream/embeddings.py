@@ -1,9 +1,9 @@
-"""Speaker embeddings with transformers alone: two recordings in one batch, and the cosine of their voices.
+"""Embed two recordings with transformers alone, in one batch, and print the cosine of their embeddings.
 
     python examples/downstream/embeddings.py a.flac b.flac --model org/student
 
-Wants transformers, torch and soundfile; modeling_oskdft need not be installed, because a saved verifier carries its
-code. trust_remote_code runs that code: read it before you use a model of somebody you do not know.
+It needs transformers, torch and soundfile. modeling_oskdft need not be installed: a saved verifier contains its code.
+trust_remote_code runs that code: read it before you use a model of an author whom you do not know.
 """
 
 import argparse
@@ -17,7 +17,15 @@ from transformers import AutoFeatureExtractor, AutoModel
 
 
 def embed(name: str, paths: Sequence[str]) -> torch.Tensor:
-    """(recordings, embedding_size), rows of unit length; the mask keeps the padding out of the result."""
+    """Embed recordings in one batch; the attention mask keeps the padding out of the result.
+
+    Args:
+        name: folder or repository of a saved verifier.
+        paths: recordings, 16 kHz and one channel.
+
+    Returns:
+        (recordings, embedding_size), rows of unit length.
+    """
     waveforms = [read(path) for path in paths]
     extract = AutoFeatureExtractor.from_pretrained(name, trust_remote_code=True)
     model = AutoModel.from_pretrained(name, trust_remote_code=True, dtype="float32")
@@ -27,7 +35,11 @@ def embed(name: str, paths: Sequence[str]) -> torch.Tensor:
 
 
 def read(path: str) -> NDArray[np.float32]:
-    """(samples,): 16 kHz and one channel, or a `ValueError`; `load_audio` of modeling_oskdft converts the rest."""
+    """Read a recording as (samples,).
+
+    Raises:
+        ValueError: it has another rate than 16 kHz or several channels; `load_audio` of modeling_oskdft converts both.
+    """
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     if (rate, samples.shape[1]) != (16000, 1):
         raise ValueError(f"'{path}' has {rate} Hz and {samples.shape[1]} channels: 16000 Hz and one are needed.")
@@ -35,7 +47,7 @@ def read(path: str) -> NDArray[np.float32]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Embed both, print the cosine."""
+    """Embed both recordings and print the cosine."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("first", help="a recording, 16 kHz mono: wav, flac or ogg")
     parser.add_argument("second", help="another one, of any length")

@@ -1,10 +1,10 @@
-"""An `embedding` column for a corpus, with `datasets.map`, written as Parquet.
+"""Add an `embedding` column to a corpus with `datasets.map`, and write it as Parquet.
 
     python examples/downstream/map_corpus.py CORPUS --model org/student --out embedded.parquet
 
 CORPUS is a folder of Parquet files with an `audio` column, or an audio folder: recordings at any depth, with or
-without a metadata.csv whose file_name column names them. All columns stay. A recording that cannot be embedded, for
-example a silent one, is named on stderr and has a null.
+without a metadata.csv whose file_name column names them. All columns stay. A recording that cannot be embedded, as a
+silent one, is named on stderr and has a null.
 
 The package decodes the audio itself, so torchcodec, which the `Audio` feature decodes with, need not be installed.
 """
@@ -22,7 +22,19 @@ from modeling_oskdft.audio.loading import AUDIO_EXTENSIONS, AudioSource
 
 
 def add_embeddings(corpus: Dataset, verifier: SpeakerVerifier, batch_size: int = 16) -> Dataset:
-    """The corpus with a column more: (embedding_size,), float32, of unit length, or null."""
+    """Add the column `embedding`.
+
+    Args:
+        corpus: has a column `audio`.
+        verifier: computes the embeddings.
+        batch_size: recordings in a batch.
+
+    Returns:
+        The corpus with the column: (embedding_size,) float32 of unit length, or null.
+
+    Raises:
+        ValueError: the corpus has no column `audio`.
+    """
     if "audio" not in corpus.column_names:
         raise ValueError(f"The corpus has the columns {', '.join(corpus.column_names)}: 'audio' is needed.")
 
@@ -30,7 +42,7 @@ def add_embeddings(corpus: Dataset, verifier: SpeakerVerifier, batch_size: int =
         recordings = [audio and (audio["bytes"] or audio["path"]) for audio in batch["audio"]]
         return {"embedding": embed_rows(recordings, rows, verifier)}
 
-    # map writes what it is given and what it gets into its cache: given one column and rid of it, it copies no audio.
+    # map writes its input and its result to its cache: with one column, which is removed, it copies no audio.
     recordings = corpus.select_columns("audio").cast_column("audio", Audio(decode=False))
     column = Features({"embedding": List(Value("float32"), length=verifier.embedding_size)})
     embeddings = recordings.map(
@@ -40,14 +52,23 @@ def add_embeddings(corpus: Dataset, verifier: SpeakerVerifier, batch_size: int =
         batch_size=batch_size,
         remove_columns="audio",
         features=column,
-        load_from_cache_file=False,  # it knows paths and not what has changed in the files
-        new_fingerprint=verifier.fingerprint(),  # else map would hash the function, and a model has no hash
+        load_from_cache_file=False,  # the cache knows the paths, but not the contents of the files
+        new_fingerprint=verifier.fingerprint(),  # without it map hashes the function, and a model has no hash
     )
     return concatenate_datasets([corpus, embeddings], axis=1)
 
 
 def embed_rows(recordings: Sequence[AudioSource], rows: Sequence[int], verifier: SpeakerVerifier) -> list[Any]:
-    """An embedding or None each: after an error one by one, so that a bad recording costs only itself."""
+    """Embed a batch; after an error one recording at a time, so that a bad one costs only itself.
+
+    Args:
+        recordings: as `SpeakerVerifier.embed_many` takes them.
+        rows: their rows in the corpus, for the message.
+        verifier: computes the embeddings.
+
+    Returns:
+        An embedding for each recording, None where it cannot be embedded.
+    """
     try:
         return list(verifier.embed_many(recordings))
     except (ValueError, OSError, TypeError) as error:  # TypeError: the row has no audio
@@ -59,7 +80,14 @@ def embed_rows(recordings: Sequence[AudioSource], rows: Sequence[int], verifier:
 
 
 def open_corpus(folder: Path) -> Dataset:
-    """Parquet files below a folder, or its recordings."""
+    """Open a folder as a corpus with a column `audio`.
+
+    Args:
+        folder: has Parquet files, or recordings with or without a metadata.csv.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or nothing of that kind in it.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder at '{folder}': give a folder of recordings or of Parquet files.")
     shards = sorted(str(file) for file in folder.rglob("*.parquet"))
@@ -77,7 +105,7 @@ def open_corpus(folder: Path) -> Dataset:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Open, map, write."""
+    """Open the corpus, add the column, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path, help="folder of Parquet files or of recordings")
     parser.add_argument("--model", required=True, help="folder or repository of a saved verifier")

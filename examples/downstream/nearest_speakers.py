@@ -1,10 +1,10 @@
-"""Whose voice is this? Enrol a folder of speakers once, then look recordings up.
+"""Find out whose voice a recording has: enrol a folder of speakers once, then look recordings up.
 
     python examples/downstream/nearest_speakers.py enrol SPEAKERS --model org/student --index speakers.npz
     python examples/downstream/nearest_speakers.py find who.flac --model org/student --index speakers.npz
 
-SPEAKERS has one folder a speaker, with recordings at any depth in it; a speaker is the mean of their embeddings. The
-search is an exact inner product with every speaker, one product of a matrix and a vector; where that becomes slow,
+SPEAKERS has one folder for each speaker, with recordings at any depth; a speaker's centroid is the mean of the
+embeddings. The search is exact: one product of the matrix of centroids with the embedding. Where that becomes slow,
 give the centroids to an approximate index.
 """
 
@@ -23,7 +23,13 @@ from modeling_oskdft.files import whole_file
 
 
 class Index(NamedTuple):
-    """Speakers, their centroids (speakers, embedding_size), rows of unit length, and the weights that made them."""
+    """Hold enrolled speakers.
+
+    Args:
+        speakers: their names.
+        centroids: (speakers, embedding_size), rows of unit length.
+        fingerprint: of the weights that made the centroids.
+    """
 
     speakers: list[str]
     centroids: NDArray[np.float32]
@@ -31,7 +37,16 @@ class Index(NamedTuple):
 
 
 def enrol(folder: Path, verifier: SpeakerVerifier) -> Index:
-    """One centroid for each folder in `folder`; recordings are read one after another."""
+    """Make one centroid for each folder in `folder`; recordings are read one after another.
+
+    Args:
+        folder: one folder for each speaker.
+        verifier: computes the embeddings.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: it has no folders in it, or one of them has no recordings.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder at '{folder}': give one with a folder for each speaker.")
     speakers = sorted(place for place in folder.iterdir() if place.is_dir() and place.name[0] != ".")
@@ -43,7 +58,7 @@ def enrol(folder: Path, verifier: SpeakerVerifier) -> Index:
 
 
 def recordings(folder: Path) -> list[Path]:
-    """The recordings of one speaker."""
+    """List the recordings in a speaker's folder. Raises `ValueError` where there are none."""
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in AUDIO_EXTENSIONS)
     if not files:
         raise ValueError(f"'{folder}' has no wav, flac or ogg files: add a recording or remove the folder.")
@@ -51,7 +66,20 @@ def recordings(folder: Path) -> list[Path]:
 
 
 def nearest(index: Index, recording: str | Path, verifier: SpeakerVerifier, count: int = 5) -> list[tuple[str, float]]:
-    """The `count` speakers of the highest cosine, best first."""
+    """Find the speakers nearest to a recording.
+
+    Args:
+        index: as `enrol` makes it.
+        recording: path of the recording.
+        verifier: the one that made the index.
+        count: number of speakers to return.
+
+    Returns:
+        (speaker, cosine), the highest cosine first.
+
+    Raises:
+        ValueError: the index was made with other weights.
+    """
     if index.fingerprint != verifier.fingerprint():
         raise ValueError("The index was made with another model: enrol again, or give that model.")
     scores = index.centroids @ verifier.embed(recording)
@@ -59,13 +87,18 @@ def nearest(index: Index, recording: str | Path, verifier: SpeakerVerifier, coun
 
 
 def save(index: Index, path: Path) -> None:
-    """As .npz, without pickled objects, so that opening somebody's index runs nothing."""
+    """Save an index as .npz without pickled objects, so that opening another person's index runs no code."""
     with whole_file(path) as partial, partial.open("wb") as file:
         np.savez(file, **index._asdict())
 
 
 def load(path: Path) -> Index:
-    """What `save` wrote. Raises `FileNotFoundError`, or `ValueError` for another file."""
+    """Load an index that `save` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no index.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"There is no index at '{path}': make one with `enrol`.")
     try:
@@ -76,7 +109,7 @@ def load(path: Path) -> Index:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """One of the two commands."""
+    """Run one of the two commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     enrolling = commands.add_parser("enrol", help="make an index from a folder")

@@ -1,13 +1,13 @@
-"""Who spoke when: speaker turns of a meeting, as RTTM and as a table.
+"""Find who spoke when in a meeting: speaker turns as RTTM and as a table.
 
     python examples/downstream/who_spoke_when.py meeting.flac --model org/student --speakers 4 --out meeting.rttm
 
-Finds speech by its level, cuts it into windows of 1.5 s every 0.75 s, embeds them, and joins windows of like voices
-(average linkage of cosines). Between two windows of different speakers the turn passes half-way. At any time one
-speaker is named, also where several speak, and loud noise is taken for speech. An hour has 4,800 windows at most;
+It finds speech by its level, cuts it into windows of 1.5 s every 0.75 s, embeds them, and joins windows of similar
+voices (average linkage of cosines). Between two windows of different speakers the turn changes half-way. At any time
+one speaker is named, also where several speak, and loud noise counts as speech. An hour has at most 4,800 windows;
 their distances take 92 MB, and four times that for twice the length.
 
-Wants scikit-learn.
+It needs scikit-learn.
 """
 
 import argparse
@@ -25,8 +25,11 @@ from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.audio.loading import SAMPLING_RATE, Waveform, load_audio
 from modeling_oskdft.audio.speech import speech_frames
 
-FRAME = 0.02  # seconds, as speech_frames has it; everything below is counted in these
-WINDOW, HOP = 75, 37.5  # 1.5 s and 0.75 s: longer windows know voices better, shorter ones the ends of turns
+FRAME = 0.02  # seconds, the frame of speech_frames; the lengths below are in frames
+WINDOW, HOP = (
+    75,
+    37.5,
+)  # 1.5 s and 0.75 s: longer windows tell voices better apart, shorter ones find the ends of turns better
 PAUSE, SHORTEST = 25, 10  # a pause below 0.5 s does not end a turn; speech below 0.2 s is a click or a cough
 BATCH = 32
 
@@ -34,7 +37,7 @@ Embed = Callable[[list[Waveform]], NDArray[np.float32]]
 
 
 class Turn(NamedTuple):
-    """One speaker without a pause, from start to end in seconds."""
+    """Hold the speech of one speaker without a pause, from `start` to `end` in seconds."""
 
     start: float
     end: float
@@ -44,36 +47,52 @@ class Turn(NamedTuple):
 def who_spoke_when(
     waveform: Waveform, embed: Embed, threshold: float | None = None, speakers: int | None = None
 ) -> list[Turn]:
-    """The turns of a recording in their order; the first who speaks is speaker1.
+    """Find the turns of a recording; give either a threshold or the number of speakers.
 
-    waveform: (samples,) at 16 kHz. embed: waveforms to (waveforms, embedding_size). Give one of threshold, the mean
-    cosine from which two groups of windows are one speaker, and speakers, their number.
+    Args:
+        waveform: (samples,) at 16 kHz.
+        embed: waveforms to (waveforms, embedding_size).
+        threshold: mean cosine from which two groups of windows are one speaker.
+        speakers: their number.
+
+    Returns:
+        The turns in their order; the first speaker is speaker1.
+
+    Raises:
+        ValueError: the recording has no speech, or fewer windows than speakers.
     """
-    found = stretches(speech_frames(waveform))
-    if not found:
+    segments = speech_segments(speech_frames(waveform))
+    if not segments:
         raise ValueError("The recording has no speech: give another one, or record at a higher level.")
-    cut = [windows(start, end) for start, end in found]
+    windows = [windows_of(start, end) for start, end in segments]
     samples = round(FRAME * SAMPLING_RATE)
-    pieces = [waveform[first * samples : last * samples] for part in cut for first, last in part]
-    batches = [pieces[start : start + BATCH] for start in range(0, len(pieces), BATCH)]
+    waveforms = [waveform[first * samples : last * samples] for inside in windows for first, last in inside]
+    batches = [waveforms[start : start + BATCH] for start in range(0, len(waveforms), BATCH)]
     labels = cluster(np.concatenate([embed(batch) for batch in batches]), threshold, speakers)
-    turns = turns_of(found, cut, labels)
-    seconds = len(waveform) / SAMPLING_RATE  # the last frame may be longer than what is left
+    turns = turns_of(segments, windows, labels)
+    seconds = len(waveform) / SAMPLING_RATE  # the last frame may end after the recording
     return [Turn(FRAME * start, min(FRAME * end, seconds), f"speaker{number}") for start, end, number in turns]
 
 
-def stretches(speech: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """(first frame, frame after the last) of speech without a longer pause."""
-    found: list[tuple[int, int]] = []
+def speech_segments(speech: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Find spans of speech without a pause of `PAUSE` frames.
+
+    Args:
+        speech: (frames,), True where there is speech.
+
+    Returns:
+        (first frame, frame after the last) of each span of at least `SHORTEST` frames.
+    """
+    segments: list[tuple[int, int]] = []
     for start, end in np.flatnonzero(np.diff(speech.astype(int), prepend=0, append=0)).reshape(-1, 2).tolist():
-        if found and start - found[-1][1] < PAUSE:
-            start = found.pop()[0]
-        found.append((start, end))
-    return [(start, end) for start, end in found if end - start >= SHORTEST]
+        if segments and start - segments[-1][1] < PAUSE:
+            start = segments.pop()[0]
+        segments.append((start, end))
+    return [(start, end) for start, end in segments if end - start >= SHORTEST]
 
 
-def windows(start: int, end: int) -> list[tuple[int, int]]:
-    """Windows over one stretch, the last one at its end; whole frames, so that each has speech in it."""
+def windows_of(start: int, end: int) -> list[tuple[int, int]]:
+    """Cut a span of speech into windows of whole frames; the last window ends with the span."""
     if end - start <= WINDOW:
         return [(start, end)]
     starts = [*np.arange(start, end - WINDOW, HOP).astype(int).tolist(), end - WINDOW]
@@ -81,7 +100,19 @@ def windows(start: int, end: int) -> list[tuple[int, int]]:
 
 
 def cluster(embeddings: NDArray[np.float32], threshold: float | None, speakers: int | None) -> list[int]:
-    """A number for each window, 1 for the first one's speaker."""
+    """Group windows by speaker.
+
+    Args:
+        embeddings: (windows, embedding_size).
+        threshold: mean cosine from which two groups are one speaker.
+        speakers: their number; one of the two is None.
+
+    Returns:
+        A number for each window, 1 for the speaker of the first window.
+
+    Raises:
+        ValueError: there are fewer windows than speakers.
+    """
     if speakers is not None and not 1 <= speakers <= len(embeddings):
         raise ValueError(f"{speakers} speakers were asked for: the recording has {len(embeddings)} windows of speech.")
     if len(embeddings) == 1:
@@ -95,13 +126,22 @@ def cluster(embeddings: NDArray[np.float32], threshold: float | None, speakers: 
 
 
 def turns_of(
-    found: list[tuple[int, int]], cut: list[list[tuple[int, int]]], labels: list[int]
+    segments: list[tuple[int, int]], windows: list[list[tuple[int, int]]], labels: list[int]
 ) -> list[tuple[int, int, int]]:
-    """(first frame, frame after the last, speaker): a frame is of the window whose middle is nearest."""
+    """Give every frame the speaker of the window whose middle is nearest.
+
+    Args:
+        segments: spans of speech, as `speech_segments` finds them.
+        windows: the windows of each span.
+        labels: a speaker's number for each window, over all spans.
+
+    Returns:
+        (first frame, frame after the last, speaker) of each turn.
+    """
     turns: list[tuple[int, int, int]] = []
     numbers = iter(labels)
-    for (start, end), part in zip(found, cut, strict=True):
-        middles = [(one[0] + one[1] + other[0] + other[1]) // 4 for one, other in pairwise(part)]
+    for (start, end), inside in zip(segments, windows, strict=True):
+        middles = [sum((*window, *following)) // 4 for window, following in pairwise(inside)]
         for first, last in pairwise([start, *middles, end]):
             number = next(numbers)
             if turns and turns[-1][1:] == (first, number):
@@ -111,8 +151,8 @@ def turns_of(
 
 
 def rttm(turns: list[Turn], name: str) -> str:
-    """The turns as NIST's RTTM: type, file, channel, start, duration, two unused, speaker, two unused."""
-    name = "_".join(name.split()) or "recording"  # fields are told apart by spaces
+    """Write turns as NIST's RTTM: type, file, channel, start, duration, two unused, speaker, two unused."""
+    name = "_".join(name.split()) or "recording"  # spaces separate the fields
     return "".join(
         f"SPEAKER {name} 1 {turn.start:.3f} {turn.end - turn.start:.3f} <NA> <NA> {turn.speaker} <NA> <NA>\n"
         for turn in turns
@@ -120,17 +160,17 @@ def rttm(turns: list[Turn], name: str) -> str:
 
 
 def table(turns: list[Turn]) -> str:
-    """A line for each speaker: turns, time, and share of the time."""
+    """Write a line for each speaker: number of turns, time, and share of the time."""
     total = sum(turn.end - turn.start for turn in turns)
     lines = [f"{'speaker':<12}{'turns':>6}{'seconds':>10}{'share':>8}"]
     for speaker in dict.fromkeys(turn.speaker for turn in turns):
-        own = [turn.end - turn.start for turn in turns if turn.speaker == speaker]
-        lines.append(f"{speaker:<12}{len(own):>6}{sum(own):>10.1f}{sum(own) / total:>8.0%}")
+        lengths = [turn.end - turn.start for turn in turns if turn.speaker == speaker]
+        lines.append(f"{speaker:<12}{len(lengths):>6}{sum(lengths):>10.1f}{sum(lengths) / total:>8.0%}")
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read, find the turns, write and print."""
+    """Find the turns of a recording, write them as RTTM, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recording", help="the meeting: wav, flac, ogg or mp3, any rate and channels")
     parser.add_argument("--model", required=True, help="folder or repository of a saved verifier")
@@ -148,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         waveform = load_audio(options.recording)
         verifier = SpeakerVerifier.from_pretrained(options.model)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that windows are short: they are meant to be
+            warnings.simplefilter("ignore", UserWarning)  # each window is short, which is intended
             turns = who_spoke_when(waveform, verifier.embed_many, options.threshold, options.speakers)
         options.out.write_text(rttm(turns, Path(options.recording).stem), encoding="utf-8")
     except (ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""From stored results to the summary (JSON), the page (Markdown) and the plots of the study."""
+"""Render the summary (JSON), the page (Markdown) and the plots of the study from its stored results."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from modeling_oskdft.provenance import machine, measured_on, versions
 from modeling_oskdft.scoring.metrics import bootstrap_rates, equal_error_rate, interval_of, min_detection_cost
 
 REFERENCE = "11_oskdft"
-# What the question of the title is about: against these OS-KDFT has to win.
+# The systems with which the title compares OS-KDFT.
 RIVALS = ("04_cut_finetuned", "06_distilled_frozen", "07_distilled_finetuned", "09_distilled_finetuned_twice")
 ROUNDS = 15
 COLUMNS = (
@@ -26,13 +26,18 @@ COLUMNS = (
 RULE = ("---", "---", "---:", "---:", "---", *["---:"] * 6)
 TRIALS_NAME, NOTES_NAME = "trials.json", "notes.md"
 Draws = NDArray[np.float64]
-Stored = dict[str, dict[int, dict[str, Any]]]  # system, seed, what study.py stores
+Stored = dict[str, dict[int, dict[str, Any]]]  # system, seed, the result that study.py stores
 
 
 def render(results: Path) -> None:
-    """Write `results`.json, `results`.md and the plots in `results`, from what the study has stored there.
+    """Write summary, page and plots.
 
-    Raises `ValueError` where nothing is stored yet, or where results do not belong together.
+    Args:
+        results: folder of the stored results; the plots are written there, summary and page beside it, as
+            `results`.json and `results`.md.
+
+    Raises:
+        ValueError: nothing is stored yet, or results were made with different settings.
     """
     stored = read(results)
     if not stored:
@@ -42,8 +47,8 @@ def render(results: Path) -> None:
     before = json.loads(summary_file.read_text(encoding="utf-8")) if summary_file.is_file() else {}
     summary = summarise(stored, trials["labels"], trials["speakers"])
     summary |= {"name": results.name, "times": encoder_times(stored, before.get("times"))}
-    for system, told in summary["systems"].items():
-        told["encoder_milliseconds"] = summary["times"]["milliseconds"][shape_of(stored[system])]
+    for system, facts in summary["systems"].items():
+        facts["encoder_milliseconds"] = summary["times"]["milliseconds"][shape_of(stored[system])]
     write_json(summary, summary_file)
     for theme in ("light", "dark"):
         draw(summary, stored, results, theme)
@@ -53,75 +58,102 @@ def render(results: Path) -> None:
 
 
 def read(results: Path) -> Stored:
-    """Every stored result, by system and seed, in order.
+    """Read every stored result, by system and seed, in the order of their names.
 
-    Raises `ValueError` where the seeds of a system were run with different settings.
+    Raises:
+        ValueError: the seeds of a system were run with different settings.
     """
     stored: Stored = {}
     for file in sorted(results.glob("*-*.json")):
-        one = json.loads(file.read_text(encoding="utf-8"))
-        seeds = stored.setdefault(one["system"], {})
-        if any(one["digest"] != other["digest"] for other in seeds.values()):
+        result = json.loads(file.read_text(encoding="utf-8"))
+        seeds = stored.setdefault(result["system"], {})
+        if any(result["digest"] != other["digest"] for other in seeds.values()):
             raise ValueError(f"'{file}' was made with other settings than the seeds before it: remove what is old.")
-        seeds[one["seed"]] = one
+        seeds[result["seed"]] = result
     return stored
 
 
 def summarise(stored: Stored, labels: Sequence[int], speakers: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Error rates of every system, as means over its seeds, and its differences from OS-KDFT over common seeds."""
+    """Compute the error rates of every system, and their differences from OS-KDFT.
+
+    Args:
+        stored: the results, by system and seed.
+        labels: 1 for a target trial, 0 for a non-target trial.
+        speakers: both speakers of each trial.
+
+    Returns:
+        `systems`, with means over seeds and their intervals, and the facts that all systems share.
+    """
     runs = [(system, seed) for system, seeds in stored.items() for seed in seeds]
     scores = [stored[system][seed]["scores"] for system, seed in runs]
     rates = {
-        "eer": [equal_error_rate(one, labels).value for one in scores],
-        "min_dcf": [min_detection_cost(one, labels) for one in scores],
+        "eer": [equal_error_rate(of_run, labels).value for of_run in scores],
+        "min_dcf": [min_detection_cost(of_run, labels) for of_run in scores],
     }
     draws = dict(zip(rates, bootstrap_rates(scores, labels, speakers), strict=True))
     column = {run: number for number, run in enumerate(runs)}
     systems = {}
     for system, seeds in stored.items():
-        first = next(iter(seeds.values()))
-        seconds = [one["seconds"] for one in seeds.values() if one["seconds"] is not None]
-        told = {
-            "label": first["label"],
-            "seeds": list(seeds),
-            **{name: first[name] for name in ("steps", "parameters", "encoder_parameters")},
-            "minutes": min(seconds) / 60 if seconds else None,  # other work on a machine only adds to a run's time
-            "selection_eer": float(np.mean([one["selection_eer"] for one in seeds.values()])),
-        }
+        facts = _facts(seeds)
         common = [seed for seed in seeds if seed in stored.get(REFERENCE, {})]
         pairs = [(column[system, seed], column[REFERENCE, seed]) for seed in common if system != REFERENCE]
         for name, values in rates.items():
-            told[name] = rate(values, draws[name], [column[system, seed] for seed in seeds])
+            facts[name] = rate(values, draws[name], [column[system, seed] for seed in seeds])
             if pairs:
-                told[f"{name}_difference"] = difference(values, draws[name], pairs)
-        systems[system] = told
+                facts[f"{name}_difference"] = difference(values, draws[name], pairs)
+        systems[system] = facts
     first = next(iter(next(iter(stored.values())).values()))
     return {
         "systems": systems,
         "trials": len(labels),
-        "speakers": len({one for pair in speakers for one in pair}),
+        "speakers": len({speaker for pair in speakers for speaker in pair}),
         "teacher": first["config"].get("teacher_name_or_path"),
         **{name: first[name] for name in ("train", "machine", "versions")},
     }
 
 
-def rate(values: Sequence[float], draws: Draws, own: Sequence[int]) -> dict[str, Any]:
-    """The mean over seeds with its interval. values: (runs,); draws: (draws, runs); own: which of the runs."""
-    low, high = interval_of(draws[:, own].mean(1))
-    each = [values[one] for one in own]
+def _facts(seeds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """The facts of a system that need no trials."""
+    results = list(seeds.values())
+    seconds = [result["seconds"] for result in results if result["seconds"] is not None]
+    return {
+        "label": results[0]["label"],
+        "seeds": list(seeds),
+        **{name: results[0][name] for name in ("steps", "parameters", "encoder_parameters")},
+        "minutes": min(seconds) / 60 if seconds else None,  # other work on a machine only adds to a run's time
+        "selection_eer": float(np.mean([result["selection_eer"] for result in results])),
+    }
+
+
+def rate(values: Sequence[float], draws: Draws, runs: Sequence[int]) -> dict[str, Any]:
+    """Compute the mean of a rate over the seeds of a system, with its interval.
+
+    Args:
+        values: (all runs,) the rate of every run.
+        draws: (draws, all runs) the rates of the bootstrap.
+        runs: the columns of the system.
+    """
+    low, high = interval_of(draws[:, runs].mean(1))
+    each = [values[run] for run in runs]
     return {"mean": float(np.mean(each)), "low": low, "high": high, "each": each}
 
 
 def difference(values: Sequence[float], draws: Draws, pairs: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    """A rate less OS-KDFT's, seed by seed; above 0 where OS-KDFT is better. pairs: runs of one seed."""
-    own, theirs = zip(*pairs, strict=True)
-    low, high = interval_of(draws[:, own].mean(1) - draws[:, theirs].mean(1))
-    each = [values[one] - values[other] for one, other in pairs]
+    """Subtract OS-KDFT's rate from a system's, seed by seed; the result is above 0 where OS-KDFT is better.
+
+    Args:
+        values: (all runs,) the rate of every run.
+        draws: (draws, all runs) the rates of the bootstrap.
+        pairs: (run of the system, run of OS-KDFT) of each common seed.
+    """
+    of_system, of_reference = zip(*pairs, strict=True)
+    low, high = interval_of(draws[:, of_system].mean(1) - draws[:, of_reference].mean(1))
+    each = [values[run] - values[reference] for run, reference in pairs]
     return {"mean": float(np.mean(each)), "low": low, "high": high, "each": each}
 
 
 def shape_of(seeds: Mapping[int, Mapping[str, Any]]) -> str:
-    """What the encoder's time depends on, as a text: equal for systems of one shape."""
+    """Write the fields on which the encoder's time depends as a text, which is equal for systems of one shape."""
     config = next(iter(seeds.values()))["config"]
     names = ("conv_dim", "conv_stride", "conv_kernel", "hidden_size", "intermediate_size", "num_hidden_layers")
     shape = [config["encoder_config"][name] for name in (*names, "num_attention_heads")]
@@ -129,7 +161,12 @@ def shape_of(seeds: Mapping[int, Mapping[str, Any]]) -> str:
 
 
 def encoder_times(stored: Stored, known: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Milliseconds of every encoder shape for 3 s on one thread, of one run; measured anew where one is missing."""
+    """Measure the milliseconds of every encoder shape for 3 s on one thread, all in one run.
+
+    Args:
+        stored: the results, by system and seed.
+        known: times that were measured before; they are returned where no shape is missing.
+    """
     configs = {shape_of(seeds): next(iter(seeds.values()))["config"] for seeds in stored.values()}
     if known and set(configs) <= set(known["milliseconds"]):
         return dict(known)
@@ -139,48 +176,48 @@ def encoder_times(stored: Stored, known: Mapping[str, Any] | None) -> dict[str, 
     return {"milliseconds": milliseconds, "machine": machine(), "versions": versions()}
 
 
-def points(told: Mapping[str, float], scale: float = 100, digits: int = 1) -> str:
-    """A difference with its interval: "+1.2 (+0.3 to +2.1)"; by default of fractions, in points of per cent."""
-    mean, low, high = (f"{scale * told[name]:+.{digits}f}" for name in ("mean", "low", "high"))
+def points(gap: Mapping[str, float], scale: float = 100, digits: int = 1) -> str:
+    """Write a difference with its interval: "+1.2 (+0.3 to +2.1)"; fractions become points of per cent."""
+    mean, low, high = (f"{scale * gap[name]:+.{digits}f}" for name in ("mean", "low", "high"))
     return f"{mean} ({low} to {high})"
 
 
 def direction(gap: Mapping[str, Any]) -> int:
-    """1 where OS-KDFT is better, -1 where it is worse: by an interval without 0 and by every seed. Else 0."""
+    """Return 1 where OS-KDFT is better, -1 where it is worse, by an interval without 0 and by every seed; else 0."""
     if gap["low"] > 0 and min(gap["each"]) > 0:
         return 1
     return -1 if gap["high"] < 0 and max(gap["each"]) < 0 else 0
 
 
-def verdict(told: Mapping[str, Any]) -> str:
-    """A difference in words."""
-    gap = told["eer_difference"]
+def verdict(facts: Mapping[str, Any]) -> str:
+    """Write a system's difference in words."""
+    gap = facts["eer_difference"]
     word = {1: "worse than OS-KDFT", -1: "better than OS-KDFT", 0: "undecided"}[direction(gap)]
-    return f"{told['label']}: {points(gap)} points, {word}"
+    return f"{facts['label']}: {points(gap)} points, {word}"
 
 
 def findings(systems: Mapping[str, Mapping[str, Any]]) -> str:
-    """What the numbers show about the title."""
+    """Write how many rivals OS-KDFT is better and worse than, and each difference."""
     rivals = [systems[name] for name in RIVALS if "eer_difference" in systems.get(name, {})]
     if not rivals:
         return "OS-KDFT or its rivals have no result yet: nothing can be said."
-    found = [direction(one["eer_difference"]) for one in rivals]
+    directions = [direction(rival["eer_difference"]) for rival in rivals]
     head = (
-        f"Of {len(rivals)} rivals OS-KDFT is better than {found.count(1)} and worse than {found.count(-1)}, by an "
-        "interval without 0 and by every seed; the others are undecided:"
+        f"Of {len(rivals)} rivals OS-KDFT is better than {directions.count(1)} and worse than {directions.count(-1)}, "
+        "by an interval without 0 and by every seed; the others are undecided:"
     )
-    return "\n".join([head, "", *(f"- {verdict(one)}" for one in rivals)])
+    return "\n".join([head, "", *(f"- {verdict(rival)}" for rival in rivals)])
 
 
 def frontier(systems: Mapping[str, Mapping[str, Any]]) -> str:
-    """What the fastest encoder costs in EER; empty without results of both.
+    """Write the EER of the fastest encoder beside OS-KDFT's; an empty text without results of both.
 
-    Of several systems of that shape the first speaks, not the best: the trials choose nothing.
+    Where several systems have that shape, the first one is taken and not the best: the trials choose nothing.
     """
-    fastest = min(systems.values(), key=lambda told: told["encoder_milliseconds"])
+    fastest = min(systems.values(), key=lambda facts: facts["encoder_milliseconds"])
     if REFERENCE not in systems or "eer_difference" not in fastest:
         return ""
-    slowest = max(told["encoder_milliseconds"] for told in systems.values())
+    slowest = max(facts["encoder_milliseconds"] for facts in systems.values())
     eer = systems[REFERENCE]["eer"]
     where = "within" if eer["low"] <= fastest["eer"]["mean"] <= eer["high"] else "outside"
     return (
@@ -191,30 +228,41 @@ def frontier(systems: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def row(name: str, told: Mapping[str, Any], slowest: float) -> str:
-    """One system of the table. slowest: milliseconds of the slowest encoder."""
+def row(name: str, facts: Mapping[str, Any], slowest: float) -> str:
+    """Write the row of a system.
+
+    Args:
+        name: its folder.
+        facts: as `summarise` returns them.
+        slowest: milliseconds of the slowest encoder.
+    """
     number = name.split("_")[0]
-    eer, cost = told["eer"], told["min_dcf"]
+    eer, cost = facts["eer"], facts["min_dcf"]
     gaps = [
-        points(told["eer_difference"]) if "eer_difference" in told else "–",
-        points(told["min_dcf_difference"], 1, 2) if "min_dcf_difference" in told else "–",
+        points(facts["eer_difference"]) if "eer_difference" in facts else "–",
+        points(facts["min_dcf_difference"], 1, 2) if "min_dcf_difference" in facts else "–",
     ]
-    each = ", ".join(f"{100 * one:.1f}" for one in eer["each"])
-    minutes = "–" if told["minutes"] is None else f"{told['minutes']:.1f}"
+    each = ", ".join(f"{100 * value:.1f}" for value in eer["each"])
+    minutes = "–" if facts["minutes"] is None else f"{facts['minutes']:.1f}"
     return (
-        f"| {number} | {told['label']} | {100 * eer['mean']:.1f} ({100 * eer['low']:.1f}–{100 * eer['high']:.1f}) "
+        f"| {number} | {facts['label']} | {100 * eer['mean']:.1f} ({100 * eer['low']:.1f}–{100 * eer['high']:.1f}) "
         f"| {gaps[0]} | {each} | {cost['mean']:.2f} ({cost['low']:.2f}–{cost['high']:.2f}) | {gaps[1]} "
-        f"| {told['steps']} | {minutes} | {told['encoder_parameters'] / 1e6:.2f} "
-        f"| {told['encoder_milliseconds']:.1f} ({told['encoder_milliseconds'] / slowest:.2f}) |"
+        f"| {facts['steps']} | {minutes} | {facts['encoder_parameters'] / 1e6:.2f} "
+        f"| {facts['encoder_milliseconds']:.1f} ({facts['encoder_milliseconds'] / slowest:.2f}) |"
     )
 
 
 def page(summary: Mapping[str, Any], notes: str) -> str:
-    """The page in Markdown; the plots lie in a folder of its name. notes: what only the writer of this study knows."""
+    """Write the page as Markdown.
+
+    Args:
+        summary: as `render` writes it; the plots are in a folder of its name.
+        notes: Markdown that no result contains, written by hand.
+    """
     systems, folder, times = summary["systems"], summary["name"], summary["times"]
-    slowest = max(one["encoder_milliseconds"] for one in systems.values())
-    rows = "\n".join(row(name, told, slowest) for name, told in systems.items())
-    train, seeds = summary["train"], sorted({seed for told in systems.values() for seed in told["seeds"]})
+    slowest = max(facts["encoder_milliseconds"] for facts in systems.values())
+    rows = "\n".join(row(name, facts, slowest) for name, facts in systems.items())
+    train, seeds = summary["train"], sorted({seed for facts in systems.values() for seed in facts["seeds"]})
     pictures = "\n\n".join(
         f"<picture>\n"
         f'  <source media="(prefers-color-scheme: dark)" srcset="{folder}/{name}_dark.png">\n'

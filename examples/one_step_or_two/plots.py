@@ -1,4 +1,4 @@
-"""The three plots of the study: rates, curves, and the frontier of time against error."""
+"""Draw the three plots of the study: rates, curves, and the frontier of time against error."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ CURVES = {  # system, colour
 
 
 def colour_of(system: str) -> str:
-    """By the number that a system's name begins with: teachers, no step or two, one step, one step in other shapes."""
+    """Choose a colour by the number of a system: teachers, no step or two, one step, one step in other shapes."""
     number = system.split("_")[0]
     if not number.isdigit() or int(number) < 3:
         return COLOURS["teacher"]
@@ -34,7 +34,14 @@ def colour_of(system: str) -> str:
 
 
 def draw(summary: Mapping[str, Any], stored: Mapping[str, Any], folder: Path, theme: str) -> None:
-    """All three, in one theme."""
+    """Draw all three plots in one theme.
+
+    Args:
+        summary: as `page.render` writes it.
+        stored: the results, by system and seed.
+        folder: where the PNG files are written.
+        theme: "light" or "dark".
+    """
     systems = summary["systems"]
     draw_rates(systems, folder / f"rates_{theme}.png", theme)
     draw_curves(stored, folder / f"curves_{theme}.png", theme)
@@ -42,14 +49,14 @@ def draw(summary: Mapping[str, Any], stored: Mapping[str, Any], folder: Path, th
 
 
 def draw_rates(systems: Mapping[str, Any], path: Path, theme: str) -> None:
-    """EER with its interval, and each seed as a small dot."""
+    """Draw the EER of every system with its interval, and each seed as a small tick."""
     with figure(path, theme, 9, 0.9 + 0.3 * len(systems)) as (axes, ink):
-        for place, (name, told) in enumerate(systems.items()):
-            eer, colour = told["eer"], colour_of(name)
+        for place, (name, facts) in enumerate(systems.items()):
+            eer, colour = facts["eer"], colour_of(name)
             axes.plot([100 * eer["low"], 100 * eer["high"]], [place, place], color=colour, linewidth=2)
             axes.plot(100 * eer["mean"], place, "o", color=colour, markersize=7)
-            axes.plot([100 * one for one in eer["each"]], [place] * len(eer["each"]), "|", color=ink, markersize=8)
-        labels = [f"{told['label']}  {name.split('_')[0]}" for name, told in systems.items()]
+            axes.plot([100 * value for value in eer["each"]], [place] * len(eer["each"]), "|", color=ink, markersize=8)
+        labels = [f"{facts['label']}  {name.split('_')[0]}" for name, facts in systems.items()]
         axes.set_yticks(range(len(systems)), labels, fontsize=8.5)
         axes.invert_yaxis()
         axes.set(xlabel="EER, % (dot: mean; line: 95 % over speakers; ticks: each seed)")
@@ -57,7 +64,7 @@ def draw_rates(systems: Mapping[str, Any], path: Path, theme: str) -> None:
 
 
 def draw_curves(stored: Mapping[str, Any], path: Path, theme: str) -> None:
-    """Both losses, and the EER on the speakers set aside, of the first seed; of two steps those of the second."""
+    """Draw both losses, and the EER on the speakers set aside, of the first seed and of a system's last step."""
     titles = {"ft_loss": "Speaker loss", "kd_loss": "Distillation loss", "eval_eer": "EER on speakers set aside, %"}
     with figure(path, theme, 12, 4, columns=3) as (all_axes, ink):
         lines = {}
@@ -77,15 +84,17 @@ def draw_curves(stored: Mapping[str, Any], path: Path, theme: str) -> None:
 
 
 def draw_frontier(systems: Mapping[str, Any], path: Path, theme: str) -> None:
-    """Encoder time against EER; numbers are those of the table, the line joins what nothing beats in both."""
-    points = {name: (told["encoder_milliseconds"], 100 * told["eer"]["mean"]) for name, told in systems.items()}
+    """Draw encoder time against EER, with the numbers of the table.
+
+    The line joins the systems that no other system beats in both.
+    """
+    points = {name: (facts["encoder_milliseconds"], 100 * facts["eer"]["mean"]) for name, facts in systems.items()}
     with figure(path, theme, 8, 5.4) as (axes, ink):
         axes.plot(*zip(*unbeaten(points.values()), strict=True), "--", color=ink, linewidth=0.8, alpha=0.5)
         for group, colour in GROUPS.items():
-            own = [point for name, point in points.items() if colour_of(name) == colour]
-            axes.plot(
-                [time for time, _ in own], [rate for _, rate in own], "o", color=colour, markersize=6, label=group
-            )
+            in_group = [point for name, point in points.items() if colour_of(name) == colour]
+            times, rates = [time for time, _ in in_group], [rate for _, rate in in_group]
+            axes.plot(times, rates, "o", color=colour, markersize=6, label=group)
         axes.set(
             xlabel="encoder, ms for 3 s on one thread",
             ylabel="EER, %",
@@ -98,7 +107,7 @@ def draw_frontier(systems: Mapping[str, Any], path: Path, theme: str) -> None:
 
 
 def unbeaten(points: Iterable[Point]) -> list[Point]:
-    """By rising time, the points of lower error than every faster one."""
+    """Return, by rising time, the points whose error is lower than that of every faster point."""
     kept: list[Point] = []
     for point in sorted(points):
         if not kept or point[1] < kept[-1][1]:
@@ -107,7 +116,15 @@ def unbeaten(points: Iterable[Point]) -> list[Point]:
 
 
 def columns_of(points: Mapping[str, Point], near: float) -> list[list[str]]:
-    """Names of points in groups, each at most `near` beside the next: their labels would lie on each other."""
+    """Group points whose labels would overlap.
+
+    Args:
+        points: name to point.
+        near: most milliseconds between neighbours of a group.
+
+    Returns:
+        The names in each group, by rising time.
+    """
     columns: list[list[str]] = []
     for name in sorted(points, key=points.__getitem__):
         if columns and points[name][0] - points[columns[-1][-1]][0] <= near:
@@ -118,7 +135,13 @@ def columns_of(points: Mapping[str, Point], near: float) -> list[list[str]]:
 
 
 def label_apart(axes: "Axes", points: Mapping[str, Point], least: float) -> None:
-    """The number of each system right of the column, `least` apart from below, with a line to its point."""
+    """Write the number of each system to the right of its column, with a line to its point.
+
+    Args:
+        axes: of the plot.
+        points: name to point, of one column.
+        least: least distance of two numbers, in per cent of EER.
+    """
     from matplotlib.transforms import offset_copy
 
     beside = offset_copy(axes.transData, axes.get_figure(root=True), x=15, units="points")

@@ -1,16 +1,17 @@
-r"""Does one step beat two? Every system of this folder, trained alike, measured on speakers that nobody trained on.
+r"""Compare one training step with two: train every system of this folder alike, and measure it on other speakers.
 
-A system is a folder with a recipe over base.yaml; its first line says what it is. What has no stored result yet is
-trained by train_oskdft.py and scored; then summary, page and plots are rendered from what is stored.
+A system is a folder with a recipe over base.yaml; the recipe's first line is the system's name in the table. A system
+without a stored result is trained by train_oskdft.py and scored. Then summary, page and plots are rendered from the
+stored results.
 
     python -m examples.one_step_or_two.study --jobs 2
     python -m examples.one_step_or_two.study --results docs/results/voxceleb_study --epochs 40 \
         --data data/voxceleb/voxceleb2_dev.parquet --test_data data/voxceleb/voxceleb1_test.parquet \
         --trials data/voxceleb/voxceleb1_o_cleaned.txt --common examples/one_step_or_two/voxceleb.yaml
 
-Further options are fields of a recipe, for all systems: they replace base.yaml's and those of --common, and a
-system's own recipe replaces them. Without --data it wants the folder of real speech and the small teacher beside the
-project, and about three hours of two CPU cores.
+Further options are fields of a recipe, for all systems: they replace the fields of base.yaml and of --common, and a
+system's own recipe replaces them. Without --data the study needs the folder of real speech and the small teacher
+beside the project, and about three hours of two CPU cores.
 """
 
 import argparse
@@ -42,8 +43,8 @@ from modeling_oskdft.evaluation.report import speakers_of, trial_scores
 from modeling_oskdft.files import whole_file
 from modeling_oskdft.provenance import machine, versions
 from modeling_oskdft.scoring.metrics import equal_error_rate
-from modeling_oskdft.training.arguments import read_recipe
-from train_oskdft import load_teacher_config, student_config
+from modeling_oskdft.training.inputs import load_teacher_config, student_config
+from modeling_oskdft.training.recipe import read_recipe
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -53,25 +54,40 @@ RUNNING: set[subprocess.Popen[bytes]] = set()
 
 
 def finish(study: Study, system: str, seed: int) -> None:
-    """Train what is missing of one system and store its result.
+    """Train the missing steps of a system, and store its result.
 
-    Raises `ValueError` for a stored result or a run that was made with other settings.
+    Args:
+        study: places and settings.
+        system: name of the system.
+        seed: of the run.
+
+    Raises:
+        ValueError: a stored result or a run was made with other settings.
     """
     result = study.result_of(system, seed)
     if result.is_file():
         _check_digest(json.loads(result.read_text(encoding="utf-8")).get("digest"), study.digest(system), result)
         return
-    for part in study.chain(system):
-        with study.locks[part, seed]:
-            train(study, part, seed)
-    told = measure(study, system, seed)
+    for step in study.chain(system):
+        with study.locks[step, seed]:
+            train(study, step, seed)
+    measured = measure(study, system, seed)
     with whole_file(result) as file:
-        file.write_text(json.dumps(told) + "\n", encoding="utf-8")
-    print(f"{system}, seed {seed}: EER {100 * told['eer']:.1f} %", file=sys.stderr, flush=True)
+        file.write_text(json.dumps(measured) + "\n", encoding="utf-8")
+    print(f"{system}, seed {seed}: EER {100 * measured['eer']:.1f} %", file=sys.stderr, flush=True)
 
 
 def train(study: Study, system: str, seed: int) -> None:
-    """One run of the training script, from its last checkpoint where it was cut off; nothing where it has ended."""
+    """Run the training script once; a run that was interrupted goes on, and a run that has ended is left.
+
+    Args:
+        study: places and settings.
+        system: name of the system, or of a first step.
+        seed: of the run.
+
+    Raises:
+        ValueError: the run was made with other settings, another process is training there, or the script failed.
+    """
     run, digest = study.run_of(system, seed), study.digest(system)
     run.mkdir(parents=True, exist_ok=True)
     with _alone_in(run) as lock:
@@ -82,16 +98,16 @@ def train(study: Study, system: str, seed: int) -> None:
             file.write_text(digest, encoding="utf-8")
         if (run / "results.json").is_file():
             return
-        words = ["--output_dir", run, "--seed", seed, "--train_data", study.data, "--resume_from_checkpoint", "auto"]
-        words += ["--num_train_epochs", study.epochs_of(system), "--report_to", "none", *study.words(system)]
-        earlier = study.own(system).get("start_from")
-        words += ["--start_from", study.run_of(earlier, seed)] if earlier else []
-        command = [sys.executable, ROOT / "train_oskdft.py", study.folder / system / RECIPE, *words]
-        _run([str(word) for word in command], run / "log.txt", lock)
+        options = ["--output_dir", run, "--seed", seed, "--train_data", study.data, "--resume_from_checkpoint", "auto"]
+        options += ["--num_train_epochs", study.epochs_of(system), "--report_to", "none", *study.options_of(system)]
+        earlier = study.recipe_of(system).get("start_from")
+        options += ["--start_from", study.run_of(earlier, seed)] if earlier else []
+        command = [sys.executable, ROOT / "train_oskdft.py", study.folder / system / RECIPE, *options]
+        _run([str(argument) for argument in command], run / "log.txt", lock)
 
 
-def _check_digest(found: str | None, wanted: str, place: Path) -> None:
-    if found != wanted:
+def _check_digest(stored: str | None, wanted: str, place: Path) -> None:
+    if stored != wanted:
         raise ValueError(
             f"'{place}' was made with another recipe, other options, data or trials: remove it, or give other "
             "--results."
@@ -100,7 +116,7 @@ def _check_digest(found: str | None, wanted: str, place: Path) -> None:
 
 @contextmanager
 def _alone_in(run: Path) -> Iterator[IO[str]]:
-    """The run's lock, which a training process that outlives the study keeps."""
+    """Hold the run's lock; a training process that outlives the study keeps it."""
     with (run / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -123,14 +139,23 @@ def _run(command: list[str], log: Path, lock: IO[str]) -> None:
 
 
 def measure(study: Study, system: str, seed: int) -> dict[str, Any]:
-    """What is stored of a run: its scores on the trials, read here and nowhere else, and how it came about."""
+    """Score a run on the trials, which are read here and nowhere else.
+
+    Args:
+        study: places and settings.
+        system: name of the system.
+        seed: of the run.
+
+    Returns:
+        The result to store: scores, EER, sizes, curves and settings.
+    """
     run = study.run_of(system, seed)
     device = torch.accelerator.current_accelerator() or torch.device("cpu")
     verifier = AutoModel.from_pretrained(run).eval().to(device)
     trials = read_trials(study.trials)
     manifest = load_manifest(study.test_data, study.test_split)
     scores = trial_scores(verifier, AutoFeatureExtractor.from_pretrained(run), manifest, trials)
-    told = [json.loads((study.run_of(part, seed) / "results.json").read_text()) for part in study.chain(system)]
+    steps = [json.loads((study.run_of(step, seed) / "results.json").read_text()) for step in study.chain(system)]
     config = verifier.config.to_dict()
     return {
         "system": system,
@@ -138,15 +163,15 @@ def measure(study: Study, system: str, seed: int) -> dict[str, Any]:
         "seed": seed,
         "digest": study.digest(system),
         "eer": equal_error_rate(scores, trials.labels).value,
-        "steps": sum(one["steps"] for one in told),
-        "seconds": None if any(one["resumed"] for one in told) else sum(one["seconds"] for one in told),
-        "selected_step": told[-1]["selected_step"],
-        "selection_eer": told[-1]["selection_eer"],
+        "steps": sum(step["steps"] for step in steps),
+        "seconds": None if any(step["resumed"] for step in steps) else sum(step["seconds"] for step in steps),
+        "selected_step": steps[-1]["selected_step"],
+        "selection_eer": steps[-1]["selection_eer"],
         "parameters": count_parameters(verifier),
         "encoder_parameters": count_parameters(verifier.oskdft),
         "config": {name: value for name, value in config.items() if not name.startswith(("_", "auto_map"))},
-        "curves": {name: points for name, points in curves_of(told[-1]["history"]).items() if name in CURVES},
-        "train": told[-1]["data"],
+        "curves": {name: points for name, points in curves_of(steps[-1]["history"]).items() if name in CURVES},
+        "train": steps[-1]["data"],
         "machine": machine(),
         "versions": versions(),
         "scores": [round(float(score), 4) for score in scores],
@@ -154,13 +179,20 @@ def measure(study: Study, system: str, seed: int) -> dict[str, Any]:
 
 
 def prepare(study: Study, systems: list[str]) -> None:
-    """What would otherwise go wrong hours later: a student that cannot be built, a speaker on both sides.
+    """Check before the first run that every student can be built and that no speaker is in both sets of data.
 
-    Leaves labels and speakers of the trials beside the results, which is what rendering needs of the data.
+    It also stores labels and speakers of the trials beside the results, because rendering needs them.
+
+    Args:
+        study: places and settings.
+        systems: names of the systems to run.
+
+    Raises:
+        ValueError: a student cannot be built, or a speaker of the trials is in the training data.
     """
-    for system in {part for one in systems for part in study.chain(one)}:
-        words = ["--output_dir", str(study.runs), *map(str, study.words(system))]
-        recipe = read_recipe([str(study.folder / system / RECIPE), *words])
+    for system in {step for name in systems for step in study.chain(name)}:
+        options = ["--output_dir", str(study.runs), *map(str, study.options_of(system))]
+        recipe = read_recipe([str(study.folder / system / RECIPE), *options])
         teacher = load_teacher_config(recipe.student.teacher)
         try:
             student_config(recipe, teacher)
@@ -175,7 +207,17 @@ def prepare(study: Study, systems: list[str]) -> None:
 
 
 def run_all(study: Study, systems: list[str], seeds: list[int], jobs: int) -> list[str]:
-    """Run what is missing; returns what went wrong, a sentence a run. An end by signal ends the runs as well."""
+    """Run every system that has no result; a signal that ends the study ends the runs as well.
+
+    Args:
+        study: places and settings.
+        systems: names of the systems.
+        seeds: of the runs.
+        jobs: runs at the same time.
+
+    Returns:
+        A sentence for each run that failed.
+    """
     failures = []
     with ThreadPoolExecutor(jobs) as pool:
         runs = [pool.submit(finish, study, system, seed) for seed in seeds for system in systems]
@@ -194,7 +236,7 @@ def run_all(study: Study, systems: list[str], seeds: list[int], jobs: int) -> li
 
 
 def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """The study's own options, and the rest, for the training script."""
+    """Read the command line; returns the study's own options, and the others for the training script."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -216,18 +258,31 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args(arguments)
 
 
-def study_of(chosen: argparse.Namespace, words: list[str]) -> Study:
-    """With the data of the command line, or the small real speech, unpacked once because decoding it is slow."""
+def study_of(chosen: argparse.Namespace, fields: list[str]) -> Study:
+    """Make the study of a command line; without data, that of the small real speech, which is unpacked first.
+
+    Args:
+        chosen: the study's own options.
+        fields: options for all systems.
+
+    Raises:
+        FileNotFoundError: there is no data given and no small real speech.
+        ValueError: data was given without trials, or a field that the study sets itself.
+    """
     runs = (chosen.runs or ROOT / "runs" / chosen.results.name).resolve()
-    common = (read_yaml(chosen.common) if chosen.common else {}) | as_fields(words)
+    common = (read_yaml(chosen.common) if chosen.common else {}) | as_fields(fields)
     if chosen.data is None:
         if not SHARED.is_dir():
             raise FileNotFoundError("The folder of real speech is not beside the project: give --data and --trials.")
         speech, noise = (unpacked(SHARED / "data" / name, runs / "audio" / name) for name in ("speech", "noise"))
         chosen.data = chosen.test_data = str(speech / "manifest.csv")
         chosen.trials, chosen.test_split = speech / "trials_validation.txt", "validation"
-        own = {"teacher": SHARED / "models" / "hubert-mini", "noise_root": noise, "rir_root": SHARED / "data" / "rir"}
-        common = {name: str(place) for name, place in own.items()} | {"train_split": "train"} | common
+        places = {
+            "teacher": SHARED / "models" / "hubert-mini",
+            "noise_root": noise,
+            "rir_root": SHARED / "data" / "rir",
+        }
+        common = {name: str(place) for name, place in places.items()} | {"train_split": "train"} | common
     elif chosen.trials is None:
         raise ValueError("--data was given without --trials: give the trial list of the table as well.")
     return Study(
@@ -244,18 +299,18 @@ def study_of(chosen: argparse.Namespace, words: list[str]) -> Study:
 
 
 def end_by_signal(number: int, _: object) -> None:
-    """SIGTERM as an exception, so that the runs are told."""
+    """Turn SIGTERM into an exception, so that the study can end its runs."""
     raise SystemExit(128 + number)
 
 
 @one_sentence_errors
 def main(arguments: list[str] | None = None) -> int:
-    """Run what is missing, then render; 2 where something went wrong."""
+    """Run the systems that have no result, then render; returns 2 where a run failed."""
     logging.disable_progress_bar()
-    chosen, words = parse(arguments)
+    chosen, fields = parse(arguments)
     failures = []
     if chosen.seeds:
-        study = study_of(chosen, words)
+        study = study_of(chosen, fields)
         systems = study.with_a_row(chosen.systems)
         prepare(study, systems)
         failures = run_all(study, systems, chosen.seeds, chosen.jobs)

@@ -1,4 +1,4 @@
-"""What a study consists of: its systems, their runs, and what decides a run."""
+"""Describe a study: its systems, their runs, and the settings that decide a run."""
 
 import hashlib
 import json
@@ -14,19 +14,27 @@ import yaml
 from modeling_oskdft.model.configuration_oskdft import nearest_name
 
 BASE, RECIPE = "base.yaml", "recipe.yaml"
-# What the study itself decides, for each run anew.
+# Fields that the study itself sets for each run.
 RESERVED = {"output_dir", "seed", "train_data", "start_from", "num_train_epochs", "resume_from_checkpoint"}
 RESERVED |= {"test_data", "test_trials", "test_split", "test_root", "push_to_hub", "report_to", "base"}
-Fields = dict[str, Any]  # of a recipe: text, or a list of texts
+Fields = dict[str, Any]  # name of a recipe's field to a text, or to a list of texts
 
 
 @dataclass
 class Study:
-    """Where everything lies, and what all systems get.
+    """Hold the places and the common settings of a study.
 
-    folder: of the systems; data: as `train_data` of a recipe; test_data, test_split, trials: what the table is made
-    of; epochs: those of a system that does not say another number, others change in proportion; common: fields for all
-    systems, between base.yaml and a system's own recipe.
+    Args:
+        folder: has a folder for each system.
+        results: where stored results are written.
+        runs: where the training runs are written.
+        data: training data, as `train_data` of a recipe.
+        test_data: data of the trials.
+        test_split: the rows of `test_data` with this split; None: all.
+        trials: trial list of the table.
+        epochs: of a system whose recipe has no number of epochs; the others change in proportion.
+        common: fields for all systems; they replace base.yaml's, and a system's own recipe replaces them.
+        locks: of each run, so that two systems do not train the same first step.
     """
 
     folder: Path
@@ -46,93 +54,104 @@ class Study:
             raise ValueError(f"The option {reserved[0]} was given for all systems: the study decides it; see --help.")
 
     def systems(self) -> list[str]:
-        """The folders with a recipe, in order."""
+        """List the folders with a recipe, in order."""
         return sorted(recipe.parent.name for recipe in self.folder.glob(f"*/{RECIPE}"))
 
     def with_a_row(self, wanted: list[str] | None) -> list[str]:
-        """The wanted systems, all where None, that verify; a first step has learnt no speakers.
+        """List the systems that have a row in the table: a first step has not learnt to verify, and has none.
 
-        Raises `ValueError` for a name that is no system, or a first step.
+        Args:
+            wanted: names of systems; None: all.
+
+        Raises:
+            ValueError: a name is no system, or a first step.
         """
-        known = [one for one in self.systems() if self.own(one).get("speaker_objective") != "none"]
+        known = [name for name in self.systems() if self.recipe_of(name).get("speaker_objective") != "none"]
         for name in wanted or []:
             if name not in known:
                 raise ValueError(f"There is no system '{name}' with a row: {nearest_name(name, known)}")
         return wanted or known
 
-    def own(self, system: str) -> Fields:
-        """What a system's own recipe says."""
+    def recipe_of(self, system: str) -> Fields:
+        """Read the fields of a system's own recipe, without its base."""
         fields = read_yaml(self.folder / system / RECIPE)
         return {name: value for name, value in fields.items() if name != "base"}
 
     def label(self, system: str) -> str:
-        """The first line of its recipe."""
+        """Return the first line of a system's recipe, which is its name in the table."""
         return (self.folder / system / RECIPE).read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
 
     def chain(self, system: str) -> Iterator[str]:
-        """The system itself and, before it, those that it starts from."""
-        earlier = self.own(system).get("start_from")
+        """Yield the systems that a system starts from, in their order, and then the system itself."""
+        earlier = self.recipe_of(system).get("start_from")
         if earlier:
             yield from self.chain(earlier)
         yield system
 
     def epochs_of(self, system: str) -> float:
-        """In proportion to base.yaml's."""
+        """Compute the epochs of a system, in proportion to base.yaml's."""
         base = float(read_yaml(self.folder / BASE)["num_train_epochs"])
-        return self.epochs * float(self.own(system).get("num_train_epochs", base)) / base
+        return self.epochs * float(self.recipe_of(system).get("num_train_epochs", base)) / base
 
-    def words(self, system: str) -> list[str]:
-        """The common fields that a system's recipe leaves open, as options of the training script."""
-        own = self.own(system)
-        words: list[str] = []
+    def options_of(self, system: str) -> list[str]:
+        """Write the common fields that a system's recipe does not set, as options of the training script."""
+        recipe = self.recipe_of(system)
+        options: list[str] = []
         for name, value in self.common.items():
-            if name not in own:
-                words += [f"--{name}", *(value if isinstance(value, list) else [value])]
-        return words
+            if name not in recipe:
+                options += [f"--{name}", *(value if isinstance(value, list) else [value])]
+        return options
 
     def digest(self, system: str) -> str:
-        """Of everything that decides a result but the seed, by names and not by places of this machine."""
+        """Compute a digest of everything that decides a result, without the seed and the paths of this machine."""
         base = read_yaml(self.folder / BASE)
-        parts = [
-            _without_places(base | self.common | self.own(part)) | {"num_train_epochs": self.epochs_of(part)}
-            for part in self.chain(system)
+        steps = [
+            _without_places(base | self.common | self.recipe_of(step)) | {"num_train_epochs": self.epochs_of(step)}
+            for step in self.chain(system)
         ]
         trials = hashlib.sha256(self.trials.read_bytes()).hexdigest()
-        said = [parts, Path(self.data).name, Path(self.test_data).name, self.test_split, trials]
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+        settings = [steps, Path(self.data).name, Path(self.test_data).name, self.test_split, trials]
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
     def run_of(self, system: str, seed: int) -> Path:
-        """The folder of a run."""
+        """Return the folder of a run."""
         return self.runs / f"seed-{seed}" / system
 
     def result_of(self, system: str, seed: int) -> Path:
-        """The stored result of a run."""
+        """Return the file of a run's stored result."""
         return self.results / f"{system}-{seed}.json"
 
 
 def read_yaml(path: Path) -> Fields:
-    """Fields of a recipe as text, as the training script reads them."""
+    """Read the fields of a recipe as texts, as the training script does."""
     return yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader) or {}
 
 
-def as_fields(words: list[str]) -> Fields:
-    """Options of a command line as fields. Raises `ValueError` for a word that belongs to no option."""
+def as_fields(arguments: list[str]) -> Fields:
+    """Read options of a command line as fields of a recipe.
+
+    Raises:
+        ValueError: an argument belongs to no option.
+    """
     fields: Fields = {}
-    for word in words:
-        if word.startswith("--"):
-            name, _, value = word.removeprefix("--").partition("=")
+    for argument in arguments:
+        if argument.startswith("--"):
+            name, _, value = argument.removeprefix("--").partition("=")
             fields[name] = [value] if value else []
         elif not fields:
-            raise ValueError(f"'{word}' belongs to no option: give fields of a recipe as --field value.")
+            raise ValueError(f"'{argument}' belongs to no option: give fields of a recipe as --field value.")
         else:
-            fields[next(reversed(fields))].append(word)
+            fields[next(reversed(fields))].append(argument)
     return fields
 
 
 def _without_places(fields: Fields) -> Fields:
-    """Paths as names, and a list of one value as that value: a recipe and a command line say the same differently."""
+    """Replace paths by names, and a list of one value by the value.
+
+    A recipe and a command line write the same setting differently, and its digest must be equal.
+    """
     named = {
-        name: [_name_of(one) for one in (value if isinstance(value, list) else [value])]
+        name: [_name_of(item) for item in (value if isinstance(value, list) else [value])]
         for name, value in fields.items()
     }
     return {name: values[0] if len(values) == 1 else values for name, values in named.items()}

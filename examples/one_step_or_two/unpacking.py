@@ -1,4 +1,4 @@
-"""A copy of a folder of compressed audio as WAV: decoding Opus again and again takes longer than a training step."""
+"""Copy a folder of compressed audio as WAV: decoding Opus for every crop takes longer than a training step."""
 
 import shutil
 from pathlib import Path
@@ -9,9 +9,14 @@ COMPRESSED = {".ogg", ".opus", ".mp3"}
 
 
 def unpacked(source: Path, target: Path) -> Path:
-    """`target`, with every file of `source`: compressed audio as 16-bit WAV, tables with the new names.
+    """Copy every file of a folder: compressed audio as 16-bit WAV, manifest.csv with the new names.
 
-    A file that is there already is not made again.
+    Args:
+        source: folder to copy.
+        target: the copy; a file that is there already stays.
+
+    Returns:
+        `target`.
     """
     for file in sorted(source.rglob("*")):
         copy = target / file.relative_to(source)

@@ -119,7 +119,7 @@ def test_waiting_is_measured_over_some_batches(monkeypatch):
     assert 0 < share < 1 and [tuple(waveforms.shape) for waveforms in steps] == [(4, 48000)] * 2
 
 
-def test_without_a_clone_the_page_s_benchmark_says_so(tmp_path, monkeypatch, capsys):
+def test_without_a_clone_the_page_s_benchmark_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(space, "APP", tmp_path / "app.py")
     assert oskdft(["benchmark", "space"]) == 2
     assert capsys.readouterr().err == (
@@ -127,7 +127,7 @@ def test_without_a_clone_the_page_s_benchmark_says_so(tmp_path, monkeypatch, cap
     )
 
 
-def test_thin_students_are_held_against_their_teacher(monkeypatch):
+def test_thin_students_are_compared_with_their_teacher(monkeypatch):
     small = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 48}
     shape = small | {"conv_dim": (16,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
     monkeypatch.setattr(thin_students, "hubert_base", lambda: HubertModel(HubertConfig(**shape)))
@@ -140,7 +140,7 @@ def test_thin_students_are_held_against_their_teacher(monkeypatch):
 
 
 def test_the_thin_recipe_is_the_measured_shape_and_small_enough():
-    """Parameters are those of the true shape; the time is the benchmark's to measure."""
+    """The parameters of the true shape are counted here; the time is measured by the benchmark alone."""
     recipe = read_recipe([str(ROOT / "examples/recipes/hubert_base_thin_voxceleb2.yaml"), "--bf16", "false"])
     fields = recipe.student.shape_fields() | {"time_reduction": recipe.student.time_reduction}
     chosen = thin_students.STUDENTS[thin_students.CHOSEN]

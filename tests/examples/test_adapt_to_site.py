@@ -18,7 +18,7 @@ FAMILIES = ["hubert", "wav2vec2", "wavlm"]
 
 
 def trained(model, seed=0):
-    """A LoRA that says something; PEFT starts it at zero."""
+    """Give the LoRA weights that change the embeddings; PEFT starts it at zero."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in model.named_parameters():
@@ -28,46 +28,46 @@ def trained(model, seed=0):
 
 
 @torch.no_grad()
-def said(model):
+def embeddings_of(model):
     return model(waves(8000)[0]).embeddings
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_lora_is_all_that_is_trained_and_can_be_switched_off(family):
-    before = said(tiny_verifier(family))
+    before = embeddings_of(tiny_verifier(family))
     model = with_lora(tiny_verifier(family), rank=2)
-    assert torch.equal(said(model.eval()), before)
+    assert torch.equal(embeddings_of(model.eval()), before)
     names = [name for name, value in model.named_parameters() if value.requires_grad]
     assert names and all("lora_" in name for name in names)
     trained(model)
-    assert not torch.allclose(said(model), before, atol=1e-3)
+    assert not torch.allclose(embeddings_of(model), before, atol=1e-3)
     with model.disable_adapter():
-        assert torch.equal(said(model), before)
+        assert torch.equal(embeddings_of(model), before)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_saved_loaded_merged(family, tmp_path):
     model = trained(with_lora(tiny_verifier(family), rank=2))
-    expected = said(model)
+    expected = embeddings_of(model)
     model.save_pretrained(str(tmp_path / "site"))
     files = {file.name for file in (tmp_path / "site").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors"} <= files
     again = PeftModel.from_pretrained(tiny_verifier(family), str(tmp_path / "site")).eval()
-    torch.testing.assert_close(said(again), expected)
-    torch.testing.assert_close(said(again.merge_and_unload()), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(embeddings_of(again), expected)
+    torch.testing.assert_close(embeddings_of(again.merge_and_unload()), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_several_sites_on_one_student(tmp_path):
     alone = {}
     for seed, site in enumerate(("harbour", "airport")):
         model = trained(with_lora(tiny_verifier(), rank=2), seed)
-        alone[site] = said(model)
+        alone[site] = embeddings_of(model)
         model.save_pretrained(str(tmp_path / site))
     model = PeftModel.from_pretrained(tiny_verifier(), str(tmp_path / "harbour"), adapter_name="harbour")
     model.load_adapter(str(tmp_path / "airport"), adapter_name="airport")
     for site in ("airport", "harbour", "airport"):
         model.set_adapter(site)
-        torch.testing.assert_close(said(model.eval()), alone[site])
+        torch.testing.assert_close(embeddings_of(model.eval()), alone[site])
 
 
 def test_a_merged_student_is_published_without_the_old_thresholds(tmp_path, feature_extractor):
@@ -81,15 +81,15 @@ def test_a_merged_student_is_published_without_the_old_thresholds(tmp_path, feat
     merged.save_pretrained(tmp_path / "merged")
     opened = SpeakerVerifier.from_pretrained(tmp_path / "merged")
     assert verifier.thresholds is not None and opened.thresholds is None
-    torch.testing.assert_close(said(opened.embedder.model), said(merged))
+    torch.testing.assert_close(embeddings_of(opened.embedder.model), embeddings_of(merged))
 
 
-def test_a_lora_on_wavlm_s_attention_would_say_nothing():
-    """Why TARGETS are the feed-forward layers: PEFT trains such a LoRA without a word."""
-    for family, heard in (("hubert", True), ("wavlm", False)):
-        before = said(tiny_verifier(family))
+def test_a_lora_on_wavlm_s_attention_has_no_effect():
+    """The reason for TARGETS: PEFT trains a LoRA on attention without a warning, but WavLM does not use it."""
+    for family, has_effect in (("hubert", True), ("wavlm", False)):
+        before = embeddings_of(tiny_verifier(family))
         model = get_peft_model(tiny_verifier(family), LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
-        assert torch.equal(said(trained(model)), before) is not heard
+        assert torch.equal(embeddings_of(trained(model)), before) is not has_effect
 
 
 def test_adapting_keeps_the_best_epoch(manifest, feature_extractor, capsys):
@@ -99,13 +99,22 @@ def test_adapting_keeps_the_best_epoch(manifest, feature_extractor, capsys):
     start = copy.deepcopy(model.state_dict())
     eers = adapt(model, feature_extractor, site, 2, others)
     assert len(eers) == 3 and capsys.readouterr().out.count("development EER") == 2
-    moved = [name for name, value in model.state_dict().items() if not torch.equal(value, start[name])]
-    assert all("lora_" in name for name in moved) and bool(moved) is (min(eers) < eers[0])
+    changed = [name for name, value in model.state_dict().items() if not torch.equal(value, start[name])]
+    assert all("lora_" in name for name in changed) and bool(changed) is (min(eers) < eers[0])
 
 
-def test_a_site_of_one_s_own(saved_verifier, voices, tmp_path, capsys):
-    words = ["--data", str(voices), "--model", str(saved_verifier), "--out", str(tmp_path / "site"), "--epochs", "1"]
-    main(words)
+def test_the_user_s_own_site(saved_verifier, voices, tmp_path, capsys):
+    arguments = [
+        "--data",
+        str(voices),
+        "--model",
+        str(saved_verifier),
+        "--out",
+        str(tmp_path / "site"),
+        "--epochs",
+        "1",
+    ]
+    main(arguments)
     assert "oskdft verify A.wav B.wav --model" in capsys.readouterr().out
     opened = SpeakerVerifier.from_pretrained(tmp_path / "site")
     assert opened.thresholds is not None and opened.thresholds.speakers == 2
@@ -125,9 +134,10 @@ def test_ten_minutes_of_forty_speakers(manifest):
 def _many_speakers(manifest):
     table = manifest.table.slice(0, 1).to_pylist()[0]
     rows = [
-        table | {"speaker_id": f"s{number:03d}", "utterance_id": f"s{number:03d}/{part}", "num_samples": 6 * 16000}
+        table
+        | {"speaker_id": f"s{number:03d}", "utterance_id": f"s{number:03d}/{utterance}", "num_samples": 6 * 16000}
         for number in range(100)
-        for part in range(5)
+        for utterance in range(5)
     ]
     return Manifest(manifest.table.from_pylist(rows, schema=manifest.table.schema), manifest.root)
 

@@ -1,4 +1,4 @@
-"""The programs that others copy, run as they would run them."""
+"""The programs of examples/downstream, run as their users run them."""
 
 import importlib.util
 import os
@@ -20,13 +20,13 @@ from tests.tiny import randomise, tiny_verifier
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ROOT / "examples" / "downstream"
-# A meeting: (start, end, who). Two pauses end a turn, one is too short for that, the other turns follow at once.
+# A meeting: (start, end, speaker). Two pauses end a turn, one is too short for that, and two turns follow at once.
 MEETING = [(0.5, 4.5, 0), (5.3, 10.3, 1), (10.3, 13.8, 2), (14.0, 18.5, 0), (19.2, 22.2, 2), (22.2, 27.2, 1)]
 HUMS = (3000.0, 4600.0, 6200.0)  # Hz, one for the microphone of each speaker
 
 
 def program(name: str) -> types.ModuleType:
-    """A program as a module of its own name, as beside a user's script."""
+    """Import a program as a module of its own name, as a script beside it does."""
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, PROGRAMS / f"{name}.py")
         sys.modules[name] = importlib.util.module_from_spec(spec)
@@ -34,13 +34,13 @@ def program(name: str) -> types.ModuleType:
     return sys.modules[name]
 
 
-def refusal(name, capsys, *words):
+def refusal(name, capsys, *arguments):
     """The one sentence with which a program ends."""
     with pytest.raises(SystemExit) as ended:
-        program(name).main([str(word) for word in words])
-    said = capsys.readouterr().err
-    assert ended.value.code == 2 and said.count("\n") == 1 and said.endswith("\n")
-    return said
+        program(name).main([str(argument) for argument in arguments])
+    sentence = capsys.readouterr().err
+    assert ended.value.code == 2 and sentence.count("\n") == 1 and sentence.endswith("\n")
+    return sentence
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def silence(tmp_path):
 
 @pytest.fixture
 def meeting(tmp_path):
-    """Three voices, each at a microphone with a hum of its own."""
+    """A recording of three voices; each one's microphone has its own hum."""
     samples, time = np.zeros(round(28 * 16000)), np.arange(round(28 * 16000)) / 16000
     for number, (start, end, who) in enumerate(MEETING):
         generator = np.random.default_rng([number, 7])
@@ -81,33 +81,34 @@ def meeting(tmp_path):
     return tmp_path / "the board.flac"
 
 
-def heard_hums(windows):
-    """A stand-in for a verifier that knows the speakers: how much of each one's hum a window has."""
+def loudness_of_hums(windows):
+    """A stand-in for a verifier: how much of the hum of each speaker's microphone a window has."""
+    tones = [[np.exp(-2j * np.pi * hum * np.arange(len(window)) / 16000) for hum in HUMS] for window in windows]
     return np.array(
-        [[abs(one @ np.exp(-2j * np.pi * hum * np.arange(len(one)) / 16000)) for hum in HUMS] for one in windows]
+        [[abs(window @ tone) for tone in of_window] for window, of_window in zip(windows, tones, strict=True)]
     )
 
 
 def as_a_user(tmp_path, *command):
-    """What a fresh process prints, without a network."""
+    """The output of a new process, without a network."""
     environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, *map(str, command)], capture_output=True, text=True, cwd=ROOT, env=environment
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+    assert process.returncode == 0, process.stderr[-2000:]
+    return process.stdout
 
 
 # ---- embeddings.py -------------------------------------------------------------------------------------------------
 
 
-def test_embeddings_want_no_package_of_ours(folder, verifier, recordings, tmp_path):
+def test_embeddings_need_no_package_of_ours(folder, verifier, recordings, tmp_path):
     without = "import runpy, sys; sys.modules['modeling_oskdft'] = None; sys.argv = sys.argv[1:]; "
     without += "runpy.run_path(sys.argv[0], run_name='__main__')"
-    words = [*recordings[:2], "--model", folder]
-    said = as_a_user(tmp_path, "-c", without, PROGRAMS / "embeddings.py", *words)
+    arguments = [*recordings[:2], "--model", folder]
+    output = as_a_user(tmp_path, "-c", without, PROGRAMS / "embeddings.py", *arguments)
     first, second = verifier.embed_many(recordings[:2])
-    assert float(said.split()[1].rstrip(":")) == pytest.approx(float(first @ second), abs=2e-4)
+    assert float(output.split()[1].rstrip(":")) == pytest.approx(float(first @ second), abs=2e-4)
 
 
 def test_embeddings_of_a_padded_batch_are_those_of_each(folder, verifier, recordings):
@@ -118,10 +119,10 @@ def test_embeddings_of_a_padded_batch_are_those_of_each(folder, verifier, record
         np.testing.assert_allclose(row, verifier.embed(recording), atol=1e-5)
 
 
-def test_embeddings_refuse_other_rates_and_what_is_not_there(folder, recordings, tmp_path, capsys):
+def test_embeddings_refuse_other_rates_and_missing_files(folder, recordings, tmp_path, capsys):
     soundfile.write(tmp_path / "8k.wav", np.zeros((8000, 2)), 8000)
-    said = refusal("embeddings", capsys, recordings[0], tmp_path / "8k.wav", "--model", folder)
-    assert "8k.wav' has 8000 Hz and 2 channels: 16000 Hz and one are needed." in said
+    sentence = refusal("embeddings", capsys, recordings[0], tmp_path / "8k.wav", "--model", folder)
+    assert "8k.wav' has 8000 Hz and 2 channels: 16000 Hz and one are needed." in sentence
     assert "nowhere.flac" in refusal("embeddings", capsys, recordings[0], "nowhere.flac", "--model", folder)
     refusal("embeddings", capsys, *recordings[:2], "--model", tmp_path / "no model")
 
@@ -181,14 +182,14 @@ def test_parquet_keeps_its_columns_and_a_bad_row_costs_only_itself(
 
 
 def test_no_corpus(folder, own_cache, tmp_path, capsys):
-    words = ["--model", folder, "--out", tmp_path / "out.parquet"]
-    assert "There is no folder at" in refusal("map_corpus", capsys, tmp_path / "nowhere", *words)
+    arguments = ["--model", folder, "--out", tmp_path / "out.parquet"]
+    assert "There is no folder at" in refusal("map_corpus", capsys, tmp_path / "nowhere", *arguments)
     (tmp_path / "empty").mkdir()
-    assert "no Parquet files and no wav" in refusal("map_corpus", capsys, tmp_path / "empty", *words)
+    assert "no Parquet files and no wav" in refusal("map_corpus", capsys, tmp_path / "empty", *arguments)
     datasets.Dataset.from_dict({"text": ["a"]}).to_parquet(tmp_path / "empty/0.parquet")
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
-        program("map_corpus").main([str(word) for word in (tmp_path / "empty", *words)])
+        program("map_corpus").main([str(word) for word in (tmp_path / "empty", *arguments)])
     assert ended.value.code == 2 and "has the columns text: 'audio' is needed." in capsys.readouterr().err
     assert not (tmp_path / "out.parquet").exists()
 
@@ -217,13 +218,13 @@ def test_a_speaker_is_the_mean_of_unit_embeddings(speakers, verifier, tmp_path):
 
 
 def test_the_nearest_speakers_come_best_first(speakers, folder, verifier, tmp_path, capsys):
-    for speaker in speakers.iterdir():  # of one recording each: that recording is the speaker
+    for speaker in speakers.iterdir():  # leave one recording of each: it is the centroid
         (speaker / "session0" / "01.flac").unlink()
-    words = ["--model", str(folder), "--index", str(tmp_path / "an index" / "speakers.npz")]
-    program("nearest_speakers").main(["enrol", str(speakers), *words])
+    arguments = ["--model", str(folder), "--index", str(tmp_path / "an index" / "speakers.npz")]
+    program("nearest_speakers").main(["enrol", str(speakers), *arguments])
     assert capsys.readouterr().out.startswith("5 speakers: ")
     wanted = speakers / "voice002" / "session0" / "00.flac"
-    program("nearest_speakers").main(["find", str(wanted), "--count", "3", *words])
+    program("nearest_speakers").main(["find", str(wanted), "--count", "3", *arguments])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     scores = {
         place.name: float(verifier.embed(next(place.rglob("*.flac"))) @ verifier.embed(wanted))
@@ -242,23 +243,23 @@ def test_an_index_of_other_weights_or_with_pickles_is_refused(
     other = SpeakerVerifier(TorchEmbedder(randomise(tiny_verifier(), seed=1), feature_extractor))
     with pytest.raises(ValueError, match="made with another model: enrol again"):
         nearest_speakers.nearest(index, recordings[0], other)
-    words = ["find", recordings[0], "--model", folder, "--index", tmp_path / "other.npz"]
-    assert "There is no index at" in refusal("nearest_speakers", capsys, *words)
+    arguments = ["find", recordings[0], "--model", folder, "--index", tmp_path / "other.npz"]
+    assert "There is no index at" in refusal("nearest_speakers", capsys, *arguments)
     for fields in ({"speakers": np.array(["a"], object)}, {"centroids": np.ones(3)}):
         np.savez(tmp_path / "other.npz", **(index._asdict() | fields if "speakers" in fields else fields))
-        assert "is no index of speakers" in refusal("nearest_speakers", capsys, *words)
+        assert "is no index of speakers" in refusal("nearest_speakers", capsys, *arguments)
     (tmp_path / "other.npz").write_bytes(b"PK\x03\x04 and no more")
-    assert "is no index of speakers" in refusal("nearest_speakers", capsys, *words)
+    assert "is no index of speakers" in refusal("nearest_speakers", capsys, *arguments)
 
 
 def test_nobody_to_enrol(folder, tmp_path, capsys):
-    words = ["--model", folder, "--index", tmp_path / "speakers.npz"]
-    assert "There is no folder at" in refusal("nearest_speakers", capsys, "enrol", tmp_path / "nowhere", *words)
+    arguments = ["--model", folder, "--index", tmp_path / "speakers.npz"]
+    assert "There is no folder at" in refusal("nearest_speakers", capsys, "enrol", tmp_path / "nowhere", *arguments)
     (tmp_path / "empty").mkdir()
-    assert "has no folders in it" in refusal("nearest_speakers", capsys, "enrol", tmp_path / "empty", *words)
+    assert "has no folders in it" in refusal("nearest_speakers", capsys, "enrol", tmp_path / "empty", *arguments)
     (tmp_path / "empty" / "nobody").mkdir()
-    said = refusal("nearest_speakers", capsys, "enrol", tmp_path / "empty", *words)
-    assert "nobody' has no wav, flac or ogg files" in said and not (tmp_path / "speakers.npz").exists()
+    sentence = refusal("nearest_speakers", capsys, "enrol", tmp_path / "empty", *arguments)
+    assert "nobody' has no wav, flac or ogg files" in sentence and not (tmp_path / "speakers.npz").exists()
 
 
 # ---- who_spoke_when.py ---------------------------------------------------------------------------------------------
@@ -266,7 +267,7 @@ def test_nobody_to_enrol(folder, tmp_path, capsys):
 
 @pytest.mark.parametrize("how", [["--threshold", "0.5"], ["--speakers", "3"]])
 def test_who_spoke_when(how, meeting, folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(SpeakerVerifier, "embed_many", lambda _, windows: heard_hums(windows))
+    monkeypatch.setattr(SpeakerVerifier, "embed_many", lambda _, windows: loudness_of_hums(windows))
     out = tmp_path / "meeting.rttm"
     program("who_spoke_when").main([str(meeting), "--model", str(folder), "--out", str(out), *how])
     lines = [line.split(" ") for line in out.read_text().splitlines()]
@@ -278,14 +279,14 @@ def test_who_spoke_when(how, meeting, folder, tmp_path, monkeypatch, capsys):
         assert onset == pytest.approx(start, abs=0.5) and onset + duration == pytest.approx(end, abs=0.5)
     table = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
     for name, turns, seconds, _ in table:
-        own = [float(line[4]) for line in lines if line[7] == name]
-        assert int(turns) == len(own) and float(seconds) == pytest.approx(sum(own), abs=0.06)
+        lengths = [float(line[4]) for line in lines if line[7] == name]
+        assert int(turns) == len(lengths) and float(seconds) == pytest.approx(sum(lengths), abs=0.06)
 
 
 def test_pauses_end_turns_to_the_frame(meeting):
     who_spoke_when = program("who_spoke_when")
     samples, _ = soundfile.read(meeting, dtype="float32")
-    turns = who_spoke_when.who_spoke_when(samples, heard_hums, speakers=3)
+    turns = who_spoke_when.who_spoke_when(samples, loudness_of_hums, speakers=3)
     assert [turns[0].start, turns[0].end] == pytest.approx([0.5, 4.5], abs=0.03)
     assert [turns[1].start, turns[4].start] == pytest.approx([5.3, 19.2], abs=0.03)
     assert turns[-1].end == pytest.approx(27.2, abs=0.03)
@@ -294,29 +295,29 @@ def test_pauses_end_turns_to_the_frame(meeting):
 def test_a_recording_of_one_window_ends_where_it_ends(meeting):
     samples, _ = soundfile.read(meeting, dtype="float32")
     for how in ({"speakers": 1}, {"threshold": 0.5}):
-        (turn,) = program("who_spoke_when").who_spoke_when(samples[8000 : 8000 + 16100], heard_hums, **how)
+        (turn,) = program("who_spoke_when").who_spoke_when(samples[8000 : 8000 + 16100], loudness_of_hums, **how)
         assert turn.start == pytest.approx(0, abs=0.03) and turn.end == pytest.approx(16100 / 16000, abs=1e-6)
 
 
 @pytest.mark.parametrize("frames", [11, 75, 76, 200, 1000])
 def test_windows_cover_a_stretch_and_no_more(frames):
-    cut = program("who_spoke_when").windows(40, 40 + frames)
+    windows = program("who_spoke_when").windows_of(40, 40 + frames)
     covered = np.zeros(40 + frames + 10, bool)
-    for first, last in cut:
+    for first, last in windows:
         assert last - first == min(frames, 75)
         covered[first:last] = True
-    assert covered.nonzero()[0].tolist() == list(range(40, 40 + frames)) and len(set(cut)) == len(cut)
+    assert covered.nonzero()[0].tolist() == list(range(40, 40 + frames)) and len(set(windows)) == len(windows)
 
 
 def test_short_pauses_are_bridged_and_clicks_are_dropped():
     speech = np.zeros(300, bool)
     speech[20:60] = speech[80:120] = speech[150:156] = speech[200:300] = True
-    assert program("who_spoke_when").stretches(speech) == [(20, 120), (200, 300)]
+    assert program("who_spoke_when").speech_segments(speech) == [(20, 120), (200, 300)]
 
 
 def test_a_meeting_as_a_user_runs_it(meeting, folder, tmp_path):
-    words = [meeting, "--model", folder, "--out", tmp_path / "meeting.rttm", "--threshold", "-1"]
-    table = as_a_user(tmp_path, PROGRAMS / "who_spoke_when.py", *words).splitlines()
+    arguments = [meeting, "--model", folder, "--out", tmp_path / "meeting.rttm", "--threshold", "-1"]
+    table = as_a_user(tmp_path, PROGRAMS / "who_spoke_when.py", *arguments).splitlines()
     turns = [line.split() for line in (tmp_path / "meeting.rttm").read_text().splitlines()]
     assert {turn[7] for turn in turns} == {"speaker1"} and len(turns) == 3  # one voice: its pauses alone end a turn
     seconds = sum(float(turn[4]) for turn in turns)
@@ -325,11 +326,13 @@ def test_a_meeting_as_a_user_runs_it(meeting, folder, tmp_path):
 
 
 def test_no_meeting(folder, silence, meeting, tmp_path, capsys):
-    words = ["--model", folder, "--out", tmp_path / "out.rttm", "--speakers"]
-    assert "has no speech: give another" in refusal("who_spoke_when", capsys, silence, *words, 2)
-    assert "There is no recording at" in refusal("who_spoke_when", capsys, "nowhere.flac", *words, 2)
-    assert "1000 speakers were asked for" in refusal("who_spoke_when", capsys, meeting, *words, 1000)
-    assert "There is no folder at" in refusal("who_spoke_when", capsys, meeting, *words, 2, "--model", tmp_path / "no")
+    arguments = ["--model", folder, "--out", tmp_path / "out.rttm", "--speakers"]
+    assert "has no speech: give another" in refusal("who_spoke_when", capsys, silence, *arguments, 2)
+    assert "There is no recording at" in refusal("who_spoke_when", capsys, "nowhere.flac", *arguments, 2)
+    assert "1000 speakers were asked for" in refusal("who_spoke_when", capsys, meeting, *arguments, 1000)
+    assert "There is no folder at" in refusal(
+        "who_spoke_when", capsys, meeting, *arguments, 2, "--model", tmp_path / "no"
+    )
     assert not (tmp_path / "out.rttm").exists()
 
 

@@ -1,4 +1,4 @@
-"""The study on made-up voices and a tiny teacher: a few steps of real systems, then a page that says so."""
+"""The study on made-up voices and a tiny teacher: a few training steps of real systems, then their page."""
 
 import fcntl
 import json
@@ -15,10 +15,10 @@ from examples.one_step_or_two.systems import as_fields
 from examples.one_step_or_two.unpacking import unpacked
 from modeling_oskdft import OSKDFTConfig
 from modeling_oskdft.audio.loading import load_audio
-from modeling_oskdft.training.arguments import read_recipe
+from modeling_oskdft.training.inputs import student_config
+from modeling_oskdft.training.recipe import read_recipe
 from tests.tiny import encoder_config, tiny_config
 from tests.training.making import write_teacher_and_trials
-from train_oskdft import student_config
 
 
 def study(tmp_path, **common):
@@ -28,42 +28,42 @@ def study(tmp_path, **common):
 
 
 def test_every_system_is_a_few_lines_over_the_base(tmp_path):
-    ours = study(tmp_path)
-    names = ours.systems()
+    made = study(tmp_path)
+    names = made.systems()
     assert {REFERENCE, *RIVALS, *CURVES} <= set(names)
     for name in names:
         first, second, *rest = (HERE / name / "recipe.yaml").read_text().splitlines()
         assert first.startswith("# ") and second == "base: ../base.yaml" and len(rest) <= 7
-        assert ours.own(name).get("start_from") in (None, *names)
+        assert made.recipe_of(name).get("start_from") in (None, *names)
 
 
 def test_equal_steps_for_every_student(tmp_path):
-    ours = study(tmp_path)
-    totals = {name: sum(ours.epochs_of(part) for part in ours.chain(name)) for name in ours.with_a_row(None)}
+    made = study(tmp_path)
+    totals = {name: sum(made.epochs_of(step) for step in made.chain(name)) for name in made.with_a_row(None)}
     assert set(totals.values()) == {2.0, 4.0}
     assert [name for name, total in totals.items() if total == 4.0] == ["09_distilled_finetuned_twice"]
 
 
 @pytest.mark.parametrize("teacher", [HubertConfig(), encoder_config(layers=4, num_conv_pos_embedding_groups=4)])
 def test_every_system_can_be_built_for_teachers_of_any_size(tmp_path, teacher):
-    ours = study(tmp_path)
-    for name in ours.systems():
+    made = study(tmp_path)
+    for name in made.systems():
         recipe = read_recipe([str(HERE / name / "recipe.yaml"), "--output_dir", "unused"])
         assert recipe.data.test_trials is None, "trials are read by the study alone, once"
         config = student_config(recipe, teacher)
-        assert (config.adapter_size == 0) == ("adapter_size" in ours.own(name) and name != "14_adapter_16")
+        assert (config.adapter_size == 0) == ("adapter_size" in made.recipe_of(name) and name != "14_adapter_16")
 
 
-def test_a_system_s_own_recipe_has_the_last_word(tmp_path):
-    ours = study(tmp_path, adapter_size="8", margin="0.3")
-    assert ours.words("11_oskdft") == ["--adapter_size", "8", "--margin", "0.3"]
-    assert ours.words("10_single_path") == ["--margin", "0.3"], "it has no adapters, whatever the others have"
-    assert ours.digest("10_single_path") == study(tmp_path, margin="0.3").digest("10_single_path")
-    assert ours.digest("11_oskdft") != study(tmp_path, margin="0.3").digest("11_oskdft")
+def test_a_system_s_own_recipe_replaces_common_fields(tmp_path):
+    made = study(tmp_path, adapter_size="8", margin="0.3")
+    assert made.options_of("11_oskdft") == ["--adapter_size", "8", "--margin", "0.3"]
+    assert made.options_of("10_single_path") == ["--margin", "0.3"], "it has no adapters, whatever the others have"
+    assert made.digest("10_single_path") == study(tmp_path, margin="0.3").digest("10_single_path")
+    assert made.digest("11_oskdft") != study(tmp_path, margin="0.3").digest("11_oskdft")
     with pytest.raises(ValueError, match="num_train_epochs was given for all systems: the study decides"):
         study(tmp_path, num_train_epochs="4")
     with pytest.raises(ValueError, match="no system '11_oskdf' with a row: did you mean '11_oskdft'"):
-        ours.with_a_row(["11_oskdf"])
+        made.with_a_row(["11_oskdf"])
     assert as_fields(["--layers", "0", "1", "--margin=0.3"]) == {"layers": ["0", "1"], "margin": ["0.3"]}
     with pytest.raises(ValueError, match="'stray' belongs to no option"):
         as_fields(["stray", "--margin", "1"])
@@ -76,19 +76,21 @@ def setting(tmp_path_factory, voices, feature_extractor):
     return folder
 
 
-def words(setting, voices, *more):
+def command_line(setting, voices, *more):
     fields = {"data": voices, "test_data": setting / "others", "trials": setting / "trials.txt"}
     fields |= {"results": setting / "results", "runs": setting / "runs", "teacher": setting / "teacher"}
     fields |= {"noise_root": voices.parent / "noise", "rir_root": voices}  # strange rooms, but rooms
     fields |= {"validation_fraction": 0.3, "per_device_train_batch_size": 4, "crop_seconds": 0.5}
     shutil.copytree(voices, voices.parent / "noise" / "noise", dirs_exist_ok=True)
-    return [*(str(word) for name, value in fields.items() for word in (f"--{name}", value)), *more]
+    return [*(str(argument) for name, value in fields.items() for argument in (f"--{name}", value)), *more]
 
 
-def test_it_runs_what_is_missing_and_renders(setting, voices, capsys):
+def test_systems_without_a_result_are_run_and_rendered(setting, voices, capsys):
     systems = ["07_distilled_finetuned", "11_oskdft"]
-    asked = words(setting, voices, "--epochs", "2", "--seeds", "0", "--systems", *systems, "--adapter_size", "4")
-    assert main(asked) == 0
+    arguments = command_line(
+        setting, voices, "--epochs", "2", "--seeds", "0", "--systems", *systems, "--adapter_size", "4"
+    )
+    assert main(arguments) == 0
     stored = read(setting / "results")
     assert list(stored) == systems
     two_steps, one_step = (stored[system][0] for system in systems)
@@ -101,33 +103,42 @@ def test_it_runs_what_is_missing_and_renders(setting, voices, capsys):
     for plot in ("rates", "curves", "frontier"):
         for theme in ("light", "dark"):
             assert (setting / "results" / f"{plot}_{theme}.png").stat().st_size > 5000
-    # What has a result is not run again, and its page is rendered alike.
+    # A system with a result is not run again, and its page is rendered alike.
     shutil.rmtree(setting / "runs")
-    assert main(asked) == 0 and (setting / "results.md").read_text() == page
-    assert main(["--results", str(setting / "results"), "--seeds"]) == 0, "rendering wants no data"
+    assert main(arguments) == 0 and (setting / "results.md").read_text() == page
+    assert main(["--results", str(setting / "results"), "--seeds"]) == 0, "rendering needs no data"
     capsys.readouterr()
-    # Other settings are another study.
-    assert main([*asked, "--margin", "0.3"]) == 2
+    # Results of other settings are not mixed with these.
+    assert main([*arguments, "--margin", "0.3"]) == 2
     assert "was made with another recipe, other options, data or trials" in capsys.readouterr().err
-    # A run that fails is named, with where to look, and what can be rendered is.
+    # A run that fails is named with its log file, and the other results are rendered.
     (setting / "results.md").unlink()
-    broken = [*asked[: asked.index("--seeds")], "--seeds", "1", "--systems", "11_oskdft", "--crop_seconds", "0.001"]
+    broken = [
+        *arguments[: arguments.index("--seeds")],
+        "--seeds",
+        "1",
+        "--systems",
+        "11_oskdft",
+        "--crop_seconds",
+        "0.001",
+    ]
     assert main(broken) == 2
-    assert "ended with: oskdft: crop_seconds is 0.001" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "ended with: oskdft: " in error and "crop_seconds" in error
     assert (setting / "results.md").is_file()
 
 
 def test_speakers_of_the_trials_are_not_trained_on(setting, voices, capsys):
-    assert main(words(setting, setting / "others", "--results", str(setting / "third"))) == 2
+    assert main(command_line(setting, setting / "others", "--results", str(setting / "third"))) == 2
     assert "speakers are in both the training and the evaluation data" in capsys.readouterr().err
     assert not (setting / "runs" / "third").exists()
 
 
-def test_what_cannot_be_built_is_said_before_anything_runs(setting, voices, capsys):
-    asked = words(
+def test_a_student_that_cannot_be_built_is_named_before_any_run(setting, voices, capsys):
+    arguments = command_line(
         setting, voices, "--hidden_size", "0.4", "--systems", "11_oskdft", "--results", str(setting / "fourth")
     )
-    assert main(asked) == 2
+    assert main(arguments) == 2
     assert "The system 11_oskdft cannot be built: hidden_size is 13" in capsys.readouterr().err
 
 
@@ -136,29 +147,29 @@ def test_a_run_belongs_to_one_process(tmp_path, setting, voices, capsys):
     run.mkdir(parents=True)
     with (run / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        asked = words(
+        arguments = command_line(
             setting, voices, "--systems", "11_oskdft", "--seeds", "0", "--results", str(tmp_path / "results")
         )
-        assert main([*asked, "--runs", str(tmp_path / "runs")]) == 2
+        assert main([*arguments, "--runs", str(tmp_path / "runs")]) == 2
     assert "Another process is training in" in capsys.readouterr().err
 
 
-def test_what_is_missing_is_said(setting, voices, capsys):
+def test_missing_data_teachers_and_results_are_named(setting, voices, capsys):
     assert main(["--data", str(voices)]) == 2
     assert "give the trial list" in capsys.readouterr().err
-    for teacher, said in (
+    for teacher, sentence in (
         ([], "names no teacher: set teacher"),
         (["--teacher", "no/where"], "There is no teacher at"),
     ):
         assert main(["--data", str(voices), "--trials", str(setting / "trials.txt"), *teacher]) == 2
-        assert said in capsys.readouterr().err
-    nothing = [*words(setting, voices, "--seeds"), "--results", str(setting / "empty")]
+        assert sentence in capsys.readouterr().err
+    nothing = [*command_line(setting, voices, "--seeds"), "--results", str(setting / "empty")]
     assert main(nothing) == 2
     assert "There is no result in" in capsys.readouterr().err
 
 
 def made_up(separations, seeds=(0, 1)):
-    """Stored results whose scores part the speakers by so much."""
+    """Stored results; each system's separation is the distance of target from non-target scores."""
     speakers = [(f"s{a}", f"s{b}") for a in range(12) for b in range(a, 12) for _ in range(4 if a == b else 1)]
     labels = [int(a == b) for a, b in speakers]
     stored = {}
@@ -184,7 +195,7 @@ def made_up(separations, seeds=(0, 1)):
     return stored, labels, speakers
 
 
-def test_a_clear_difference_is_called_one_and_no_difference_undecided():
+def test_a_clear_difference_is_named_and_no_difference_is_undecided():
     stored, labels, speakers = made_up({RIVALS[0]: 0.5, RIVALS[2]: 2.0, REFERENCE: 2.0, RIVALS[3]: 4.0})
     del stored[RIVALS[0]][1]  # differences are over the seeds that both have
     systems = summarise(stored, labels, speakers)["systems"]
@@ -194,27 +205,27 @@ def test_a_clear_difference_is_called_one_and_no_difference_undecided():
     assert worse["each"] == [systems[RIVALS[0]]["eer"]["mean"] - systems[REFERENCE]["eer"]["each"][0]]
     assert worse["low"] < worse["mean"] < worse["high"] and systems[RIVALS[0]]["min_dcf_difference"]["mean"] > 0
     assert "eer_difference" not in systems[REFERENCE] and systems[REFERENCE]["minutes"] == 1.0
-    said = findings(systems)
-    assert said.startswith("Of 3 rivals OS-KDFT is better than 1 and worse than 1")
-    assert said.count("undecided") == 2 and "nothing can be said" in findings({})
+    text = findings(systems)
+    assert text.startswith("Of 3 rivals OS-KDFT is better than 1 and worse than 1")
+    assert text.count("undecided") == 2 and "nothing can be said" in findings({})
     gap = {"mean": 0.01, "low": 0.001, "high": 0.02, "each": [0.03, -0.01]}
     assert direction(gap) == 0, "the seeds do not agree"
 
 
-def test_the_first_of_the_fastest_shape_speaks_though_another_is_better():
-    def told(label, milliseconds, eer, **more):
+def test_the_first_system_of_the_fastest_shape_is_taken_though_another_is_better():
+    def facts(label, milliseconds, eer, **more):
         rates = {"mean": eer, "low": eer - 0.02, "high": eer + 0.02, "each": [eer]}
         return {"label": label, "encoder_milliseconds": milliseconds, "encoder_parameters": 1e6, "eer": rates} | more
 
     difference = {"mean": 0.03, "low": 0.01, "high": 0.05, "each": [0.03]}
-    slow, thin, lucky = told("Slow", 20.0, 0.17), told("Thin", 5.0, 0.20), told("Lucky", 5.0, 0.18)
+    slow, thin, lucky = facts("Slow", 20.0, 0.17), facts("Thin", 5.0, 0.20), facts("Lucky", 5.0, 0.18)
     thin["eer_difference"] = lucky["eer_difference"] = difference
-    said = frontier({REFERENCE: slow, "24": thin, "25": lucky})
-    assert "takes 0.25 of the slowest" in said and "(Thin) is 20.0 %, outside the interval" in said
+    text = frontier({REFERENCE: slow, "24": thin, "25": lucky})
+    assert "takes 0.25 of the slowest" in text and "(Thin) is 20.0 %, outside the interval" in text
     assert frontier({REFERENCE: slow}) == ""
 
 
-def test_the_frontier_joins_what_nothing_beats_and_close_points_share_a_column():
+def test_the_frontier_joins_unbeaten_points_and_close_points_share_a_column():
     points = {
         "fast": (5.0, 18.0),
         "beaten": (9.0, 18.5),
@@ -228,22 +239,22 @@ def test_the_frontier_joins_what_nothing_beats_and_close_points_share_a_column()
 
 def test_results_of_other_settings_are_not_mixed(tmp_path):
     stored, _, _ = made_up({REFERENCE: 1.0})
-    for seed, one in stored[REFERENCE].items():
-        (tmp_path / f"{REFERENCE}-{seed}.json").write_text(json.dumps(one | {"digest": str(seed)}))
+    for seed, result in stored[REFERENCE].items():
+        (tmp_path / f"{REFERENCE}-{seed}.json").write_text(json.dumps(result | {"digest": str(seed)}))
     with pytest.raises(ValueError, match="made with other settings than the seeds before it"):
         read(tmp_path)
 
 
 def test_unpacked_audio_is_the_same_audio(tmp_path, shared):
     source = tmp_path / "source"
-    some = sorted((shared / "data" / "speech").glob("*/*/*/*.ogg"))[0]
+    recording = sorted((shared / "data" / "speech").glob("*/*/*/*.ogg"))[0]
     (source / "a").mkdir(parents=True)
-    shutil.copyfile(some, source / "a" / "b.ogg")
+    shutil.copyfile(recording, source / "a" / "b.ogg")
     (source / "manifest.csv").write_text("path,speaker,session\na/b.ogg,a,s\n")
     target = unpacked(source, tmp_path / "target")
     assert "a/b.wav,a,s" in (target / "manifest.csv").read_text()
-    ours, theirs = load_audio(target / "a" / "b.wav"), load_audio(source / "a" / "b.ogg")
-    assert np.abs(ours - theirs).max() <= 1 / 32768
+    copy, original = load_audio(target / "a" / "b.wav"), load_audio(source / "a" / "b.ogg")
+    assert np.abs(copy - original).max() <= 1 / 32768
     before = (target / "a" / "b.wav").stat().st_mtime_ns
     unpacked(source, target)
     assert (target / "a" / "b.wav").stat().st_mtime_ns == before

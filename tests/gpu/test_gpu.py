@@ -1,4 +1,4 @@
-"""On a GPU: the same numbers as on the CPU, the same bits when resumed, and no waiting for the host inside a step.
+"""On a GPU: the same numbers as on the CPU, the same bits when resumed, and no synchronisation inside a step.
 
 `make gpu` runs these; without CUDA they are skipped.
 """
@@ -14,8 +14,11 @@ import pytest
 import torch
 
 from modeling_oskdft.embedding.batches import embed_batch
-from modeling_oskdft.training.joint_model import JointModel, Teacher
-from modeling_oskdft.training.objectives.objectives import AAMSoftmax, LayerwiseHeads, Objectives
+from modeling_oskdft.training.joint_model import JointModel
+from modeling_oskdft.training.objectives.distillation import LayerwiseHeads
+from modeling_oskdft.training.objectives.objectives import Objectives
+from modeling_oskdft.training.objectives.speaker import AAMSoftmax
+from modeling_oskdft.training.teacher import Teacher
 from tests.tiny import SHAPES, tiny_teacher, tiny_verifier, waves
 from tests.training.making import StopAt, assert_same, make_trainer, parameters
 from tests.training.test_distributed import free_port, write_recipe
@@ -57,11 +60,11 @@ def test_paths_losses_and_gradients_equal_the_cpu_s(shape):
     joint.eval()
     results = []
     for device in ("cpu", "cuda"):
-        own = copy.deepcopy(joint)
-        found = losses(own, teacher, device)
-        sum(found).backward()
-        gradients = {name: value.grad.cpu() for name, value in own.named_parameters() if value.grad is not None}
-        results.append(([one.item() for one in found], gradients))
+        model = copy.deepcopy(joint)
+        both = losses(model, teacher, device)
+        sum(both).backward()
+        gradients = {name: value.grad.cpu() for name, value in model.named_parameters() if value.grad is not None}
+        results.append(([loss.item() for loss in both], gradients))
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-4)
     for name, gradient in results[0][1].items():
         torch.testing.assert_close(results[1][1][name], gradient, atol=1e-3, rtol=1e-3)
@@ -69,9 +72,9 @@ def test_paths_losses_and_gradients_equal_the_cpu_s(shape):
     waveforms, mask = waves(8000, 6000, 4000)
     for path in ("kd", "ft"):
         expected = student.oskdft(waveforms, mask, path=path).last_hidden_state
-        found = student.cuda().oskdft(waveforms.cuda(), mask.cuda(), path=path).last_hidden_state.cpu()
+        states = student.cuda().oskdft(waveforms.cuda(), mask.cuda(), path=path).last_hidden_state.cpu()
         student.cpu()
-        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(states, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_bfloat16_stays_near(feature_extractor):
@@ -79,8 +82,8 @@ def test_bfloat16_stays_near(feature_extractor):
     recordings = [waves(16000)[0][0].numpy(), waves(12000, seed=1)[0][0].numpy()]
     expected = embed_batch(student, feature_extractor, recordings)
     with torch.autocast("cuda", torch.bfloat16):
-        found = embed_batch(student.cuda(), feature_extractor, recordings).float().cpu()
-    assert bool((torch.cosine_similarity(expected, found) > 0.99).all())
+        embeddings = embed_batch(student.cuda(), feature_extractor, recordings).float().cpu()
+    assert bool((torch.cosine_similarity(expected, embeddings) > 0.99).all())
 
 
 @pytest.mark.parametrize("arguments", [{}, {"bf16": True}], ids=["float32", "bf16"])
@@ -106,13 +109,13 @@ def test_compiled_without_breaks(shape):
     student = joint.student.eval()
     with torch.inference_mode():
         expected = student(waveforms).embeddings
-        found = torch.compile(student, fullgraph=True)(waveforms).embeddings
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+        embeddings = torch.compile(student, fullgraph=True)(waveforms).embeddings
+    torch.testing.assert_close(embeddings, expected, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_checkpointing_gives_the_same_gradients(reentrant):
-    waveforms, mask = (one.cuda() for one in waves(8000, 6000))
+    waveforms, mask = (tensor.cuda() for tensor in waves(8000, 6000))
     gradients = []
     for checkpointed in (False, True):
         model = tiny_verifier(encoder={"hidden_dropout": 0.0, "attention_dropout": 0.0}).cuda().train()
@@ -125,11 +128,12 @@ def test_checkpointing_gives_the_same_gradients(reentrant):
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-4, rtol=1e-3)
 
 
-def test_a_step_never_waits_for_the_host():
+def test_a_step_never_synchronises_with_the_host():
     joint, teacher = joint_model()
     joint.cuda().train()
     teacher.to(torch.device("cuda"))
-    optimizer = torch.optim.Adam([p for p in joint.parameters() if p.requires_grad], lr=1e-4, fused=True)
+    trained = [parameter for parameter in joint.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=1e-4, fused=True)
     waveforms, labels = waves(8000, 8000, 8000, 8000)[0].cuda(), torch.arange(4, device="cuda")
 
     def step():
@@ -149,7 +153,7 @@ def test_a_step_never_waits_for_the_host():
 
 
 def test_two_processes_on_one_card(tmp_path, voices, feature_extractor):
-    """nccl refuses two processes on one card, gloo takes them; a launcher would give each a card of its own."""
+    """nccl refuses two processes on one GPU, gloo allows them; a launcher gives each process its own GPU."""
     recipe = write_recipe(tmp_path, voices, feature_extractor)
     text = recipe.read_text()
     assert "use_cpu: true\n" in text
@@ -170,11 +174,11 @@ def test_extraction_and_a_graph_equal_the_cpu_s(tmp_path, manifest, feature_extr
     from modeling_oskdft.embedding.corpus import extract_embeddings
 
     student = tiny_verifier().eval()
-    few = manifest.where("speaker_id", manifest.speakers[:3])
-    expected = extract_embeddings(student, feature_extractor, few)
-    found = extract_embeddings(student.cuda(), feature_extractor, few)
+    utterances = manifest.where("speaker_id", manifest.speakers[:3])
+    expected = extract_embeddings(student, feature_extractor, utterances)
+    on_gpu = extract_embeddings(student.cuda(), feature_extractor, utterances)
     for name, embedding in expected.items():
-        torch.testing.assert_close(torch.from_numpy(found[name]), torch.from_numpy(embedding), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(torch.from_numpy(on_gpu[name]), torch.from_numpy(embedding), atol=1e-4, rtol=1e-4)
     pytest.importorskip("onnxscript", reason="onnxscript is not installed: pip install 'modeling-oskdft[export]'")
     from modeling_oskdft.export.onnx_graph import export_onnx
 

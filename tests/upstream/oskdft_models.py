@@ -1,4 +1,4 @@
-"""transformers' common model tests on both of our models, three families and two norm orders."""
+"""Run transformers' common model tests on both of our models, three families and two norm orders."""
 
 import unittest
 
@@ -10,18 +10,18 @@ from modeling_oskdft import OSKDFTConfig, OSKDFTForXVector, OSKDFTModel
 from .test_configuration_common import ConfigTester
 from .test_modeling_common import ModelTesterMixin
 
-# By the start of the test's name: why it does not apply.
+# Start of a test's name: the reason why the test does not apply.
 INAPPLICABLE = {
     "test_model_get_set_embeddings": "there are no tokens",
     "test_resize_": "there are no tokens",
     "test_tie_": "there are no tokens",
     "test_tied_": "there are no tokens",
     "test_inputs_embeds": "there are no tokens",
-    "test_training": "the loss wants num_labels, and trains class vectors that are never saved",
+    "test_training": "the loss needs num_labels, and trains class vectors that are never saved",
     "test_gradient_checkpointing": "the same",
     "test_torchscript": "torch.jit.script is not supported; tracing and torch.export are",
 }
-# The same for WavLM alone.
+# The same, for WavLM alone.
 INAPPLICABLE_TO_WAVLM = {
     "test_sdpa_can_dispatch_non_composite_models": "WavLM's attention is eager only, as in transformers",
     "test_retain_grad": "its attentions are computed beside its output, which no gradient reaches through them",
@@ -30,7 +30,7 @@ PAD_LEFT = "attention_mask has a 1 after a 0: padding on the left is refused by 
 
 
 class Tester:
-    """What transformers asks of a model's tester."""
+    """Make the configuration and the inputs that transformers' tests ask for."""
 
     is_training = False
     batch_size, samples = 2, 1024
@@ -69,7 +69,7 @@ class Tester:
 
 
 class Common(ModelTesterMixin):
-    """One family and norm order."""
+    """Run the tests for one family and one norm order."""
 
     all_model_classes = (OSKDFTModel, OSKDFTForXVector)
     test_resize_embeddings = False
@@ -79,7 +79,7 @@ class Common(ModelTesterMixin):
     def setUp(self):
         name = self._testMethodName
         known = INAPPLICABLE | (INAPPLICABLE_TO_WAVLM if self.family is WavLMConfig else {})
-        reason = next((why for start, why in known.items() if name.startswith(start)), None)
+        reason = next((reason for start, reason in known.items() if name.startswith(start)), None)
         if reason is None and "pad_left" in name:
             reason = PAD_LEFT
         if reason is not None:

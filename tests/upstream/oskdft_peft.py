@@ -1,4 +1,4 @@
-"""PEFT's common tests, method by method, on saved students of two families."""
+"""Run PEFT's common tests, method by method, on saved students of two families."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ FAMILIES = {"hubert": HubertConfig, "wav2vec2": Wav2Vec2Config}
 
 @pytest.fixture(scope="session")
 def students(tmp_path_factory):
-    """A folder of each family."""
+    """Save a student of each family; returns family to folder."""
     places = {}
     for name, family in FAMILIES.items():
         torch.manual_seed(0)
@@ -62,12 +62,12 @@ def students(tmp_path_factory):
 @pytest.mark.parametrize(("config_cls", "config_kwargs"), CONFIGS)
 @pytest.mark.parametrize("family", FAMILIES)
 class TestStudents(PeftCommonTester):
-    """Each method on each family; tests that want tokens or generate text (prompts, disabling, beams) are left out."""
+    """Run each method on each family, without the tests that need tokens or generate text (prompts, beams)."""
 
     transformers_class = AutoModelForAudioXVector
 
     def prepare_inputs_for_testing(self):
-        """Two seconds of noise, and the mask of its padding."""
+        """Make two waveforms of noise, (2, 1024) samples, and the mask of the padding of the second."""
         generator = torch.Generator().manual_seed(0)
         mask = torch.ones(2, 1024, dtype=torch.long)
         mask[1, 700:] = 0
@@ -93,7 +93,7 @@ class TestStudents(PeftCommonTester):
     @pytest.mark.parametrize("use_reentrant", [True, False])
     def test_gradient_checkpointing(self, students, family, config_cls, config_kwargs, use_reentrant):
         if "modules_to_save" in config_kwargs:
-            pytest.skip("the head is trained as well, and this test wants gradients in the method's weights alone")
+            pytest.skip("the head is trained as well, and this test expects gradients in the method's weights alone")
         self._test_training_gradient_checkpointing(students[family], config_cls, dict(config_kwargs), use_reentrant)
 
     def test_inference_safetensors(self, students, family, config_cls, config_kwargs):
