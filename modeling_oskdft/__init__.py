@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .scoring.metrics import EqualErrorRate, equal_error_rate, min_detection_cost
     from .student.conversion import ConvertedCheckpoint, convert_original_state_dict
     from .student.initialization import init_student_from_teacher
-    from .training.arguments import OSKDFTTrainingArguments
+    from .training.training_arguments import OSKDFTTrainingArguments
     from .training.trainer import OSKDFTTrainer
     from .verification.verifier import SpeakerVerifier, VerificationResult
 
@@ -36,7 +36,7 @@ _LAZY = {
     "min_detection_cost": "scoring.metrics",
     "Export": "export.onnx_graph",
     "export_onnx": "export.onnx_graph",
-    "OSKDFTTrainingArguments": "training.arguments",
+    "OSKDFTTrainingArguments": "training.training_arguments",
     "init_student_from_teacher": "student.initialization",
     "OSKDFTTrainer": "training.trainer",
     "SpeakerVerifier": "verification.verifier",

@@ -15,10 +15,11 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType
-from typing import TextIO, cast
+from typing import TextIO, TypeVar, cast
 
+Chosen = TypeVar("Chosen")
 DIFFERENT, WRONG_INPUT, NO_DECISION, OUR_FAULT, STOPPED = 1, 2, 3, 70, 130
 MOST_WORKERS = 256  # processes that read ahead, which a command takes at most
 MEMORY_WORDS = ("can't allocate memory", "out of memory", "DefaultCPUAllocator")
@@ -186,6 +187,31 @@ def first_line(error: BaseException) -> str:
     lines = (line.strip() for line in str(error).splitlines())
     first = next((line for line in lines if line), type(error).__name__).rstrip(".:")
     return first if len(first) <= MOST_LETTERS else f"{first[:MOST_LETTERS]} …"
+
+
+def check_choice(name: str, value: object, allowed: Iterable[str]) -> None:
+    """Refuse a value that is not among the allowed ones.
+
+    Raises:
+        ValueError: naming the field, its value and the allowed values.
+    """
+    if value not in (choices := list(allowed)):
+        raise ValueError(f"{name} is '{value}': use one of {', '.join(choices)}.")
+
+
+def choose(name: str, value: str, registry: Mapping[str, Chosen]) -> Chosen:
+    """Look up a value of a field in the registry of its choices.
+
+    Args:
+        name: the field.
+        value: a key of the registry.
+        registry: the choices by name.
+
+    Raises:
+        ValueError: as `check_choice` does.
+    """
+    check_choice(name, value, registry)
+    return registry[value]
 
 
 def moved_names(old: str, *places: str) -> Callable[[str], object]:

@@ -17,16 +17,13 @@ from modeling_oskdft.scoring.cosine import combined_scores, score_trials, unit_l
 from modeling_oskdft.scoring.metrics import equal_error_rate
 from modeling_oskdft.scoring.normalization import adaptive_s_norm
 from modeling_oskdft.student.initialization import init_student_from_teacher
-from modeling_oskdft.training.joint_model import JointModel, Teacher
-from modeling_oskdft.training.objectives.objectives import (
-    AAMSoftmax,
-    LastLayerMSE,
-    LayerwiseHeads,
-    LayerwiseProjection,
-    LinearSoftmax,
-    Objectives,
-)
+from modeling_oskdft.training.joint_model import JointModel
+from modeling_oskdft.training.objectives.distillation import LastLayerMSE, LayerwiseHeads, LayerwiseProjection
+from modeling_oskdft.training.objectives.frames import FrameMatch
+from modeling_oskdft.training.objectives.objectives import Objectives
+from modeling_oskdft.training.objectives.speaker import AAMSoftmax, LinearSoftmax
 from modeling_oskdft.training.schedules import cosine, linear_to_zero, warmup_then_decay
+from modeling_oskdft.training.teacher import Teacher
 from tests.tiny import tiny_config
 
 STUDENTS = ["hubert_base_student", "wavlm_base_student", "hubert_fit_student", "wav2vec2_xlsr_student"]
@@ -171,7 +168,7 @@ def test_what_a_student_takes_from_its_teacher(case, name):
 def test_front_heads_of_the_fit_student(case):
     case = case("hubert_fit_student")
     encoder, t = case.encoder(), case.tensors
-    objective = LayerwiseProjection(40, 56, [1, 2, 3], time_reduction=encoder.config.time_reduction)
+    objective = LayerwiseProjection(40, 56, [1, 2, 3], match=FrameMatch(encoder.config.time_reduction))
     converted = case.convert()
     objective.load_state_dict({name.removeprefix("kd."): value for name, value in converted.objectives.items()})
     both = encoder(t["wav"], path="both", output_hidden_states=True)

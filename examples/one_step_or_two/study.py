@@ -253,7 +253,7 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--test_split", help="rows of it whose split is this one")
     parser.add_argument("--trials", type=Path, help="trial list of speakers that nobody trains on")
     parser.add_argument("--common", type=Path, help="YAML file of fields for all systems: teacher, noise_root, rates")
-    parser.add_argument("--epochs", type=float, default=2.0, help="of a system that does not say another number")
+    parser.add_argument("--epochs", type=float, default=2.0, help="of a system whose recipe has no other number")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     return parser.parse_known_args(arguments)
 

@@ -25,6 +25,7 @@ from transformers import (
 
 from ..audio.loading import SAMPLING_RATE, load_audio
 from ..audio.synthetic_voices import write_voices
+from ..data.crops import CropDataset
 from ..data.manifest import Manifest
 from ..data.sources import load_manifest
 from ..data.trials import Trials, make_trials
@@ -37,8 +38,10 @@ from ..model.modeling_oskdft import OSKDFTForXVector
 from ..provenance import machine, versions
 from ..scoring.metrics import eer_in_percent
 from ..student.initialization import init_student_from_teacher
-from ..training.arguments import ObjectiveArguments, OSKDFTTrainingArguments
-from ..training.trainer import OSKDFTTrainer
+from ..training.assembly import assemble_trainer
+from ..training.objectives.building import ObjectiveArguments
+from ..training.training_arguments import OSKDFTTrainingArguments
+from ..training.validation import TrialDataset
 from ..verification.verifier import SpeakerVerifier
 
 TRAIN_SPEAKERS, TEST_SPEAKERS, THRESHOLD_SPEAKERS = 60, 24, 12
@@ -207,7 +210,7 @@ def _student(
     objectives = ObjectiveArguments(kd_objective="layerwise_heads")
     trials = make_trials(aside.by_speaker(), seed).across_sessions()
     start = time.perf_counter()
-    steps = _fit(student, train, feature_extractor, arguments, objectives, teacher, validation=aside, trials=trials)
+    steps = _fit(student, train, feature_extractor, arguments, objectives, teacher, TrialDataset(aside, trials))
     return {
         "recipe": asdict(objectives) | {"num_train_epochs": epochs, "crop_seconds": CROP_SECONDS},
         "data": {"name": "synthetic voices", **train.describe()},
@@ -223,17 +226,16 @@ def _fit(
     arguments: OSKDFTTrainingArguments,
     objectives: ObjectiveArguments,
     teacher: PreTrainedModel | None = None,
-    **validation: Any,
+    validation: TrialDataset | None = None,
 ) -> int:
-    """Train, save, measure thresholds where there is validation data; returns the steps."""
-    trainer = OSKDFTTrainer(
-        model, arguments, train, feature_extractor, objectives, teacher, crop_seconds=CROP_SECONDS, **validation
-    )
+    """Train, save, measure thresholds where there are validation trials; returns the steps."""
+    crops = CropDataset(train, CROP_SECONDS, arguments.seed)
+    trainer = assemble_trainer(model, arguments, crops, feature_extractor, objectives, teacher, validation)
     trainer.train()
     if trainer.stopper.received:
         raise SystemExit(128 + signal.SIGTERM)
     trainer.save_model()
-    if validation:
+    if validation is not None:
         trainer.measure_thresholds().save(arguments.output_dir)
     return trainer.state.global_step
 

@@ -1,21 +1,24 @@
-"""Checkpoints of a run: whole or not there, of one set of speakers and one order of crops, and read back exactly."""
+"""Write checkpoints whole or not at all, check them, and read them back exactly.
 
-import contextlib
-import hashlib
+A checkpoint holds the student as `save_pretrained` writes it, the objectives, the moving average, the optimiser, the
+schedules and the random states; never the teacher.
+"""
+
 import json
 import os
 import shutil
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from transformers import Trainer
+from torch import nn
+from transformers import SequenceFeatureExtractor
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
@@ -23,190 +26,116 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoin
 from ..errors import first_line
 from ..files import read_json, read_text, whole_folder
 from ..model.modeling_oskdft import OSKDFTForXVector
-from .averaging import WeightAverage
 from .identity import RUN_NAME
-from .joint_model import JointModel, Teacher, same_front_end
+from .joint_model import JointModel
 
 OBJECTIVES_NAME = "objectives.safetensors"
 EMA_NAME = "ema.safetensors"
 INCOMPLETE = ".incomplete"
 
 
-class CheckpointingTrainer(Trainer):
-    """transformers' Trainer, whose checkpoints hold the student, the objectives and the moving average."""
-
-    teacher: Teacher | None
-    average: WeightAverage | None
-    facts: dict[str, Any]  # what makes the run what it is
-    _sums: dict[str, Tensor]  # of the losses since the last log line
-    _summed_from: int  # the step of that line
-
-    @property
-    def joint(self) -> JointModel:
-        """The joint model, out of any wrapper."""
-        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-
-    @property
-    def student(self) -> OSKDFTForXVector:
-        """The student that the optimiser moves, out of any wrapper."""
-        return self.joint.student
-
-    @property
-    def published(self) -> OSKDFTForXVector:
-        """The student that is evaluated and published: the moving average where there is one."""
-        return self.student if self.average is None else self.average.student
-
-    def _log_window(self) -> dict[str, Any]:
-        """What has been summed since the last log line, for a checkpoint."""
-        return {"from": self._summed_from, "sums": {name: value.item() for name, value in self._sums.items()}}
-
-    def _restore_log_window(self, checkpoint: Path) -> None:
-        file = checkpoint / RUN_NAME
-        window = read_json(file).get("window", {}) if file.is_file() and self.args.world_size == 1 else {}
-        self._summed_from = int(window.get("from", 0))
-        device = self.args.device
-        self._sums = {name: torch.tensor(value, device=device) for name, value in window.get("sums", {}).items()}
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        folder = output_dir or self.args.output_dir
-        is_checkpoint = Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR)
-        with whole_folder(folder) as aside:
-            (self.student if is_checkpoint else self.published).save_pretrained(aside)
-            self.processing_class.save_pretrained(aside)
-            if is_checkpoint:
-                metadata = {"speakers": self._speakers_digest(), "order": self._order()}
-                _save_state(self.joint.objectives, aside / OBJECTIVES_NAME, **metadata)
-                facts = {"run": self.facts, "window": self._log_window()}
-                (aside / RUN_NAME).write_text(json.dumps(facts, indent=1), encoding="utf-8")
-            if is_checkpoint and self.average is not None:
-                _save_state(self.average.student, aside / EMA_NAME)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        """Read through `from_pretrained`, because key names on disk depend on where a model was first loaded from."""
-        checkpoint = Path(resume_from_checkpoint)
-        student = _read_student(checkpoint)
-        try:
-            self.student.load_state_dict(student.state_dict())
-            self.joint.objectives.load_state_dict(load_file(checkpoint / OBJECTIVES_NAME))
-            if self.average is not None:
-                self.average.student.load_state_dict(load_file(checkpoint / EMA_NAME))
-        except (RuntimeError, FileNotFoundError):
-            raise _other_objectives(checkpoint) from None
-
-        self._share_only_what_is_the_same()
-
-    def _check_order_and_speakers(self, checkpoint: Path) -> None:
-        order = self._stored(checkpoint, "order")
-        if order != self._order():
-            raise ValueError(
-                f"'{checkpoint}' was made with {order} and this run has {self._order()}: crops would be seen twice or "
-                "not at all; resume with as many."
-            )
-        if self._stored(checkpoint, "speakers") != self._speakers_digest():  # vectors of as many other people
-            raise _other_objectives(checkpoint)
-
-    def _share_only_what_is_the_same(self) -> None:
-        """Other weights were loaded: the student's convolutions may no longer be the teacher's."""
-        shared = None if self.teacher is None else self.teacher.front_end
-        if self.teacher is not None and shared is not None and not same_front_end(self.student, shared.front_end):
-            self.teacher.stop_sharing()
-
-    def start_from(self, run: str | Path) -> None:
-        """Begin with the weights of another run instead of the teacher's: of its best checkpoint, averaged if it is.
-
-        Its class vectors are taken as well where the speakers are the same, else they start anew. Raises
-        `FileNotFoundError` for a folder without a checkpoint, `ValueError` for a student of another shape.
-        """
-        checkpoint = best_checkpoint(run)
-        student = _read_student(checkpoint)
-        if (checkpoint / EMA_NAME).is_file():
-            student.load_state_dict(load_file(checkpoint / EMA_NAME))
-        try:
-            self.student.load_state_dict(student.state_dict())
-        except RuntimeError:
-            raise ValueError(
-                f"The student in '{checkpoint}' has another shape than this recipe's: start from a run whose student "
-                "fields are the same."
-            ) from None
-        if self.average is not None:
-            self.average.student.load_state_dict(self.student.state_dict())
-        self._share_only_what_is_the_same()
-        stored = load_file(checkpoint / OBJECTIVES_NAME)
-        speaker = self.joint.objectives.speaker
-        own = {} if speaker is None else speaker.state_dict(prefix="speaker.")
-        if self._stored(checkpoint, "speakers") == self._speakers_digest() and all(
-            name in stored and stored[name].shape == value.shape for name, value in own.items()
-        ):
-            self.joint.objectives.load_state_dict({name: stored[name] for name in own}, strict=False)
-        elif any(name.startswith("speaker.") for name in stored):
-            warnings.warn(f"The class vectors start anew: '{checkpoint}' has other speakers.", stacklevel=2)
-
-    @staticmethod
-    def _stored(checkpoint: Path, what: str) -> str:
-        with safe_open(checkpoint / OBJECTIVES_NAME, "pt") as file:
-            return (file.metadata() or {}).get(what, "")
-
-    def _order(self) -> str:
-        """What the order of the crops depends on beside seed and epoch: with shards, who reads them."""
-        if self.train_dataset.manifest.row_groups() is None:
-            return "rows"
-        return f"{self.args.world_size} processes, {self.args.dataloader_num_workers} workers"
-
-    def _speakers_digest(self) -> str:
-        """Of the classes in their order: class vectors mean nothing to other speakers."""
-        classes = [f"{speed:g} {one}" for speed in self.train_dataset.speeds for one in self.train_dataset.speakers]
-        return hashlib.sha256("\n".join(classes).encode()).hexdigest()
-
-    def _load_best_model(self) -> None:
-        self._load_from_checkpoint(self.state.best_model_checkpoint)
-
-    def _get_output_dir(self, trial: object) -> str:
-        folder = super()._get_output_dir(trial)
-        return os.path.join(folder, INCOMPLETE) if getattr(self, "_is_saving", False) else folder
-
-    @contextlib.contextmanager
-    def _saving_aside(self) -> Iterator[None]:
-        self._is_saving = True
-        try:
-            yield
-        finally:
-            self._is_saving = False
-
-    def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
-        """Write beside, then rename: a checkpoint under its own name is whole, however the run dies."""
-        with self._saving_aside():
-            staging = Path(self._get_output_dir(trial))
-            if self.args.should_save:
-                shutil.rmtree(staging, ignore_errors=True)
-            self.accelerator.wait_for_everyone()
-            try:
-                super()._save_checkpoint(model, trial)
-            except (OSError, RuntimeError, SafetensorError) as error:
-                shutil.rmtree(staging, ignore_errors=True)  # half a checkpoint would keep a full disk full
-                raise OSError(
-                    f"The checkpoint of step {self.state.global_step} could not be written to '{staging.parent}' "
-                    f"({first_line(error)}): make room, and {_how_to_go_on(staging.parent)}."
-                ) from error
-            self.accelerator.wait_for_everyone()  # every process has written its random state
-        run, name = staging.parent, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        best = f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
-        if best == name or (run / best).is_dir():  # else it is one of the run that was resumed, in another folder
-            self.state.best_model_checkpoint = str(run / best)
-        if self.args.should_save:
-            self.state.save_to_json(str(staging / name / "trainer_state.json"))
-            if (run / name).exists():  # of the same step, saved once more with what evaluation has found
-                os.replace(run / name, staging / "earlier")
-            os.replace(staging / name, run / name)
-            shutil.rmtree(staging)
-            rotate_checkpoints(
-                output_dir=str(run),
-                save_total_limit=self.args.save_total_limit,
-                best_model_checkpoint=self.state.best_model_checkpoint,
-            )
-        self.accelerator.wait_for_everyone()
+def is_checkpoint(folder: str | Path) -> bool:
+    """Return whether a folder has the name of a checkpoint."""
+    return Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR)
 
 
-def _read_student(checkpoint: Path) -> OSKDFTForXVector:
+def write_student(folder: str | Path, student: OSKDFTForXVector, feature_extractor: SequenceFeatureExtractor) -> None:
+    """Write a student and its feature extractor, whole or not at all."""
+    with whole_folder(folder) as aside:
+        student.save_pretrained(aside)
+        feature_extractor.save_pretrained(aside)
+
+
+def write_checkpoint(
+    folder: str | Path,
+    joint: JointModel,
+    averaged: OSKDFTForXVector | None,
+    feature_extractor: SequenceFeatureExtractor,
+    run: Mapping[str, Any],
+    facts: Mapping[str, str],
+) -> None:
+    """Write the weights of a checkpoint and the settings of its run, whole or not at all.
+
+    Args:
+        folder: of the checkpoint.
+        joint: the joint model.
+        averaged: the moving average of the student, where there is one.
+        feature_extractor: of the student.
+        run: content of `run.json`.
+        facts: stored with the objectives, read back by `stored_fact`.
+    """
+    with whole_folder(folder) as aside:
+        joint.student.save_pretrained(aside)
+        feature_extractor.save_pretrained(aside)
+        _save_weights(joint.objectives, aside / OBJECTIVES_NAME, facts)
+        (aside / RUN_NAME).write_text(json.dumps(run, indent=1), encoding="utf-8")
+        if averaged is not None:
+            _save_weights(averaged, aside / EMA_NAME)
+
+
+def load_weights(checkpoint: Path, joint: JointModel, averaged: OSKDFTForXVector | None) -> None:
+    """Load student, objectives and moving average of a checkpoint.
+
+    The student is read by `from_pretrained`, because key names on disk depend on where a model was first loaded from.
+
+    Raises:
+        ValueError: for a checkpoint of another recipe, and for one that cannot be read.
+    """
+    student = read_student(checkpoint)
+    try:
+        joint.student.load_state_dict(student.state_dict())
+        joint.objectives.load_state_dict(load_file(checkpoint / OBJECTIVES_NAME))
+        if averaged is not None:
+            averaged.load_state_dict(load_file(checkpoint / EMA_NAME))
+    except (RuntimeError, FileNotFoundError):
+        raise other_objectives(checkpoint) from None
+
+
+def start_weights(run: str | Path, joint: JointModel, averaged: OSKDFTForXVector | None, speakers: str) -> None:
+    """Load the weights of another run's best checkpoint, averaged if it has an average, to begin a new run with.
+
+    Class vectors are loaded for the same speakers; otherwise they start anew, with a warning.
+
+    Args:
+        run: folder of a run, or a checkpoint.
+        joint: the joint model of the new run.
+        averaged: its moving average, where there is one.
+        speakers: digest of its speakers.
+
+    Raises:
+        FileNotFoundError: for a folder without a checkpoint.
+        ValueError: for a student of another shape.
+    """
+    checkpoint = best_checkpoint(run)
+    student = read_student(checkpoint)
+    if (checkpoint / EMA_NAME).is_file():
+        student.load_state_dict(load_file(checkpoint / EMA_NAME))
+    try:
+        joint.student.load_state_dict(student.state_dict())
+    except RuntimeError:
+        raise ValueError(
+            f"The student in '{checkpoint}' has another shape than this recipe's: start from a run whose student "
+            "fields are the same."
+        ) from None
+    if averaged is not None:
+        averaged.load_state_dict(joint.student.state_dict())
+    stored = load_file(checkpoint / OBJECTIVES_NAME)
+    speaker = joint.objectives.speaker
+    wanted = {} if speaker is None else speaker.state_dict(prefix="speaker.")
+    if stored_fact(checkpoint, "speakers") == speakers and all(
+        name in stored and stored[name].shape == value.shape for name, value in wanted.items()
+    ):
+        joint.objectives.load_state_dict({name: stored[name] for name in wanted}, strict=False)
+    elif any(name.startswith("speaker.") for name in stored):
+        warnings.warn(f"The class vectors start anew: '{checkpoint}' has other speakers.", stacklevel=3)
+
+
+def read_student(checkpoint: Path) -> OSKDFTForXVector:
+    """Read the student of a checkpoint in float32.
+
+    Raises:
+        ValueError: when it cannot be read.
+    """
     try:
         return OSKDFTForXVector.from_pretrained(checkpoint, dtype=torch.float32)
     except Exception as error:  # a damaged folder can make anything fail
@@ -215,31 +144,127 @@ def _read_student(checkpoint: Path) -> OSKDFTForXVector:
         ) from error
 
 
-def _other_objectives(checkpoint: Path) -> ValueError:
+def stored_fact(checkpoint: Path, name: str) -> str:
+    """Read a fact that `write_checkpoint` stored with the objectives; empty where it is not there."""
+    with safe_open(checkpoint / OBJECTIVES_NAME, "pt") as file:
+        return (file.metadata() or {}).get(name, "")
+
+
+def check_facts(checkpoint: Path, facts: Mapping[str, str]) -> None:
+    """Refuse a checkpoint with another order of crops or other speakers than this run.
+
+    Raises:
+        ValueError: naming the difference.
+    """
+    if (order := stored_fact(checkpoint, "order")) != facts["order"]:
+        raise ValueError(
+            f"'{checkpoint}' was made with {order} and this run has {facts['order']}: crops would be seen twice or "
+            "not at all; resume with as many."
+        )
+    if stored_fact(checkpoint, "speakers") != facts["speakers"]:  # class vectors of as many other people
+        raise other_objectives(checkpoint)
+
+
+def other_objectives(checkpoint: Path) -> ValueError:
+    """Build the error about a checkpoint of another recipe or other data."""
     return ValueError(
         f"The objectives in '{checkpoint}' are not those of this recipe: resume with the recipe and the data that the "
         "run was started with."
     )
 
 
-def _save_state(module: nn.Module, path: Path, **metadata: str) -> None:
-    save_file({name: value.contiguous() for name, value in module.state_dict().items()}, path, metadata or None)
+def _save_weights(module: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    state = {name: value.contiguous() for name, value in module.state_dict().items()}
+    save_file(state, path, dict(metadata or {}) or None)
 
 
-def _how_to_go_on(run: Path) -> str:
-    last = get_last_checkpoint(str(run))
-    if last is None:
-        return "start again: there is no checkpoint yet"
-    return f"go on from '{Path(last).name}', which is whole, with --resume_from_checkpoint last"
+class StagedCheckpoint:
+    """Writes a checkpoint beside its place and renames it: a checkpoint under its own name is whole.
+
+    Args:
+        run: folder of the run.
+        state: of the trainer.
+        accelerator: of the trainer; every process takes part.
+        should_save: whether this process writes.
+        save_total_limit: checkpoints that stay.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        state: TrainerState,
+        accelerator: Accelerator,
+        should_save: bool,
+        save_total_limit: int | None,
+    ) -> None:
+        self.run, self.state, self.accelerator = run, state, accelerator
+        self.should_save, self.save_total_limit = should_save, save_total_limit
+        self.staging = run / INCOMPLETE
+        self.name = f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+
+    def write(self, save: Callable[[], object]) -> None:
+        """Call `save`, which writes the checkpoint into `staging`, and publish the result.
+
+        Raises:
+            OSError: when it cannot be written; earlier checkpoints stay as they are.
+        """
+        if self.should_save:
+            shutil.rmtree(self.staging, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        try:
+            save()
+        except (OSError, RuntimeError, SafetensorError) as error:
+            shutil.rmtree(self.staging, ignore_errors=True)  # half a checkpoint would keep a full disk full
+            raise OSError(
+                f"The checkpoint of step {self.state.global_step} could not be written to '{self.run}' "
+                f"({first_line(error)}): make room, and {self._how_to_go_on()}."
+            ) from error
+        self.accelerator.wait_for_everyone()  # every process has written its random state
+        self._name_the_best()
+        if self.should_save:
+            self._publish()
+        self.accelerator.wait_for_everyone()
+
+    def _name_the_best(self) -> None:
+        best = f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
+        # The best checkpoint of a resumed run may lie in another folder.
+        if best == self.name or (self.run / best).is_dir():
+            self.state.best_model_checkpoint = str(self.run / best)
+
+    def _publish(self) -> None:
+        self.state.save_to_json(str(self.staging / self.name / TRAINER_STATE_NAME))
+        if (self.run / self.name).exists():  # of the same step, saved again with the result of the evaluation
+            os.replace(self.run / self.name, self.staging / "earlier")
+        os.replace(self.staging / self.name, self.run / self.name)
+        shutil.rmtree(self.staging)
+        rotate_checkpoints(
+            output_dir=str(self.run),
+            save_total_limit=self.save_total_limit,
+            best_model_checkpoint=self.state.best_model_checkpoint,
+        )
+
+    def _how_to_go_on(self) -> str:
+        last = get_last_checkpoint(str(self.run))
+        if last is None:
+            return "start again: there is no checkpoint yet"
+        return f"go on from '{Path(last).name}', which is whole, with --resume_from_checkpoint last"
 
 
 def check_checkpoint(checkpoint: Path, processes: int = 1, averaged: bool = False) -> None:
-    """Raise `ValueError` naming the first file of a checkpoint that is missing, cut or damaged."""
+    """Check every file of a checkpoint before a run resumes from it.
+
+    Args:
+        checkpoint: its folder.
+        processes: processes of the run; each has its random state.
+        averaged: whether the run keeps a moving average.
+
+    Raises:
+        ValueError: naming the first file that is missing, cut or damaged.
+    """
     random_states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
-    files = [TRAINER_STATE_NAME, "config.json", "model.safetensors", OBJECTIVES_NAME]
-    files += [EMA_NAME] if averaged else []
-    files += ["optimizer.pt", "scheduler.pt", *random_states]
-    for name in files:
+    names = [TRAINER_STATE_NAME, "config.json", "model.safetensors", OBJECTIVES_NAME]
+    names += [EMA_NAME] if averaged else []
+    for name in [*names, "optimizer.pt", "scheduler.pt", *random_states]:
         file = checkpoint / name
         if not file.is_file():
             raise ValueError(
@@ -247,26 +272,50 @@ def check_checkpoint(checkpoint: Path, processes: int = 1, averaged: bool = Fals
                 "with as many processes as the run was started with."
             )
         try:
-            if name == TRAINER_STATE_NAME:  # the log of a step that was skipped holds NaN
-                json.loads(read_text(file))
-            elif name.endswith(".json"):
-                read_json(file)
-            elif name.endswith(".safetensors"):
-                with safe_open(file, "pt") as stored:
-                    for key in stored.keys():
-                        stored.get_slice(key)
-            else:
-                with zipfile.ZipFile(file) as archive:
-                    if archive.testzip() is not None:
-                        raise zipfile.BadZipFile("a checksum is wrong")
+            _check_file(file)
         except (SafetensorError, zipfile.BadZipFile, OSError, ValueError) as error:
             raise ValueError(f"'{file}' is damaged ({first_line(error)}): resume from another checkpoint.") from None
 
 
-def best_checkpoint(run: str | Path) -> Path:
-    """The checkpoint that a run selected, or its last one; a checkpoint itself is its own.
+def _check_file(file: Path) -> None:
+    if file.name == TRAINER_STATE_NAME:  # its log holds NaN after a skipped step
+        json.loads(read_text(file))
+    elif file.suffix == ".json":
+        read_json(file)
+    elif file.suffix == ".safetensors":
+        with safe_open(file, "pt") as stored:
+            for key in stored.keys():
+                stored.get_slice(key)
+    else:
+        with zipfile.ZipFile(file) as archive:
+            if archive.testzip() is not None:
+                raise zipfile.BadZipFile("a checksum is wrong")
 
-    Raises `FileNotFoundError` when there is none.
+
+def find_checkpoint(output_dir: str, wanted: str | bool | None) -> Path | None:
+    """Find the checkpoint to resume from.
+
+    Args:
+        output_dir: folder of the run.
+        wanted: the folder of a checkpoint; True for the last one of the run; None or False for none.
+
+    Raises:
+        ValueError: when it is not there.
+    """
+    if wanted is None or wanted is False:
+        return None
+    found = get_last_checkpoint(output_dir) if wanted is True else str(wanted)
+    if found is None or not Path(found).is_dir():
+        place = f"in '{output_dir}': check output_dir" if wanted is True else f"at '{wanted}': check the path"
+        raise ValueError(f"There is no checkpoint to resume from {place}.")
+    return Path(found)
+
+
+def best_checkpoint(run: str | Path) -> Path:
+    """Find the checkpoint that a run selected, or its last one; a checkpoint is its own.
+
+    Raises:
+        FileNotFoundError: when there is none.
     """
     folder = Path(run)
     if (folder / OBJECTIVES_NAME).is_file():

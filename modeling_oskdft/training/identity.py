@@ -1,4 +1,4 @@
-"""What makes a run what it is, as it is written into its checkpoints, and what a resumed run asks for instead."""
+"""Record the settings that decide a run in its checkpoints, and compare them when it resumes."""
 
 import hashlib
 import json
@@ -7,24 +7,21 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..audio.augmentation import WaveformAugmentation
+from ..audio.loading import SAMPLING_RATE
+from ..data.crops import Augmentation, CropCollator, CropDataset
 from ..data.manifest import Manifest
 from ..data.trials import Trials
 from ..files import read_json
+from .joint_model import JointModel, SpecMask
+from .teacher import Teacher
+from .training_arguments import OSKDFTTrainingArguments
+from .validation import TrialDataset
 
 RUN_NAME = "run.json"
-
-
-class SupportsToDict(Protocol):
-    """A configuration of transformers, or a feature extractor."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Its fields."""
-        ...
-
-
-# A run may be made longer, and its schedules are then said to be others; nothing else may change on the way.
+# A resumed run may be longer or shorter, with a warning; nothing else may change.
 CHANGEABLE = ("num_train_epochs", "max_steps")
-# What of the training arguments decides the weights.
+# The training arguments that decide the weights.
 ARGUMENTS = (
     *("seed", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps"),
     *("learning_rate", "min_learning_rate", "adapter_lr_multiplier", "backbone_lr_multiplier"),
@@ -32,49 +29,117 @@ ARGUMENTS = (
     *("weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "bf16", "fp16", "teacher_dtype"),
     *("dataloader_drop_last", "world_size", "eval_strategy", "metric_for_best_model", "greater_is_better"),
 )
+# Fields of a configuration about its origin; they change nothing.
+ORIGIN = ("transformers_version", "_name_or_path", "teacher_name_or_path", "architectures", "dtype")
+
+
+class SupportsToDict(Protocol):
+    """A configuration of transformers, or a feature extractor."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return its fields."""
+        ...
+
+
+def describe_run(
+    args: OSKDFTTrainingArguments,
+    joint: JointModel,
+    teacher: Teacher | None,
+    crops: CropDataset,
+    collator: CropCollator,
+    validation: TrialDataset | None,
+) -> dict[str, Any]:
+    """Collect the settings that decide a run, as they come back from JSON."""
+    labelled = None if crops.speakers == crops.manifest.speakers else digest(crops.speakers)
+    features = collator.feature_extractor
+    facts = {
+        **{name: getattr(args, name) for name in ARGUMENTS},
+        "objectives": joint.objectives.settings,
+        "student": config_digest(joint.student.config),
+        "features": None if features is None else config_digest(features),
+        "teacher": None if teacher is None else teacher.fingerprint,
+        "utterances": manifest_digest(crops.manifest),
+        "validation": [None, None]
+        if validation is None
+        else [manifest_digest(validation.manifest), trials_digest(validation.trials)],
+        "labelled": labelled,
+        "crop_seconds": crops.num_samples / SAMPLING_RATE,
+        "speeds": list(crops.speeds[1:]),
+        "teacher_hears": collator.teacher_hears,
+        "augmentation": _augmentation_facts(crops.augmentation),
+        "spec_mask": _mask_facts(joint.spec_mask),
+    }
+    return json.loads(json.dumps(facts))
+
+
+def _augmentation_facts(augmentation: Augmentation | None) -> dict[str, Any] | str | None:
+    """Return the settings of an augmentation; the name of a function that a program gave."""
+    if isinstance(augmentation, WaveformAugmentation):
+        return augmentation.facts()
+    return None if augmentation is None else getattr(augmentation, "__qualname__", type(augmentation).__qualname__)
+
+
+def _mask_facts(spec_mask: SpecMask | None) -> list[float] | None:
+    return None if spec_mask is None else [spec_mask.probability, spec_mask.features, spec_mask.frames]
+
+
+def order_and_speakers(args: OSKDFTTrainingArguments, crops: CropDataset) -> dict[str, str]:
+    """Return the facts that a checkpoint stores with its objectives.
+
+    Returns:
+        `order`: what the order of the crops depends on beside seed and epoch; with shards, the readers. `speakers`: a
+        digest of the classes in their order, because class vectors mean nothing for other speakers.
+    """
+    readers = f"{args.world_size} processes, {args.dataloader_num_workers} workers"
+    classes = [f"{speed:g} {speaker}" for speed in crops.speeds for speaker in crops.speakers]
+    return {
+        "order": "rows" if crops.manifest.row_groups() is None else readers,
+        "speakers": hashlib.sha256("\n".join(classes).encode()).hexdigest(),
+    }
 
 
 def digest(parts: Iterable[object]) -> str:
-    """Of texts and numbers in their order, 16 hexadecimal digits."""
+    """Hash texts and numbers in their order; returns 16 hexadecimal digits."""
     sha = hashlib.sha256()
     for part in parts:
         sha.update(str(part).encode(errors="surrogateescape") + b"\0")
     return sha.hexdigest()[:16]
 
 
-# What a configuration says of where it comes from, not of what it describes.
-ORIGIN = ("transformers_version", "_name_or_path", "teacher_name_or_path", "architectures", "dtype")
-
-
 def config_digest(config: SupportsToDict) -> str:
-    """Of the fields of a configuration or a feature extractor, but for those that say where it comes from."""
+    """Hash the fields of a configuration or a feature extractor, without those about its origin."""
 
-    def described(value: object) -> object:
+    def without_origin(value: object) -> object:
         if isinstance(value, Mapping):
-            return {str(name): described(one) for name, one in value.items() if name not in ORIGIN}
+            return {str(name): without_origin(item) for name, item in value.items() if name not in ORIGIN}
         return value
 
-    return digest([json.dumps(described(config.to_dict()), sort_keys=True, default=str)])
+    return digest([json.dumps(without_origin(config.to_dict()), sort_keys=True, default=str)])
 
 
-def manifest_digest(manifest: Manifest | None) -> str | None:
-    """Of the utterances, their speakers and their lengths; not of where they lie."""
-    if manifest is None:
-        return None
+def manifest_digest(manifest: Manifest) -> str:
+    """Hash the utterances, their speakers and their lengths; their place on disk may change."""
     columns = [manifest.column(name) for name in ("utterance_id", "speaker_id", "num_samples")]
     return digest(value for row in zip(*columns, strict=True) for value in row)
 
 
-def trials_digest(trials: Trials | None) -> str | None:
-    """Of a trial list in its order."""
-    return None if trials is None else digest(value for row in zip(*trials, strict=True) for value in row)
+def trials_digest(trials: Trials) -> str:
+    """Hash a trial list in its order."""
+    return digest(value for row in zip(*trials, strict=True) for value in row)
 
 
-def refuse_another_run(checkpoint: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Compare what a checkpoint's run was started with to what is asked for.
+def refuse_another_run(checkpoint: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Compare the settings of a checkpoint's run with those of this run.
 
-    Returns what may change and has, as {name: [was, is]}, after a warning. A checkpoint of an earlier version, which
-    does not say, is warned of. Raises `ValueError` for anything else that differs.
+    Args:
+        checkpoint: its folder; one of an earlier version, without recorded settings, gives a warning.
+        wanted: the settings of this run, as `describe_run` returns them.
+
+    Returns:
+        Settings that may change and have, as {name: [before, now]}, after a warning.
+
+    Raises:
+        ValueError: when any other setting differs.
     """
     file = checkpoint / RUN_NAME
     if not file.is_file():
@@ -86,21 +151,21 @@ def refuse_another_run(checkpoint: Path, asked: Mapping[str, Any]) -> dict[str, 
         return {}
     stored = read_json(file).get("run", {})
     changed = {
-        name: [stored.get(name), asked.get(name)]
-        for name in sorted({*stored, *asked})
-        if stored.get(name) != asked.get(name)
+        name: [stored.get(name), wanted.get(name)]
+        for name in sorted({*stored, *wanted})
+        if stored.get(name) != wanted.get(name)
     }
     refused = {name: pair for name, pair in changed.items() if name not in CHANGEABLE}
     if refused:
-        what = ", ".join(f"{name} {was} and this one has {now}" for name, (was, now) in refused.items())
+        differences = ", ".join(f"{name} {before} and this one has {now}" for name, (before, now) in refused.items())
         raise ValueError(
-            f"The run of '{checkpoint}' was started with {what}: resume with the recipe and the data that it was "
-            "started with, or begin anew in another output_dir."
+            f"The run of '{checkpoint}' was started with {differences}: resume with the recipe and the data that it "
+            "was started with, or begin anew in another output_dir."
         )
     if changed:
-        what = ", ".join(f"{name} from {was} to {now}" for name, (was, now) in changed.items())
+        differences = ", ".join(f"{name} from {before} to {now}" for name, (before, now) in changed.items())
         warnings.warn(
-            f"The length of the run changes ({what}): learning rates and kd_weight follow the new length from "
+            f"The length of the run changes ({differences}): learning rates and kd_weight follow the new length from "
             "here on, and jump.",
             stacklevel=3,
         )

@@ -1,4 +1,4 @@
-"""One run in one folder: a lock that goes with its process, however it ends."""
+"""Lock the folder of a run for one process."""
 
 import contextlib
 import json
@@ -14,11 +14,13 @@ _held: set[str] = set()  # the system's locks hold between processes, not within
 
 @contextlib.contextmanager
 def locked_folder(folder: str | Path) -> Iterator[None]:
-    """Hold the folder of a run for this process alone.
+    """Lock the folder of a run until the block ends.
 
-    The system gives the lock back when the process ends, killed or not, and forked workers do not hold it; what the
-    file says is for people. Raises `ValueError` naming the process that holds it. A disk that has no locks is not
-    locked.
+    The system releases the lock when the process ends, killed or not, and forked workers do not hold it. The text in
+    the file is for people. A disk without locks is not locked.
+
+    Raises:
+        ValueError: naming the process that holds the lock.
     """
     try:
         import fcntl
@@ -55,7 +57,7 @@ def locked_folder(folder: str | Path) -> Iterator[None]:
 
 def _owner(path: Path) -> str:
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        return f"a run of process {said['process']} on {said['host']}, since {said['started']}"
+        owner = json.loads(path.read_text(encoding="utf-8"))
+        return f"a run of process {owner['process']} on {owner['host']}, since {owner['started']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another run"

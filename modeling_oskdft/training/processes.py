@@ -1,4 +1,4 @@
-"""The processes of a launch: which one this is, and the end of their group on every way out."""
+"""Find the place of this process in a launch, and end the process group on every way out."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ def is_a_launch() -> bool:
 
 
 def is_main_process() -> bool:
-    """Whether this process writes and speaks for all."""
+    """Whether this process writes files and messages for all."""
     return not in_a_group() or distributed.get_rank() == 0
 
 
@@ -24,7 +24,7 @@ def in_a_group() -> bool:
 
 
 def device_of_this_process() -> torch.device:
-    """The device of this process; in a launch, the group of processes is made on the way."""
+    """Return the device of this process; in a launch, this creates the process group."""
     if is_a_launch():
         from accelerate import Accelerator
 
@@ -46,7 +46,7 @@ def ended_process_group() -> Iterator[None]:
 
 
 def end_process_group() -> None:
-    """End the process group where there is one. Nobody is waited for: the others may be gone."""
+    """End the process group where there is one. No other process is waited for: it may have ended."""
     if in_a_group():
         with contextlib.suppress(Exception):
             distributed.destroy_process_group()

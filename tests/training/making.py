@@ -3,12 +3,15 @@
 import torch
 from transformers import TrainerCallback
 
-from modeling_oskdft import OSKDFTConfig, OSKDFTTrainer, OSKDFTTrainingArguments, init_student_from_teacher
+from modeling_oskdft import OSKDFTConfig, OSKDFTTrainingArguments, init_student_from_teacher
 from modeling_oskdft.audio.synthetic_voices import write_voices
+from modeling_oskdft.data.crops import CropDataset
 from modeling_oskdft.data.sources import load_manifest
 from modeling_oskdft.data.splits import split_by_speaker
 from modeling_oskdft.data.trials import make_trials, write_trials
-from modeling_oskdft.training.arguments import ObjectiveArguments
+from modeling_oskdft.training.assembly import assemble_trainer
+from modeling_oskdft.training.objectives.building import ObjectiveArguments
+from modeling_oskdft.training.validation import TrialDataset
 from tests.tiny import tiny_teacher
 
 
@@ -49,21 +52,17 @@ def make_trainer(
         }
         | arguments,
     )
-    return OSKDFTTrainer(
-        student=init_student_from_teacher(teacher, config),
-        args=training,
-        train=train,
-        feature_extractor=feature_extractor,
-        objective_arguments=ObjectiveArguments(**({"kd_objective": "layerwise_heads"} | (objectives or {}))),
-        teacher=teacher,
-        validation=validation if validate else None,
-        trials=make_trials(validation.by_speaker()) if validate else None,
-        augmentation=augmentation,
-        spec_mask=spec_mask,
-        crop_seconds=0.5,
-        speeds=speeds,
+    labelled = None if labelled_speakers is None else train.speakers[:labelled_speakers]
+    return assemble_trainer(
+        init_student_from_teacher(teacher, config),
+        training,
+        CropDataset(train, 0.5, training.seed, augmentation, speeds=speeds, labelled=labelled),
+        feature_extractor,
+        ObjectiveArguments(**({"kd_objective": "layerwise_heads"} | (objectives or {}))),
+        teacher,
+        TrialDataset(validation, make_trials(validation.by_speaker())) if validate else None,
+        spec_mask,
         callbacks=callbacks,
-        labelled=None if labelled_speakers is None else train.speakers[:labelled_speakers],
     )
 
 

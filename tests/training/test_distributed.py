@@ -126,7 +126,7 @@ def test_a_bad_recording_ends_both_processes_with_its_name(tmp_path, voices, fea
 import sys, torch
 from accelerate import Accelerator
 from transformers import Wav2Vec2FeatureExtractor
-from modeling_oskdft.data.manifest import load_manifest
+from modeling_oskdft.data.sources import load_manifest
 from modeling_oskdft.embedding.corpus import extract_embeddings
 from tests.tiny import tiny_verifier
 state = Accelerator()

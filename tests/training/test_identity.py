@@ -18,7 +18,6 @@ def test_digests_follow_content_and_order(manifest):
         == manifest_digest(manifest)
         != manifest_digest(manifest.where("speaker_id", ["voice000"]))
     )
-    assert manifest_digest(None) is None
 
 
 def test_what_may_change_is_said_and_the_rest_refused(tmp_path):

@@ -3,16 +3,12 @@ import torch
 
 from modeling_oskdft import OSKDFTConfig, init_student_from_teacher
 from modeling_oskdft.model.modeling_oskdft import adapter_parameters
-from modeling_oskdft.training.arguments import ObjectiveArguments
-from modeling_oskdft.training.building import build_objectives
-from modeling_oskdft.training.joint_model import JointModel, SpecMask, Teacher, same_front_end
-from modeling_oskdft.training.objectives.objectives import (
-    AAMSoftmax,
-    FrontEndDistillation,
-    LastLayerMSE,
-    LayerwiseHeads,
-    Objectives,
-)
+from modeling_oskdft.training.joint_model import JointModel, SpecMask
+from modeling_oskdft.training.objectives.building import ObjectiveArguments, build_objectives
+from modeling_oskdft.training.objectives.distillation import FrontEndDistillation, LastLayerMSE, LayerwiseHeads
+from modeling_oskdft.training.objectives.objectives import Objectives
+from modeling_oskdft.training.objectives.speaker import AAMSoftmax
+from modeling_oskdft.training.teacher import Teacher, same_convolutions
 from tests.tiny import SHAPES, tiny_teacher, waves
 
 
@@ -29,30 +25,10 @@ def test_one_step_reaches_every_parameter_and_never_the_teacher(shape):
     model, encoder = joint(shape)
     teacher = Teacher(encoder, [1, 3, 4])
     waveforms, _ = waves(4000, 4000)
-    output = model.train()(waveforms, torch.tensor([0, 3]), teacher(waveforms).states)
+    output = model.train()(waveforms, torch.tensor([0, 3]), teacher(waveforms).hidden_states)
     (output.kd.mean() + output.ft.mean()).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in encoder.parameters())
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("targets", [[4], [1, 2, 3], [0, 2]])
-def test_a_cut_teacher_gives_the_whole_teacher_s_states(shape, targets):
-    waveforms, _ = waves(4000)
-    whole = tiny_teacher(*shape)
-    with torch.no_grad():
-        outputs = whole(waveforms, output_hidden_states=True)
-    expected = [*outputs.hidden_states[:-1], outputs.last_hidden_state]
-    teacher = Teacher(tiny_teacher(*shape), targets)
-    assert len(teacher.model.encoder.layers) == max(targets)
-    for layer, state in zip(targets, teacher(waveforms).states, strict=True):
-        assert torch.equal(state, expected[layer])
-        assert not state.requires_grad
-
-
-def test_a_target_that_does_not_exist_is_named():
-    with pytest.raises(ValueError, match="hidden state 5: the teacher has 0 to 4"):
-        Teacher(tiny_teacher(), [5])
 
 
 def test_without_distillation_there_is_no_kd_path():
@@ -69,7 +45,7 @@ def test_the_kd_loss_is_zero_for_a_student_with_all_layers():
     config = OSKDFTConfig.from_teacher(teacher.config, [0, 1, 2, 3])
     model = JointModel(init_student_from_teacher(teacher, config), Objectives(AAMSoftmax(192, 4), LastLayerMSE(4)))
     waveforms, _ = waves(4000, 4000)
-    output = model.eval()(waveforms, torch.tensor([0, 1]), Teacher(teacher, [4])(waveforms).states)
+    output = model.eval()(waveforms, torch.tensor([0, 1]), Teacher(teacher, [4])(waveforms).hidden_states)
     assert float(output.kd.mean().detach()) == 0.0
 
 
@@ -113,7 +89,7 @@ def test_one_step_of_a_thin_student_reaches_every_parameter(shape):
     student = init_student_from_teacher(encoder, config)
     arguments = ObjectiveArguments(kd_objective="layerwise_heads", front_end_kd_lambda=1.0)
     model = JointModel(student, build_objectives(arguments, student, [3] * 4, encoder.config)).train()
-    teacher = Teacher(encoder, [1, 3, 4], front_end_target=True)
+    teacher = Teacher(encoder, [1, 3, 4], conv_target=True)
     waveforms, _ = waves(8000, 8000)
     states, features, target = teacher(waveforms)
     assert features is None and target.shape[:2] == (2, 16) and not target.is_inference()
@@ -125,14 +101,6 @@ def test_one_step_of_a_thin_student_reaches_every_parameter(shape):
     assert {id(p) for p in model.objectives.front_end.parameters()} <= {
         id(p) for p in model.parameter_groups()["head"]
     }
-
-
-def test_a_front_end_target_outlives_the_end_of_sharing():
-    teacher = Teacher(tiny_teacher(), [4], front_end_target=True)
-    teacher.stop_sharing()
-    waveforms, _ = waves(4000)
-    target = teacher(waveforms).front_end_target
-    assert torch.equal(target, tiny_teacher().feature_extractor(waveforms))
 
 
 def test_a_frozen_front_end_is_not_distilled():
@@ -152,8 +120,8 @@ def test_bad_freezing_is_named():
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_shared_front_end_gives_the_same_losses_and_gradients(shape):
     model, encoder = joint(shape, freeze="feature_encoder")
-    assert same_front_end(model.student, encoder.feature_extractor)
-    teacher = Teacher(encoder, [1, 3, 4], shared_front_end=torch.float32)
+    assert same_convolutions(model.student, encoder.feature_extractor)
+    teacher = Teacher(encoder, [1, 3, 4], shared_dtype=torch.float32)
     waveforms, labels = waves(4000, 4000)[0], torch.tensor([0, 3])
     states, features, _ = teacher(waveforms)
     assert features is not None and not features.is_inference()
@@ -166,34 +134,6 @@ def test_a_shared_front_end_gives_the_same_losses_and_gradients(shape):
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-4, atol=1e-6)
-
-
-def test_a_shared_front_end_keeps_the_student_s_precision():
-    model, encoder = joint(freeze="feature_encoder")
-    expected = model.student.oskdft.convolve(waves(4000, 4000)[0])
-    for precision in (torch.float32, torch.bfloat16):
-        rough = Teacher(tiny_teacher(), [4], torch.bfloat16, precision)(waves(4000, 4000)[0])
-        assert rough.states[0].dtype == torch.float32
-        assert torch.equal(rough.conv_features, expected) is (precision == torch.float32)
-
-
-def test_another_front_end_is_seen():
-    model, encoder = joint()
-    assert same_front_end(model.student, encoder.feature_extractor)
-    with torch.no_grad():
-        model.student.oskdft.feature_extractor.conv_layers[2].conv.weight[0, 0, 0] += 1e-3
-    assert not same_front_end(model.student, encoder.feature_extractor)
-    assert not same_front_end(model.student, tiny_teacher("wav2vec2", True, "layer").feature_extractor)
-
-
-def test_a_bfloat16_teacher_is_close_and_hands_on_what_autograd_takes():
-    waveforms, _ = waves(8000, 8000)
-    exact = Teacher(tiny_teacher(), [2, 4])(waveforms).states
-    rough = Teacher(tiny_teacher(), [2, 4], torch.bfloat16)(waveforms).states
-    for one, other in zip(exact, rough, strict=True):
-        assert not torch.equal(one, other)
-        assert float((one - other).norm() / one.norm()) < 0.02
-        (other * torch.ones(32, requires_grad=True)).sum().backward()
 
 
 def test_the_spec_mask_hides_the_same_band_and_span_of_every_state():

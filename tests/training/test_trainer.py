@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, TrainerCallback
 
-from modeling_oskdft.training.objectives.objectives import AAMSoftmax
+from modeling_oskdft.training.objectives.speaker import AAMSoftmax
 from tests.training.making import assert_same, hiss, make_trainer, parameters
 
 
@@ -129,7 +129,7 @@ def test_the_teacher_hears_the_clean_crop_and_the_student_the_augmented(tmp_path
     clean, augmented = heard
     assert not torch.allclose(clean, augmented, atol=0.1)
     dataset.augmentation = None
-    rows = [dataset[item]["clean"] for item in list(trainer._get_train_sampler())[:4]]
+    rows = [dataset[item]["clean"] for item in list(trainer.train_sampler())[:4]]
     torch.testing.assert_close(clean, trainer.data_collator._normalise(rows))
 
 
@@ -182,9 +182,9 @@ def test_a_frozen_front_end_is_computed_once_where_both_hear_the_same(tmp_path, 
     losses = []
     for share in (True, False):
         trainer = make_trainer(tmp_path, manifest, feature_extractor, augmentation=None, **frozen)
-        assert trainer.teacher.front_end is not None
+        assert trainer.teacher.shared is not None
         if not share:
-            trainer.teacher.front_end = None
+            trainer.teacher.shared = None
         calls = []
         convolve = trainer.student.oskdft.convolve
         trainer.student.oskdft.convolve = lambda *a, c=calls, f=convolve: c.append(1) or f(*a)
@@ -193,7 +193,7 @@ def test_a_frozen_front_end_is_computed_once_where_both_hear_the_same(tmp_path, 
         losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     for other in ({"augmentation": hiss}, {"augmentation": None, "freeze": "none"}):
-        assert make_trainer(tmp_path, manifest, feature_extractor, **(frozen | other)).teacher.front_end is None
+        assert make_trainer(tmp_path, manifest, feature_extractor, **(frozen | other)).teacher.shared is None
 
 
 def test_bf16_and_the_teacher_s_precision(tmp_path, manifest, feature_extractor):

@@ -1,1 +1,1 @@
-"""What watches a run."""
+"""Watch a run: guards, signals, averages and log lines, one callback a file."""

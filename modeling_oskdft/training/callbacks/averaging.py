@@ -1,4 +1,4 @@
-"""A moving average of the weights: less noise of the last steps in what is evaluated and published."""
+"""Average the weights of the student over the steps, which removes noise of the last steps from the result."""
 
 from typing import Any, cast
 
@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
-from ..model.modeling_oskdft import OSKDFTForXVector
+from ...model.modeling_oskdft import OSKDFTForXVector
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
 
@@ -17,8 +17,15 @@ Tensors = list[Tensor] | tuple[Tensor, ...]
 class WeightAverage(TrainerCallback):
     """Exponential moving average of the student, batch-norm statistics included, after every step.
 
-    decay: in (0, 1), 0.999 is usual; in the first steps (1 + step) / (10 + step) where that is less, so that the
-    random start of the head is soon forgotten. The average is torch's `AveragedModel`.
+    The average is torch's `AveragedModel`. In the first steps the decay is (1 + step) / (10 + step) where that is
+    less, so that the random start of the head has soon no weight.
+
+    Args:
+        student: the student that the optimiser changes.
+        decay: in (0, 1); 0.999 is usual.
+
+    Raises:
+        ValueError: for a decay outside its range.
     """
 
     def __init__(self, student: OSKDFTForXVector, decay: float) -> None:
@@ -45,7 +52,7 @@ class WeightAverage(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """A run that starts anew averages from its first weights on."""
+        """Start the average of a new run at its first weights."""
         if state.global_step == 0:
             self.student.load_state_dict(self._tracked.state_dict())
         self.student.to(next(self._tracked.parameters()).device)
@@ -54,6 +61,6 @@ class WeightAverage(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Mix the new weights in."""
+        """Add the new weights to the average."""
         self._step = state.global_step
         self._average.update_parameters(self._tracked)

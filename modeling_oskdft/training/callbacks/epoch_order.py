@@ -1,4 +1,4 @@
-"""Gives the order of crops its epoch, also where a run of several processes goes on in the middle of one."""
+"""Set the epoch of the order of crops, also in a run of several processes that resumes within an epoch."""
 
 from typing import Any
 
@@ -6,24 +6,28 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
-from ..data.crops import EpochSampler
+from ...data.crops import EpochSampler
 
 
 class EpochOrder(TrainerCallback):
     """Sets the sampler's epoch before each epoch.
 
-    The Trainer tells the loader, and the loader its sampler; but with several processes, a resumed epoch has one
-    wrapper more (accelerate 1.15: `SkipBatchSampler` around `BatchSamplerShard`) than `DataLoaderShard.set_epoch`
-    looks through. The sampler then stays at the first epoch: crops would be seen twice, and others not at all.
+    The Trainer sets the epoch of the loader, and the loader that of its sampler. With several processes, a resumed
+    epoch has one wrapper more (accelerate 1.15: `SkipBatchSampler` around `BatchSamplerShard`) than
+    `DataLoaderShard.set_epoch` unwraps: the sampler would stay at the first epoch, some crops would be drawn twice and
+    others not at all.
+
+    Args:
+        steps_per_epoch: optimiser steps of an epoch.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, steps_per_epoch: int) -> None:
+        self.steps_per_epoch = steps_per_epoch
         self.sampler: EpochSampler | None = None
-        self.steps_per_epoch = 1
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """The epoch in which the next step falls."""
+        """Set the epoch in which the next step falls."""
         if self.sampler is not None:
             self.sampler.set_epoch(state.global_step // self.steps_per_epoch)

@@ -1,4 +1,4 @@
-"""Says when a run stands still: a process that was stopped, or a disk that hangs, holds all the others in silence."""
+"""Report a run that stands still: a stopped process or a hanging disk holds all other processes without a message."""
 
 import sys
 import threading
@@ -30,7 +30,7 @@ class StallWatch(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Start to watch; the first step is given ten times as long, for compilation."""
+        """Start the thread that watches; the first step has ten times as long, for compilation."""
         self._note(state, self.seconds * 9)
         self._ended.clear()
         self._thread = threading.Thread(target=self._watch, args=(args.ddp_timeout, args.world_size), daemon=True)
@@ -39,7 +39,7 @@ class StallWatch(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Note that a step has ended; no longer where evaluation or saving comes next."""
+        """Note the end of a step; stop watching when evaluation or saving comes next."""
         self._note(state)
         if control.should_evaluate or control.should_save:
             self._watching.clear()
@@ -48,28 +48,28 @@ class StallWatch(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Watch this step."""
-        if not self._watching.is_set():  # after evaluation or saving; what the first step was given stays
+        if not self._watching.is_set():  # after evaluation or saving; the longer time of the first step stays
             self._last = max(self._last, time.monotonic())
             self._watching.set()
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Evaluation comes next."""
+        """Stop watching, because evaluation comes next."""
         self._watching.clear()
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Evaluation is over."""
+        """Note the end of an evaluation."""
         self._note(state)
 
     def stop(self) -> None:
-        """Watch no more."""
+        """End the thread."""
         self._ended.set()
 
     def pause(self) -> None:
-        """Watch no more until a step begins."""
+        """Stop watching until a step begins."""
         self._watching.clear()
 
     def _note(self, state: TrainerState, grace: float = 0.0) -> None:
@@ -83,7 +83,7 @@ class StallWatch(TrainerCallback):
                 patience = self.seconds
             elif idle >= patience:
                 patience *= 2
-                after = f"; without it the run ends {timeout} s after it was last heard" if processes > 1 else ""
+                after = f"; without it the run ends {timeout} s after its last answer" if processes > 1 else ""
                 print(
                     f"oskdft: no step has ended for {idle:.0f} s (step {self._step}): a process may be stopped, or a "
                     f"disk may hang{after}.",

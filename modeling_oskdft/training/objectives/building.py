@@ -1,27 +1,154 @@
-"""From what a recipe says to the objectives of its run."""
+"""Build the objectives of a run from the fields of a recipe."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import ClassVar
 
 from transformers import PreTrainedConfig
 
-from ..model.configuration_oskdft import frame_ratio
-from ..model.modeling_oskdft import OSKDFTForXVector, receptive_field
-from ..student.initialization import thirds
-from .arguments import ObjectiveArguments
-from .objectives.objectives import (
-    AAMSoftmax,
-    FrameMatch,
-    FrontEndDistillation,
-    KDObjective,
-    LastLayerMSE,
-    LayerwiseHeads,
-    LayerwiseProjection,
-    LinearSoftmax,
-    Objectives,
-    SpeakerObjective,
-    class_weights,
-)
+from ...errors import choose
+from ...model.modeling_oskdft import OSKDFTForXVector
+from ...student.initialization import thirds
+from ..ranges import ABOVE_0, AT_LEAST_0, AT_LEAST_1, Range, check_choices, check_ranges
+from ..schedules import KD_SCHEDULES
+from .distillation import FrontEndDistillation, KDObjective, LastLayerMSE, LayerwiseHeads, LayerwiseProjection
+from .frames import frame_match
+from .objectives import Objectives
+from .speaker import AAMSoftmax, LinearSoftmax, SpeakerObjective, class_weights
+
+
+def _no_speaker_objective(arguments: "ObjectiveArguments", embedding_size: int, counts: Sequence[int]) -> None:
+    return None
+
+
+def _linear_softmax(arguments: "ObjectiveArguments", embedding_size: int, counts: Sequence[int]) -> LinearSoftmax:
+    weights = class_weights(counts, arguments.class_weight_cap) if arguments.class_weight_cap else None
+    return LinearSoftmax(embedding_size, len(counts), weights)
+
+
+def _aam_softmax(arguments: "ObjectiveArguments", embedding_size: int, counts: Sequence[int]) -> AAMSoftmax:
+    return AAMSoftmax(
+        embedding_size,
+        len(counts),
+        arguments.margin,
+        arguments.scale,
+        class_weights(counts, arguments.class_weight_cap) if arguments.class_weight_cap else None,
+        arguments.penalty_top_k,
+        arguments.penalty_margin,
+        arguments.sub_centres,
+    )
+
+
+def _last_layer_mse(
+    arguments: "ObjectiveArguments", student: OSKDFTForXVector, teacher_config: PreTrainedConfig
+) -> LastLayerMSE:
+    encoder, depth = student.config.encoder_config, teacher_config.num_hidden_layers
+    match = frame_match(encoder, teacher_config, student.config.time_reduction)
+    if arguments.kd_target_layers not in (None, [depth]):
+        raise ValueError(
+            f"kd_target_layers is {arguments.kd_target_layers} with last_layer_mse, whose target is the last state, "
+            f"{depth}: leave it out, or use layerwise_heads."
+        )
+    if encoder.hidden_size != teacher_config.hidden_size or not match.equal:
+        raise ValueError(
+            f"kd_objective is last_layer_mse for a student of width {encoder.hidden_size}, {match.ratio} teacher "
+            f"frames a frame, and a teacher of width {teacher_config.hidden_size}: use layerwise_heads or "
+            "layerwise_projection between unequal widths or frame rates."
+        )
+    return LastLayerMSE(depth, arguments.mse_scale)
+
+
+def _layerwise_heads(
+    arguments: "ObjectiveArguments", student: OSKDFTForXVector, teacher_config: PreTrainedConfig
+) -> LayerwiseHeads:
+    encoder = student.config.encoder_config
+    match = frame_match(encoder, teacher_config, student.config.time_reduction)
+    targets = arguments.kd_target_layers or thirds(teacher_config.num_hidden_layers)
+    widths = (encoder.hidden_size, teacher_config.hidden_size)
+    return LayerwiseHeads(*widths, targets, arguments.cos_lambda, arguments.kd_reduction, match)
+
+
+def _layerwise_projection(
+    arguments: "ObjectiveArguments", student: OSKDFTForXVector, teacher_config: PreTrainedConfig
+) -> LayerwiseProjection:
+    encoder = student.config.encoder_config
+    match = frame_match(encoder, teacher_config, student.config.time_reduction)
+    targets = arguments.kd_target_layers or list(range(1, encoder.num_hidden_layers + 1))
+    return LayerwiseProjection(encoder.hidden_size, teacher_config.hidden_size, targets, arguments.hint_lambda, match)
+
+
+def _front_end_distillation(
+    arguments: "ObjectiveArguments", student: OSKDFTForXVector, teacher_config: PreTrainedConfig
+) -> FrontEndDistillation | None:
+    """Build the term on the convolutions. It reads the frames before time reduction, which the convolutions make."""
+    if not arguments.front_end_kd_lambda:
+        return None
+    encoder = student.config.encoder_config
+    match = frame_match(encoder, teacher_config)
+    return FrontEndDistillation(
+        encoder.conv_dim[-1], teacher_config.conv_dim[-1], arguments.front_end_kd_lambda, match
+    )
+
+
+SPEAKER_BUILDERS: dict[str, Callable[["ObjectiveArguments", int, Sequence[int]], SpeakerObjective | None]] = {
+    "aam_softmax": _aam_softmax,
+    "linear_softmax": _linear_softmax,
+    "none": _no_speaker_objective,
+}
+KD_BUILDERS: dict[str, Callable[["ObjectiveArguments", OSKDFTForXVector, PreTrainedConfig], KDObjective]] = {
+    "last_layer_mse": _last_layer_mse,
+    "layerwise_heads": _layerwise_heads,
+    "layerwise_projection": _layerwise_projection,
+}
+
+
+@dataclass
+class ObjectiveArguments:
+    """Fields of both losses of the one step."""
+
+    kd_objective: str = field(default="last_layer_mse", metadata={"help": "one of: " + ", ".join(KD_BUILDERS)})
+    kd_target_layers: list[int] | None = field(
+        default=None, metadata={"help": "teacher hidden states, 0 the input of layer 0 (default: thirds, e.g. 4 8 12)"}
+    )
+    kd_weight: float = field(default=1.0, metadata={"help": "factor on kd_loss before its schedule; 0: no kd path"})
+    kd_schedule: str = field(default="linear", metadata={"help": "one of: " + ", ".join(KD_SCHEDULES)})
+    mse_scale: float = field(default=100.0, metadata={"help": "factor inside last_layer_mse (the paper's 100)"})
+    cos_lambda: float = field(default=1.0, metadata={"help": "weight of the cosine term of layerwise_heads"})
+    kd_reduction: str = field(default="mean", metadata={"help": "cosine term over frames: mean, or the authors' sum"})
+    hint_lambda: float = field(
+        default=0.1, metadata={"help": "layerwise_projection: weight of all layers but the last"}
+    )
+    front_end_kd_lambda: float = field(
+        default=0.0, metadata={"help": "weight, in kd_loss, of the convolutions' own distillation; 0: none"}
+    )
+    speaker_objective: str = field(
+        default="aam_softmax",
+        metadata={"help": "one of: " + ", ".join(SPEAKER_BUILDERS) + " (distillation alone)"},
+    )
+    margin: float = field(default=0.2, metadata={"help": "angular margin of aam_softmax (the paper's 0.2)"})
+    scale: float = field(default=30.0, metadata={"help": "scale of aam_softmax (the paper's 30)"})
+    class_weight_cap: float = field(default=10.0, metadata={"help": "largest weight of a rare speaker; 0: no weights"})
+    penalty_top_k: int = field(
+        default=0, metadata={"help": "impostors that aam_softmax penalises, the nearest ones; 0: none"}
+    )
+    penalty_margin: float = field(default=0.1, metadata={"help": "angle of the penalty on impostors"})
+    sub_centres: int = field(default=1, metadata={"help": "class vectors of a speaker in aam_softmax; 3 is usual"})
+
+    RANGES: ClassVar[dict[str, Range]] = {
+        **dict.fromkeys(
+            ("kd_weight", "cos_lambda", "hint_lambda", "front_end_kd_lambda", "class_weight_cap"), AT_LEAST_0
+        ),
+        **dict.fromkeys(("mse_scale", "scale"), ABOVE_0),
+        **dict.fromkeys(("margin", "penalty_margin"), Range(0, math.pi / 2, high_open=True)),
+        "penalty_top_k": AT_LEAST_0,
+        "sub_centres": AT_LEAST_1,
+    }
+    CHOICES: ClassVar[dict[str, Sequence[str]]] = {"kd_schedule": tuple(KD_SCHEDULES)}
+
+    def __post_init__(self) -> None:
+        check_ranges(self, self.RANGES)
+        check_choices(self, self.CHOICES)
 
 
 def build_objectives(
@@ -30,94 +157,30 @@ def build_objectives(
     utterance_counts: Sequence[int],
     teacher_config: PreTrainedConfig | None,
 ) -> Objectives:
-    """The objectives that a recipe asks for.
+    """Build both losses.
 
-    utterance_counts: utterances of each class. teacher_config: of the encoder, or None when `kd_weight` is 0.
+    Args:
+        arguments: the fields of the recipe.
+        student: the verifier that learns.
+        utterance_counts: utterances of each class.
+        teacher_config: configuration of the teacher's encoder; None when `kd_weight` is 0.
+
+    Raises:
+        ValueError: for fields that contradict each other, the student or the teacher.
     """
-    speaker = _speaker_objective(arguments, student.config.embedding_size, utterance_counts)
+    speaker = choose("speaker_objective", arguments.speaker_objective, SPEAKER_BUILDERS)(
+        arguments, student.config.embedding_size, utterance_counts
+    )
+    settings = asdict(arguments)
     if not arguments.kd_weight:
         if arguments.front_end_kd_lambda:
             raise ValueError(
                 f"front_end_kd_lambda is {arguments.front_end_kd_lambda} with kd_weight 0: it is a part of kd_loss; "
                 "set kd_weight as well."
             )
-        return Objectives(speaker)
+        return Objectives(speaker, kd_weight=0.0, settings=settings)
     if teacher_config is None:
         raise ValueError(f"kd_weight is {arguments.kd_weight} without a teacher: name one, or set kd_weight to 0.")
-    kd = _kd_objective(arguments, student, teacher_config)
-    return Objectives(speaker, kd, _front_end_distillation(arguments, student, teacher_config))
-
-
-def frame_match(student: PreTrainedConfig, teacher: PreTrainedConfig, time_reduction: int = 1) -> FrameMatch:
-    """How the frames of two encoders lie over each other, from their kernels and strides.
-
-    Raises `ValueError` where a student's frame is no whole number of the teacher's.
-    """
-    ratio = frame_ratio(student, teacher, time_reduction)
-    longer = receptive_field(student, time_reduction) - receptive_field(teacher)
-    return FrameMatch(ratio, longer / math.prod(teacher.conv_stride))
-
-
-def _speaker_objective(
-    arguments: ObjectiveArguments, embedding_size: int, counts: Sequence[int]
-) -> SpeakerObjective | None:
-    if arguments.speaker_objective == "none":
-        return None
-    weights = class_weights(counts, arguments.class_weight_cap) if arguments.class_weight_cap else None
-    if arguments.speaker_objective == "linear_softmax":
-        return LinearSoftmax(embedding_size, len(counts), weights)
-    if arguments.speaker_objective != "aam_softmax":
-        raise ValueError(
-            f"speaker_objective is '{arguments.speaker_objective}': use aam_softmax, linear_softmax or none."
-        )
-    return AAMSoftmax(
-        embedding_size,
-        len(counts),
-        arguments.margin,
-        arguments.scale,
-        weights,
-        arguments.penalty_top_k,
-        arguments.penalty_margin,
-        arguments.sub_centres,
-    )
-
-
-def _kd_objective(
-    arguments: ObjectiveArguments, student: OSKDFTForXVector, teacher_config: PreTrainedConfig
-) -> KDObjective:
-    config = student.config.encoder_config
-    depth, widths = teacher_config.num_hidden_layers, (config.hidden_size, teacher_config.hidden_size)
-    match = frame_match(config, teacher_config, student.config.time_reduction)
-    targets = arguments.kd_target_layers or thirds(depth)
-    if arguments.kd_objective == "last_layer_mse":
-        if arguments.kd_target_layers not in (None, [depth]):
-            raise ValueError(
-                f"kd_target_layers is {arguments.kd_target_layers} with last_layer_mse, whose target is the last "
-                f"state, {depth}: leave it out, or use layerwise_heads."
-            )
-        if widths[0] != widths[1] or not match.equal:
-            raise ValueError(
-                f"kd_objective is last_layer_mse for a student of width {widths[0]}, {match.ratio} teacher frames a "
-                f"frame, and a teacher of width {widths[1]}: use layerwise_heads or layerwise_projection between "
-                "unequal widths or frame rates."
-            )
-        return LastLayerMSE(depth, arguments.mse_scale)
-    if arguments.kd_objective == "layerwise_heads":
-        return LayerwiseHeads(*widths, targets, arguments.cos_lambda, arguments.kd_reduction, *match)
-    if arguments.kd_objective == "layerwise_projection":
-        targets = arguments.kd_target_layers or list(range(1, config.num_hidden_layers + 1))
-        return LayerwiseProjection(*widths, targets, arguments.hint_lambda, *match)
-    raise ValueError(
-        f"kd_objective is '{arguments.kd_objective}': use last_layer_mse, layerwise_heads or layerwise_projection."
-    )
-
-
-def _front_end_distillation(
-    arguments: ObjectiveArguments, student: OSKDFTForXVector, teacher_config: PreTrainedConfig
-) -> FrontEndDistillation | None:
-    """The student's convolutions are compared before time reduction: it is they that are to learn."""
-    if not arguments.front_end_kd_lambda:
-        return None
-    own = student.config.encoder_config
-    match = frame_match(own, teacher_config)
-    return FrontEndDistillation(own.conv_dim[-1], teacher_config.conv_dim[-1], arguments.front_end_kd_lambda, match)
+    kd = choose("kd_objective", arguments.kd_objective, KD_BUILDERS)(arguments, student, teacher_config)
+    front_end = _front_end_distillation(arguments, student, teacher_config)
+    return Objectives(speaker, kd, front_end, arguments.kd_weight, arguments.kd_schedule, settings)

@@ -1,8 +1,7 @@
 import pytest
 
 from modeling_oskdft import OSKDFTConfig, OSKDFTForXVector
-from modeling_oskdft.training.arguments import ObjectiveArguments
-from modeling_oskdft.training.building import build_objectives
+from modeling_oskdft.training.objectives.building import ObjectiveArguments, build_objectives
 from tests.tiny import tiny_config, tiny_teacher
 
 COUNTS = [10, 20, 1]
@@ -29,8 +28,8 @@ def test_what_a_recipe_says_is_built():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"kd_objective": "mse"}, "kd_objective is 'mse': use last_layer_mse"),
-        ({"speaker_objective": "triplet"}, "speaker_objective is 'triplet': use aam_softmax"),
+        ({"kd_objective": "mse"}, "kd_objective is 'mse': use one of last_layer_mse"),
+        ({"speaker_objective": "triplet"}, "speaker_objective is 'triplet': use one of aam_softmax"),
         ({"kd_target_layers": [2]}, "whose target is the last state, 4"),
     ],
 )

@@ -1,0 +1,177 @@
+"""Load what a recipe names: teacher, student, training and test data, augmentation."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+    SequenceFeatureExtractor,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from ..audio.augmentation import WaveformAugmentation
+from ..data.crops import CropDataset
+from ..data.manifest import Manifest
+from ..data.sources import load_manifest
+from ..data.splits import refuse_common_speakers, split_by_speaker
+from ..data.trials import check_labels, read_trials
+from ..embedding.locations import check_name
+from ..embedding.opening import INSTALLED_CODE
+from ..errors import first_line
+from ..evaluation.report import speakers_of
+from ..model.configuration_oskdft import OSKDFTConfig
+from ..student.initialization import evenly_spaced_layers
+from .joint_model import SpecMask
+from .recipe import Recipe
+
+
+def load_teacher(name: str) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
+    """Load the teacher's encoder in float32, and its feature extractor with a mask in its output.
+
+    Args:
+        name: a folder or a repository.
+
+    Raises:
+        FileNotFoundError: when it is not there.
+        ValueError: when it cannot be opened, or is of a family that is not supported.
+    """
+    load_teacher_config(name)
+    with _loading_errors(name):
+        model = AutoModel.from_pretrained(name, dtype="float32", **INSTALLED_CODE)
+        feature_extractor = AutoFeatureExtractor.from_pretrained(name, **INSTALLED_CODE)
+    feature_extractor.return_attention_mask = True
+    return model, feature_extractor
+
+
+def load_teacher_config(name: str) -> PreTrainedConfig:
+    """Load the teacher's configuration; raises as `load_teacher` does."""
+    if not name:
+        raise ValueError(
+            "The recipe names no teacher: set teacher to a folder or a repository, e.g. facebook/hubert-base-ls960."
+        )
+    with _loading_errors(name):
+        check_name(name)
+        config = AutoConfig.from_pretrained(name, **INSTALLED_CODE)
+    OSKDFTConfig.from_teacher(config, [0])  # raises for a family that is not supported
+    return config
+
+
+@contextmanager
+def _loading_errors(name: str) -> Iterator[None]:
+    """Turn the loading errors of transformers into one sentence that names the teacher."""
+    try:
+        yield
+    except Exception as error:  # a folder from elsewhere can make anything fail
+        reason = first_line(error)
+        if isinstance(error, OSError):
+            raise FileNotFoundError(f"There is no teacher at '{name}' ({reason}): check the name.") from None
+        raise ValueError(f"The teacher at '{name}' cannot be opened ({reason}): check the folder.") from error
+
+
+def student_config(recipe: Recipe, teacher: PreTrainedConfig) -> OSKDFTConfig:
+    """Build the student's configuration from the teacher's and the fields of a recipe."""
+    layers = recipe.student.layers or [0, 1]
+    if recipe.student.evenly_spaced_layers is not None:
+        if recipe.student.layers:
+            raise ValueError("The recipe gives layers and evenly_spaced_layers: give one of them.")
+        depth = teacher.num_hidden_layers
+        layers = evenly_spaced_layers(depth, recipe.student.evenly_spaced_layers or depth)
+    fields = recipe.student.shape_fields() | recipe.student_config_fields()
+    return OSKDFTConfig.from_teacher(teacher, layers, **fields)
+
+
+def load_train(recipe: Recipe) -> Manifest:
+    """Load the training data, speakers of the selection included."""
+    data = recipe.data
+    return load_manifest(data.train_data, data.train_split, data.data_root, data.max_damaged_files, data.layout)
+
+
+def load_test(recipe: Recipe, train: Manifest) -> Manifest:
+    """Load the recordings of the test trials.
+
+    Args:
+        recipe: the recipe, with `test_trials`.
+        train: the training data.
+
+    Raises:
+        ValueError: when a recording is missing, a label is wrong, or a speaker is in the training data as well.
+    """
+    data = recipe.data
+    source, root = (data.test_data, data.test_root) if data.test_data else (data.train_data, data.data_root)
+    layout = "auto" if data.test_data else data.layout
+    test = load_manifest(source, data.test_split, root, data.max_damaged_files, layout)
+    trials = read_trials(data.test_trials or "")
+    utterances = set(trials.utterances())
+    test = test.where("utterance_id", [name for name in test.column("utterance_id") if name in utterances])
+    missing = sorted(utterances - set(test.column("utterance_id")))
+    if missing:
+        raise ValueError(
+            f"'{data.test_trials}' names {len(missing)} recordings that '{source}' lacks or that cannot be read, "
+            f"'{missing[0]}' first: restore them, or name the data that belong to the list."
+        )
+    check_labels(trials, speakers_of(test), data.test_trials or "")
+    refuse_common_speakers(train, test)
+    return test
+
+
+def training_crops(recipe: Recipe, train: Manifest) -> CropDataset:
+    """Build the training crops, with the augmentation of the recipe.
+
+    Args:
+        recipe: the recipe.
+        train: the training data without the speakers of the selection.
+    """
+    data, seed = recipe.data, recipe.training.seed
+    labelled = None
+    if data.labelled_fraction < 1:
+        labelled = split_by_speaker(train, data.labelled_fraction, seed)[1].speakers
+    speeds = data.speed_perturbation or ()
+    return CropDataset(
+        train, data.crop_seconds, seed, augmentation_of(recipe), data.max_damaged_files, speeds, labelled
+    )
+
+
+def augmentation_of(recipe: Recipe) -> WaveformAugmentation | None:
+    """Build the augmentation of the student's input; None when the recipe has none."""
+    data = recipe.data
+    roots = (data.noise_root, data.rir_root)
+    extras = (data.clipping_probability, data.envelope_probability, data.gain_probability, data.codec_probability)
+    if not any((*roots, *extras)):
+        return None
+    return WaveformAugmentation(*roots, data.augment_probability, *extras)
+
+
+def spec_mask_of(recipe: Recipe) -> SpecMask | None:
+    """Build the mask of the head's input; None when the recipe has none."""
+    data = recipe.data
+    if not data.spec_mask_probability:
+        return None
+    return SpecMask(data.spec_mask_probability, data.spec_mask_features, data.spec_mask_frames)
+
+
+def checkpoint_to_resume(output_dir: str, wanted: str | None) -> str | None:
+    """Find the checkpoint that `resume_from_checkpoint` means: last, auto, the folder of one, or None.
+
+    Raises:
+        ValueError: when a new run is started in a folder with checkpoints.
+        FileNotFoundError: when there is no such checkpoint.
+    """
+    last = get_last_checkpoint(output_dir) if Path(output_dir).is_dir() else None
+    if wanted is None and last is not None:
+        raise ValueError(
+            f"'{output_dir}' already holds '{Path(last).name}': go on with --resume_from_checkpoint last, or give "
+            "another output_dir."
+        )
+    if wanted == "last" and last is None:
+        raise FileNotFoundError(
+            f"There is no checkpoint in '{output_dir}' to go on from: check output_dir, or begin with "
+            "--resume_from_checkpoint auto, which goes on where there is one."
+        )
+    if wanted not in ("last", "auto", None) and not Path(wanted).is_dir():
+        raise FileNotFoundError(f"There is no checkpoint at '{wanted}': give its folder, last, or auto.")
+    return last if wanted in ("last", "auto") else wanted

@@ -1,0 +1,66 @@
+"""Hold the losses of a run and the weight of the distillation."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..schedules import KD_SCHEDULES
+from .distillation import FrontEndDistillation, KDObjective
+from .speaker import SpeakerObjective
+
+
+class Objectives(nn.Module):
+    """The losses of a run: `kd_weight(t) * kd_loss + ft_loss`. A checkpoint holds them in `objectives.safetensors`.
+
+    Args:
+        speaker: loss of the ft path; None in distillation alone, the first of two steps.
+        kd: loss of the kd path; None in fine-tuning alone.
+        front_end: a further term of kd_loss, on the convolutions; None without it.
+        kd_weight: factor on kd_loss before its schedule.
+        kd_schedule: a name in `KD_SCHEDULES`.
+        settings: the fields that the losses were built from; a resumed run must have the same.
+
+    Raises:
+        ValueError: without any loss.
+    """
+
+    def __init__(
+        self,
+        speaker: SpeakerObjective | None,
+        kd: KDObjective | None = None,
+        front_end: FrontEndDistillation | None = None,
+        kd_weight: float = 1.0,
+        kd_schedule: str = "linear",
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if speaker is None and kd is None:
+            raise ValueError("speaker_objective is 'none' and kd_weight 0: nothing would learn; set one of them.")
+        self.speaker = speaker
+        self.kd = kd
+        self.front_end = front_end
+        self.kd_weight = kd_weight
+        self.kd_schedule = KD_SCHEDULES[kd_schedule]
+        self.settings = dict(settings or {})
+
+    def kd_weight_at(self, epoch: float, num_epochs: float) -> float:
+        """Return the factor on kd_loss at a time of the run, in epochs from 1, see `schedules`."""
+        return self.kd_weight * self.kd_schedule(epoch, num_epochs)
+
+    def batch_weights(self, labels: Tensor) -> Tensor:
+        """Compute the weights that divide the losses of a batch.
+
+        Args:
+            labels: (batch,).
+
+        Returns:
+            (2,): the number of crops for kd_loss, the sum of their class weights for ft_loss. The floor of the latter
+            makes the speaker loss of a batch without labels 0, and not 0 / 0.
+        """
+        if self.speaker is None:
+            weights = torch.ones(len(labels), device=labels.device)
+        else:
+            weights = self.speaker.item_weights(labels)
+        return torch.stack([torch.ones_like(weights).sum(), weights.sum().clamp(min=1e-6)])

@@ -1,0 +1,128 @@
+"""Read a recipe: flat YAML, and overrides of the command line.
+
+`base: ../base.yaml` is read first, then the file, then `--field value` of the command line. Every value passes the
+parser of its type, so `1e-3` is a number wherever it stands.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from transformers import HfArgumentParser
+
+from ..files import read_text
+from ..model.configuration_oskdft import nearest_name
+from .arguments import DataArguments, StudentArguments, TeacherArguments
+from .objectives.building import ObjectiveArguments
+from .training_arguments import OSKDFTTrainingArguments
+
+GROUPS = (StudentArguments, ObjectiveArguments, DataArguments, OSKDFTTrainingArguments)
+PATHS = {"train_data", "test_data", "test_trials", "data_root", "test_root", "noise_root", "rir_root"}
+DESCRIBED = [
+    *("num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate"),
+    *("adapter_lr_multiplier", "backbone_lr_multiplier", "backbone_schedule", "weight_decay", "freeze"),
+    *("ema_decay", "bf16"),
+]
+
+
+@dataclass
+class Recipe:
+    """The four groups of fields of a run.
+
+    Args:
+        student: fields of the student and of its teacher.
+        objectives: fields of both losses.
+        data: fields of training, selection and test data.
+        training: fields of the training itself.
+    """
+
+    student: Any
+    objectives: ObjectiveArguments
+    data: DataArguments
+    training: OSKDFTTrainingArguments
+
+    def student_config_fields(self) -> dict[str, Any]:
+        """Return the fields that `OSKDFTConfig.from_teacher` takes."""
+        of_teacher = {each.name for each in fields(TeacherArguments)}
+        names = [each.name for each in fields(self.student) if each.name not in of_teacher]
+        return {name: getattr(self.student, name) for name in names}
+
+    @property
+    def learns_speakers(self) -> bool:
+        """Whether the run trains a head; the head of distillation alone has no error rate."""
+        return self.objectives.speaker_objective != "none"
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings that decide the run, for a results file or a card, without any path."""
+        data = {name: value for name, value in asdict(self.data).items() if name not in PATHS}
+        data |= {"noise": bool(self.data.noise_root), "rooms": bool(self.data.rir_root)}
+        start = {"student_start": self.student.student_start}
+        return asdict(self.objectives) | data | start | {name: getattr(self.training, name) for name in DESCRIBED}
+
+
+class RecipeParser(HfArgumentParser):
+    """A parser whose errors are sentences, without the usage of two hundred options before them."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `ValueError` instead of ending the process."""
+        raise ValueError(f"The recipe or command line is wrong in {message.removeprefix('argument ')}: see --help.")
+
+
+def recipe_parser() -> HfArgumentParser:
+    """Build the parser of every field; abbreviations are errors."""
+    return RecipeParser(GROUPS, allow_abbrev=False, prog="train_oskdft.py RECIPE.yaml")
+
+
+def read_recipe(arguments: Sequence[str]) -> Recipe:
+    """Read a recipe and its overrides.
+
+    Args:
+        arguments: optionally the path of a recipe, then `--field value` or `--field=value`.
+
+    Raises:
+        FileNotFoundError: when the recipe is not there.
+        ValueError: for a name that does not exist (with the nearest one), a value of the wrong type, and a file that
+            is not flat YAML.
+    """
+    paths = [argument for argument in arguments[:1] if not argument.startswith("--")]
+    overrides = list(arguments[len(paths) :])
+    known = {each.name for group in GROUPS for each in fields(group)}
+    command_line: list[str] = []
+    for path in paths:
+        for name, value in _read_yaml(Path(path)).items():
+            if name not in known:
+                raise ValueError(f"'{path}' has no field '{name}' to set: {nearest_name(name, known)}")
+            command_line += _as_arguments(name, value)
+    for override in overrides:
+        name = override.removeprefix("--").split("=")[0].replace("-", "_")
+        if override.startswith("--") and name not in (*known, "help", *(f"no_{each}" for each in known)):
+            raise ValueError(f"There is no option '--{name}': {nearest_name(name, known)}")
+    return Recipe(*recipe_parser().parse_args_into_dataclasses(command_line + overrides))
+
+
+def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    import yaml
+
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no recipe at '{path}': give a YAML file, such as examples/recipes/*.yaml.")
+    if path.resolve() in seen:
+        raise ValueError(f"'{path}' is its own base: take the base line out.")
+    try:
+        # BaseLoader keeps every scalar as text: the parser decides the types, and `no` stays a word.
+        values = yaml.load(read_text(path), Loader=yaml.BaseLoader) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"'{path}' is not YAML ({str(error).splitlines()[0]}): write 'field: value' lines.") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"'{path}' holds a {type(values).__name__}: a recipe is 'field: value' lines.")
+    base = values.pop("base", None)
+    inherited = _read_yaml(path.parent / base, (*seen, path.resolve())) if base else {}
+    return inherited | values
+
+
+def _as_arguments(name: str, value: str | list[str] | dict[str, object]) -> list[str]:
+    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict | list) for item in value)):
+        raise ValueError(f"{name} is a mapping or a nested list: recipes are flat, one value or list a field.")
+    if value in ("", "null", "~"):  # an empty value takes back what a base has set
+        return []
+    return [f"--{name}", *(value if isinstance(value, list) else [value])]

@@ -1,0 +1,85 @@
+"""Refuse runs that cannot work, before they begin."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..data.crops import UNLABELLED, CropDataset
+from ..model.modeling_oskdft import OSKDFTForXVector, shortest_input
+from .joint_model import JointModel
+from .training_arguments import OSKDFTTrainingArguments
+
+# Arguments of transformers' Trainer without effect on ours, and what has their effect.
+WITHOUT_EFFECT = {
+    "compute_metrics": "EER and minDCF are measured; call evaluate with a manifest of your own, or a callback",
+    "compute_loss_func": "the losses are those of the joint model's objectives",
+    "preprocess_logits_for_metrics": "nothing is gathered but embeddings",
+    "model_init": "give the joint model",
+    "optimizers": "the optimiser is Adam over three groups; set learning_rate, its multipliers and weight_decay",
+    "optimizer_cls_and_kwargs": "the optimiser is Adam; set learning_rate, its multipliers and weight_decay",
+    "trial": "start a run of train_oskdft.py for each trial",
+}
+
+
+def refuse_arguments(arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments of transformers' Trainer that would have no effect.
+
+    Raises:
+        ValueError: for such an argument that is set.
+        TypeError: for an argument that does not exist.
+    """
+    for name, value in arguments.items():
+        if name not in WITHOUT_EFFECT:
+            raise TypeError(f"OSKDFTTrainer has no argument '{name}': see help(OSKDFTTrainer).")
+        if value is not None and value != (None, None):
+            raise ValueError(f"{name} was given to OSKDFTTrainer, which would not read it: {WITHOUT_EFFECT[name]}.")
+
+
+def refuse_peft(student: OSKDFTForXVector) -> None:
+    """Refuse a student with an adapter of PEFT, which a checkpoint could not hold.
+
+    Raises:
+        ValueError: for such a student.
+    """
+    if getattr(student, "_hf_peft_config_loaded", False) or hasattr(student, "peft_config"):
+        raise ValueError(
+            "The student carries an adapter of PEFT, which a checkpoint could not hold: merge it first, or train it "
+            "with PEFT (examples/adapt_to_site.py)."
+        )
+
+
+def refuse_run(args: OSKDFTTrainingArguments, joint: JointModel, crops: CropDataset) -> None:
+    """Refuse settings with which a run cannot work.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    refuse_peft(joint.student)
+    objectives = joint.objectives
+    if bool((crops.labels == UNLABELLED).any()) and (objectives.kd is None or objectives.speaker is None):
+        raise ValueError(
+            "labelled_fraction is below 1 without both losses: crops without labels are for the distillation; set "
+            "kd_weight, and a speaker_objective that reads the labels."
+        )
+    if objectives.speaker is None and args.eval_strategy != "no":
+        raise ValueError(
+            f"speaker_objective is 'none' with eval_strategy '{args.eval_strategy}': a head that does not learn "
+            "has no error rate; set eval_strategy to no."
+        )
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"This process sees {args.n_gpu} GPUs: start one process for each with accelerate launch, or hide all "
+            "but one with CUDA_VISIBLE_DEVICES=0."
+        )
+    if args.per_device_train_batch_size < 2:
+        raise ValueError("per_device_train_batch_size is 1: the head's batch norm needs at least 2 crops.")
+    if crops.num_samples < shortest_input(joint.student.config):
+        raise ValueError(
+            f"A crop has {crops.num_samples} samples: one frame needs {shortest_input(joint.student.config)} samples "
+            "at 16 kHz; raise crop_seconds."
+        )
+    batch = args.per_device_train_batch_size * args.world_size
+    if len(crops) < batch:
+        raise ValueError(
+            f"The training set has {len(crops)} utterances and a batch takes {batch}: lower "
+            "per_device_train_batch_size."
+        )

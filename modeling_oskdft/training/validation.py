@@ -1,0 +1,182 @@
+"""Score trials during training, and choose the best checkpoint by them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import SequenceFeatureExtractor
+from transformers.trainer_callback import TrainerState
+from transformers.trainer_utils import PredictionOutput
+
+from ..data.manifest import Manifest
+from ..data.trials import Trials, make_trials
+from ..embedding.corpus import extract_embeddings
+from ..evaluation.report import speakers_of
+from ..model.modeling_oskdft import OSKDFTForXVector
+from ..scoring.cosine import score_trials
+from ..scoring.metrics import equal_error_rate, min_detection_cost
+from ..scoring.thresholds import SET_ASIDE, Thresholds, measure_thresholds
+from .training_arguments import OSKDFTTrainingArguments
+
+TIE = 1e-9  # of error rates: a larger difference is no rounding
+NEEDED = "a Manifest (data.sources.load_manifest)"
+
+
+@dataclass(frozen=True)
+class TrialDataset:
+    """Recordings and the trials that are made of them: the `eval_dataset` of the trainer.
+
+    Args:
+        manifest: the recordings.
+        trials: pairs of their utterance ids.
+    """
+
+    manifest: Manifest
+    trials: Trials
+
+    @cached_property
+    def recordings(self) -> Manifest:
+        """The recordings of the trials; the others need no embedding."""
+        return self.manifest.where("utterance_id", self.trials.utterances())
+
+    def __len__(self) -> int:
+        return len(self.trials.labels)
+
+
+def as_trial_dataset(dataset: object) -> TrialDataset:
+    """Return a `TrialDataset`; of a manifest with balanced trials of its speakers (`data.trials.make_trials`).
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if isinstance(dataset, TrialDataset):
+        return dataset
+    if isinstance(dataset, Manifest):
+        return TrialDataset(dataset, make_trials(dataset.by_speaker()))
+    raise TypeError(
+        f"evaluate was given a {type(dataset).__name__}: {NEEDED} or a dict of them is needed, or nothing for the "
+        "validation trials."
+    )
+
+
+class TrialScorer:
+    """Embeds recordings and scores trials during training.
+
+    Args:
+        feature_extractor: of the student.
+        args: settings of the training.
+        max_damaged: unreadable recordings until an error.
+        validation: trials that are scored when no others are given.
+    """
+
+    def __init__(
+        self,
+        feature_extractor: SequenceFeatureExtractor,
+        args: OSKDFTTrainingArguments,
+        max_damaged: int,
+        validation: TrialDataset | None = None,
+    ) -> None:
+        self.feature_extractor, self.args, self.max_damaged = feature_extractor, args, max_damaged
+        self._validation = validation
+        self._thresholds: Thresholds | None = None
+
+    @property
+    def validation(self) -> TrialDataset:
+        """The validation trials; raises `ValueError` where there are none."""
+        if self._validation is None:
+            raise ValueError("evaluate was called without validation data: give the Trainer an eval_dataset.")
+        return self._validation
+
+    def embed(self, model: OSKDFTForXVector, manifest: Manifest) -> dict[str, NDArray[np.floating]]:
+        """Embed every recording of a manifest; returns utterance id to (embedding_size,)."""
+        return extract_embeddings(
+            model,
+            self.feature_extractor,
+            manifest,
+            progress=not self.args.disable_tqdm,
+            num_workers=self.args.dataloader_num_workers,
+            max_damaged=self.max_damaged,
+        )
+
+    def score(self, model: OSKDFTForXVector, dataset: TrialDataset) -> tuple[NDArray[np.floating], Trials]:
+        """Score the trials whose recordings can be read; returns (trials,) cosines and those trials."""
+        embeddings = self.embed(model, dataset.recordings)
+        trials = dataset.trials.among(embeddings)
+        return score_trials(trials, embeddings), trials
+
+    def error_rates(self, model: OSKDFTForXVector, dataset: object = None) -> dict[str, float]:
+        """Measure EER and minDCF (p_target 0.01), as fractions.
+
+        Args:
+            model: the verifier.
+            dataset: see `as_trial_dataset`; None for the validation trials.
+
+        Raises:
+            TypeError: for a data set of another kind.
+            ValueError: without validation trials.
+        """
+        scores, trials = self.score(model, self.validation if dataset is None else as_trial_dataset(dataset))
+        return {
+            "eer": equal_error_rate(scores, trials.labels).value,
+            "min_dcf": min_detection_cost(scores, trials.labels),
+        }
+
+    def predict(self, model: OSKDFTForXVector, manifest: object, prefix: str) -> PredictionOutput:
+        """Embed a manifest; returns (utterances, embedding_size) with their speakers as `label_ids`.
+
+        Raises:
+            TypeError: for anything but a manifest.
+        """
+        if not isinstance(manifest, Manifest):
+            raise TypeError(f"predict was given a {type(manifest).__name__}: {NEEDED} is needed.")
+        embeddings = self.embed(model, manifest)
+        speaker_of = speakers_of(manifest)
+        speakers = np.asarray([speaker_of[name] for name in embeddings])
+        return PredictionOutput(
+            np.stack(list(embeddings.values())), speakers, {f"{prefix}_utterances": len(embeddings)}
+        )
+
+    def thresholds(self, model: OSKDFTForXVector) -> Thresholds:
+        """Measure thresholds on the validation trials, once for the same weights.
+
+        Raises:
+            ValueError: without validation trials.
+        """
+        fingerprint = model.fingerprint()
+        if self._thresholds is None or self._thresholds.fingerprint != fingerprint:
+            scores, trials = self.score(model, self.validation)
+            recordings = self.validation.recordings
+            speakers, pairs = len(recordings.speakers), trials.speakers(speakers_of(recordings))
+            data = f"{speakers} {SET_ASIDE}"
+            self._thresholds = measure_thresholds(scores, trials.labels, speakers, data, fingerprint, pairs)
+        return self._thresholds
+
+
+def metric_of_best(state: TrainerState, name: str) -> float | None:
+    """Return a metric of the best checkpoint so far, as it was logged last; None without one."""
+    step = state.best_global_step
+    values = [entry[name] for entry in state.log_history if entry.get("step") == step and name in entry]
+    return values[-1] if values else None
+
+
+def decided_by_min_dcf(state: TrainerState, metrics: dict[str, Any], metric: str | None) -> bool | None:
+    """Decide between checkpoints of equal EER: the lower minDCF wins, and the later one when that is equal as well.
+
+    A few trials make equal rates frequent, and the last bits of a division must not choose.
+
+    Args:
+        state: of the trainer.
+        metrics: of the checkpoint that was evaluated now.
+        metric: name of the selecting metric.
+
+    Returns:
+        Whether the checkpoint becomes the best; None when the EERs differ, or when another metric selects.
+    """
+    if str(metric).removeprefix("eval_") != "eer" or state.best_metric is None or "eval_min_dcf" not in metrics:
+        return None
+    if abs(metrics["eval_eer"] - state.best_metric) > TIE:
+        return None
+    best = metric_of_best(state, "eval_min_dcf")
+    return best is None or metrics["eval_min_dcf"] <= best + TIE
