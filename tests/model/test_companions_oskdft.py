@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from modeling_oskdft import OSKDFTForXVector
+from modeling_oskdft.model import companions_oskdft
 from modeling_oskdft.scoring.thresholds import Thresholds
 from tests.tiny import tiny_verifier
 
@@ -74,3 +75,18 @@ def test_a_folder_that_was_moved_is_no_error(tmp_path, folder):
 def test_without_a_feature_extractor_nothing_is_pushed():
     with pytest.raises(ValueError, match="came without a feature extractor, so 'org/name' could not be used"):
         tiny_verifier().push_to_hub("org/name")
+
+
+def test_an_absent_companion_of_a_repository_is_none_and_an_unreadable_one_gives_a_warning(
+    tmp_path, monkeypatch, recwarn
+):
+    location = {"cache_dir": str(tmp_path), "local_files_only": True}
+    assert companions_oskdft._read_companion("org/name", "thresholds.json", location) is None
+    assert not recwarn.list
+
+    def refuse(*arguments, **keywords):
+        raise OSError("503")
+
+    monkeypatch.setattr(companions_oskdft, "cached_file", refuse)
+    with pytest.warns(UserWarning, match="'org/name' was opened without its thresholds.json .503.: it is not saved"):
+        assert companions_oskdft._read_companion("org/name", "thresholds.json", {}) is None
