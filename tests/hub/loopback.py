@@ -1,7 +1,7 @@
 """A hub of one process: as much of the Hugging Face protocol as `huggingface_hub` speaks, in memory, on 127.0.0.1.
 
 Create, preupload, LFS, commit, info, revision, tree, paths-info and resolve with ranges, for models, datasets and
-Spaces; private repositories want the token. `requests` keeps (method, path) of everything that was asked.
+Spaces; private repositories want the token. `requests` keeps (method, path) of every request.
 """
 
 import base64
@@ -31,7 +31,7 @@ class Repository:
 
     def at(self, revision):
         revision = self.branches.get("main" if revision == "HEAD" else revision, revision)
-        return next((one for one in self.commits if one[0] == revision), None)
+        return next(((sha, files) for sha, files in self.commits if sha == revision), None)
 
     def commit(self, files, branch="main"):
         content = "".join(f"{name}{hashlib.sha256(data).hexdigest()}" for name, data in sorted(files.items()))
@@ -68,9 +68,9 @@ class Hub:
         self.server.server_close()
 
     def environment(self, home, token=TOKEN):
-        found = {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
-        found |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"}
-        return found | ({"HF_TOKEN": token} if token else {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"})
+        variables = {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
+        variables |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"}
+        return variables | ({"HF_TOKEN": token} if token else {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"})
 
     def files(self, name, kind="model"):
         return self.repositories[kind, name].at("main")[1]
@@ -115,17 +115,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _find(self, kind, name):
         """The repository, or None after an answer that says so."""
-        found = self.hub.repositories.get((kind, name))
-        if found is None or (found.private and not self._authorised()):
+        repository = self.hub.repositories.get((kind, name))
+        if repository is None or (repository.private and not self._authorised()):
             self._error(401 if not self._authorised() else 404, "RepoNotFound", "Repository Not Found")
             return None
-        return found
+        return repository
 
     def _at(self, repository, revision):
-        found = repository.at(unquote(revision))
-        if found is None:
+        commit = repository.at(unquote(revision))
+        if commit is None:
             self._error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-        return found
+        return commit
 
     def _handle(self):
         address = urlsplit(self.path)
@@ -135,8 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
         for pattern, action in ROUTES:
             match = re.fullmatch(pattern, path)
             if match:
-                given = {name: value for name, value in match.groupdict().items() if value is not None}
-                return action(self, body, query, **given)
+                fields = {name: value for name, value in match.groupdict().items() if value is not None}
+                return action(self, body, query, **fields)
         return self._error(404, "EntryNotFound", f"nothing at {path}")
 
     do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = _handle
@@ -150,35 +150,35 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send({"type": "user", "id": "1", "name": "org", "fullname": "org", "orgs": [], "auth": access})
 
     def create(self, body, query):
-        asked = json.loads(body)
+        request = json.loads(body)
         if not self._authorised():
             return self._error(401, "Unauthorized", "Invalid username or password.")
-        kind = asked.get("type", "model")
-        name = "/".join(part for part in (asked.get("organization") or "org", asked["name"]) if part)
+        kind = request.get("type", "model")
+        name = "/".join((request.get("organization") or "org", request["name"]))
         url = f"{self.hub.url}/{'' if kind == 'model' else kind + 's/'}{name}"
         if (kind, name) in self.hub.repositories:
             return self._send({"error": "You already created this repo", "url": url}, 409)
-        private = asked.get("private", asked.get("visibility") == "private")
+        private = request.get("private", request.get("visibility") == "private")
         self.hub.repositories[kind, name] = Repository(bool(private))
         self.hub.repositories[kind, name].commit({".gitattributes": b""})
         return self._send({"url": url, "name": name, "id": name})
 
     def validate(self, body, query):
-        """The rules of the real one that a card of ours could break."""
-        asked = json.loads(body)
-        found = re.match(r"---\n(.*?)\n---", asked["content"], re.DOTALL)
-        if found is None:
+        """The rules of the real Hub that a card of ours could break."""
+        request = json.loads(body)
+        front_matter = re.match(r"---\n(.*?)\n---", request["content"], re.DOTALL)
+        if front_matter is None:
             return self._send({"errors": [], "warnings": [{"message": "empty or missing yaml metadata in repo card"}]})
         try:
-            front = yaml.safe_load(found[1])
+            front = yaml.safe_load(front_matter[1])
             for entry in front.get("model-index", ()):
                 assert entry["name"] and all(
-                    one["task"]["type"] and one["dataset"]["name"] for one in entry["results"]
+                    result["task"]["type"] and result["dataset"]["name"] for result in entry["results"]
                 )
-                assert all(re.fullmatch(r"[\w./-]+", one["dataset"]["type"]) for one in entry["results"])
-                values = [metric["value"] for one in entry["results"] for metric in one["metrics"]]
+                assert all(re.fullmatch(r"[\w./-]+", result["dataset"]["type"]) for result in entry["results"])
+                values = [metric["value"] for result in entry["results"] for metric in result["metrics"]]
                 assert values and all(isinstance(value, int | float) for value in values)
-            assert asked["repoType"] != "space" or {"title", "sdk", "emoji", "colorFrom", "colorTo"} <= set(front)
+            assert request["repoType"] != "space" or {"title", "sdk", "emoji", "colorFrom", "colorTo"} <= set(front)
             base = front.get("base_model")
             assert base is None or re.fullmatch(r"[\w.-]+/[\w.-]+", base), "base_model"
         except (AssertionError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
@@ -192,28 +192,28 @@ class _Handler(BaseHTTPRequestHandler):
             self._send({})
 
     def preupload(self, body, query, kinds, name, revision):
-        asked = json.loads(body)["files"]
+        files = json.loads(body)["files"]
         lfs = (".safetensors", ".parquet", ".bin", ".onnx", ".flac", ".wav", ".png")
         modes = [
             {
-                "path": one["path"],
-                "uploadMode": "lfs" if one["path"].endswith(lfs) else "regular",
+                "path": file["path"],
+                "uploadMode": "lfs" if file["path"].endswith(lfs) else "regular",
                 "shouldIgnore": False,
                 "oid": None,
             }
-            for one in asked
+            for file in files
         ]
         return self._send({"files": modes}) if self._find(KINDS[kinds], name) else None
 
     def lfs_batch(self, body, query, name, kinds="models"):
-        found = []
-        for one in json.loads(body)["objects"]:
-            entry = {"oid": one["oid"], "size": one["size"]}
-            if one["oid"] not in self.hub.objects:
-                there = f"{self.hub.url}/lfs/{one['oid']}"
-                entry["actions"] = {"upload": {"href": there, "header": {}}}
-            found.append(entry)
-        return self._send({"transfer": "basic", "objects": found})
+        entries = []
+        for item in json.loads(body)["objects"]:
+            entry = {"oid": item["oid"], "size": item["size"]}
+            if item["oid"] not in self.hub.objects:
+                address = f"{self.hub.url}/lfs/{item['oid']}"
+                entry["actions"] = {"upload": {"href": address, "header": {}}}
+            entries.append(entry)
+        return self._send({"transfer": "basic", "objects": entries})
 
     def lfs_put(self, body, query, oid):
         assert hashlib.sha256(body).hexdigest() == oid
@@ -245,28 +245,29 @@ class _Handler(BaseHTTPRequestHandler):
 
     def info(self, body, query, kinds, name, revision="main"):
         repository = self._find(KINDS[kinds], name)
-        found = repository and self._at(repository, revision)
-        if not found:
+        commit = repository and self._at(repository, revision)
+        if not commit:
             return None
-        sha, files = found
+        sha, files = commit
         result = {"_id": "1", "id": name, "sha": sha, "private": repository.private, "gated": False, "tags": []}
         result |= {"modelId": name, "disabled": False, "downloads": 0, "likes": 0, "lastModified": WHEN}
-        return self._send(result | {"createdAt": WHEN, "siblings": [{"rfilename": one} for one in sorted(files)]})
+        return self._send(result | {"createdAt": WHEN, "siblings": [{"rfilename": name} for name in sorted(files)]})
 
     def tree(self, body, query, kinds, name, revision, folder=""):
         repository = self._find(KINDS[kinds], name)
-        found = repository and self._at(repository, revision)
-        if not found:
+        commit = repository and self._at(repository, revision)
+        if not commit:
             return None
+        _, files = commit
         folder = folder.strip("/")
-        below = {path: data for path, data in found[1].items() if not folder or path.startswith(f"{folder}/")}
+        below = {path: data for path, data in files.items() if not folder or path.startswith(f"{folder}/")}
         if folder and not below:
             return self._error(404, "EntryNotFound", f"{folder} does not exist")
         entries = [_entry(path, data) for path, data in sorted(below.items())]
         if query.get("recursive", ["false"])[0].lower() != "true":
             depth = folder.count("/") + 1 if folder else 0
             tops = {"/".join(path.split("/")[: depth + 1]) for path in below}
-            entries = [one for one in entries if one["path"] in tops]
+            entries = [entry for entry in entries if entry["path"] in tops]
             entries += [_folder(top) for top in sorted(tops - set(below))]
         else:
             tops = {"/".join(path.split("/")[:n]) for path in below for n in range(1, path.count("/") + 1)}
@@ -275,31 +276,32 @@ class _Handler(BaseHTTPRequestHandler):
 
     def paths_info(self, body, query, kinds, name, revision):
         repository = self._find(KINDS[kinds], name)
-        found = repository and self._at(repository, revision)
-        if not found:
+        commit = repository and self._at(repository, revision)
+        if not commit:
             return None
+        _, files = commit
         form = parse_qs(body.decode())
-        asked = json.loads(body)["paths"] if body[:1] == b"{" else form.get("paths", [])
-        entries = [_entry(path, found[1][path]) for path in asked if path in found[1]]
-        folders = [one for one in asked if any(path.startswith(f"{one}/") for path in found[1])]
-        return self._send(entries + [_folder(one) for one in folders])
+        paths = json.loads(body)["paths"] if body[:1] == b"{" else form.get("paths", [])
+        entries = [_entry(path, files[path]) for path in paths if path in files]
+        folders = [name for name in paths if any(path.startswith(f"{name}/") for path in files)]
+        return self._send(entries + [_folder(name) for name in folders])
 
     def resolve(self, body, query, name, revision, path, kinds="models"):
         repository = self._find(KINDS[kinds], name)
-        found = repository and self._at(repository, revision)
-        if not found:
+        commit = repository and self._at(repository, revision)
+        if not commit:
             return None
-        sha, files = found
+        sha, files = commit
         if path not in files:
             return self._send({"error": "Entry not found"}, 404, X_Error_Code="EntryNotFound", X_Repo_Commit=sha)
         data = files[path]
         headers = {"X_Repo_Commit": sha, "ETag": f'"{_oid(data)}"', "Accept_Ranges": "bytes"}
         headers |= {"X_Linked_Size": str(len(data)), "X_Linked_ETag": f'"{hashlib.sha256(data).hexdigest()}"'}
         headers["Content_Type"] = "application/octet-stream"
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        if not asked:
+        span = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if not span:
             return self._send(data, 200, **headers)
-        start, end = int(asked[1]), min(int(asked[2] or len(data)), len(data) - 1)
+        start, end = int(span[1]), min(int(span[2] or len(data)), len(data) - 1)
         headers["Content_Range"] = f"bytes {start}-{end}/{len(data)}"
         return self._send(data[start : end + 1], 206, **headers)
 

@@ -101,18 +101,21 @@ def test_the_examples_run_as_written(tmp_path, feature_extractor, name):
     page = write_card(save_verifier(tmp_path / name, feature_extractor)).read_text()
     for file, waveform in zip(("a.flac", "b.flac"), example_recordings(), strict=True):
         soundfile.write(tmp_path / file, waveform, 16000)
-    with_the_package, without_it = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
-    printed = run(with_the_package, tmp_path)
+    verify, embed, without_the_package = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    printed = run(verify, tmp_path)
     assert re.fullmatch(r"None -?\d\.\d+", printed), "without thresholds there is no decision"
     assert f"Two synthetic recordings of one voice gave `{printed}`" in page
-    assert run(without_it, tmp_path) == "12"
+    assert run(embed, tmp_path) == "(12,)"
+    assert run(without_the_package, tmp_path) == "12"
 
 
 def run(code, folder):
     """The output of a program that a reader starts in `folder`."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.strip()
 
