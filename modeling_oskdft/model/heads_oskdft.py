@@ -184,7 +184,15 @@ class TDNNBlock(nn.Module):
         self.norm = MaskedBatchNorm1d(out_channels)
 
     def forward(self, values: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        """Apply the block to (batch, in_channels, frames); returns (batch, out_channels, frames)."""
+        """Apply the block.
+
+        Args:
+            values: (batch, in_channels, frames).
+            frame_mask: (batch, frames) or None.
+
+        Returns:
+            (batch, out_channels, frames).
+        """
         if frame_mask is not None:
             values = values.masked_fill(~frame_mask.unsqueeze(1), 0.0)
         return self.norm(self.convolution(values).relu(), frame_mask)
@@ -199,7 +207,15 @@ class SqueezeExcitation(nn.Module):
         self.excite = nn.Conv1d(bottleneck, channels, 1)
 
     def forward(self, values: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        """Apply the block to (batch, channels, frames); returns the same shape."""
+        """Apply the block.
+
+        Args:
+            values: (batch, channels, frames).
+            frame_mask: (batch, frames) or None.
+
+        Returns:
+            A tensor of the shape of `values`.
+        """
         mean, _, _ = masked_moments(values, frame_mask)
         return values * self.excite(self.squeeze(mean.to(values.dtype)).relu()).sigmoid()
 
@@ -219,7 +235,15 @@ class SERes2NetBlock(nn.Module):
         self.gate = SqueezeExcitation(channels, se_channels)
 
     def forward(self, values: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        """Apply the block to (batch, channels, frames); returns the same shape."""
+        """Apply the block.
+
+        Args:
+            values: (batch, channels, frames).
+            frame_mask: (batch, frames) or None.
+
+        Returns:
+            A tensor of the shape of `values`.
+        """
         *chunks, last = self.expand(values, frame_mask).chunk(len(self.groups) + 1, dim=1)
         outputs: list[Tensor] = []
         for group, chunk in zip(self.groups, chunks, strict=True):
@@ -237,7 +261,15 @@ class AttentiveStatistics(nn.Module):
         self.scores = nn.Conv1d(attention_channels, channels, 1)
 
     def forward(self, values: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        """Pool (batch, channels, frames); returns (batch, 2 * channels), float32."""
+        """Pool over time.
+
+        Args:
+            values: (batch, channels, frames).
+            frame_mask: (batch, frames) or None.
+
+        Returns:
+            (batch, 2 * channels), float32: weighted mean, then weighted deviation.
+        """
         mean, squares, count = masked_moments(values, frame_mask)
         deviation = (squares / (count - 1).clamp(min=1)).clamp(min=1e-4).sqrt()
         context = torch.cat(
@@ -293,7 +325,11 @@ class ECAPATDNNHead(LayerMixture):
 
 
 def build_head(config: OSKDFTConfig) -> LayerMixture:
-    """Build the head that `config.head_type` names."""
+    """Build the head that `config.head_type` names.
+
+    Args:
+        config: the student's configuration.
+    """
     return ECAPATDNNHead(config) if config.head_type == "ecapa_tdnn" else StatisticsPoolingHead(config)
 
 

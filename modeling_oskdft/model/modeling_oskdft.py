@@ -248,8 +248,7 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
             output_hidden_states: return all hidden states; None: as `config.output_hidden_states`.
             output_attentions: return the attentions; None: as `config.output_attentions`. They exist with
                 `attn_implementation="eager"`; any other gives a warning and none.
-            return_dict: False gives a tuple.
-            **kwargs: further columns of a batch, which are ignored.
+            **kwargs: `return_dict=False` gives a tuple; further columns of a batch are ignored.
 
         Returns:
             An `OSKDFTModelOutput`.
@@ -572,8 +571,7 @@ class OSKDFTForXVector(Companions, SpeakerAdapters, OSKDFTPreTrainedModel):
                 batch with the paper's margin and scale; `OSKDFTTrainer` has more objectives.
             output_hidden_states: return all hidden states; None: as `config.output_hidden_states`.
             output_attentions: as in `OSKDFTModel`.
-            return_dict: False gives a tuple.
-            **kwargs: further columns of a batch, which are ignored.
+            **kwargs: `return_dict=False` gives a tuple; further columns of a batch are ignored.
 
         Returns:
             An `XVectorOutput`. Its `embeddings` are (batch, embedding_size), float32, not normalised to length 1;

@@ -207,6 +207,9 @@ def channel_strengths(teacher: PreTrainedModel) -> list[Tensor]:
     The waveform has strength 1. The taps and input channels of a convolution are taken as uncorrelated, so that their
     squares add up; the activation is left out.
 
+    Args:
+        teacher: the encoder.
+
     Returns:
         (channels,) for each convolution, after its norm.
     """
