@@ -26,10 +26,8 @@ from modeling_oskdft.audio.loading import SAMPLING_RATE, Waveform, load_audio
 from modeling_oskdft.audio.speech import speech_frames
 
 FRAME = 0.02  # seconds, the frame of speech_frames; the lengths below are in frames
-WINDOW, HOP = (
-    75,
-    37.5,
-)  # 1.5 s and 0.75 s: longer windows tell voices better apart, shorter ones find the ends of turns better
+# 1.5 s and 0.75 s: longer windows tell voices better apart, shorter ones find the ends of turns better.
+WINDOW, HOP = 75, 37.5
 PAUSE, SHORTEST = 25, 10  # a pause below 0.5 s does not end a turn; speech below 0.2 s is a click or a cough
 BATCH = 32
 

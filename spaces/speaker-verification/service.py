@@ -82,7 +82,7 @@ def check_size(content: bytes, label: str) -> None:
     """
     try:
         with open_recording(io.BytesIO(content)) as recording:
-            largest = max(recording.parts, key=lambda part: part.frames * part.channels)
+            largest = max(recording.parts, key=lambda stream: stream.frames * stream.channels)
     except NotReadable as error:
         raise ValueError(f"{label} {error}") from None
     if largest.frames >= UNKNOWN:
@@ -325,7 +325,7 @@ def open_service() -> Service:
     if not model:
         model = DEFAULT_MODEL
         if not Path(model, "README.md").is_file():  # the last file that the quickstart writes there
-            from modeling_oskdft.commands.quickstart import run
+            from modeling_oskdft.commands.demonstration import run
 
             print("No OSKDFT_MODEL is set: making the quickstart's small model, in a few minutes.", flush=True)
             run(Path(model).parent)

@@ -9,7 +9,7 @@ LABELS = {
     "en": {
         "title": "# Are these two recordings of one speaker?",
         "lead": "Record or upload two recordings. They are removed within eleven minutes.",
-        "synthetic": "This model has heard synthetic voices only: about people it knows nothing.",
+        "synthetic": "This model was trained on synthetic voices only: its answers about people mean nothing.",
         "no_distribution": "This model came without the scores of its validation trials.",
         "verify": "Verify",
         "first": "First recording",
@@ -156,7 +156,7 @@ ANSWERS = {
 
 _MAY_BE_CUT_OFF = "{name}は末尾が欠けているかもしれません。"
 # Sentences of the library and of service.py, where recordings are "Recording 1" and "Recording 2". The sentences are
-# English texts, not codes: a pattern has as few words as tell its sentence from others, and a test fails where no
+# English texts, not codes: a pattern has few words, so that small changes do not break it, and a test fails where no
 # sentence matches a pattern any more.
 SENTENCES = {
     r"(?P<name>.+) is silent: .*": "{name}は無音です。話し声の入った録音を使ってください。",

@@ -2,6 +2,7 @@ import json
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -84,6 +85,8 @@ def test_a_row_for_every_variant_of_the_step(monkeypatch):
     monkeypatch.setattr(training, "in_new_processes", lambda function, calls: dict.fromkeys(calls, 1.0))
     monkeypatch.setattr(training, "crops_per_second", lambda: 100.0)
     monkeypatch.setattr(training, "waiting_share", lambda step, batch, device: 0.25)
+    for variant in (training.PLAIN, training.OURS):
+        training.Step(tiny, variant, tiny.teacher()).teacher_forward()
     rows, ratios = training.measure()
     assert [row["step"] for row in rows] == list(training.VARIANTS["cpu"])
     losses = {row["step"]: row["first loss"] for row in rows}
@@ -99,6 +102,16 @@ def test_on_a_gpu_nothing_is_measured_twice(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="There is no GPU that torch can use"):
         gpu.measure()
+
+
+def test_a_row_of_a_gpu_has_both_times_and_the_used_share(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    calls = []
+    steps = {"ours": SimpleNamespace(teacher_forward=lambda: calls.append("teacher"))}
+    row = training._gpu_columns(steps, {"ours": 989e10}, {"ours": 0.1})["ours"]
+    assert row["step, ms"] == 100 and 0 <= row["teacher's forward, ms"] < 1 and len(calls) > 1
+    assert row["share of the card's arithmetic"] == pytest.approx(0.1)
 
 
 def test_the_crop_loader_never_starts_anew(tmp_path):

@@ -157,22 +157,22 @@ def test_old_recordings_are_removed_and_new_ones_stay(modules, tmp_path):
 
 
 def test_every_text_is_there_in_both_languages(modules):
-    words = modules["words"]
-    for table in (words.LABELS, words.ANSWERS):
+    texts = modules["words"]
+    for table in (texts.LABELS, texts.ANSWERS):
         assert set(table["en"]) == set(table["ja"])
         assert all(table["en"][name].count("{") == table["ja"][name].count("{") for name in table["en"])
     for header, language in {"ja,en;q=0.8": "ja", "fr, ja;q=0.5": "ja", "en-GB": "en", "de": "en", None: "en"}.items():
-        assert words.language_of(header) == language
+        assert texts.language_of(header) == language
 
 
 def sentences_of(file):
     """Every text of a source file, with 1 in the place of a value, and without docstrings and comments."""
     tree = ast.parse(file.read_text())
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    inside = {id(value) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for value in node.values}
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
-            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "1" for part in node.values)
+            yield "".join(str(value.value) if isinstance(value, ast.Constant) else "1" for value in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings | inside:
             yield node.value
 
@@ -194,12 +194,11 @@ def test_every_translated_sentence_is_still_in_the_library(modules):
 
 
 def test_a_sentence_of_the_library_is_translated(modules):
-    words = modules["words"]
-    assert words.translate("Recording 2 is silent: give a recording with speech in it.", "ja").startswith(
-        "録音 2は無音"
-    )
+    translate = modules["words"].translate
+    sentence = "Recording 2 is silent: give a recording with speech in it."
+    assert translate(sentence, "ja").startswith("録音 2は無音")
     for sentence, language in (("Recording 2 is silent: no.", "en"), ("An unknown sentence.", "ja")):
-        assert words.translate(sentence, language) == sentence
+        assert translate(sentence, language) == sentence
 
 
 def test_the_pictures_hold_every_score(modules):
@@ -222,7 +221,7 @@ def test_which_model_is_opened(modules, space_model, tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OSKDFT_MODEL", raising=False)
     monkeypatch.setattr(
-        "modeling_oskdft.commands.quickstart.run",
+        "modeling_oskdft.commands.demonstration.run",
         lambda root: made.append(shutil.copytree(space_model, root / "student")),
     )
     for _ in range(2):  # made at the first start, found at the second
