@@ -32,7 +32,7 @@ ACCEPTED_SOURCES = (
 )
 AudioSource = str | PathLike[str] | bytes | BinaryIO | np.ndarray | tuple[np.ndarray, int] | Mapping[str, Any]
 
-Unchecked = Any  # an object that a caller passed and nobody has checked yet
+Unchecked = Any  # an object from a caller, before it is checked
 
 # Extensions of the files that are recordings in folders of data and in lists.
 AUDIO_EXTENSIONS = (

@@ -152,7 +152,7 @@ def _from_csv(path: Path, root: Path, split: str | None, max_damaged: int) -> Ma
     if entries and not {"path", "speaker", "session"} <= set(entries[0]):
         columns = ", ".join(name for name in entries[0] if name != LINE)
         raise ValueError(f"'{path}' has the columns {columns}: path, speaker and session are needed.")
-    # Rows of another split are not opened, but for a misspelt split, whose error names those that exist.
+    # Only rows of the split are opened; for a misspelt split all rows are kept, for the error that names the splits.
     in_split = [entry for entry in entries if split is None or entry.get("split") == split]
     entries = in_split or entries
     _join_speakers(path.with_name("speakers.csv"), entries)
