@@ -217,7 +217,7 @@ def _embed_batches(
 
     rank, processes = _rank_and_processes()
     hidden = None if reading.progress and rank == 0 else True  # None: hidden unless stderr is a terminal
-    found: dict[int, torch.Tensor] = {}
+    embeddings_by_row: dict[int, torch.Tensor] = {}
     damaged: dict[int, Exception] = {}
     with tqdm(total=utterances, desc="embeddings", unit="utt", disable=hidden) as bar:
         for batch in loader:
@@ -227,9 +227,9 @@ def _embed_batches(
             if batch.rows:
                 waveforms = [piece for pieces in batch.pieces for piece in pieces]
                 embeddings = embed_batch(verifier, feature_extractor, waveforms).float()
-                found |= dict(zip(batch.rows, embeddings.unflatten(0, (len(batch.rows), -1)), strict=True))
+                embeddings_by_row |= dict(zip(batch.rows, embeddings.unflatten(0, (len(batch.rows), -1)), strict=True))
             bar.update(processes * (len(batch.rows) + len(batch.damaged)))
-    return found, damaged
+    return embeddings_by_row, damaged
 
 
 def _uncollated(batch: _Item) -> _Item:
@@ -279,16 +279,19 @@ def _damaged_on_all_processes(damaged: dict[int, Exception]) -> dict[int, Except
     return {row: error for errors in errors_by_process for row, error in errors.items()}
 
 
-def _gather(found: dict[int, torch.Tensor], manifest: Manifest, verifier: OSKDFTForXVector) -> EmbeddingsById:
+def _gather(
+    embeddings_by_row: dict[int, torch.Tensor], manifest: Manifest, verifier: OSKDFTForXVector
+) -> EmbeddingsById:
     """Give the embeddings of all processes to each, by a sum: every row was embedded by one process."""
     ids = manifest.column("utterance_id")
     if not _in_a_group():
-        return {ids[row]: embeddings.cpu().numpy() for row, embeddings in sorted(found.items())}
-    pieces = torch.tensor([len(next(iter(found.values()))) if found else 0], device=verifier.device)
+        return {ids[row]: embeddings.cpu().numpy() for row, embeddings in sorted(embeddings_by_row.items())}
+    pieces_here = max(map(len, embeddings_by_row.values()), default=0)  # a process may have no row
+    pieces = torch.tensor([pieces_here], device=verifier.device)
     distributed.all_reduce(pieces, distributed.ReduceOp.MAX)
     everything = torch.zeros(len(ids), int(pieces), verifier.config.embedding_size, device=verifier.device)
     is_embedded = torch.zeros(len(ids), device=verifier.device)
-    for row, embeddings in found.items():
+    for row, embeddings in embeddings_by_row.items():
         everything[row] = embeddings
         is_embedded[row] = 1.0
     distributed.all_reduce(everything)

@@ -1,6 +1,6 @@
-"""Open a saved verifier without running code from its folder, and refuse what cannot be right in it.
+"""Open a saved verifier without running code from its folder, and refuse contents that cannot be right.
 
-Everything that is wrong with a folder from elsewhere ends in one sentence.
+Every fault of a folder ends in one sentence.
 """
 
 import contextlib

@@ -115,8 +115,8 @@ class TorchEmbedder:
         precision = None if dtype is None else str(dtype).removeprefix("torch.")
         if precision is not None:
             check_choice("dtype", precision, DTYPES)
-        place = _device_of_torch("cpu" if device is None else device)
-        embedder = cls(*open_verifier(name, revision)).to(place)
+        torch_device = _device_of_torch("cpu" if device is None else device)
+        embedder = cls(*open_verifier(name, revision)).to(torch_device)
         if precision is not None:
             embedder._cast(getattr(torch, precision))
         return embedder
@@ -133,10 +133,10 @@ class TorchEmbedder:
         Raises:
             ValueError: for a device that torch or this machine does not have.
         """
-        place = _device_of_torch(device)
+        torch_device = _device_of_torch(device)
         known = None if self._known_fingerprint is None else self.fingerprint()
         try:
-            self.model.to(place)
+            self.model.to(torch_device)
         except (RuntimeError, AssertionError, NotImplementedError) as error:  # each backend of torch has its own
             raise ValueError(f"device is '{device}', which is not here ({first_line(error)}): use cpu.") from None
         if known is not None:  # sums of weights are rounded in another way there

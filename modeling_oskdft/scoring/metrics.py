@@ -51,7 +51,7 @@ def error_rates(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None 
     values, targets = _checked(scores, labels)
     counts = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
     if counts.shape != values.shape or not np.isfinite(counts).all() or (counts < 0).any():
-        raise ValueError("The weights are not one finite number of at least 0 for each trial: give such, or none.")
+        raise ValueError("The weights are not one finite number of at least 0 for each trial: give that, or None.")
     for label, kind in ((1, "target"), (0, "non-target")):
         if counts[targets == label].sum() == 0:
             raise ValueError(f"The {kind} trials have no weight: trials of both classes are needed.")
@@ -234,7 +234,7 @@ def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArray[np.i
     values = np.asarray(scores, dtype=np.float64).reshape(-1)
     targets = np.asarray(labels).reshape(-1)
     if len(values) != len(targets):
-        raise ValueError(f"{len(values)} scores were given with {len(targets)} labels: give one label a score.")
+        raise ValueError(f"{len(values)} scores were given with {len(targets)} labels: give one label for each score.")
     if np.isnan(values).any():
         raise ValueError("The scores have a NaN: every trial needs a number.")
     if not np.isin(targets, (0, 1)).all():

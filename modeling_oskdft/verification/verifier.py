@@ -34,7 +34,7 @@ class VerificationResult:
         score: cosine of the two embeddings, in [-1, 1].
         same_speaker: whether the score reaches the threshold; None where the model has no threshold.
         threshold: the threshold, in [-1, 1]; None where the model has none.
-        warnings: sentences about what may spoil the answer, such as a recording with little speech.
+        warnings: sentences about flaws of the recordings, such as little speech, and about the threshold.
     """
 
     score: float
@@ -55,9 +55,9 @@ class VerificationResult:
 class SpeakerVerifier:
     """Verify speakers with a model, run by PyTorch or onnxruntime, and its thresholds.
 
-    What may spoil a decision (little speech, clipping, no voice) reaches the user in one of two ways. `verify` returns
-    it in the result, where it belongs to a decision that may be stored. `embed`, `embed_many` and `encode` return
-    bare arrays, and so they raise it through `warnings`.
+    Flaws of recordings (little speech, clipping, no voice) are reported in two ways. `verify` returns them in its
+    result, because they belong to a decision that may be stored. `embed`, `embed_many` and `encode` return bare
+    arrays, and report flaws through `warnings`.
 
     Args:
         embedder: the model in its runtime, such as `TorchEmbedder(model, feature_extractor)`.
@@ -107,7 +107,7 @@ class SpeakerVerifier:
                 is opened with its base.
             revision: branch, tag or commit of the repository.
             device: device of torch, such as "cuda"; None: the CPU, which is the only one of onnxruntime.
-            backend: "torch" for a saved model, "onnxruntime" for what `oskdft export` wrote, "auto" for the one that
+            backend: "torch" for a saved model, "onnxruntime" for an export of `oskdft export`, "auto" for the one that
                 is there. Both decide the same; of an export in int8, decisions near the threshold may differ, because
                 the threshold is that of float32.
             dtype: "float32", "bfloat16" or "float16" for torch; None: float32. Embeddings are float32 in any case.
@@ -164,7 +164,7 @@ class SpeakerVerifier:
             channel: the channel to take, from 0; None mixes them.
 
         Returns:
-            (embedding_size,), float32, unit length. What may spoil a decision is raised through `warnings`.
+            (embedding_size,), float32, unit length. Flaws of recordings are reported through `warnings`.
 
         Raises:
             ValueError: for silence, for a recording shorter than one frame, and as `load_audio` does.
@@ -184,7 +184,7 @@ class SpeakerVerifier:
 
         Returns:
             (recordings, embedding_size) in their order, float32, unit length; each row is the embedding that the
-            recording has alone. What may spoil a decision is raised through `warnings`.
+            recording has alone. Flaws of recordings are reported through `warnings`.
 
         Raises:
             TypeError: for a single recording, and as `load_audio` does.
@@ -263,12 +263,12 @@ class SpeakerVerifier:
         Args:
             first: a recording as in `embed`, or a list of several of one speaker, whose embeddings are averaged.
             second: a recording.
-            operating_point: "eer", or "far_1_percent" or "far_0.1_percent", the share of different speakers that are
-                taken for one speaker at most.
+            operating_point: "eer", or "far_1_percent" or "far_0.1_percent", the largest share of different-speaker
+                trials that are accepted.
             channel: the channel to take of each, from 0; None mixes them.
 
         Returns:
-            The answer. What may spoil it stands in its `warnings`; nothing is raised through `warnings`.
+            The answer. Flaws of the recordings stand in its `warnings`; none is reported through `warnings`.
 
         Raises:
             ValueError: for another operating point, for no recordings, and as `embed` does.
@@ -318,7 +318,7 @@ class SpeakerVerifier:
         return VerificationResult(score, None if threshold is None else score >= threshold, threshold, tuple(warned))
 
     def embed_waveforms(self, waveforms: Iterable[Waveform], batch_size: int = BATCH_SIZE) -> Embeddings:
-        """Embed waveforms without looking for what may spoil a decision.
+        """Embed waveforms without a search for their flaws.
 
         Args:
             waveforms: (samples,) each, at 16 kHz.
@@ -339,7 +339,7 @@ class SpeakerVerifier:
 
 
 def is_a_recording(value: object) -> bool:
-    """Tell one recording, whatever holds its audio, from several: a list, a column of a dataset, an iterator."""
+    """Test for one recording in any form, as against several: a list, a column of a dataset, an iterator."""
     if isinstance(value, tuple):
         return len(value) == 2 and any(map(_is_a_number, value))  # (array, rate); several paths have no number
     is_a_file_or_array = isinstance(value, str | bytes | bytearray | memoryview | PathLike | Mapping | np.ndarray)
@@ -351,7 +351,7 @@ def _is_a_number(value: object) -> bool:
 
 
 def _waveforms_of(recordings: Iterable[AudioSource], channel: int | None, notes: list[str]) -> Iterator[Waveform]:
-    """Read recordings one after the other, and add what may spoil a decision to `notes`, a sentence each."""
+    """Read recordings one after the other, and add their flaws to `notes`, a sentence each."""
     for number, audio in enumerate(recordings, 1):
         name = name_of(audio) if isinstance(audio, str | PathLike) else f"Recording {number}"
         loaded = read_recording(audio, channel)

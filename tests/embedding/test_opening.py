@@ -1,4 +1,4 @@
-"""Models from elsewhere: nothing in their folders is believed, and nothing of them runs."""
+"""Folders from elsewhere: their contents are checked, and their code never runs."""
 
 import json
 import os
@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from modeling_oskdft import SpeakerVerifier
+from modeling_oskdft.audio.loading import load_audio
 from modeling_oskdft.commands.main import main
 from modeling_oskdft.embedding import opening
 from modeling_oskdft.embedding.opening import open_verifier
@@ -111,8 +112,8 @@ def test_a_folder_that_cannot_be_right_is_one_sentence_and_no_answer(folder, voi
     capsys.readouterr()
     assert main(["verify", *recordings, "--model", str(folder)]) == 2
     printed = capsys.readouterr()
-    said = [line for line in printed.err.splitlines() if line.startswith("oskdft: ") and "warning" not in line]
-    assert printed.out == "" and len(said) == 1 and said[0].endswith("."), printed.err
+    sentences = [line for line in printed.err.splitlines() if line.startswith("oskdft: ") and "warning" not in line]
+    assert printed.out == "" and len(sentences) == 1 and sentences[0].endswith("."), printed.err
     assert "Traceback" not in printed.err
 
 
@@ -122,19 +123,19 @@ def test_a_config_without_architectures_opens(folder):
 
 
 def test_code_in_a_folder_never_runs(tmp_path, voices, monkeypatch, capsys):
-    place = tmp_path / "evil"
-    place.mkdir()
-    (place / "config.json").write_text(
+    hostile = tmp_path / "evil"
+    hostile.mkdir()
+    (hostile / "config.json").write_text(
         json.dumps({"model_type": "evil", "auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M"}})
     )
-    (place / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    (hostile / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
     monkeypatch.setattr("builtins.input", lambda *_: "y")
     recordings = sorted(map(str, voices.rglob("*.flac")))[:2]
-    assert main(["verify", *recordings, "--model", str(place)]) == 2
+    assert main(["verify", *recordings, "--model", str(hostile)]) == 2
     assert not (tmp_path / "ran").exists()
 
 
-def test_what_changes_weights_takes_the_threshold_away(folder, voices):
+def test_changed_weights_have_no_threshold(folder, voices):
     verifier = SpeakerVerifier.from_pretrained(folder)
     recordings = sorted(map(str, voices.rglob("*.flac")))[:2]
     assert verifier.verify(*recordings).threshold == 0.5
@@ -166,11 +167,7 @@ def test_a_lora_folder_opens_as_what_it_is(folder, voices, tmp_path):
     adapted = SpeakerVerifier.from_pretrained(tmp_path / "site")
     base = SpeakerVerifier.from_pretrained(folder)
     assert not np.allclose(adapted.embed(recording), base.embed(recording), atol=1e-3)
-    inputs = extractor(
-        [__import__("modeling_oskdft.audio.loading", fromlist=["x"]).load_audio(recording)],
-        sampling_rate=16000,
-        return_tensors="pt",
-    )
+    inputs = extractor([load_audio(recording)], sampling_rate=16000, return_tensors="pt")
     with torch.inference_mode():
         expected = torch.nn.functional.normalize(lora.eval()(inputs["input_values"]).embeddings)[0].numpy()
     np.testing.assert_allclose(adapted.embed(recording), expected, atol=1e-5)
@@ -185,14 +182,14 @@ def test_a_folder_that_is_being_written_is_read_a_second_time(folder, monkeypatc
     assert open_verifier(str(folder))[0].config.embedding_size == 12
 
 
-def test_nothing_of_transformers_stands_before_a_sentence(folder, voices):
+def test_the_loading_report_of_transformers_is_not_printed(folder, voices):
     weights = load_file(folder / "model.safetensors")
     weights.pop("head.projection.weight")
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     recordings = sorted(map(str, voices.rglob("*.flac")))[:2]
-    words = [sys.executable, "-m", "modeling_oskdft.commands", "verify", *recordings, "--model", str(folder)]
+    command = [sys.executable, "-m", "modeling_oskdft.commands", "verify", *recordings, "--model", str(folder)]
     plain = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_PROGRESS_BARS"}
-    done = subprocess.run(words, env=plain, capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(command, env=plain, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert "lacks 1 of its weights, 'head.projection.weight' first" in done.stderr
 

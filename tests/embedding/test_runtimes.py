@@ -31,9 +31,9 @@ def test_both_backends_decide_the_same(both, recordings):
     np.testing.assert_allclose(onnx_verifier.embed_many(recordings), torch_verifier.embed_many(recordings), atol=1e-5)
     for point in ("eer", "far_1_percent", "far_0.1_percent"):
         for other in recordings[:3]:
-            expected, found = (one.verify(recordings[0], other, point) for one in both)
-            assert found.score == pytest.approx(expected.score, abs=1e-5)
-            assert found.same_speaker is expected.same_speaker and found.warnings == expected.warnings
+            expected, result = (verifier.verify(recordings[0], other, point) for verifier in both)
+            assert result.score == pytest.approx(expected.score, abs=1e-5)
+            assert result.same_speaker is expected.same_speaker and result.warnings == expected.warnings
     short = np.tile([0.1, -0.1], 10).astype(np.float32)
     for verifier in both:
         with pytest.raises(ValueError, match="one frame needs 40"):
@@ -45,12 +45,12 @@ def test_the_text_of_an_embedder_is_short(exported):
     assert repr(OnnxEmbedder(path)) == f"OnnxEmbedder('{path}', embedding_size=12)"
 
 
-def test_what_a_backend_cannot_open_is_said_in_a_sentence(saved_verifier, exported, recordings, tmp_path, capsys):
+def test_a_backend_refuses_other_folders_in_one_sentence(saved_verifier, exported, recordings, tmp_path, capsys):
     def refusal(model, backend):
         assert main(["verify", *recordings[:2], "--model", str(model), "--backend", backend]) == 2
-        said = capsys.readouterr().err
-        assert said.count("\n") == 1
-        return said
+        sentence = capsys.readouterr().err
+        assert sentence.count("\n") == 1
+        return sentence
 
     assert "holds an export and no PyTorch weights: open it with backend='onnxruntime'" in refusal(exported, "torch")
     assert "holds no model.onnx: write one with `oskdft export`" in refusal(saved_verifier, "onnxruntime")
@@ -66,10 +66,10 @@ def test_what_a_backend_cannot_open_is_said_in_a_sentence(saved_verifier, export
 def test_without_onnxruntime_the_sentence_says_what_to_install(saved_verifier, exported, monkeypatch, capsys):
     real = builtins.__import__
 
-    def absent(name, *words, **options):
+    def absent(name, *arguments, **options):
         if name.startswith("onnxruntime"):
             raise ImportError("No module named 'onnxruntime'", name="onnxruntime")
-        return real(name, *words, **options)
+        return real(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", absent)
     for name in [name for name in sys.modules if name.split(".")[0] == "onnxruntime"]:
@@ -77,28 +77,28 @@ def test_without_onnxruntime_the_sentence_says_what_to_install(saved_verifier, e
     with pytest.raises(ImportError, match=r"onnxruntime is not installed.*pip install 'modeling-oskdft\[export\]'"):
         OnnxEmbedder(exported / "model.onnx")
     assert main(["embed", "a.wav", "--model", str(exported), "--backend", "onnxruntime", "--json"]) == 2
-    said = capsys.readouterr().err
-    assert said.endswith("pip install 'modeling-oskdft[export]'.\n") and said.count("\n") == 1
+    sentence = capsys.readouterr().err
+    assert sentence.endswith("pip install 'modeling-oskdft[export]'.\n") and sentence.count("\n") == 1
 
 
 def test_threads_are_the_first_field_of_omp_num_threads(exported, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert wanted_threads() == 0
-    for said, wanted in (("", 0), ("1", 1), ("4,2", 4), (" 2 ", 2), ("all", 0), ("-1", 0)):
-        monkeypatch.setenv("OMP_NUM_THREADS", said)
-        assert wanted_threads() == wanted
+    for value, threads in (("", 0), ("1", 1), ("4,2", 4), (" 2 ", 2), ("all", 0), ("-1", 0)):
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+        assert wanted_threads() == threads
         session = OnnxEmbedder(exported / "model.onnx").session
-        assert session.get_session_options().intra_op_num_threads == wanted
+        assert session.get_session_options().intra_op_num_threads == threads
 
 
 def test_every_session_has_the_same_options(exported):
-    found = OnnxEmbedder(exported / "model.onnx").session.get_session_options()
+    session_options = OnnxEmbedder(exported / "model.onnx").session.get_session_options()
     page = (exported / "verify.py").read_text()
     for option, value in SESSION_OPTIONS.items():
-        assert getattr(found, option) == value and f"options.{option} = {value} " in page
+        assert getattr(session_options, option) == value and f"options.{option} = {value} " in page
 
 
-def test_a_graph_of_others_is_said_to_be_one(exported, tmp_path):
+def test_a_graph_of_another_program_is_refused(exported, tmp_path):
     import onnx
 
     model = onnx.load(exported / "model.onnx")
@@ -109,7 +109,7 @@ def test_a_graph_of_others_is_said_to_be_one(exported, tmp_path):
             OnnxEmbedder(tmp_path / "model.onnx")
 
 
-def test_both_backends_refuse_what_is_no_audio_in_the_same_words(both):
+def test_both_backends_refuse_samples_that_are_not_finite_alike(both):
     fine = np.full(4000, 0.1, np.float32)
     for verifier in both:
         with pytest.raises(ValueError, match="There are no recordings: give one or more"):

@@ -18,35 +18,35 @@ FINGERPRINT = "0123456789abcdef" * 4
 
 def test_the_share_of_false_accepts_is_what_was_asked():
     scores, labels = trials(20_000)
-    found = measure_thresholds(scores, labels, 40, "made up", "f").values
-    assert found["eer"] == equal_error_rate(scores, labels).threshold
+    values = measure_thresholds(scores, labels, 40, "made up", "f").values
+    assert values["eer"] == equal_error_rate(scores, labels).threshold
     for name, share in (("far_1_percent", 0.01), ("far_0.1_percent", 0.001)):
-        accepted = np.mean(scores[labels == 0] >= found[name])
+        accepted = np.mean(scores[labels == 0] >= values[name])
         assert share - 1e-4 <= accepted <= share
 
 
 def test_ties_at_the_threshold_are_not_let_through():
     scores = np.concatenate([np.zeros(900), np.full(100, 0.5), np.full(10, 1.0)])
     labels = np.concatenate([np.zeros(1000), np.ones(10)])
-    found = measure_thresholds(scores, labels, 2, "made up", "f").values
-    assert np.mean(scores[labels == 0] >= found["far_1_percent"]) == 0.0
+    values = measure_thresholds(scores, labels, 2, "made up", "f").values
+    assert np.mean(scores[labels == 0] >= values["far_1_percent"]) == 0.0
 
 
-def test_what_too_few_trials_cannot_say_is_none():
+def test_an_operating_point_with_too_few_trials_is_none():
     scores, labels = trials(2000)
-    found = measure_thresholds(scores, labels, 40, "made up", "f")
-    assert found.values["far_1_percent"] is not None and found.values["far_0.1_percent"] is None
-    assert (found.trials, found.target_trials) == (4000, 2000)
+    thresholds = measure_thresholds(scores, labels, 40, "made up", "f")
+    assert thresholds.values["far_1_percent"] is not None and thresholds.values["far_0.1_percent"] is None
+    assert (thresholds.trials, thresholds.target_trials) == (4000, 2000)
 
 
 def test_round_trip_and_damage(tmp_path):
     scores, labels = trials(100)
     pairs = [(f"a{row % 20}", f"a{row % 20}" if label else f"b{row % 7}") for row, label in enumerate(labels)]
-    found = measure_thresholds(scores, labels, 27, "made up", FINGERPRINT, pairs)
-    low, high = found.intervals["eer"]
-    assert low < found.values["eer"] < high and found.doubt("eer") is None
-    found.save(tmp_path)
-    assert Thresholds.load(tmp_path / THRESHOLDS_NAME) == found
+    thresholds = measure_thresholds(scores, labels, 27, "made up", FINGERPRINT, pairs)
+    low, high = thresholds.intervals["eer"]
+    assert low < thresholds.values["eer"] < high and thresholds.doubt("eer") is None
+    thresholds.save(tmp_path)
+    assert Thresholds.load(tmp_path / THRESHOLDS_NAME) == thresholds
     for content in ("{", json.dumps({"values": {}}), "[]", "[" * 100_000, '{"values": {"eer": 1e999}}'):
         (tmp_path / "bad.json").write_text(content)
         with pytest.raises(ValueError, match=r"(does not hold thresholds|is no JSON object of finite numbers) .*\.$"):
@@ -65,7 +65,7 @@ def test_round_trip_and_damage(tmp_path):
         *(("speakers", value) for value in (None, -3)),
     ],
 )
-def test_what_could_not_decide_is_refused(tmp_path, field, value):
+def test_values_that_could_not_decide_are_refused(tmp_path, field, value):
     scores, labels = trials(50)
     measure_thresholds(scores, labels, 40, "made up", FINGERPRINT).save(tmp_path)
     stored = json.loads((tmp_path / THRESHOLDS_NAME).read_text()) | {field: value}
@@ -82,7 +82,7 @@ def test_few_speakers_are_doubted():
 
 
 def test_rates_of_equal_scores():
-    """Half of the strangers score 0.5 exactly: a threshold there accepts them, one above does not."""
+    """Half of the non-target trials score 0.5 exactly: a threshold there accepts them, one above does not."""
     thresholds = Thresholds(
         {"eer": 0.5}, 100, 50, 10, "made up", "f", {"non_target": [0.0, 0.5, 0.5], "target": [1.0] * 3}
     )

@@ -85,11 +85,11 @@ def opened(hub, tmp_path, voices):
 
 
 def test_a_private_subfolder_with_a_token_that_stays_nowhere(hub, opened, tmp_path, saved_verifier, voices):
-    place = {"revision": "v1", "subfolder": "small", "cache_dir": str(tmp_path / "cache")}
-    refused, _ = opened("org/private", **place)
+    options = {"revision": "v1", "subfolder": "small", "cache_dir": str(tmp_path / "cache")}
+    refused, _ = opened("org/private", **options)
     assert "There is neither a folder nor a repository 'org/private': check the name; a private" in refused.stderr
 
-    done, answer = opened("org/private", token=TOKEN, **place)
+    done, answer = opened("org/private", token=TOKEN, **options)
     assert done.returncode == 0, done.stderr[-2000:]
     verifier = SpeakerVerifier.from_pretrained(saved_verifier)
     np.testing.assert_allclose(answer["embedding"], verifier.embed(next(voices.rglob("*.flac"))), atol=1e-5)
@@ -98,7 +98,7 @@ def test_a_private_subfolder_with_a_token_that_stays_nowhere(hub, opened, tmp_pa
     assert not list((tmp_path / "home").rglob("snapshots")), "cache_dir was not followed"
 
     hub.requests.clear()
-    again, from_the_cache = opened("org/private", local_files_only=True, **place)
+    again, from_the_cache = opened("org/private", local_files_only=True, **options)
     assert again.returncode == 0, again.stderr[-2000:]
     assert from_the_cache == answer and hub.requests == []
     nothing, _ = opened("org/other", local_files_only=True)
@@ -136,15 +136,15 @@ def test_an_export_and_a_lora_in_private_subfolders(hub, opened, tmp_path, saved
 
 
 def test_a_subfolder_of_a_folder(saved_verifier, voices, tmp_path):
-    place = saved_verifier.parent
-    verifier = SpeakerVerifier.from_pretrained(place, subfolder=saved_verifier.name)
+    parent = saved_verifier.parent
+    verifier = SpeakerVerifier.from_pretrained(parent, subfolder=saved_verifier.name)
     whole = SpeakerVerifier.from_pretrained(saved_verifier)
     recording = next(voices.rglob("*.flac"))
     np.testing.assert_array_equal(verifier.embed(recording), whole.embed(recording))
     verifier.embedder.model.save_pretrained(tmp_path)
     assert (tmp_path / "thresholds.json").read_text() == (saved_verifier / "thresholds.json").read_text()
     with pytest.raises(FileNotFoundError, match=r"There is no folder 'large' in '.*': check the subfolder\."):
-        SpeakerVerifier.from_pretrained(place, subfolder="large")
+        SpeakerVerifier.from_pretrained(parent, subfolder="large")
 
 
 def test_a_location_does_not_show_its_token(saved_verifier):

@@ -197,8 +197,8 @@ def test_the_answer(folder, recordings):
     same = verifier.verify(recordings[0], recordings[0])
     assert same.score == pytest.approx(1, abs=1e-5) and same.same_speaker is True and same.threshold == 0.5
     pair = verifier.verify(*recordings[:2])
-    one, other = (verifier.embed(recording) for recording in recordings[:2])
-    assert pair.score == pytest.approx(float(one @ other), abs=1e-5)
+    first, second = (verifier.embed(recording) for recording in recordings[:2])
+    assert pair.score == pytest.approx(float(first @ second), abs=1e-5)
     assert pair.same_speaker is (pair.score >= 0.5) and pair.warnings == ()
     assert verifier.verify(*recordings[:2], operating_point="far_1_percent").same_speaker is False
     unsure = verifier.verify(*recordings[:2], operating_point="far_0.1_percent")
@@ -243,22 +243,22 @@ def test_pauses_are_no_speech():
 
 
 def test_the_command_answers_by_its_exit_code(folder, recordings, capsys):
-    words = ["--model", str(folder)]
-    assert main(["verify", recordings[0], recordings[0], *words]) == 0
+    model = ["--model", str(folder)]
+    assert main(["verify", recordings[0], recordings[0], *model]) == 0
     assert capsys.readouterr().out.startswith("same speaker (score 1.0000, threshold 0.5000)")
-    different = ["verify", *recordings[:2], *words, "--operating_point", "far_1_percent", "--json"]
+    different = ["verify", *recordings[:2], *model, "--operating_point", "far_1_percent", "--json"]
     assert main(different) == 1
     assert json.loads(capsys.readouterr().out)["same_speaker"] is False
-    assert main(["verify", *recordings[:2], *words, "--operating_point", "far_0.1_percent"]) == 3
+    assert main(["verify", *recordings[:2], *model, "--operating_point", "far_0.1_percent"]) == 3
     printed = capsys.readouterr()
     assert printed.out.startswith("no decision (score") and "no threshold" in printed.err
-    assert main(["verify", recordings[0], "nowhere.wav", *words]) == 2
+    assert main(["verify", recordings[0], "nowhere.wav", *model]) == 2
     assert capsys.readouterr().err == "oskdft: There is no recording at 'nowhere.wav': check the path.\n"
 
 
 def test_embeddings_on_the_command_line(folder, recordings, tmp_path, capsys):
-    words = ["--model", str(folder), "--json", "--out", str(tmp_path / "e.npz")]
-    assert main(["embed", *recordings, *words]) == 0
+    options = ["--model", str(folder), "--json", "--out", str(tmp_path / "e.npz")]
+    assert main(["embed", *recordings, *options]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     stored = np.load(tmp_path / "e.npz")
     assert stored["paths"].tolist() == [line["path"] for line in lines] == recordings
