@@ -22,24 +22,14 @@ same.
 
 import sys
 
+from modeling_oskdft.commands.train import train
 from modeling_oskdft.errors import one_sentence_errors
-from modeling_oskdft.training.recipe import read_recipe, recipe_parser
-from modeling_oskdft.training.run import run
 
 
 @one_sentence_errors
 def main(arguments: list[str] | None = None) -> int:
-    """Read the recipe, run it, print where the student is."""
-    words = sys.argv[1:] if arguments is None else arguments
-    if not words or words[0] in ("-h", "--help"):
-        print(__doc__)
-        recipe_parser().print_help()
-        return 0
-    recipe = read_recipe(words)
-    results = run(recipe)
-    if recipe.training.should_save:
-        print(f"The student is in '{results.output_dir}'.")
-    return 0
+    """Read the recipe, run it, print the place of the student."""
+    return train(sys.argv[1:] if arguments is None else arguments, __doc__)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from modeling_oskdft.commands.quickstart import table
+from modeling_oskdft.commands.demonstration import table
 from modeling_oskdft.hub.model_card import render_record
 from modeling_oskdft.provenance import measured_on
 from modeling_oskdft.scoring.metrics import eer_in_percent

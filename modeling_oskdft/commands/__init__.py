@@ -1,1 +1,1 @@
-"""The commands of `oskdft`."""
+"""Run the commands of `oskdft`, one module a command."""

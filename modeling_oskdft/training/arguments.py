@@ -4,7 +4,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field, make_dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -157,7 +157,7 @@ class DataArguments:
         "labelled_fraction": Range(0, 1, low_open=True),
         "crop_seconds": Range(0, 600, low_open=True),
     }
-    CHOICES: ClassVar[dict[str, Sequence[str]]] = {
+    CHOICES: ClassVar[dict[str, Collection[str]]] = {
         "layout": LAYOUTS,
         "test_scoring": SCORINGS,
         "teacher_hears": TEACHER_HEARS,

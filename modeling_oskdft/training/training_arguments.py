@@ -1,7 +1,7 @@
 """Name the fields of a recipe about the training itself, and refuse those of transformers that have no effect."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -82,7 +82,7 @@ class OSKDFTTrainingArguments(TrainingArguments):
         "backbone_decay": Range(0, 1, low_open=True),
         "dataloader_num_workers": Range(0, MOST_WORKERS),
     }
-    CHOICES: ClassVar[dict[str, Sequence[str]]] = {
+    CHOICES: ClassVar[dict[str, Collection[str]]] = {
         "schedule_unit": ("step", "epoch"),
         "backbone_schedule": ("decay", "cosine"),
         "freeze": FREEZABLE,
@@ -174,7 +174,7 @@ def refuse_without_effect(arguments: OSKDFTTrainingArguments) -> None:
     Raises:
         ValueError: naming the field and the setting that has its effect.
     """
-    defaults = {each.name: (_default(each),) for each in fields(arguments)}
+    defaults: dict[str, tuple[object, ...]] = {each.name: (_default(each),) for each in fields(arguments)}
     defaults["include_num_input_tokens_seen"] = ("no", False)  # the parser of transformers turns one into the other
     for name, instead in WITHOUT_EFFECT.items():
         if name in defaults and getattr(arguments, name) not in defaults[name]:

@@ -1,14 +1,13 @@
 import pytest
 import torch
 
+from modeling_oskdft import OSKDFTTrainingArguments
 from modeling_oskdft.training.assembly import freeze_teacher
 from tests.training.making import make_trainer
 from tests.training.test_joint_model import joint
 
 
 def arguments(tmp_path, **fields):
-    from modeling_oskdft import OSKDFTTrainingArguments
-
     return OSKDFTTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", **fields)
 
 

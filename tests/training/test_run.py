@@ -1,8 +1,7 @@
-from pathlib import Path
-
 """The training script on made-up voices and a random teacher of a real class: from a recipe to results.json."""
 
 import json
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file

@@ -1,7 +1,7 @@
 """Build the objectives of a run from the fields of a recipe."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar
 
@@ -144,7 +144,7 @@ class ObjectiveArguments:
         "penalty_top_k": AT_LEAST_0,
         "sub_centres": AT_LEAST_1,
     }
-    CHOICES: ClassVar[dict[str, Sequence[str]]] = {"kd_schedule": tuple(KD_SCHEDULES)}
+    CHOICES: ClassVar[dict[str, Collection[str]]] = {"kd_schedule": tuple(KD_SCHEDULES)}
 
     def __post_init__(self) -> None:
         check_ranges(self, self.RANGES)

@@ -2,7 +2,7 @@ import json
 
 from transformers import AutoModel
 
-from modeling_oskdft.commands.quickstart import run, table
+from modeling_oskdft.commands.demonstration import run, table
 from modeling_oskdft.hub.upload import check_model
 from modeling_oskdft.scoring.thresholds import Thresholds
 

@@ -1,0 +1,47 @@
+"""Export a verifier as one ONNX graph with thresholds and a script that decides with onnxruntime alone."""
+
+import argparse
+import json
+
+FORMATS = ("onnx",)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("model", help="folder or repository of a verifier")
+    parser.add_argument("--out", required=True, help="folder to write: new, empty, or an export that is replaced")
+    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="of the graph (default: onnx)")
+    parser.add_argument("--int8", action="store_true", help="quantise; wants --calibration")
+    parser.add_argument("--calibration", help="folder or manifest of speech, a few dozen recordings, for int8")
+    parser.add_argument("--split", help="rows of that manifest whose split is this one")
+    parser.add_argument("--opset", type=int, default=20, help="of ONNX: 18 to 23 (default: 20)")
+    parser.add_argument("--revision", help="branch, tag or commit of the repository")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; returns its exit code."""
+    from ..export.onnx_graph import export_onnx
+
+    written = export_onnx(
+        options.model,
+        options.out,
+        options.opset,
+        options.revision,
+        options.int8,
+        options.calibration,
+        options.split,
+    )
+    if options.json:
+        print(json.dumps(written.as_dict()))
+        return 0
+    print(
+        f"'{written.folder}': {written.precision}, {written.bytes / 1e6:.2f} MB, opset {written.opset}; lowest "
+        f"cosine to PyTorch {written.cosine:.6f}, on {'the calibration audio' if options.int8 else 'noise'}."
+    )
+    if options.int8:
+        print(
+            f"Convolutions: {len(written.int8_convolutions)} in int8, {len(written.two_part_convolutions)} in int8 in "
+            f"two parts, {len(written.float_convolutions)} in float32."
+        )
+    return 0

@@ -1,0 +1,59 @@
+"""Share options and preparations between commands."""
+
+import argparse
+import sys
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options about a verifier and its recordings."""
+    parser.add_argument("--model", required=True, help="folder or repository of a verifier")
+    add_backend(parser)
+    parser.add_argument("--channel", type=int, help="of recordings with several, from 0 (default: they are mixed)")
+    parser.add_argument("--revision", help="branch, tag or commit of the repository")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of a runtime."""
+    parser.add_argument(
+        "--backend",
+        choices=("auto", "torch", "onnxruntime"),
+        default="auto",
+        help="default: auto, what the folder holds",
+    )
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options about the data of made trials."""
+    parser.add_argument("data", help="manifest, folder or dataset of the recordings")
+    parser.add_argument("--data_root", help="replaces the root that a manifest was made with")
+    add_layout(parser)
+    parser.add_argument("--most", type=int, default=20000, help="trials of a kind, at most (default: 20000)")
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn (default: 0)")
+
+
+def add_layout(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of the folders' meaning."""
+    parser.add_argument(
+        "--layout",
+        choices=("auto", "speaker/session", "speaker"),
+        default="auto",
+        help="which folders above a file are its speaker and session (default: auto, by their depth)",
+    )
+
+
+def add_preparation_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a preparation."""
+    parser.add_argument("--workers", type=int, help="processes (default: one a core; more for a network disk)")
+    parser.add_argument("--max_damaged", type=int, default=100, help="files to skip until it stops (default: 100)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def prepare_transformers() -> None:
+    """Register the model with transformers, and show progress bars on a terminal only."""
+    from .. import model as model
+
+    if not sys.stderr.isatty():
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()

@@ -1,0 +1,70 @@
+"""Decide whether two recordings have one speaker: exit code 0 the same, 1 different, 3 no decision."""
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from ..errors import DIFFERENT, NO_DECISION
+from .options import add_model_options
+
+if TYPE_CHECKING:
+    from ..verification.verifier import SpeakerVerifier, VerificationResult
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument(
+        "recordings", nargs="*", help="two recordings; of more, the last is compared with the mean of the others"
+    )
+    parser.add_argument("--pairs", metavar="LIST", help="'first second' lines, tabs or quotes where names have spaces")
+    parser.add_argument("--operating_point", default="eer", help="eer (default), far_1_percent or far_0.1_percent")
+    add_model_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; returns its exit code."""
+    from ..verification.verifier import SpeakerVerifier
+
+    if options.pairs is None and len(options.recordings) < 2:
+        raise ValueError("Two recordings are needed, or a list of pairs: `oskdft verify A B`, or --pairs LIST.")
+    if options.pairs is not None and options.recordings:
+        raise ValueError("Recordings were given beside --pairs: give one or the other.")
+    verifier = SpeakerVerifier.from_pretrained(options.model, options.revision, backend=options.backend)
+    if options.pairs is not None:
+        return _verify_pairs(verifier, options)
+    *enrolments, test = options.recordings
+    first = enrolments if len(enrolments) > 1 else enrolments[0]
+    result = verifier.verify(first, test, options.operating_point, options.channel)
+    for sentence in result.warnings:
+        print(f"oskdft: warning: {sentence}", file=sys.stderr)
+    print(json.dumps(result.as_dict()) if options.json else _answer(result))
+    return {True: 0, False: DIFFERENT, None: NO_DECISION}[result.same_speaker]
+
+
+def _answer(result: "VerificationResult") -> str:
+    answer = {True: "same speaker", False: "different speakers", None: "no decision"}[result.same_speaker]
+    against = "" if result.threshold is None else f", threshold {result.threshold:.4f}"
+    return f"{answer} (score {result.score:.4f}{against})"
+
+
+def _verify_pairs(verifier: "SpeakerVerifier", options: argparse.Namespace) -> int:
+    """Print a line for each pair; returns 0 when each has an answer, 3 otherwise."""
+    from ..data.trials import read_pairs
+    from ..errors import printable
+
+    undecided = False
+    printed: set[str] = set()
+    for first, second in read_pairs(options.pairs):
+        result = verifier.verify(first, second, options.operating_point, options.channel)
+        undecided |= result.same_speaker is None
+        for sentence in result.warnings:
+            if sentence not in printed:
+                print(f"oskdft: warning: {sentence}", file=sys.stderr)
+        printed |= set(result.warnings)
+        names = (printable(first), printable(second))
+        if options.json:
+            print(json.dumps({"first": names[0], "second": names[1], **result.as_dict()}))
+        else:
+            print("\t".join((*names, _answer(result))))
+    return NO_DECISION if undecided else 0
