@@ -2,7 +2,7 @@
 
 import json
 
-from tests.hub.test_models import PUBLISHED
+from tests.hub.test_upload import PUBLISHED
 from tests.tiny import tiny_teacher
 
 TRAIN = [
