@@ -74,6 +74,9 @@ class Companions(Mixin):
     while the weights have the fingerprint that they state: a verifier that was trained further loses both.
     """
 
+    _opened_from: str | None = None  # a folder
+    _opened_companions: Mapping[str, str | None] = {}  # texts of the files of a repository, by name
+
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Self:
         """Open a model as transformers does, and remember its companion files at the same revision.
@@ -181,10 +184,9 @@ class Companions(Mixin):
 
     def _companion(self, name: str) -> str | None:
         """Return the text of a file of the folder or repository that this verifier was opened from."""
-        folder = getattr(self, "_opened_from", None)
-        if folder is None:
-            return getattr(self, "_opened_companions", {}).get(name)
-        path = os.path.join(folder, name)
+        if self._opened_from is None:
+            return self._opened_companions.get(name)
+        path = os.path.join(self._opened_from, name)
         if not os.path.isfile(path):  # nor, perhaps, the folder any more
             return None
         with open(path, encoding="utf-8") as file:
