@@ -5,13 +5,18 @@ A table stands between `<!-- name -->` and `<!-- /name -->`; tests/test_docs.py 
 
 import json
 import re
+from dataclasses import MISSING, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from transformers import TrainingArguments
 
 from modeling_oskdft.commands.demonstration import table
 from modeling_oskdft.hub.model_card import render_record
 from modeling_oskdft.provenance import measured_on
 from modeling_oskdft.scoring.metrics import eer_in_percent
+from modeling_oskdft.training.recipe import GROUPS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -47,6 +52,10 @@ def render(text: str) -> str:
         "estimates": estimates,
         "augmentation": augmentation,
         "thin_students": thin_students,
+        "student_fields": partial(recipe_fields, "StudentArguments"),
+        "objective_fields": partial(recipe_fields, "ObjectiveArguments"),
+        "data_fields": partial(recipe_fields, "DataArguments"),
+        "training_fields": partial(recipe_fields, "OSKDFTTrainingArguments"),
     }
     return PLACE.sub(lambda match: f"<!-- {match[1]} -->\n{makers[match[1]]()}\n<!-- /{match[1]} -->", text)
 
@@ -174,6 +183,26 @@ def thin_students() -> str:
     """Tabulate thinner students beside their teacher."""
     result = read_benchmarks()["thin-students"]
     return "\n".join([*grid(result["rows"]), "", measured_on(result)])
+
+
+def recipe_fields(name: str) -> str:
+    """List the fields of a group of a recipe: those that the group defines, without those of transformers alone.
+
+    Args:
+        name: a dataclass of `training.recipe.GROUPS`.
+
+    Returns:
+        A table of names, defaults and help, as `train_oskdft.py --help` shows them.
+    """
+    group = next(each for each in GROUPS if each.__name__ == name)
+    lines = ["| field | default | meaning |", "| --- | --- | --- |"]
+    for each in fields(group):
+        inherited = issubclass(group, TrainingArguments) and each.name not in group.__annotations__
+        if each.init and not inherited:
+            default = each.default if each.default_factory is MISSING else each.default_factory()
+            text = str(each.metadata["help"]).replace("%%", "%").replace("|", "\\|")
+            lines.append(f"| `{each.name}` | {'' if default in (None, '') else f'`{default}`'} | {text} |")
+    return "\n".join(lines)
 
 
 def number(value: float) -> str:

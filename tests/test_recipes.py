@@ -9,7 +9,7 @@ import soundfile
 from transformers import AutoModel
 
 from modeling_oskdft.data.prepare_voxceleb import prepare_voxceleb
-from modeling_oskdft.training.arguments import read_recipe
+from modeling_oskdft.training.recipe import read_recipe
 from tests.tiny import tiny_teacher
 from train_oskdft import main
 

@@ -81,18 +81,14 @@ class OSKDFTTrainer(PatchedTrainer):
         self.changed: dict[str, Any] = {}  # settings that a resumed run has changed
         self.facts = order_and_speakers(args, train_dataset)
         self.scorer = TrialScorer(extractor, args, train_dataset.max_damaged, eval_dataset)
-        self.losses = LossWindow()
+        self.losses, self.stopper, self.stalls = LossWindow(), SaveOnSignal(), StallWatch()
         self.average = WeightAverage(model.student, args.ema_decay) if args.ema_decay else None
-        self.stopper, self.stalls, self.order = SaveOnSignal(), StallWatch(), EpochOrder(self.clock.steps_per_epoch)
-        super().__init__(
-            model, args, data_collator, train_dataset, eval_dataset, extractor, callbacks=list(callbacks or ())
-        )
-        for callback in (PrinterCallback, ProgressCallback):
-            self.remove_callback(callback)
-        # With fp16, steps that overflow are how the loss scale is found.
-        guard = None if args.fp16 else NonFiniteGuard(args.max_nonfinite_steps)
-        own = (log_callback(args), guard, self.stopper, self.order, self.stalls, self.average)
-        for callback in filter(None, own):
+        self.order = EpochOrder(self.clock.steps_per_epoch)
+        data = (data_collator, train_dataset, eval_dataset)
+        super().__init__(model, args, *data, processing_class=extractor, callbacks=list(callbacks or ()))
+        self.remove_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
+        guard = None if args.fp16 else NonFiniteGuard(args.max_nonfinite_steps)  # fp16 skips steps of itself
+        for callback in filter(None, (log_callback(args), guard, self.stopper, self.order, self.stalls, self.average)):
             self.add_callback(callback)
         # compute_loss divides by the weight of the whole batch: transformers must not divide again.
         self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = True
@@ -103,11 +99,6 @@ class OSKDFTTrainer(PatchedTrainer):
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     @property
-    def student(self) -> OSKDFTForXVector:
-        """The student that the optimiser changes."""
-        return self.joint.student
-
-    @property
     def averaged(self) -> OSKDFTForXVector | None:
         """The moving average of the student, where there is one."""
         return None if self.average is None else self.average.student
@@ -115,18 +106,15 @@ class OSKDFTTrainer(PatchedTrainer):
     @property
     def published(self) -> OSKDFTForXVector:
         """The student that is evaluated and published: the moving average where there is one."""
-        return self.averaged or self.student
+        return self.averaged or self.joint.student
 
-    def train(
-        self, resume_from_checkpoint: str | bool | None = None, trial: None = None, **kwargs: Any
-    ) -> TrainOutput:
-        """Train; after SIGTERM or Ctrl-C, `stopper.received` is true and a checkpoint is saved.
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
+        """Train; SIGTERM and Ctrl-C end the run with a checkpoint, and `stopper.received` is true then.
 
-        A checkpoint of the last step is loaded, and nothing is trained. Raises `ValueError` for a checkpoint that is
-        damaged, or of a run with other settings.
+        Raises `ValueError` for a checkpoint that is damaged, or of a run with other settings.
         """
-        refuse_arguments({"trial": trial})
-        refuse_peft(self.student)
+        refuse_arguments({"trial": kwargs.pop("trial", None)})
+        refuse_peft(self.joint.student)
         checkpoint = checkpoints.find_checkpoint(self.args.output_dir, resume_from_checkpoint)
         if checkpoint is not None:
             checkpoints.check_checkpoint(checkpoint, self.args.world_size, self.average is not None)
@@ -157,7 +145,7 @@ class OSKDFTTrainer(PatchedTrainer):
         """Begin with the weights of another run instead of the teacher's, see `checkpoints.start_weights`."""
         checkpoints.start_weights(run, self.joint, self.averaged, self.facts["speakers"])
         if self.teacher is not None:
-            self.teacher.stop_sharing_unless_equal(self.student)
+            self.teacher.stop_sharing_unless_equal(self.joint.student)
 
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Tensor | None = None
@@ -178,7 +166,7 @@ class OSKDFTTrainer(PatchedTrainer):
 
     def kd_weight(self) -> float:
         """Return the weight of the distillation loss in the next step."""
-        return self.joint.objectives.kd_weight_at(self.clock.epoch(self.state.global_step), self.clock.num_epochs)
+        return self.joint.objectives.kd_weight_at(self.clock, self.state.global_step)
 
     def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
         """Build Adam over head, adapters and backbone, see `optimization`."""
@@ -260,7 +248,7 @@ class OSKDFTTrainer(PatchedTrainer):
         """Load student, objectives and moving average."""
         checkpoints.load_weights(checkpoint, self.joint, self.averaged)
         if self.teacher is not None:
-            self.teacher.stop_sharing_unless_equal(self.student)
+            self.teacher.stop_sharing_unless_equal(self.joint.student)
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Create the repository before the run, so that a wrong name or token is an error now."""

@@ -41,7 +41,7 @@ def test_the_best_checkpoint_is_loaded_at_the_end(tmp_path, manifest, feature_ex
     trainer.train()
     best = load_file(tmp_path / "checkpoint-14" / "model.safetensors")
     last = load_file(tmp_path / "checkpoint-21" / "model.safetensors")
-    head = trainer.student.state_dict()["head.projection.weight"]
+    head = trainer.joint.student.state_dict()["head.projection.weight"]
     assert torch.equal(head, best["head.projection.weight"]) and not torch.equal(head, last["head.projection.weight"])
     state = json.loads((tmp_path / "checkpoint-21" / "trainer_state.json").read_text())
     assert state["best_model_checkpoint"] == str(tmp_path / "checkpoint-14")
@@ -86,7 +86,7 @@ def test_another_run_is_where_training_begins(tmp_path, manifest, feature_extrac
     first.train()
     second = make_trainer(tmp_path / "second", manifest, feature_extractor, {"kd_weight": 0.0, "margin": 0.5})
     second.start_from(tmp_path / "first")
-    assert_same(second.student.state_dict(), first.published.state_dict())
+    assert_same(second.joint.student.state_dict(), first.published.state_dict())
     assert torch.equal(second.joint.objectives.speaker.weight, first.joint.objectives.speaker.weight)
     other = make_trainer(tmp_path / "third", manifest, feature_extractor, speeds=(0.9,))
     with pytest.warns(UserWarning, match="class vectors start anew: .* has other speakers"):
@@ -95,7 +95,7 @@ def test_another_run_is_where_training_begins(tmp_path, manifest, feature_extrac
         second.start_from(tmp_path / "nowhere")
     (tmp_path / "first" / "checkpoint-7" / "ema.safetensors").unlink()
     thin = make_trainer(tmp_path / "fourth", manifest, feature_extractor)
-    thin.student.head.projection = torch.nn.Linear(3, 3)
+    thin.joint.student.head.projection = torch.nn.Linear(3, 3)
     with pytest.raises(ValueError, match="has another shape than this recipe's"):
         thin.start_from(tmp_path / "first")
 

@@ -27,6 +27,6 @@ def test_what_the_trainer_would_not_read_is_refused(tmp_path, manifest, feature_
 def test_an_adapter_of_peft_is_refused_before_the_run(tmp_path, manifest, feature_extractor):
     peft = pytest.importorskip("peft", reason="peft is not installed: pip install 'peft>=0.21'")
     trainer = make_trainer(tmp_path, manifest, feature_extractor)
-    trainer.student.add_adapter(peft.LoraConfig(r=2, target_modules=["intermediate_dense"]))
+    trainer.joint.student.add_adapter(peft.LoraConfig(r=2, target_modules=["intermediate_dense"]))
     with pytest.raises(ValueError, match="carries an adapter of PEFT"):
         trainer.train()

@@ -36,13 +36,15 @@ def test_a_run_logs_selects_saves_and_opens(tmp_path, manifest, feature_extracto
     assert not any(name.startswith(("training_args", "teacher")) for name in names)
     assert set(load_file(checkpoint / "objectives.safetensors")) == set(trainer.joint.objectives.state_dict())
     student = sum(value.numel() for value in load_file(checkpoint / "model.safetensors").values())
-    assert student == sum(value.numel() for value in trainer.student.state_dict().values()), "the teacher was saved"
+    assert student == sum(value.numel() for value in trainer.joint.student.state_dict().values()), (
+        "the teacher was saved"
+    )
     assert not (tmp_path / ".incomplete").exists()
 
     trainer.save_model()
     opened = AutoModel.from_pretrained(tmp_path)
     for name, value in opened.state_dict().items():
-        assert torch.equal(value, trainer.student.state_dict()[name]), name
+        assert torch.equal(value, trainer.joint.student.state_dict()[name]), name
     assert not (tmp_path / "objectives.safetensors").exists(), "speaker centroids were published"
 
 
@@ -137,8 +139,8 @@ def test_the_teacher_hears_the_clean_crop_and_the_student_the_augmented(tmp_path
 def test_other_ways_to_run(tmp_path, manifest, feature_extractor, arguments):
     trainer = make_trainer(tmp_path, manifest, feature_extractor, validate=False, max_steps=2, **arguments)
     assert trainer.train().training_loss > 0
-    assert trainer.student.dtype == torch.float32
-    checkpointed = any(getattr(module, "gradient_checkpointing", False) for module in trainer.student.modules())
+    assert trainer.joint.student.dtype == torch.float32
+    checkpointed = any(getattr(module, "gradient_checkpointing", False) for module in trainer.joint.student.modules())
     assert checkpointed == ("gradient_checkpointing" in arguments)
     rates = [e["learning_rate_head"] for e in trainer.state.log_history if "learning_rate_head" in e]
     assert (rates[0] == rates[1]) == ("schedule_unit" in arguments), "an epoch's rate holds for the epoch"
@@ -186,8 +188,8 @@ def test_a_frozen_front_end_is_computed_once_where_both_hear_the_same(tmp_path, 
         if not share:
             trainer.teacher.shared = None
         calls = []
-        convolve = trainer.student.oskdft.convolve
-        trainer.student.oskdft.convolve = lambda *a, c=calls, f=convolve: c.append(1) or f(*a)
+        convolve = trainer.joint.student.oskdft.convolve
+        trainer.joint.student.oskdft.convolve = lambda *a, c=calls, f=convolve: c.append(1) or f(*a)
         trainer.train()
         assert bool(calls) is not share
         losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
@@ -202,7 +204,7 @@ def test_bf16_and_the_teacher_s_precision(tmp_path, manifest, feature_extractor)
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert len(losses) == 3 and all(loss == loss for loss in losses)
-    assert all(parameter.dtype == torch.float32 for parameter in trainer.student.parameters())
+    assert all(parameter.dtype == torch.float32 for parameter in trainer.joint.student.parameters())
     exact = make_trainer(tmp_path, manifest, feature_extractor, bf16=True, teacher_dtype="float32")
     assert exact.teacher.dtype == torch.float32
 
@@ -216,7 +218,7 @@ def test_a_compiled_step_gives_the_same_losses(tmp_path, manifest, feature_extra
         trainer.joint.eval()
         trainer.train()
         losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
-        assert trainer.student.state_dict().keys() == trainer.published.state_dict().keys()
+        assert trainer.joint.student.state_dict().keys() == trainer.published.state_dict().keys()
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     trainer.save_model()
     assert "_orig_mod" not in "".join(load_file(tmp_path / "model.safetensors"))
@@ -252,7 +254,7 @@ def test_distillation_alone_leaves_adapters_and_head_as_they_were(tmp_path, mani
     assert all(entry["loss"] == pytest.approx(entry["kd_loss"]) and "ft_loss" not in entry for entry in log)
     second = make_trainer(tmp_path / "second", manifest, feature_extractor, {"kd_weight": 0.0}, max_steps=1)
     second.start_from(tmp_path / "first")
-    assert_same(second.student.state_dict(), trainer.student.state_dict())
+    assert_same(second.joint.student.state_dict(), trainer.joint.student.state_dict())
     second.train()
     with pytest.raises(ValueError, match="a head that does not learn has no error rate; set eval_strategy to no"):
         make_trainer(tmp_path / "third", manifest, feature_extractor, objectives)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..schedules import KD_SCHEDULES
+from ..schedules import KD_SCHEDULES, Clock
 from .distillation import FrontEndDistillation, KDObjective
 from .speaker import SpeakerObjective
 
@@ -45,9 +45,9 @@ class Objectives(nn.Module):
         self.kd_schedule = KD_SCHEDULES[kd_schedule]
         self.settings = dict(settings or {})
 
-    def kd_weight_at(self, epoch: float, num_epochs: float) -> float:
-        """Return the factor on kd_loss at a time of the run, in epochs from 1, see `schedules`."""
-        return self.kd_weight * self.kd_schedule(epoch, num_epochs)
+    def kd_weight_at(self, clock: Clock, finished_steps: int) -> float:
+        """Return the factor on kd_loss in the step after `finished_steps`, see `schedules`."""
+        return self.kd_weight * self.kd_schedule(clock.epoch(finished_steps), clock.num_epochs)
 
     def batch_weights(self, labels: Tensor) -> Tensor:
         """Compute the weights that divide the losses of a batch.

@@ -11,10 +11,10 @@ def test_the_average_is_the_one_computed_by_hand(tmp_path, manifest, feature_ext
 
     class Watch(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
-            seen.append({name: value.clone() for name, value in trainer.student.state_dict().items()})
+            seen.append({name: value.clone() for name, value in trainer.joint.student.state_dict().items()})
 
     trainer = make_trainer(tmp_path, manifest, feature_extractor, validate=False, max_steps=5, ema_decay=0.3)
-    expected = {name: value.clone() for name, value in trainer.student.state_dict().items()}
+    expected = {name: value.clone() for name, value in trainer.joint.student.state_dict().items()}
     trainer.add_callback(Watch())
     trainer.train()
     for step, values in enumerate(seen, start=1):
@@ -25,7 +25,7 @@ def test_the_average_is_the_one_computed_by_hand(tmp_path, manifest, feature_ext
     for name, value in trainer.published.state_dict().items():
         if value.is_floating_point():
             torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
-    assert not torch.equal(trainer.published.head.projection.weight, trainer.student.head.projection.weight)
+    assert not torch.equal(trainer.published.head.projection.weight, trainer.joint.student.head.projection.weight)
 
 
 def test_the_average_is_saved_resumed_evaluated_and_published(tmp_path, manifest, feature_extractor):
@@ -40,7 +40,7 @@ def test_the_average_is_saved_resumed_evaluated_and_published(tmp_path, manifest
     last = max((tmp_path / "whole").glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
     assert_same(load_file(last / "ema.safetensors"), dict(whole.published.state_dict()))
     evaluated = []
-    whole.student.forward = lambda *a, **k: pytest.fail("the average is what is evaluated")
+    whole.joint.student.forward = lambda *a, **k: pytest.fail("the average is what is evaluated")
     forward = whole.published.forward
     whole.published.forward = lambda *a, **k: evaluated.append(1) or forward(*a, **k)
     whole.evaluate()
