@@ -5,6 +5,7 @@ A table stands between `<!-- name -->` and `<!-- /name -->`; tests/test_docs.py 
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import MISSING, fields
 from functools import partial
 from pathlib import Path
@@ -41,7 +42,7 @@ def render(text: str) -> str:
     Raises:
         KeyError: for a place whose name no table has.
     """
-    makers = {
+    makers: dict[str, Callable[[], str]] = {
         "quickstart": quickstart,
         "small_speech": small_speech,
         "sizes": sizes,

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .scoring.metrics import EqualErrorRate, equal_error_rate, min_detection_cost
     from .student.conversion import ConvertedCheckpoint, convert_original_state_dict
     from .student.initialization import init_student_from_teacher
-    from .training.training_arguments import OSKDFTTrainingArguments
     from .training.trainer import OSKDFTTrainer
+    from .training.training_arguments import OSKDFTTrainingArguments
     from .verification.verifier import SpeakerVerifier, VerificationResult
 
 _LAZY = {

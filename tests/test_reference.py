@@ -344,7 +344,7 @@ def test_the_joint_step(case):
         teacher_state[f"{prefix}parametrizations.weight.{new}"] = teacher_state.pop(prefix + old)
     model.load_state_dict(teacher_state)
     joint = JointModel(student, objectives).eval()
-    output = joint(t["wav"], t["labels"].long(), Teacher(model, config["target_layer_idx"])(t["wav"]).states)
+    output = joint(t["wav"], t["labels"].long(), Teacher(model, config["target_layer_idx"])(t["wav"]).hidden_states)
     kd_loss, ft_loss = output.kd.mean(), output.ft.mean()
     assert kd_loss.item() == pytest.approx(case.expected["kd_loss"], rel=1e-4)
     assert ft_loss.item() == pytest.approx(case.expected["ft_loss"], rel=1e-4)

@@ -30,7 +30,7 @@ WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 PLACEHOLDER = "More Information Needed"  # in transformers' template of a card
 PLAIN_CARD = """---
 library_name: transformers
-pipeline_tag: audio-classification
+pipeline_tag: other
 tags:
 - speaker-verification
 - oskdft
