@@ -1,7 +1,7 @@
-"""What a command says when something is wrong, and the code that it ends with.
+"""Turn errors into one sentence and an exit code, and check choices.
 
-0 fine, and "same speaker"; 1 "different speakers", which nothing else ends with; 2 an error of the input, in one
-sentence; 3 no decision; 70 a fault of ours; 130 stopped by the user.
+Exit codes: 0 fine, and "same speaker"; 1 "different speakers" and nothing else; 2 an error of the input, in one
+sentence; 3 no decision; 70 a fault of this package; 130 stopped by the user.
 """
 
 import builtins
@@ -21,11 +21,11 @@ from typing import TextIO, TypeVar, cast
 
 Chosen = TypeVar("Chosen")
 DIFFERENT, WRONG_INPUT, NO_DECISION, OUR_FAULT, STOPPED = 1, 2, 3, 70, 130
-MOST_WORKERS = 256  # processes that read ahead, which a command takes at most
+MOST_WORKERS = 256  # most processes that a command lets read ahead
 MEMORY_WORDS = ("can't allocate memory", "out of memory", "DefaultCPUAllocator")
 INSTALL_ALL = "pip install -U 'modeling-oskdft[train]' (in a clone: pip install '.[train]')"
 INSTALL = "pip install 'modeling-oskdft[{}]' (in a clone: pip install '.[{}]')"
-# Which extra brings a module that is not there.
+# The extra that installs a missing module.
 EXTRAS = {
     **dict.fromkeys(("accelerate", "datasets", "pyarrow", "yaml", "tensorboard", "matplotlib", "tqdm"), "train"),
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "export"),
@@ -35,7 +35,7 @@ EXTRAS = {
 
 
 def end_at_once_on_interrupt() -> None:
-    """Until a command has taken over, Ctrl-C ends the process with one line, also in the middle of an import."""
+    """End the process with one line on Ctrl-C, even within an import, until a command installs its own handler."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         os.write(2, b"oskdft: stopped.\n")
@@ -48,9 +48,15 @@ def end_at_once_on_interrupt() -> None:
 
 
 def one_sentence_errors(function: Callable[[list[str] | None], int]) -> Callable[..., int]:
-    """Wrap a command: what is wrong with the input is one sentence on stderr and exit code 2.
+    """Wrap a command: an error of the input becomes one sentence on stderr and exit code 2.
 
-    Anything else that is raised is a fault of this package and ends with 70. `--debug` shows where either arose.
+    Any other exception is a fault of this package and becomes exit code 70. `--debug` adds the traceback.
+
+    Args:
+        function: takes the arguments without `--debug`, and returns an exit code.
+
+    Returns:
+        A function that takes the arguments, or None for those of the process, and returns an exit code.
     """
 
     @functools.wraps(function)
@@ -64,13 +70,13 @@ def one_sentence_errors(function: Callable[[list[str] | None], int]) -> Callable
         warnings.formatwarning = lambda message, *_: f"oskdft: warning: {message}\n"
         try:
             code = function([word for word in words if word != "--debug"])
-            if sys.stdout is not None:  # closed by whoever started this
-                sys.stdout.flush()  # a full disk is an error of now, not of the interpreter's end
+            if sys.stdout is not None:  # the calling process may have closed it
+                sys.stdout.flush()  # a full disk is an error here, and not at the interpreter's end
             return code
         except KeyboardInterrupt:
             _say("stopped.")
             return STOPPED
-        except BrokenPipeError:  # whoever reads has gone; nothing more can be said to them
+        except BrokenPipeError:  # the reader of stdout has ended
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return WRONG_INPUT
         except Exception as error:
@@ -85,18 +91,18 @@ def one_sentence_errors(function: Callable[[list[str] | None], int]) -> Callable
 
 
 class _TakesAll:
-    """A stream that drops what cannot be written: nobody can be told, and the exit code still has to be right."""
+    """A stream that drops text which cannot be written, so that the exit code stays right."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write, or drop."""
+        """Write the text, or drop it."""
         try:
             self._stream.write(text)
             self._stream.flush()
         except (OSError, ValueError):
-            with contextlib.suppress(OSError, ValueError):  # what is left in the buffer goes nowhere
+            with contextlib.suppress(OSError, ValueError):  # the rest of the buffer is dropped
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
         return len(text)
 
@@ -119,9 +125,9 @@ def _stderr_that_takes_all() -> Iterator[None]:
 
 
 def sentence_of(error: BaseException) -> tuple[int, str]:
-    """The exit code and the sentence for an error that ended a command."""
+    """Return the exit code and the sentence for an error that ended a command."""
     text = str(error).strip()
-    if "Original Traceback" in text:  # an error of a loader's worker comes with the worker's traceback before it
+    if "Original Traceback" in text:  # an error of a loader's worker follows the worker's traceback
         name, _, text = text.splitlines()[-1].partition(": ")
         kind = getattr(builtins, name, RuntimeError)
         if isinstance(kind, type) and issubclass(kind, ValueError | OSError):
@@ -156,7 +162,7 @@ def _fault(name: str, text: str) -> str:
 
 
 def _repeat_in_launcher(sentence: str) -> None:
-    """Put the sentence at the end of what torch's launcher prints, which would otherwise bury it.
+    """Put the sentence at the end of the output of torch's launcher.
 
     The launcher quotes the file that it names to each process (torch.distributed.elastic.multiprocessing.errors).
     """
@@ -167,23 +173,24 @@ def _repeat_in_launcher(sentence: str) -> None:
 
 
 def _say(sentence: str) -> None:
-    """One line, whatever stands in the names that it quotes."""
-    shown = sentence.encode(errors="backslashreplace").decode()
-    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in shown)
-    print(f"oskdft: {shown}", file=sys.stderr)
+    """Print one line; line breaks and control characters in quoted names are escaped."""
+    print(f"oskdft: {_escaped(sentence.encode(errors='backslashreplace').decode())}", file=sys.stderr)
+
+
+def _escaped(text: str) -> str:
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def printable(text: str | bytes) -> str:
-    r"""A path or another text as every terminal can show it: bytes that are not UTF-8 as \xNN, line breaks as \n."""
-    shown = os.fsencode(text).decode("utf-8", "backslashreplace")
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in shown)
+    r"""Escape a path or another text for any terminal: bytes that are not UTF-8 as \xNN, line breaks as \n."""
+    return _escaped(os.fsencode(text).decode("utf-8", "backslashreplace"))
 
 
-MOST_LETTERS = 300  # of somebody else's words in a sentence of ours
+MOST_LETTERS = 300  # of a quoted error of another library
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error that says something, without its full stop."""
+    """Return the first line of an error that is not empty, without its full stop."""
     lines = (line.strip() for line in str(error).splitlines())
     first = next((line for line in lines if line), type(error).__name__).rstrip(".:")
     return first if len(first) <= MOST_LETTERS else f"{first[:MOST_LETTERS]} …"

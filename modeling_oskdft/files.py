@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Write files whole or not at all, and read text and JSON with sentences for errors."""
 
 import hashlib
 import json
@@ -14,13 +14,19 @@ from typing import Any, NoReturn
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the final name when the block ends, and goes when the block fails.
+    """Give a path beside `path` to write to: it gets the final name when the block ends, and is removed on an error.
 
-    A link is followed: the file that it leads to is replaced, and the link stays. Raises `ValueError` for a folder, a
-    device or a pipe, which must not be replaced, and `OSError` that names `path` when it cannot be written.
+    A link is followed: its target is replaced, and the link stays.
+
+    Args:
+        path: the final name.
+
+    Raises:
+        ValueError: for a folder, a device or a pipe, which must not be replaced.
+        OSError: naming `path` when it cannot be written.
     """
     target = _target(path)
-    # Short whatever the final name is, and another for every writer: two threads may write one file.
+    # A short name of its own for every writer: two threads may write one file.
     name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
     partial = target.with_name(f".{name}.{os.getpid()}.{threading.get_ident()}.partial")
     try:
@@ -37,7 +43,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 def check_writable(path: str | Path) -> None:
-    """Raise before the work what `whole_file` would raise after it."""
+    """Raise the errors of `whole_file` before the work instead of after it."""
     target = _target(path)
     with suppress(_Probed), whole_file(target) as partial:
         partial.touch()
@@ -45,7 +51,7 @@ def check_writable(path: str | Path) -> None:
 
 
 class _Probed(Exception):
-    """Nothing is to take the final name."""
+    """Ends the block of a test write, so that no file gets the final name."""
 
 
 def _target(path: str | Path) -> Path:
@@ -57,7 +63,7 @@ def _target(path: str | Path) -> Path:
 
 
 def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
+    """Compute the SHA-256 of a file, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -65,7 +71,8 @@ def sha256_of(path: str | Path) -> str:
 def read_text(path: str | Path) -> str:
     """Read a text file of UTF-8, with or without a byte order mark.
 
-    Raises `ValueError` naming the file and what it seems to be, for UTF-16 and other encodings.
+    Raises:
+        ValueError: naming the file and its likely encoding, for UTF-16 and other encodings.
     """
     content = Path(path).read_bytes()
     if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content[:100]:
@@ -79,7 +86,7 @@ def read_text(path: str | Path) -> str:
 
 @contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
-    """A folder inside `path` to write files to; each takes its final place when the block ends without an error."""
+    """Give a folder inside `path` to write files to; each gets its final place when the block ends without error."""
     target = Path(path)
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target, prefix=".partial") as aside:
@@ -90,10 +97,10 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced_folder(path: str | Path) -> Iterator[Path]:
-    """A folder beside `path` to write to; it takes the final name when the block ends, and goes when the block fails.
+    """Give a folder beside `path` to write to: it gets the final name when the block ends, and is removed on an error.
 
-    What had the name before is replaced as a whole: nobody finds files of both, and it comes back where the new one
-    cannot take its place. A link is followed.
+    The folder of that name is replaced as a whole, so that no reader finds files of both. It comes back when the new
+    one cannot take its place. A link is followed.
     """
     target = Path(path).resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -118,8 +125,9 @@ MOST_JSON = 64 << 20  # bytes
 def read_json(path: str | Path) -> dict[str, Any]:
     """Read a JSON object of finite numbers.
 
-    Raises `ValueError` with one sentence for anything else: text that is no JSON or not UTF-8, NaN and Infinity, which
-    JSON does not have, lists that are nested without end, numbers beyond floating point, and a file of over 64 MB.
+    Raises:
+        ValueError: for text that is no JSON or not UTF-8, NaN and Infinity (JSON has neither), too deep nesting,
+            numbers beyond floating point, and a file of over 64 MB.
     """
     name = os.fsencode(path).decode(errors="backslashreplace")
     try:
@@ -145,13 +153,13 @@ def _finite(text: str) -> float:
 
 
 def write_json(values: dict[str, Any], path: str | Path) -> None:
-    """Write the whole file or nothing."""
+    """Write values as JSON, whole or not at all."""
     with whole_file(path) as file:
         file.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def looks_like_a_path(name: str) -> bool:
-    """Whether a name that is no folder was meant as one: org/name of the Hub has one slash and no folder org."""
+    """Return whether a name means a path: org/name of the Hub has one slash, and no folder org exists."""
     parent = os.path.dirname(name)
     return (
         name in ("", ".", "..")

@@ -1,8 +1,7 @@
-"""The embedded default: voices, a teacher, a student and a table in a few minutes, without a download.
+"""Show the whole line in a few minutes without a download: voices, a teacher, a student and a table.
 
 Makes synthetic voices, trains a small HuBERT-shaped teacher for verification on some of them, compresses it with
-OS-KDFT, evaluates both on speakers that neither has heard, saves the student, loads it back and verifies two
-recordings.
+OS-KDFT, evaluates both on other speakers, saves the student, loads it back and verifies two recordings.
 """
 
 import signal
@@ -50,8 +49,8 @@ CROP_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class System:
-    """One column of the table."""
+class MeasuredModel:
+    """Size, time and error rates of a model: one column of the table."""
 
     parameters: int
     encoder_parameters: int
@@ -69,10 +68,20 @@ def run(
     test_speakers: int = TEST_SPEAKERS,
     threshold_speakers: int = THRESHOLD_SPEAKERS,
 ) -> dict[str, Any]:
-    """The whole line; returns and writes `results.json`, and prints what it does.
+    """Run the line, print each step, and write `results.json`.
 
-    folder: gets `voices`, `teacher`, `teacher_encoder`, `student` and `results.json`; what an earlier run left there
-    is used again where it is complete (voices) and replaced where it is not.
+    Args:
+        folder: for `voices`, `teacher`, `teacher_encoder`, `student` and `results.json`. Voices of an earlier run are
+            used again; everything else is replaced.
+        seed: of everything that is drawn.
+        teacher_epochs: length of the teacher's training.
+        student_epochs: length of the student's training.
+        train_speakers: speakers to learn from.
+        test_speakers: speakers of the table.
+        threshold_speakers: speakers of the thresholds.
+
+    Returns:
+        The content of `results.json`.
     """
     root = Path(folder)
     start = time.perf_counter()
@@ -94,16 +103,7 @@ def run(
     training = _student(encoder, train, aside, feature_extractor, root / "student", seed, student_epochs)
 
     _say("4/5  both on the unheard speakers; the student is loaded back from disk")
-    student = AutoModel.from_pretrained(root / "student")
-    feature_extractor = AutoFeatureExtractor.from_pretrained(root / "student")
-    milliseconds = {
-        name: 1000 * seconds
-        for name, seconds in encoder_seconds({"teacher": teacher.oskdft, "student": student.oskdft}).items()
-    }
-    systems = {
-        "teacher": _measure(teacher, root / "teacher", milliseconds["teacher"], feature_extractor, test, trials),
-        "student": _measure(student, root / "student", milliseconds["student"], feature_extractor, test, trials),
-    }
+    systems = _compare(teacher, root, test, trials)
     baseline = energy_baseline(test, trials)
 
     _say("5/5  two recordings of one unheard speaker, and one of another")
@@ -130,7 +130,7 @@ def _say(line: str) -> None:
 
 
 def _voices(root: Path, counts: tuple[int, int, int], seed: int) -> list[Manifest]:
-    """Disjoint groups of speakers, as many as asked of each."""
+    """Make voices and split them into disjoint groups of `counts` speakers."""
     folder = root / f"seed{seed}-{sum(counts)}x{SESSIONS}x{UTTERANCES}"
     write_voices(folder, sum(counts), SESSIONS, UTTERANCES, seed, progress=sys.stderr.isatty())
     everybody = load_manifest(folder)
@@ -139,7 +139,7 @@ def _voices(root: Path, counts: tuple[int, int, int], seed: int) -> list[Manifes
 
 
 def teacher_config() -> HubertConfig:
-    """A HuBERT in small: its strides, its norms, a thinner front end and six narrow layers."""
+    """Build the configuration of a small HuBERT: its strides and norms, a thinner front end, six narrow layers."""
     return HubertConfig(
         hidden_size=128,
         num_hidden_layers=6,
@@ -184,7 +184,7 @@ def _teacher(
     seed: int,
     epochs: float,
 ) -> OSKDFTForXVector:
-    """An encoder without adapters and a head, from random weights, on the speaker loss alone."""
+    """Train an encoder without adapters, and a head, from random weights, by the speaker loss alone."""
     set_seed(seed)
     config = OSKDFTConfig(teacher_config(), adapter_size=0, head_type="statistics_pooling")
     teacher = OSKDFTForXVector(config)
@@ -202,7 +202,7 @@ def _student(
     seed: int,
     epochs: float,
 ) -> dict[str, Any]:
-    """The one step: distillation by prediction heads, fading, beside the speaker loss; what the card says of it."""
+    """Train the student in one step, by fading distillation and the speaker loss; returns facts for its card."""
     set_seed(seed)
     config = OSKDFTConfig.from_teacher(teacher.config, [0, 1], head_type="statistics_pooling", adapter_size=32)
     student = init_student_from_teacher(teacher, config)
@@ -240,6 +240,18 @@ def _fit(
     return trainer.state.global_step
 
 
+def _compare(teacher: OSKDFTForXVector, root: Path, test: Manifest, trials: Trials) -> dict[str, MeasuredModel]:
+    """Measure the teacher, and the student as it is loaded from disk."""
+    student = AutoModel.from_pretrained(root / "student")
+    feature_extractor = AutoFeatureExtractor.from_pretrained(root / "student")
+    models = {"teacher": teacher, "student": student}
+    seconds = encoder_seconds({name: model.oskdft for name, model in models.items()})
+    return {
+        name: _measure(model, root / name, 1000 * seconds[name], feature_extractor, test, trials)
+        for name, model in models.items()
+    }
+
+
 def _measure(
     verifier: OSKDFTForXVector,
     folder: Path,
@@ -247,16 +259,16 @@ def _measure(
     feature_extractor: SequenceFeatureExtractor,
     test: Manifest,
     trials: Trials,
-) -> System:
+) -> MeasuredModel:
     report = report_trials(verifier, feature_extractor, test, trials, progress=sys.stderr.isatty())
     parameters = count_parameters(verifier), count_parameters(verifier.oskdft)
-    return System(*parameters, file_bytes(folder) / 1e6, milliseconds, report)
+    return MeasuredModel(*parameters, file_bytes(folder) / 1e6, milliseconds, report)
 
 
 def energy_baseline(test: Manifest, trials: Trials) -> TrialReport:
-    """How far loudness alone gets: mean and deviation of the frame level in decibels, and the duration.
+    """Score trials by loudness and duration alone: mean and deviation of the frame level in decibels, and seconds.
 
-    If this were far from one half, the voices would be separable without listening to them.
+    An EER far from one half would show that the synthetic voices can be told apart without their voice.
     """
     rows = []
     for row in range(len(test)):
@@ -265,14 +277,14 @@ def energy_baseline(test: Manifest, trials: Trials) -> TrialReport:
         rows.append((level.mean(), level.std(), len(waveform) / SAMPLING_RATE))
     features = np.asarray(rows)
     features = (features - features.mean(0)) / features.std(0)
-    of = dict(zip(test.column("utterance_id"), features, strict=True))
+    features_of = dict(zip(test.column("utterance_id"), features, strict=True))
     pairs = zip(trials.enrolments, trials.tests, strict=True)
-    scores = [-float(np.linalg.norm(of[first] - of[second])) for first, second in pairs]
+    scores = [-float(np.linalg.norm(features_of[first] - features_of[second])) for first, second in pairs]
     return report_scores(scores, trials, speakers_of(test))
 
 
 def _verify(student: Path, test: Manifest) -> list[dict[str, Any]]:
-    """The first recordings of two speakers, in other sessions than each other where the speaker is the same."""
+    """Verify two recordings of one speaker, of different sessions, and two of different speakers."""
     verifier = SpeakerVerifier.from_pretrained(student)
     row_of = {name: row for row, name in enumerate(test.column("utterance_id"))}
     first, second = test.speakers[:2]
@@ -290,7 +302,7 @@ def _verify(student: Path, test: Manifest) -> list[dict[str, Any]]:
 
 
 def _write_card(student: Path, results: dict[str, Any], training: dict[str, Any]) -> None:
-    """What training by a recipe leaves as well: `results.json` beside the student, and its card."""
+    """Write `results.json` beside the student, and its card, as a training by a recipe does."""
     keys = ("parameters", "encoder_parameters", "encoder_milliseconds")
     report = results["systems"]["student"]["report"]
     facts = {
@@ -302,15 +314,15 @@ def _write_card(student: Path, results: dict[str, Any], training: dict[str, Any]
     }
     write_json(facts, student / "results.json")
     notes = "It was trained on synthetic voices, to show that the whole line works: it is no use on people."
-    said = Statements("apache-2.0", "made by the same run", "synthetic", notes)
-    stored = record(student, "quickstart/student", said)
+    statements = Statements("apache-2.0", "made by the same run", "synthetic", notes)
+    stored = record(student, "quickstart/student", statements)
     write_json(stored, student.parent / "card.json")
     with whole_file(student / CARD_NAME) as file:
         file.write_text(render_record(stored), encoding="utf-8")
 
 
 def table(results: dict[str, Any]) -> str:
-    """The table that README shows, in Markdown."""
+    """Render the table of the README, in Markdown."""
     teacher, student = results["systems"]["teacher"], results["systems"]["student"]
     lines = [
         "|  | teacher | student | difference |",
