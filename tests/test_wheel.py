@@ -142,7 +142,7 @@ def test_the_other_extras_bring_what_they_name(environment, extra, module):
 
 def test_the_benchmark_of_the_page_wants_a_clone(environment):
     done = environment("train", "benchmark", "space")
-    assert done.returncode == 2 and "is run in a clone of the repository" in done.stderr
+    assert done.returncode == 2 and "run this benchmark in a clone of the repository" in done.stderr
 
 
 WATCHER = r"""

@@ -25,7 +25,7 @@ BANDS = (np.geomspace(100, 7000, 21) / SAMPLING_RATE * SPECTRUM).astype(int)
 PITCH = slice(40, 229)  # lags in samples: 400 to 70 Hz
 
 
-def look_at(waveform: np.ndarray, name: str) -> list[str]:
+def inspect_recording(waveform: np.ndarray, name: str) -> list[str]:
     """Inspect a recording for faults that make a decision unreliable.
 
     Args:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..data.manifest import Manifest
     from ..data.trials import Trials
 
-SCORINGS = ("full", "segments", "combined")  # as in scoring.cosine, which needs NumPy
+SCORINGS = ("full", "segments", "combined")  # the keys of scoring.cosine.SCORINGS; that file needs NumPy
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

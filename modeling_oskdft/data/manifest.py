@@ -40,6 +40,10 @@ class Manifest:
     def __len__(self) -> int:
         return self.table.num_rows
 
+    def __repr__(self) -> str:
+        place = f"in '{self.root}'" if self.recordings is None else "in a dataset"
+        return f"Manifest({len(self):,} utterances of {len(self.speakers):,} speakers {place})"
+
     def column(self, name: str) -> list[Any]:
         """Return a column as a list.
 

@@ -29,7 +29,7 @@ class WorkersThatStay:
     def __init__(self) -> None:
         self._released = torch.zeros((), dtype=torch.bool).share_memory_()
 
-    def hold(self) -> None:
+    def keep(self) -> None:
         """Make workers ignore SIGTERM again."""
         self._released.fill_(False)
 
@@ -37,7 +37,7 @@ class WorkersThatStay:
         """Let SIGTERM end the workers from now on."""
         self._released.fill_(True)
 
-    def serve(self, loader: _Loader) -> _Loader:
+    def protect(self, loader: _Loader) -> _Loader:
         """Protect the workers of a loader; its own `worker_init_fn` is called as before.
 
         Args:

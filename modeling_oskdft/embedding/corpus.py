@@ -182,7 +182,7 @@ def _extract(
     groups = manifest.row_groups()
     batches = _batches_of_this_process(lengths, groups, reading.batch_seconds)
     workers = WorkersThatStay()
-    loader = workers.serve(
+    loader = workers.protect(
         DataLoader(
             _Batches(manifest, batches, shortest_input(verifier.config), cut),
             batch_size=None,

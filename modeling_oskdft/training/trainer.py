@@ -193,7 +193,7 @@ class OSKDFTTrainer(PatchedTrainer):
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Build the loader; its workers leave SIGTERM to the process that saves."""
         loader = super().get_train_dataloader()
-        self.stopper.workers.serve(getattr(loader, "base_dataloader", loader))  # accelerate iterates the inner one
+        self.stopper.workers.protect(getattr(loader, "base_dataloader", loader))  # accelerate iterates the inner one
         return loader
 
     def train_sampler(self) -> EpochSampler:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..audio.loading import AudioSource, Waveform, name_of, read_recording
-from ..audio.speech import look_at
+from ..audio.speech import inspect_recording
 from ..embedding.locations import find, locate
 from ..embedding.runtimes import BATCH_SIZE, Embedder, OnnxEmbedder, bounded_batches, open_embedder
 from ..errors import check_choice
@@ -355,5 +355,5 @@ def _waveforms_of(recordings: Iterable[AudioSource], channel: int | None, notes:
     for number, audio in enumerate(recordings, 1):
         name = name_of(audio) if isinstance(audio, str | PathLike) else f"Recording {number}"
         loaded = read_recording(audio, channel)
-        notes += [*(f"{name} {note}" for note in loaded.notes), *look_at(loaded.waveform, name)]
+        notes += [*(f"{name} {note}" for note in loaded.notes), *inspect_recording(loaded.waveform, name)]
         yield loaded.waveform

@@ -15,7 +15,7 @@ from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.audio.decoding import END_UNKNOWN, UNKNOWN, NotReadable, open_recording
 from modeling_oskdft.audio.ffmpeg import container_in, end_is_known, to_wav
 from modeling_oskdft.audio.loading import SAMPLING_RATE, Waveform, count_samples, read_recording
-from modeling_oskdft.audio.speech import look_at, speech_seconds
+from modeling_oskdft.audio.speech import inspect_recording, speech_seconds
 from modeling_oskdft.scoring.thresholds import OPERATING_POINTS
 
 Embedding = NDArray[np.float32]
@@ -152,7 +152,9 @@ class Service:
         waveforms = (recordings[0][0], recordings[1][0])
         warnings = []
         for number, (waveform, notes) in enumerate(recordings, start=1):
-            warnings += [f"Recording {number} {note}" for note in notes] + look_at(waveform, f"Recording {number}")
+            warnings += [f"Recording {number} {note}" for note in notes] + inspect_recording(
+                waveform, f"Recording {number}"
+            )
         if self.thresholds is not None and point in OPERATING_POINTS:
             doubt = self.thresholds.doubt(point)
             warnings += [] if doubt is None else [doubt]
@@ -169,7 +171,7 @@ class Service:
     def embed(self, file: str | None, label: str, language: str) -> tuple[Embedding, tuple[str, ...]]:
         """Embed one recording with the student; returns the embedding and the warnings. Raises as `read`."""
         waveform, notes = self.read(file, label, language)
-        sentences = [*(f"{label} {note}" for note in notes), *look_at(waveform, label)]
+        sentences = [*(f"{label} {note}" for note in notes), *inspect_recording(waveform, label)]
         warnings = tuple(translate(sentence, language) for sentence in sentences)
         return self._embeddings(self.student, [waveform], language)[0], warnings
 

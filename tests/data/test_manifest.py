@@ -55,3 +55,7 @@ def test_no_utterance_is_missing_or_there_twice(manifest):
     twice = Manifest(pa.concat_tables([manifest.table, manifest.table]), manifest.root)
     with pytest.raises(ValueError, match="'here' names 40 utterances more than once, 'voice000/session0/00' first"):
         checked(twice, "here")
+
+
+def test_a_manifest_prints_its_size_and_not_its_table(manifest):
+    assert repr(manifest) == f"Manifest(40 utterances of 10 speakers in '{manifest.root}')"

@@ -21,7 +21,7 @@ class Slow(torch.utils.data.Dataset):
 
 def test_workers_stay_while_they_are_needed_and_go_when_they_are_not():
     workers = WorkersThatStay()
-    loader = workers.serve(DataLoader(Slow(), 1, num_workers=2))
+    loader = workers.protect(DataLoader(Slow(), 1, num_workers=2))
     batches = iter(loader)
     pids = {int(next(batches)) for _ in range(2)}
     for pid in pids:
@@ -48,7 +48,7 @@ def test_a_worker_stays_from_its_start_on(monkeypatch):
         signals.add_(1)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    loader = WorkersThatStay().serve(DataLoader(Slow(), 1, num_workers=1))
+    loader = WorkersThatStay().protect(DataLoader(Slow(), 1, num_workers=1))
     monkeypatch.setattr(torch, "set_num_threads", terminate)  # which torch's worker calls there
     assert sum(1 for _ in loader) == 40
     assert signals == 1
@@ -58,7 +58,7 @@ def test_the_process_itself_still_hears():
     received = []
     before = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
     try:
-        batches = iter(WorkersThatStay().serve(DataLoader(Slow(), 1, num_workers=1)))
+        batches = iter(WorkersThatStay().protect(DataLoader(Slow(), 1, num_workers=1)))
         os.kill(os.getpid(), signal.SIGTERM)
         assert sum(1 for _ in batches) == 40
     finally:
@@ -67,7 +67,7 @@ def test_the_process_itself_still_hears():
 
 
 def test_a_loader_without_workers_is_served_too():
-    loader = WorkersThatStay().serve(DataLoader(Slow(), 1))
+    loader = WorkersThatStay().protect(DataLoader(Slow(), 1))
     assert {int(pid) for pid in loader} == {os.getpid()}
 
 
@@ -76,7 +76,7 @@ def test_what_the_loader_did_at_the_start_of_a_worker_is_still_done():
     loader = DataLoader(Slow(), 1, num_workers=1, worker_init_fn=called.append)
     before = signal.getsignal(signal.SIGTERM)
     try:
-        WorkersThatStay().serve(loader).worker_init_fn(3)
+        WorkersThatStay().protect(loader).worker_init_fn(3)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert called == [3]
@@ -103,6 +103,6 @@ def test_a_worker_that_does_not_run_is_forked_anew(monkeypatch):
 
     monkeypatch.setattr(workers, "SECONDS_TO_START", 5.0)
     monkeypatch.setattr(workers._BlockedFromStart, "run", hang_once)
-    loader = WorkersThatStay().serve(DataLoader(dataset, 1, num_workers=1))
+    loader = WorkersThatStay().protect(DataLoader(dataset, 1, num_workers=1))
     assert sum(1 for _ in loader) == 40
     assert dataset.forks == 2

@@ -137,7 +137,7 @@ def read_recording(path: str, rate: int, shortest: int, channel: int | None) -> 
         raise ValueError(f"{name} is longer than {LONGEST} s: cut it, e.g. `ffmpeg -i {quoted} -t {LONGEST} OUT.wav`.")
     if len(waveform) < shortest:
         raise ValueError(f"{name} is too short: give a recording with speech in it.")
-    for sentence in [*(f"{name} {note}" for note in notes), *speech.look_at(waveform, name)]:
+    for sentence in [*(f"{name} {note}" for note in notes), *speech.inspect_recording(waveform, name)]:
         write_message(f"warning: {sentence}")
     return waveform
 

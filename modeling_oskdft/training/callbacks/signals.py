@@ -37,7 +37,7 @@ class SaveOnSignal(TrainerCallback):
     ) -> None:
         """Install the signal handlers."""
         self.signal = 0
-        self.workers.hold()
+        self.workers.keep()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._receive)
