@@ -48,6 +48,7 @@ def render(text: str) -> str:
         "sizes": sizes,
         "benchmarks": benchmarks,
         "training": training,
+        "gpu": gpu,
         "compression": compression,
         "inference": inference,
         "estimates": estimates,
@@ -160,6 +161,14 @@ def training() -> str:
     result = read_benchmarks()["training"]
     columns = ("system", "step", "crops", "steps/s", "peak memory, GB", "times plain", "bound by multiply-adds")
     return "\n".join([*grid(result["rows"], columns), "", measured_on(result)])
+
+
+def gpu() -> str:
+    """Tabulate the joint step on a GPU. There, every teacher computes in bfloat16: equal variants stand once."""
+    result = read("gpu.json")
+    columns = ("system", "step", "crops", "steps/s", "peak memory, GB", "times plain", "share of the card's arithmetic")
+    rows = [row for row in result["rows"] if not row["step"].endswith("bf16 teacher")]
+    return "\n".join([*grid(rows, columns), "", measured_on(result, ("torch", "transformers"))])
 
 
 def compression() -> str:
