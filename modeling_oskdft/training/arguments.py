@@ -74,7 +74,8 @@ class TeacherArguments:
         default=None, metadata={"help": "teacher layers of the student, from 0 (default: 0 1)"}
     )
     evenly_spaced_layers: int | None = field(
-        default=None, metadata={"help": "instead of layers: this many, from the first to the last; 0: all"}
+        default=None,
+        metadata={"help": "number of layers, evenly spaced from the first to the last, instead of layers; 0: all"},
     )
     front_end_width: list[float] | None = field(
         default=None,
@@ -87,12 +88,15 @@ class TeacherArguments:
         default=None, metadata={"help": "width of the layers; below 1 a share (default: the teacher's)"}
     )
     intermediate_size: int | None = field(
-        default=None, metadata={"help": "of the feed-forward blocks (default: in the teacher's proportion)"}
+        default=None, metadata={"help": "width of the feed-forward blocks (default: in the teacher's proportion)"}
     )
     num_attention_heads: int | None = field(
-        default=None, metadata={"help": "default: heads of the teacher's width that fill hidden_size"}
+        default=None,
+        metadata={"help": "number of heads (default: heads of the teacher's width that fill hidden_size)"},
     )
-    student_start: str = field(default="importance", metadata={"help": "one of: " + ", ".join(STARTS)})
+    student_start: str = field(
+        default="importance", metadata={"help": "how the student's weights start, one of: " + ", ".join(STARTS)}
+    )
 
     def __post_init__(self) -> None:
         check_choice("student_start", self.student_start, STARTS)
@@ -111,17 +115,23 @@ class DataArguments:
     """What is trained on, what selects, and what the table is made of."""
 
     train_data: str = field(default="", metadata={"help": "folder, manifest, or dataset with an audio column"})
-    layout: str = field(default="auto", metadata={"help": "of a folder: auto, speaker/session, speaker"})
+    layout: str = field(
+        default="auto", metadata={"help": "meaning of the folders above a file: auto, speaker/session, speaker"}
+    )
     train_split: str | None = field(default=None, metadata={"help": "rows whose split is this one"})
     validation_fraction: float = field(
-        default=0.1, metadata={"help": "train speakers set aside; their trials choose the best checkpoint"}
+        default=0.1,
+        metadata={"help": "share of the train speakers that is set aside; their trials select the best checkpoint"},
     )
     test_data: str | None = field(default=None, metadata={"help": "data of test_trials (default: train_data)"})
     test_split: str | None = field(default=None, metadata={"help": "rows of test_data whose split is this one"})
     test_trials: str | None = field(default=None, metadata={"help": "trial list, read once, after training"})
     test_scoring: str = field(default="full", metadata={"help": "one of: " + ", ".join(SCORINGS)})
     validation_trials: int = field(
-        default=20000, metadata={"help": "at most so many same-speaker pairs, and as many others, choose"}
+        default=20000,
+        metadata={
+            "help": "most same-speaker pairs that select the checkpoint, beside as many different-speaker pairs"
+        },
     )
     data_root: str | None = field(default=None, metadata={"help": "replaces the root that train_data was made with"})
     test_root: str | None = field(default=None, metadata={"help": "replaces the root that test_data was made with"})
@@ -130,22 +140,33 @@ class DataArguments:
         metadata={"help": "share of the train speakers with labels; the others are for distillation alone"},
     )
     teacher_hears: str = field(
-        default="clean", metadata={"help": "what the student hears augmented: " + " or ".join(TEACHER_HEARS)}
+        default="clean",
+        metadata={"help": "crops of the teacher, where the student's are augmented: " + " or ".join(TEACHER_HEARS)},
     )
     crop_seconds: float = field(default=2.0, metadata={"help": "length of a training crop (the paper's code: 2)"})
     noise_root: str | None = field(default=None, metadata={"help": "folder laid out like MUSAN"})
     rir_root: str | None = field(default=None, metadata={"help": "folder of room impulse responses"})
-    augment_probability: float = field(default=0.6, metadata={"help": "share of crops that are augmented at all"})
-    clipping_probability: float = field(default=0.0, metadata={"help": "of these: cut at 0.5 to 0.9 of the peaks"})
-    envelope_probability: float = field(default=0.0, metadata={"help": "of these: a slow change of volume"})
-    gain_probability: float = field(default=0.0, metadata={"help": "of these: -20 to 6 dB"})
-    codec_probability: float = field(default=0.0, metadata={"help": "of these: telephone, mu-law, mp3 or ogg"})
+    augment_probability: float = field(default=0.6, metadata={"help": "share of the crops that is augmented"})
+    clipping_probability: float = field(
+        default=0.0, metadata={"help": "share of the augmented crops that is clipped at 0.5 to 0.9 of the peaks"}
+    )
+    envelope_probability: float = field(
+        default=0.0, metadata={"help": "share of the augmented crops with a slow change of volume"}
+    )
+    gain_probability: float = field(
+        default=0.0, metadata={"help": "share of the augmented crops with another gain, -20 to 6 dB"}
+    )
+    codec_probability: float = field(
+        default=0.0, metadata={"help": "share of the augmented crops through telephone, mu-law, mp3 or ogg"}
+    )
     speed_perturbation: list[float] | None = field(
         default=None, metadata={"help": "other speeds, each making new speakers of all: 0.9 1.1"}
     )
-    spec_mask_probability: float = field(default=0.0, metadata={"help": "share of crops masked before the head"})
-    spec_mask_features: int = field(default=100, metadata={"help": "widest band of features of that mask"})
-    spec_mask_frames: int = field(default=10, metadata={"help": "longest span of frames of that mask"})
+    spec_mask_probability: float = field(
+        default=0.0, metadata={"help": "share of the crops that is masked before the head"}
+    )
+    spec_mask_features: int = field(default=100, metadata={"help": "widest band of features of the mask"})
+    spec_mask_frames: int = field(default=10, metadata={"help": "longest span of frames of the mask"})
     max_damaged_files: int = field(default=100, metadata={"help": "unreadable files until the run stops"})
 
     RANGES: ClassVar[dict[str, Range]] = {

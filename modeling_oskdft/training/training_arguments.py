@@ -36,9 +36,11 @@ class OSKDFTTrainingArguments(TrainingArguments):
     backbone_schedule: str = field(default="decay", metadata={"help": "shared layers: decay, or cosine as the head's"})
     backbone_decay: float = field(default=0.93, metadata={"help": "shared layers: factor an epoch after the warm-up"})
     schedule_unit: str = field(default="step", metadata={"help": "step, or epoch as the authors do"})
-    freeze: str = field(default="none", metadata={"help": "one of: " + ", ".join(FREEZABLE)})
+    freeze: str = field(
+        default="none", metadata={"help": "part of the student that does not learn, one of: " + ", ".join(FREEZABLE)}
+    )
     start_from: str | None = field(
-        default=None, metadata={"help": "run or checkpoint whose student and class vectors to begin with"}
+        default=None, metadata={"help": "run or checkpoint whose student and class vectors this run begins with"}
     )
     ema_decay: float = field(default=0.0, metadata={"help": "moving average of the weights, e.g. 0.999; 0: none"})
     teacher_dtype: str = field(
@@ -50,13 +52,15 @@ class OSKDFTTrainingArguments(TrainingArguments):
     save_strategy: str = field(default="epoch", metadata={"help": "no, steps, epoch or best"})
     save_total_limit: int | None = field(default=2, metadata={"help": "checkpoints kept beside the best; 0: all"})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "end with the best checkpoint"})
-    metric_for_best_model: str | None = field(default="eer", metadata={"help": "what selects"})
+    metric_for_best_model: str | None = field(
+        default="eer", metadata={"help": "metric that selects the best checkpoint: eer or min_dcf"}
+    )
     greater_is_better: bool | None = field(default=False, metadata={"help": "whether larger is better"})
     dataloader_drop_last: bool = field(default=True, metadata={"help": "batch norm needs full batches"})
-    remove_unused_columns: bool = field(default=False, metadata={"help": "fixed: crops have no columns"})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "fixed, because crops have no columns"})
     max_nonfinite_steps: int = field(default=10, metadata={"help": "steps with a NaN or infinity until the run stops"})
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "every parameter is used"})
-    hub_strategy: str = field(default="end", metadata={"help": "what push_to_hub sends: end, or every_save as well"})
+    hub_strategy: str = field(default="end", metadata={"help": "when push_to_hub sends: end, or every_save as well"})
     hub_license: str | None = field(
         default=None, metadata={"help": "identifier of the student's licence, for its card"}
     )

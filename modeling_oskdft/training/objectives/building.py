@@ -107,12 +107,16 @@ KD_BUILDERS: dict[str, Callable[["ObjectiveArguments", OSKDFTForXVector, PreTrai
 class ObjectiveArguments:
     """Fields of both losses of the one step."""
 
-    kd_objective: str = field(default="last_layer_mse", metadata={"help": "one of: " + ", ".join(KD_BUILDERS)})
+    kd_objective: str = field(
+        default="last_layer_mse", metadata={"help": "distillation loss, one of: " + ", ".join(KD_BUILDERS)}
+    )
     kd_target_layers: list[int] | None = field(
         default=None, metadata={"help": "teacher hidden states, 0 the input of layer 0 (default: thirds, e.g. 4 8 12)"}
     )
     kd_weight: float = field(default=1.0, metadata={"help": "factor on kd_loss before its schedule; 0: no kd path"})
-    kd_schedule: str = field(default="linear", metadata={"help": "one of: " + ", ".join(KD_SCHEDULES)})
+    kd_schedule: str = field(
+        default="linear", metadata={"help": "change of kd_weight over the run, one of: " + ", ".join(KD_SCHEDULES)}
+    )
     mse_scale: float = field(default=100.0, metadata={"help": "factor inside last_layer_mse (the paper's 100)"})
     cos_lambda: float = field(default=1.0, metadata={"help": "weight of the cosine term of layerwise_heads"})
     kd_reduction: str = field(default="mean", metadata={"help": "cosine term over frames: mean, or the authors' sum"})
@@ -124,7 +128,7 @@ class ObjectiveArguments:
     )
     speaker_objective: str = field(
         default="aam_softmax",
-        metadata={"help": "one of: " + ", ".join(SPEAKER_BUILDERS) + " (distillation alone)"},
+        metadata={"help": "speaker loss, one of: " + ", ".join(SPEAKER_BUILDERS) + " (distillation alone)"},
     )
     margin: float = field(default=0.2, metadata={"help": "angular margin of aam_softmax (the paper's 0.2)"})
     scale: float = field(default=30.0, metadata={"help": "scale of aam_softmax (the paper's 30)"})
