@@ -134,3 +134,13 @@ def test_every_module_has_a_test_of_its_name():
     files = [file for file in FILES if file.parent.name not in ("benchmark", "commands")]
     modules = {file.stem for file in files} - untested
     assert modules <= tests, modules - tests
+
+
+def test_the_trainer_and_the_script_stay_short():
+    (trainer,) = (
+        node
+        for node in ast.parse((PACKAGE / "training" / "trainer.py").read_text()).body
+        if isinstance(node, ast.ClassDef)
+    )
+    assert trainer.end_lineno - trainer.lineno + 1 < 250
+    assert len((ROOT / "train_oskdft.py").read_text().splitlines()) <= 100
