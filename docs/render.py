@@ -164,9 +164,17 @@ def training() -> str:
 
 
 def gpu() -> str:
-    """Tabulate the joint step on a GPU. There, every teacher computes in bfloat16: equal variants stand once."""
+    """Tabulate the joint step on a GPU, where every teacher computes in bfloat16: equal variants stand once."""
     result = read("gpu.json")
-    columns = ("system", "step", "crops", "steps/s", "peak memory, GB", "times plain", "share of the card's arithmetic")
+    columns = (
+        "system",
+        "step",
+        "crops",
+        "steps/s",
+        "peak memory, GB",
+        "times plain",
+        "share of the card's arithmetic",
+    )
     rows = [row for row in result["rows"] if not row["step"].endswith("bf16 teacher")]
     return "\n".join([*grid(rows, columns), "", measured_on(result, ("torch", "transformers"))])
 

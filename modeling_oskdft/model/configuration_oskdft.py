@@ -86,11 +86,11 @@ class OSKDFTConfig(PreTrainedConfig):
         embedding_size: width of the speaker embedding.
         ecapa_channels: channels of the ECAPA-TDNN head (Desplanques et al., Interspeech 2020); the defaults of all
             its sizes are the authors'. A multiple of `ecapa_res2net_scale`.
-        ecapa_pooled_channels: channels before its pooling.
-        ecapa_attention_channels: bottleneck of its attention.
+        ecapa_pooled_channels: channels before the pooling of ECAPA-TDNN.
+        ecapa_attention_channels: bottleneck of the attention of ECAPA-TDNN.
         ecapa_res2net_scale: number of groups in a Res2Net block.
         ecapa_se_channels: bottleneck of a squeeze-excitation gate.
-        ecapa_dilations: dilation of each of its blocks.
+        ecapa_dilations: dilation of each block of ECAPA-TDNN.
         use_weighted_layer_sum: the head reads a sum of all hidden states with free weights; False: the last one.
         teacher_name_or_path: the teacher, for the model card; of a folder only its name.
         teacher_layers: the teacher layers that the student started from, counted from 0, for the model card.

@@ -184,7 +184,7 @@ class Wav2Vec2PostNormLayer(PostNormPaths, wav2vec2.Wav2Vec2EncoderLayer):
 
 
 class Wav2Vec2PreNormLayer(PreNormPaths, wav2vec2.Wav2Vec2EncoderLayerStableLayerNorm):
-    """Run a layer of wav2vec 2.0 large, XLSR-53, XLS-R."""
+    """Run a layer of wav2vec 2.0 large (LV-60), XLSR-53, XLS-R."""
 
 
 class WavLMPostNormLayer(PostNormPaths, wavlm.WavLMEncoderLayer):

@@ -254,7 +254,7 @@ class OSKDFTModel(OSKDFTPreTrainedModel):
             An `OSKDFTModelOutput`.
 
         Raises:
-            ValueError: for input that is no such audio.
+            ValueError: for `input_values` of a wrong shape, type or length, and for a mask that does not fit.
             TypeError: for a misspelt argument.
         """
         self._check_input(input_values, attention_mask, path)
@@ -578,7 +578,8 @@ class OSKDFTForXVector(Companions, SpeakerAdapters, OSKDFTPreTrainedModel):
             `logits` is the same tensor, for code that was written for `Wav2Vec2ForXVector`.
 
         Raises:
-            ValueError: for input that is no such audio, or labels without class vectors.
+            ValueError: for `input_values` of a wrong shape, type or length, a mask that does not fit, or labels without
+                class vectors.
             TypeError: for a misspelt argument.
         """
         if output_hidden_states is None:

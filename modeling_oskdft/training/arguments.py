@@ -160,14 +160,16 @@ class DataArguments:
         default=0.0, metadata={"help": "share of the augmented crops through telephone, mu-law, mp3 or ogg"}
     )
     speed_perturbation: list[float] | None = field(
-        default=None, metadata={"help": "other speeds, each making new speakers of all: 0.9 1.1"}
+        default=None, metadata={"help": "further speeds, e.g. 0.9 1.1; each makes a new class of every speaker"}
     )
     spec_mask_probability: float = field(
         default=0.0, metadata={"help": "share of the crops that is masked before the head"}
     )
     spec_mask_features: int = field(default=100, metadata={"help": "widest band of features of the mask"})
     spec_mask_frames: int = field(default=10, metadata={"help": "longest span of frames of the mask"})
-    max_damaged_files: int = field(default=100, metadata={"help": "unreadable files until the run stops"})
+    max_damaged_files: int = field(
+        default=100, metadata={"help": "unreadable files that are tolerated; one more stops the run"}
+    )
 
     RANGES: ClassVar[dict[str, Range]] = {
         **dict.fromkeys(("augment_probability", "clipping_probability", "envelope_probability"), SHARE),

@@ -28,10 +28,12 @@ class OSKDFTTrainingArguments(TrainingArguments):
 
     learning_rate: float = field(default=1e-4, metadata={"help": "head: start of its cosine"})
     min_learning_rate: float = field(default=1e-6, metadata={"help": "head: end of its cosine"})
-    adapter_lr_multiplier: float = field(default=10.0, metadata={"help": "adapters: times the head's rate"})
-    backbone_lr_multiplier: float = field(default=1.0, metadata={"help": "shared layers: times their schedule"})
+    adapter_lr_multiplier: float = field(
+        default=10.0, metadata={"help": "rate of the adapters, as a multiple of the head's"}
+    )
+    backbone_lr_multiplier: float = field(default=1.0, metadata={"help": "factor on the rate of the shared layers"})
     backbone_warmup_epochs: float = field(
-        default=10.0, metadata={"help": "shared layers: epochs up to the head's rate"}
+        default=10.0, metadata={"help": "shared layers: epochs of the warm-up to the head's rate"}
     )
     backbone_schedule: str = field(default="decay", metadata={"help": "shared layers: decay, or cosine as the head's"})
     backbone_decay: float = field(default=0.93, metadata={"help": "shared layers: factor an epoch after the warm-up"})

@@ -159,8 +159,8 @@ class SpeakerVerifier:
         """Embed the voice in a recording.
 
         Args:
-            audio: a path, bytes, an open file, (array, rate), an array or tensor at 16 kHz, or a `datasets` audio
-                dict or decoder; any rate, any channels.
+            audio: a path, bytes, an open file, (array, rate), or a `datasets` audio dict or decoder, of any rate and
+                number of channels; or an array or tensor (samples,) at 16 kHz.
             channel: the channel to take, from 0; None mixes them.
 
         Returns:
@@ -263,8 +263,8 @@ class SpeakerVerifier:
         Args:
             first: a recording as in `embed`, or a list of several of one speaker, whose embeddings are averaged.
             second: a recording.
-            operating_point: "eer", or "far_1_percent" or "far_0.1_percent", the largest share of different-speaker
-                trials that are accepted.
+            operating_point: name of the threshold: "eer", or "far_1_percent" or "far_0.1_percent", which accept at
+                most 1 % or 0.1 % of different-speaker trials.
             channel: the channel to take of each, from 0; None mixes them.
 
         Returns:

@@ -111,7 +111,11 @@ class ObjectiveArguments:
         default="last_layer_mse", metadata={"help": "distillation loss, one of: " + ", ".join(KD_BUILDERS)}
     )
     kd_target_layers: list[int] | None = field(
-        default=None, metadata={"help": "teacher hidden states, 0 the input of layer 0 (default: thirds, e.g. 4 8 12)"}
+        default=None,
+        metadata={
+            "help": "target hidden states of the teacher, 0 the input of layer 0 (default: by kd_objective the last, "
+            "thirds, or all)"
+        },
     )
     kd_weight: float = field(default=1.0, metadata={"help": "factor on kd_loss before its schedule; 0: no kd path"})
     kd_schedule: str = field(
