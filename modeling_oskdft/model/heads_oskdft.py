@@ -175,7 +175,7 @@ class StatisticsPoolingHead(LayerMixture):
 
 
 class TDNNBlock(nn.Module):
-    """Apply convolution, ReLU and batch norm, in this order; padded frames are set to zero, as the padding of a convolution is."""
+    """Apply convolution, ReLU and batch norm, in this order; padded frames are set to zero, like a convolution's."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 1, dilation: int = 1) -> None:
         super().__init__()

@@ -578,8 +578,8 @@ class OSKDFTForXVector(Companions, SpeakerAdapters, OSKDFTPreTrainedModel):
             `logits` is the same tensor, for code that was written for `Wav2Vec2ForXVector`.
 
         Raises:
-            ValueError: for `input_values` of a wrong shape, type or length, a mask that does not fit, or labels without
-                class vectors.
+            ValueError: for `input_values` of a wrong shape, type or length, a mask that does not fit, or labels
+                without class vectors.
             TypeError: for a misspelt argument.
         """
         if output_hidden_states is None:
