@@ -34,11 +34,11 @@ class WaveformAugmentation:
     Args:
         noise_root: folder `<noise|music|speech>/<source>/<clip>`, as MUSAN; None: no noise.
         rir_root: any folder of room impulse responses; None: no room.
-        probability: that a crop is augmented at all.
-        clipping_probability: of clipping an augmented crop.
-        envelope_probability: of a volume that slowly rises or falls.
-        gain_probability: of another level.
-        codec_probability: of a codec.
+        probability: probability of augmenting a crop at all.
+        clipping_probability: probability of clipping an augmented crop.
+        envelope_probability: probability of a volume that slowly rises or falls.
+        gain_probability: probability of another level.
+        codec_probability: probability of a codec.
 
     Raises:
         FileNotFoundError: for a folder without audio.
@@ -180,7 +180,7 @@ def clip(waveform: Waveform, share: float) -> Waveform:
 
     Args:
         waveform: (samples,).
-        share: of the lowest and of the highest sample, in (0, 1].
+        share: share of the lowest and of the highest sample that stays, in (0, 1].
 
     Returns:
         (samples,).
@@ -260,7 +260,7 @@ def through_codec(waveform: Waveform, codec: str, compression: float = 0.5) -> W
     Args:
         waveform: (samples,) at 16 kHz.
         codec: "telephone" (300 to 3,400 Hz, 8 kHz, mu-law), "mulaw" (8 kHz), "mp3" or "ogg" (Vorbis).
-        compression: of mp3 and ogg, from 0, least, to 1.
+        compression: degree of compression of mp3 and ogg, from 0, least, to 1.
 
     Returns:
         (samples,), not shifted.

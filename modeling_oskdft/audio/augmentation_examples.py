@@ -38,7 +38,7 @@ def write_examples(
         out: folder to write to.
         noise_root: folder of noises as in `WaveformAugmentation`; None: no noise.
         rir_root: folder of impulse responses; None: no room.
-        seed: of the draws.
+        seed: seed of the random draws.
 
     Returns:
         The WAV files and then the sheet.

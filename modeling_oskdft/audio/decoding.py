@@ -1,4 +1,4 @@
-"""Decode recordings to their real end, and find a missing end.
+"""Decode recordings completely, and detect truncated files.
 
 libsndfile trusts headers. This file reads the container first: which byte ranges of the file hold audio, whether the
 container promises more bytes than the file has (an error), and whether the end can be checked at all (else a note).
@@ -53,7 +53,7 @@ class Piece(NamedTuple):
         start: first byte.
         stop: byte behind the last one.
         head: bytes to put before the range.
-        patches: (place in the file, bytes) that replace the bytes of the file.
+        patches: pairs (place in the file, bytes) that replace the bytes of the file.
     """
 
     start: int
@@ -79,7 +79,7 @@ class Recording:
 
     Args:
         parts: open files of libsndfile, in their order; each has a sampling rate of its own.
-        note: see `Plan`.
+        note: note as in `Plan`.
 
     Attributes:
         notes: rests of sentences that begin with the recording's name.
@@ -102,7 +102,7 @@ class Recording:
         """Decode frames of a part.
 
         Args:
-            number: of the part.
+            number: number of the part.
             start: first frame.
             frames: number of frames, at most; None: to the end.
 
@@ -612,7 +612,7 @@ class _Frame(NamedTuple):
 
     @property
     def side(self) -> int:
-        """Bytes of the header and the side information; a Xing header stands behind them."""
+        """Return the bytes of the header and the side information; a Xing header stands behind them."""
         version, _, _, mono = self.kind
         return 4 + ((17 if mono else 32) if version == 3 else (9 if mono else 17))
 

@@ -89,7 +89,7 @@ def container_in(file: BinaryIO) -> str | None:
 
 
 def end_is_known(container: str, file: BinaryIO) -> bool:
-    """Return whether a missing end of the file is found, here or by ffmpeg.
+    """Return whether truncation of such a file can be detected.
 
     Args:
         container: ffmpeg's name of the container.

@@ -66,7 +66,7 @@ def _lies_below(path: str, folder: str) -> bool:
 
 @dataclass
 class TreeLayout:
-    """The folders above a recording that name its speaker and its session, and counts of a tree that was read so.
+    """Hold which folders above a recording name its speaker and its session, and counts of a tree that was read so.
 
     Attributes:
         name: "speaker/session" for `…/speaker/session/utterance.wav`, "speaker" for `…/speaker/utterance.wav`, whose
@@ -167,7 +167,7 @@ def _count_recordings(root: str | Path, name: str) -> TreeLayout:
 
 
 class RecordingFile(NamedTuple):
-    """A file of a tree with the names that its place gives: utterance id, speaker and session."""
+    """Describe a file of a tree with the names that its place gives: utterance id, speaker and session."""
 
     file: Path
     utterance: str

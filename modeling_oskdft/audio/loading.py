@@ -85,11 +85,11 @@ def read_recording(source: AudioSource, channel: int | None = None) -> LoadedAud
     """Read a whole recording as `load_audio` does, but return its warnings as notes.
 
     Args:
-        source: as in `load_audio`.
-        channel: as in `load_audio`.
+        source: recording, as in `load_audio`.
+        channel: number of the channel, as in `load_audio`.
 
     Raises:
-        ValueError: and the other errors of `load_audio`.
+        ValueError, OSError, TypeError: as `load_audio`.
     """
     plain = _plain(source)
     name = name_of(plain)
@@ -108,7 +108,7 @@ def read_crop(source: AudioSource, num_samples: int, position: float) -> Wavefor
     """Read a crop of a recording; where the codec can seek, the rest of the file is not decoded.
 
     Args:
-        source: as in `load_audio`.
+        source: recording, as in `load_audio`.
         num_samples: length of the crop in samples at 16 kHz.
         position: start of the crop, in [0, 1), from the earliest to the latest possible start, both included.
 
@@ -117,7 +117,7 @@ def read_crop(source: AudioSource, num_samples: int, position: float) -> Wavefor
         code.
 
     Raises:
-        ValueError: and the other errors of `load_audio`.
+        ValueError, OSError, TypeError: as `load_audio`.
     """
     from .decoding import UNKNOWN
 
@@ -140,10 +140,10 @@ def count_samples(source: AudioSource) -> int:
     """Count the samples of a recording at 16 kHz, from its container and headers where these are reliable.
 
     Args:
-        source: as in `load_audio`.
+        source: recording, as in `load_audio`.
 
     Raises:
-        ValueError: and the other errors of `load_audio`.
+        ValueError, OSError, TypeError: as `load_audio`.
     """
     from .decoding import UNKNOWN
 

@@ -248,7 +248,7 @@ def iterate_voices(
         speakers: number of speakers.
         sessions: sessions of each speaker.
         utterances: utterances of each session.
-        seed: of all draws.
+        seed: seed of all random draws.
         seconds: shortest and longest utterance.
 
     Returns:
@@ -271,10 +271,10 @@ def write_voices(
 
     Args:
         root: folder to write to.
-        speakers: as in `iterate_voices`.
-        sessions: as in `iterate_voices`.
-        utterances: as in `iterate_voices`.
-        seed: as in `iterate_voices`.
+        speakers: number of speakers, as in `iterate_voices`.
+        sessions: sessions of each speaker, as in `iterate_voices`.
+        utterances: utterances of each session, as in `iterate_voices`.
+        seed: seed of all random draws, as in `iterate_voices`.
         progress: show a progress bar.
 
     Returns:

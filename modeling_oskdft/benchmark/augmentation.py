@@ -1,4 +1,4 @@
-"""Our augmentation against audiomentations on the same 3 s crops: crops a second, and whether a seed decides alone.
+"""Compare our augmentation with audiomentations on 3 s crops: crops a second, and whether a seed decides alone.
 
 audiomentations is not a dependency (`pip install audiomentations fast-mp3-augment`); without it its columns are empty.
 """
@@ -22,7 +22,7 @@ Change = Callable[[Waveform], Waveform]
 
 
 def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Measure every augmentation; returns a row for each, and our speed over that of audiomentations."""
+    """Measure every augmentation; return a row for each, and our speed over that of audiomentations."""
     crop = np.random.default_rng(0).normal(scale=0.1, size=SECONDS * SAMPLING_RATE).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         noise, rooms = _write_sources(Path(folder))

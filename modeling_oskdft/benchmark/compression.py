@@ -1,4 +1,4 @@
-"""Size and time at true size: the paper's system and the two released ones, each beside its teacher, in one run.
+"""Measure size and time at true size: the paper's system and two released ones, each beside its teacher, in one run.
 
 The weights are random, of the published shapes. The teacher is transformers' own encoder; as a verifier it has the
 student's head and no adapters. Parameters are counted for the encoder and for the whole verifier, operations for the
@@ -30,9 +30,9 @@ class ComparedSystem(NamedTuple):
     """Describe a teacher, and the student that is compared with it.
 
     Args:
-        teacher: makes the teacher with random weights.
+        teacher: function that makes the teacher with random weights.
         layers: teacher layers of the student, counted from 0.
-        head_type: as in `OSKDFTConfig`.
+        head_type: type of the head, as in `OSKDFTConfig`.
     """
 
     teacher: Callable[[], PreTrainedModel]
@@ -67,7 +67,7 @@ def verifier(system: ComparedSystem, kind: str) -> OSKDFTForXVector:
 
 
 def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Measure all systems; returns a row for each teacher and student, and the changes between them in per cent."""
+    """Measure all systems; return a row for each teacher and student, and the changes between them in per cent."""
     rows: list[dict[str, Any]] = []
     ratios: dict[str, float] = {}
     for name, system in SYSTEMS.items():
@@ -89,7 +89,7 @@ def change(pair: list[dict[str, Any]], column: str) -> float:
 
 
 def compare(name: str, system: ComparedSystem) -> list[dict[str, Any]]:
-    """Measure a teacher and its student; returns the teacher's row and the student's."""
+    """Measure a teacher and its student; return the teacher's row and the student's."""
     kinds = ("teacher", "student")
     memory = in_new_processes(peak_memory, {kind: (name, kind) for kind in kinds})
     verifiers: dict[str, nn.Module] = {kind: verifier(system, kind) for kind in kinds}

@@ -47,7 +47,7 @@ def crop_batches(
     """Write made-up voices, noises and a room as files, and yield batches of their crops with every augmentation.
 
     Args:
-        folder: where the files are written.
+        folder: folder for the files.
         batch: crops in a batch.
         seconds: length of a crop.
         workers: processes that read and augment; 0: this process.
@@ -103,7 +103,7 @@ def waiting_share(step: Callable[[Tensor], object], batch: int, device: torch.de
     Args:
         step: one training step on waveforms (batch, samples), which returns when the device has done it.
         batch: crops in a batch.
-        device: where the waveforms go; a GPU gets more workers.
+        device: device of the waveforms; a GPU gets more workers.
 
     Returns:
         A share, 0 to 1; copying a batch to the device counts as waiting.

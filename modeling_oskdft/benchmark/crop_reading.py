@@ -1,4 +1,4 @@
-"""A 3 s crop read by seeking, against decoding its whole file: a FLAC and a WAV of 20 s."""
+"""Compare reading a 3 s crop by seeking with decoding its whole file: a FLAC and a WAV of 20 s."""
 
 import tempfile
 from pathlib import Path
@@ -15,7 +15,7 @@ SECONDS, CROP_SECONDS, CALLS, ROUNDS = 20, 3, 20, 15
 
 
 def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Measure both ways for both formats; returns a row for each format, and the ratio of their times."""
+    """Measure both ways for both formats; return a row for each format, and the ratio of their times."""
     generator = np.random.default_rng(0)
     speech = synthesise(draw_voice(generator), draw_session(generator), SECONDS, generator)
     rows, ratios = [], {}

@@ -1,4 +1,4 @@
-"""The joint step at real size on a GPU: steps a second, share of the card's arithmetic, memory, waiting for data.
+"""Measure the joint step on a GPU at real size: steps a second, share of the card's arithmetic, memory, waiting.
 
 It is the benchmark `training`, which runs on any device, but ends with an error where there is no GPU.
 """

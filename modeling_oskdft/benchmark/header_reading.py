@@ -1,4 +1,4 @@
-"""A manifest of 100,000 small files: files a second, and whether memory grows with their number."""
+"""Make a manifest of 100,000 small files, and measure: files a second, and whether memory grows with their number."""
 
 import io
 import os
@@ -27,7 +27,7 @@ print(seconds, main, workers)
 
 
 def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Measure a small and a large tree, each in a new process; returns a row for each, and ratios."""
+    """Measure a small and a large tree, each in a new process; return a row for each, and ratios."""
     file = io.BytesIO()
     noise = np.random.default_rng(0).normal(scale=0.1, size=SAMPLING_RATE // 10)
     soundfile.write(file, noise, SAMPLING_RATE, format="FLAC")

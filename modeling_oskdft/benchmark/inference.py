@@ -1,4 +1,4 @@
-"""A verifier in PyTorch and in onnxruntime, one thread, recordings from 1 to 60 s: time, and memory of a process.
+"""Time a verifier in PyTorch and in onnxruntime, one thread, recordings from 1 to 60 s; and measure its memory.
 
 The weights are random, of HuBERT-base's shape. The student has two layers, the thin student is that of
 `thin_students`, and the teacher has all twelve layers and the student's head. Every runtime computes the embedding
@@ -78,7 +78,7 @@ PRINT_PEAK = 'print(next(line.split()[1] for line in open("/proc/self/status") i
 
 
 def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Measure every model in its runtimes; returns a row for each, and the ratios between their times for 3 s."""
+    """Measure every model in its runtimes; return a row for each, and the ratios between their times for 3 s."""
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
         voices = write_voices(Path(place, "voices"), speakers=8, sessions=1, utterances=2, seed=0)
@@ -130,7 +130,7 @@ def measure_model(kind: str, runtimes: tuple[str, ...], folder: Path, voices: Pa
     Args:
         kind: "student", "thin student" or "teacher".
         runtimes: names of runtimes.
-        folder: where the model and its graphs are written.
+        folder: folder for the model and its graphs.
         voices: folder of recordings for the calibration of int8.
 
     Returns:
@@ -168,7 +168,7 @@ def write_graphs(
 
     Args:
         model: the verifier; its weights lie in `folder` already.
-        folder: where the graphs are written.
+        folder: folder for the graphs.
         voices: folder of recordings for the calibration of int8.
         runtimes: names of runtimes.
 
@@ -191,7 +191,7 @@ def write_graphs(
 def time_runtimes(
     model: OSKDFTForXVector, files: dict[str, Path], runtimes: tuple[str, ...]
 ) -> dict[int, dict[str, float]]:
-    """Measure the median seconds of every runtime on one thread; returns {seconds of audio: {runtime: seconds}}."""
+    """Measure the median seconds of every runtime on one thread; return {seconds of audio: {runtime: seconds}}."""
     whole = RawToEmbedding(model, do_normalize=True).eval()
     calls: dict[str, Callable[[Tensor, Tensor], object]] = {EAGER: whole}
     if COMPILED in runtimes and (compiled := compile_module(whole)) is not None:
@@ -214,7 +214,7 @@ def time_runtimes(
 
 
 def compile_module(module: nn.Module) -> Callable[[Tensor, Tensor], object] | None:
-    """Compile a module for any length, which takes a minute; returns None where there is no C++ compiler."""
+    """Compile a module for any length, which takes a minute; return None where there is no C++ compiler."""
     compiled = torch.compile(module, dynamic=True)
     try:
         with torch.inference_mode():

@@ -15,8 +15,8 @@ def figure(path: Path, theme: str, width: float, height: float, columns: int = 1
     Args:
         path: PNG file to write.
         theme: "light" or "dark".
-        width: of the figure, in inches.
-        height: of the figure, in inches.
+        width: width of the figure, in inches.
+        height: height of the figure, in inches.
         columns: number of axes beside each other.
 
     Yields:

@@ -1,4 +1,4 @@
-"""Trials a second on one core, from names and embeddings to scores, against the loop that a reader would write.
+"""Compare trials a second on one core, from names and embeddings to scores, with a loop that a reader would write.
 
 There are as many utterances and trials as VoxCeleb1-E has, and random embeddings of the paper's size.
 """
@@ -16,7 +16,7 @@ UTTERANCES, TRIALS, SIZE, LOOP_TRIALS, ROUNDS = 145_160, 579_818, 192, 20_000, 5
 
 
 def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Measure both ways; returns rows and ratios. numpy computes the inner products of rows on one thread."""
+    """Measure both ways; return rows and ratios. numpy computes the inner products of rows on one thread."""
     generator = np.random.default_rng(0)
     values = generator.normal(size=(UTTERANCES, SIZE)).astype(np.float32)
     embeddings = {f"id{row % 1251:05d}/{row:06d}/00001": values[row] for row in range(UTTERANCES)}

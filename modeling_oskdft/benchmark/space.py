@@ -1,4 +1,4 @@
-"""The demonstration page under load: visitors who all press the button at the same moment.
+"""Measure the demonstration page under load: visitors all press the button at the same moment.
 
 The page runs in a process of its own on this machine, with a student of HuBERT-base's shape, cut to two layers, with
 random weights. Each visitor sends two recordings of 4 s through the page's API. Measured is the time from the press
@@ -108,7 +108,7 @@ def _wait_for_start(address: str, process: "subprocess.Popen[bytes]", log: Path)
 
 
 def _press(address: str, files: list[Path], visitors: int) -> dict[str, Any]:
-    """Let all visitors press the button at the same moment, each with its own client; returns their row."""
+    """Let all visitors press the button at the same moment, each with its own client; return their row."""
     from gradio_client import Client, handle_file
 
     clients = [Client(address, verbose=False) for _ in range(visitors)]

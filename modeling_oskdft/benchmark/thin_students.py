@@ -1,4 +1,4 @@
-"""Students with narrower layers, at HuBERT-base scale: how much smaller and faster each is than the teacher's encoder.
+"""Measure students with narrower layers, at HuBERT-base scale: how much smaller and faster than the teacher each is.
 
 The weights are random, of the published shape. Time is the median of alternating runs on 3 s of audio and one thread.
 Sizes are the encoder's with its adapters, without the head. The size in int8 is one byte a parameter; a real file also
@@ -51,7 +51,7 @@ STUDENTS: dict[str, dict[str, Any]] = {
 
 
 def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Measure teacher and students in one run; returns a row for each, and the chosen student's time and size."""
+    """Measure teacher and students in one run; return a row for each, and the chosen student's time and size."""
     torch.manual_seed(0)
     teacher = hubert_base()
     encoders: dict[str, nn.Module] = {TEACHER: teacher}

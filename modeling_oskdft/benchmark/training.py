@@ -1,4 +1,4 @@
-"""The joint step at real size: the plain reading of the method, ours, and ours with a frozen, shared front end.
+"""Measure the joint step at real size: the plain reading of the method, ours, and ours with frozen, shared front end.
 
 The plain reading runs the whole teacher, and the student once for each path. Every variant ends with the optimiser's
 step. In float32 the loss of all variants is the same number; a teacher in bfloat16 changes it, and the change is
@@ -43,11 +43,11 @@ class TrainedSystem(NamedTuple):
     """Describe a teacher, the student that is cut from it, and the size of their batches.
 
     Args:
-        teacher: makes the teacher with random weights.
+        teacher: function that makes the teacher with random weights.
         layers: number of the student's layers, the first ones of the teacher.
-        head_type: as in `OSKDFTConfig`.
-        kd: makes the distillation objective.
-        crops: (number, seconds) of a batch, on the CPU and on a GPU.
+        head_type: type of the head, as in `OSKDFTConfig`.
+        kd: function that makes the distillation objective.
+        crops: pairs (number, seconds) of a batch, on the CPU and on a GPU.
     """
 
     teacher: Callable[[], PreTrainedModel]
@@ -112,7 +112,7 @@ class Step:
         self.optimizer = torch.optim.Adam(trained, lr=1e-5, fused=True)
 
     def loss(self) -> Tensor:
-        """Run the forward passes of teacher and student; returns the sum of both losses."""
+        """Run the forward passes of teacher and student; return the sum of both losses."""
         with self._autocast():
             return self._plain() if self.variant == PLAIN else self._joint()
 
@@ -185,7 +185,7 @@ def peak_memory(name: str, variant: str) -> float:
 
 
 def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Measure every variant of every system; returns a row for each, and the ratios between their speeds."""
+    """Measure every variant of every system; return a row for each, and the ratios between their speeds."""
     rows: list[dict[str, Any]] = []
     ratios: dict[str, float] = {}
     for name, system in SYSTEMS.items():
@@ -249,7 +249,7 @@ def _loading_ratios(name: str, step: Step, step_seconds: float) -> dict[str, flo
 def _gpu_columns(
     steps: dict[str, Step], operations: dict[str, int], seconds: dict[str, float]
 ) -> dict[str, dict[str, float]]:
-    """Columns that a row has on a GPU alone: both times, and the share of the card's arithmetic where it is known."""
+    """Return the columns of a row on a GPU: both times, and the share of the card's arithmetic where it is known."""
     if not torch.cuda.is_available():
         return {variant: {} for variant in steps}
     teacher_seconds = alternating_medians({name: step.teacher_forward for name, step in steps.items()}, ROUNDS)

@@ -1,4 +1,4 @@
-"""The joint step (both paths, forward and backward) against two separate full passes of the same student.
+"""Compare the joint step (both paths, forward and backward) with two separate full passes of the same student.
 
 The student has two layers, HuBERT-base's size and random weights. The bound by multiply-adds (backward counts as two
 forward passes): front end and first layer up to its adapter are shared, so about 0.55 of the separate work is left.
@@ -17,7 +17,7 @@ BATCH, SECONDS, ROUNDS = 2, 3, 7
 
 
 def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Measure both; returns a row for each, and the ratio of their times."""
+    """Measure both; return a row for each, and the ratio of their times."""
     torch.manual_seed(0)
     encoder = OSKDFTModel(OSKDFTConfig()).train()
     waveforms = torch.randn(BATCH, SECONDS * 16000)

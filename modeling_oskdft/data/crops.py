@@ -42,9 +42,9 @@ def crop_generator(seed: int, epoch: int, utterance_id: str) -> np.random.Genera
     """Make the random generator of one utterance in one epoch.
 
     Args:
-        seed: of the run.
-        epoch: from 0.
-        utterance_id: as in the manifest.
+        seed: seed of the run.
+        epoch: number of the epoch, from 0.
+        utterance_id: id of the utterance, as in the manifest.
     """
     return np.random.default_rng([seed, epoch, zlib.crc32(utterance_id.encode())])
 
@@ -57,7 +57,7 @@ class CropDataset(Dataset[Crop]):
     Args:
         manifest: the training data.
         crop_seconds: length of a crop.
-        seed: of the crops, see `crop_generator`.
+        seed: seed of the crops, see `crop_generator`.
         augmentation: function of a crop and a generator; None: crops stay clean.
         max_damaged: damaged files that may be replaced, and crops that may stay clean because a noise or a room cannot
             be read; one more of either is a `ValueError` of `__getitem__`.
@@ -161,7 +161,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
     Args:
         manifest: the training data; rows in shards are visited row group by row group, see
             `shard_reading.visiting_order`.
-        seed: of the order.
+        seed: seed of the order.
         readers: number of workers of all processes, each of which receives every `readers`-th batch.
         batch: rows of a batch.
     """
@@ -175,7 +175,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         """Set the epoch of the next iteration; the Trainer calls this before each epoch.
 
         Args:
-            epoch: from 0.
+            epoch: number of the epoch, from 0.
         """
         self.epoch = epoch
 
@@ -207,7 +207,7 @@ class CropCollator:
         """Collate crops of one length.
 
         Args:
-            crops: at least one, all of one length.
+            crops: one crop or more, all of one length.
 
         Returns:
             `input_values` (batch, samples), `labels` (batch,), and `teacher_input_values` (batch, samples) where it

@@ -35,7 +35,7 @@ class DamagedFiles(_Limit):
             file with its name, without the full stop.
 
     Attributes:
-        reasons: what is wrong with each damaged file, by its name, in the order in which they were met.
+        reasons: fault of each damaged file, by its name, in the order in which they were met.
     """
 
     def __init__(self, most: int, warning: str, refusal: str) -> None:
@@ -47,7 +47,7 @@ class DamagedFiles(_Limit):
 
         Args:
             name: name of the file or of the utterance; it is put before an error that does not contain it.
-            error: what is wrong with the file.
+            error: fault of the file.
 
         Raises:
             ValueError: when more than `most` files are damaged. The file beyond the limit is named by this error and
@@ -82,7 +82,7 @@ class DamagedRows(_Limit):
         Args:
             row: number of the row.
             name: name of its file or utterance; it is put before an error that does not contain it.
-            error: what is wrong with the file.
+            error: fault of the file.
 
         Raises:
             ValueError: when more than `most` rows are damaged, as in `DamagedFiles.skip`.

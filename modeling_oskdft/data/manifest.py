@@ -54,7 +54,7 @@ class Manifest:
 
     @property
     def speakers(self) -> list[str]:
-        """Every speaker once, sorted: the order of the classes in training."""
+        """Return every speaker once, sorted: the order of the classes in training."""
         return sorted(pc.unique(self.table.column("speaker_id")).to_pylist())
 
     def describe(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def joined(manifests: Sequence[Manifest]) -> Manifest:
     """Join manifests of files to one, with absolute paths: VoxCeleb1-E needs dev and test.
 
     Args:
-        manifests: at least one; a single one is returned unchanged.
+        manifests: one manifest or more; a single one is returned unchanged.
 
     Raises:
         ValueError: for an utterance that two of them have, and for manifests whose audio lies in a dataset.
@@ -150,7 +150,7 @@ def checked(manifest: Manifest, source: str | Path) -> Manifest:
 
     Args:
         manifest: any manifest.
-        source: what an error names as its source.
+        source: name of the data in an error.
 
     Raises:
         ValueError: for a manifest without utterances, or with an utterance twice.

@@ -35,14 +35,14 @@ MOST_WORKERS_A_CORE = 8  # a network disk keeps several waiting
 
 @dataclass
 class Preparation:
-    """The counts of a manifest that was made, and the files that were left out.
+    """Hold the counts of a manifest that was made, and the files that were left out.
 
     Attributes:
         manifest: path of the manifest.
         utterances: number of its rows.
         hours: length of its recordings.
         speakers: number of utterances of each speaker.
-        skipped: what is wrong with each file that was left out, by its path.
+        skipped: fault of each file that was left out, by its path.
     """
 
     manifest: str
@@ -77,7 +77,7 @@ def prepare_folder(
         workers: processes; None: one a core.
         max_damaged: files that may be left out; one more is an error.
         progress: show a progress bar, and print the layout on stderr before files are read.
-        layout: see `audio.folders.read_layout`.
+        layout: name of the layout, see `audio.folders.read_layout`.
 
     Raises:
         ValueError: for an `out` with another ending, more than `max_damaged` files to leave out, or a tree without

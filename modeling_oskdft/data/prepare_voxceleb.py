@@ -220,7 +220,7 @@ def speaker_roots(folder: Path, depth: int = SEARCH_DEPTH) -> list[Path]:
     """Find the folders that hold folders `idNNNNN` of speakers.
 
     Args:
-        folder: where to search.
+        folder: folder to search in.
         depth: levels below it that are searched.
 
     Returns:

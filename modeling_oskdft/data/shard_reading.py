@@ -114,7 +114,7 @@ class ShardedRecordings:
 
     @property
     def column_names(self) -> list[str]:
-        """Names of the columns of the first shard."""
+        """Return the names of the columns of the first shard."""
         return list(self._shard(self.files[0]).schema_arrow.names)
 
     def _shard(self, file: str) -> pq.ParquetFile:

@@ -46,7 +46,7 @@ def write_shards(
         split: name of the split.
         shard_seconds: audio in a shard, about.
         workers: processes.
-        seed: of the order of the rows.
+        seed: seed of the order of the rows.
         progress: show a progress bar.
         max_damaged: recordings that may be left out; one more is an error.
 
@@ -183,7 +183,7 @@ def page_of(manifest: Manifest) -> str:
     """Write the page of the dataset, in Markdown.
 
     Args:
-        manifest: of the recordings in the dataset.
+        manifest: manifest of the recordings in the dataset.
     """
     hours = sum(manifest.column("num_samples")) / SAMPLING_RATE / 3600
     return (

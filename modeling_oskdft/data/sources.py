@@ -98,7 +98,7 @@ def _with_split(manifest: Manifest, split: str, source: str | Path) -> Manifest:
 
 
 class _Row(NamedTuple):
-    """A row of a manifest whose length may still be unknown."""
+    """Hold a row of a manifest whose length may still be unknown."""
 
     utterance: str
     speaker: str

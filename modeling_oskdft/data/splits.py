@@ -12,12 +12,12 @@ MOST_LISTED = 100  # speakers that an error names
 
 
 def split_by_speaker(manifest: Manifest, fraction: float, seed: int) -> tuple[Manifest, Manifest]:
-    """Draw a share of the speakers, and divide the manifest into the others and them.
+    """Split a manifest by a random share of its speakers.
 
     Args:
         manifest: any manifest.
         fraction: share of the speakers to draw, in (0, 1).
-        seed: of the draw.
+        seed: seed of the random draw.
 
     Returns:
         The manifest of the other speakers, and the manifest of the drawn ones.
@@ -81,7 +81,7 @@ def write_split(
     Args:
         manifest: any manifest of files.
         test: number of speakers to hold out, or, below 1, their share.
-        seed: of the drawn speakers and trials.
+        seed: seed of the drawn speakers and trials.
         out: folder to write to.
         most: trials of each kind, at most.
 

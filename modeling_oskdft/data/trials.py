@@ -61,9 +61,10 @@ class Trials(NamedTuple):
         return self.where([row for row, pair in pairs if all(name in utterances for name in pair)])
 
     def across_sessions(self) -> "Trials":
-        """Return the trials of two sessions: within one, channel, noise and level are the same as well as the speaker.
+        """Keep the trials whose two recordings are of different sessions.
 
-        A session is an utterance id without its last component.
+        Recordings of one session share channel, noise and level. A session is an utterance id without its last
+        component.
         """
         pairs = enumerate(zip(self.enrolments, self.tests, strict=True))
         return self.where([row for row, pair in pairs if len({name.rpartition("/")[0] for name in pair}) == 2])
@@ -233,7 +234,7 @@ def make_trials(utterances: Mapping[str, Iterable[str]], seed: int = 0, most: in
 
     Args:
         utterances: utterance ids of each speaker.
-        seed: of the draws.
+        seed: seed of the random draws.
         most: trials of each kind, at most; same-speaker pairs are drawn as well where there are more.
 
     Raises:

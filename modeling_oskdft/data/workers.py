@@ -41,7 +41,7 @@ class WorkersThatStay:
         """Protect the workers of a loader; its own `worker_init_fn` is called as before.
 
         Args:
-            loader: is changed.
+            loader: data loader, which is changed.
 
         Returns:
             The same loader.

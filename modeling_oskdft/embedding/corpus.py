@@ -75,15 +75,15 @@ def extract_segment_embeddings(
     """Embed the `evenly_spaced_segments` of each utterance.
 
     Args:
-        verifier: as in `extract_embeddings`, as the other arguments that are not explained here.
-        feature_extractor: see there.
-        manifest: see there.
+        verifier: the model, as in `extract_embeddings`, where most of these arguments are explained.
+        feature_extractor: the model's feature extractor, see there.
+        manifest: the utterances, see there.
         segments: segments of a recording.
         seconds: length of a segment.
-        batch_seconds: see there.
-        num_workers: see there.
-        progress: see there.
-        max_damaged: see there.
+        batch_seconds: padded audio in a batch, see there.
+        num_workers: processes that read, see there.
+        progress: whether to show a bar, see there.
+        max_damaged: recordings that may be damaged, see there.
 
     Returns:
         Utterance id to (segments, embedding_size), not normalised.

@@ -18,7 +18,7 @@ PRIVATE = "a private repository wants `hf auth login` or HF_TOKEN"
 
 @dataclass(frozen=True)
 class Location:
-    """A saved model: a folder, or a repository on the Hub and how it is read.
+    """Describe a saved model: a folder, or a repository on the Hub and how it is read.
 
     A location lives only while a model is opened, so that no token stays with the model.
 

@@ -144,7 +144,7 @@ class TorchEmbedder:
         return self
 
     def _cast(self, dtype: "torch.dtype") -> None:
-        """Round the weights. The fingerprint stays: float16 is as near to float32 as bfloat16, which keeps it."""
+        """Round the weights, and keep the fingerprint: casting to half precision is no change of the model."""
         known = self.fingerprint()
         self.model.to(dtype)
         self._known_fingerprint = (self._sums_of_weights(), known)
@@ -152,8 +152,8 @@ class TorchEmbedder:
     def fingerprint(self) -> str:
         """Return the fingerprint of the weights that the model has now.
 
-        It is computed anew when any weight has changed. A change is seen in the sums of the absolute weights, which
-        take a hundredth of the time, whatever made it: training, adapters, merging.
+        It is computed anew when any weight has changed. A change is detected by the sums of the absolute weights,
+        which take a hundredth of the time of the hash.
         """
         sums = self._sums_of_weights()
         if self._known_fingerprint is None or self._known_fingerprint[0] != sums:
@@ -313,8 +313,8 @@ def open_embedder(
     Args:
         name: a folder, org/name of a repository on the Hub, or a `Location` of either.
         backend: "torch", "onnxruntime", or "auto" for the one whose files are there; torch where both are.
-        device: as in `TorchEmbedder.from_pretrained`; onnxruntime has the CPU alone.
-        dtype: as in `TorchEmbedder.from_pretrained`; onnxruntime computes in the types of its graph.
+        device: name of the device, as in `TorchEmbedder.from_pretrained`; onnxruntime has the CPU alone.
+        dtype: type of the weights, as in `TorchEmbedder.from_pretrained`; onnxruntime computes in those of its graph.
 
     Raises:
         ValueError: for another backend, a device or dtype that it does not have, and as the two classes do.

@@ -90,14 +90,14 @@ def report_trials(
     """Embed every utterance of a trial list once, and measure the error rates.
 
     Args:
-        verifier: as in `trial_scores`, as all other arguments.
-        feature_extractor: see there.
-        manifest: see there.
-        trials: see there.
-        scoring: see there.
-        batch_seconds: see there.
-        num_workers: see there.
-        progress: see there.
+        verifier: the model; all arguments are explained in `trial_scores`.
+        feature_extractor: the model's feature extractor, see there.
+        manifest: the utterances, see there.
+        trials: the trials, see there.
+        scoring: name of the scoring, see there.
+        batch_seconds: padded audio in a batch, see there.
+        num_workers: processes that read, see there.
+        progress: whether to show a bar, see there.
 
     Raises:
         ValueError: as `trial_scores` does, and for trials of one class alone.
@@ -165,9 +165,9 @@ def embedder_scores(
 
     Args:
         embed: `Embedder.embed`.
-        manifest: as in `trial_scores`.
-        trials: as in `trial_scores`.
-        scoring: as in `trial_scores`.
+        manifest: utterances, as in `trial_scores`.
+        trials: the trials, as in `trial_scores`.
+        scoring: name of the scoring, as in `trial_scores`.
         progress: whether to show a bar, where stderr is a terminal.
 
     Returns:

@@ -99,7 +99,7 @@ def quantise(path: Path, target: Path, recordings: Sequence[Waveform], floor: fl
     Args:
         path: file of the float graph.
         target: file to write.
-        recordings: of speech, (samples,) at 16 kHz.
+        recordings: recordings of speech, (samples,) at 16 kHz.
         floor: lowest cosine to the float embeddings that the int8 convolutions may reach together.
 
     Returns:
@@ -130,12 +130,12 @@ def quantise(path: Path, target: Path, recordings: Sequence[Waveform], floor: fl
 
 
 def harmless(candidates: list[str], floor: float, cosine: Callable[[list[str]], float]) -> list[str]:
-    """Choose candidates that keep the cosine together: all of them, or else one after the other, while they do.
+    """Choose candidates that together keep the cosine at the floor: all of them, or else one after the other.
 
     Args:
         candidates: names of convolutions, in the order in which they are tried.
         floor: cosine that the chosen ones must keep.
-        cosine: measures it, for a list of names.
+        cosine: function that measures the cosine, for a list of names.
 
     Returns:
         The chosen names.
@@ -150,12 +150,12 @@ def harmless(candidates: list[str], floor: float, cosine: Callable[[list[str]], 
 
 
 class StaticConvolutions:
-    """Writes graphs with some convolutions in int8, by ranges that are calibrated once.
+    """Write graphs with some convolutions in int8, by ranges that are calibrated once.
 
     Args:
         path: file of the float graph.
-        folder: where the graphs are written.
-        recordings: of speech, (samples,) at 16 kHz.
+        folder: folder for the graphs.
+        recordings: recordings of speech, (samples,) at 16 kHz.
     """
 
     def __init__(self, path: Path, folder: Path, recordings: Sequence[Waveform]) -> None:
@@ -210,13 +210,13 @@ class StaticConvolutions:
 
 
 class _CalibrationReader:
-    """Gives onnxruntime's calibration one recording at a time: in a batch it would calibrate the padding too."""
+    """Give onnxruntime's calibration one recording at a time: in a batch it would calibrate the padding too."""
 
     def __init__(self, recordings: Sequence[Waveform]) -> None:
         self.waveforms: Iterator[Waveform] = iter(recordings)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        """The inputs of the graph for the next recording; None after the last one."""
+        """Return the inputs of the graph for the next recording; None after the last one."""
         waveform = next(self.waveforms, None)
         return None if waveform is None else _inputs_of(waveform)
 
@@ -250,12 +250,12 @@ def quiet() -> Iterator[None]:
 
 
 def _inputs_of(waveform: Waveform) -> dict[str, np.ndarray]:
-    """The inputs of the graph for one recording, without padding."""
+    """Return the inputs of the graph for one recording, without padding."""
     return {"input_values": waveform[None], "attention_mask": np.ones((1, len(waveform)), np.int64)}
 
 
 def _reading_the_waveform(model: "onnx.ModelProto") -> set[str]:
-    """Names of the convolutions with one input channel in one group."""
+    """Return the names of the convolutions with one input channel in one group."""
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     names = set()
     for node in model.graph.node:
@@ -266,5 +266,5 @@ def _reading_the_waveform(model: "onnx.ModelProto") -> set[str]:
 
 
 def _evenly_spaced(items: Sequence[Any], count: int) -> list[Any]:
-    """At most `count` of the items, evenly spaced."""
+    """Choose at most `count` of the items, evenly spaced."""
     return [items[round(index)] for index in np.linspace(0, len(items) - 1, min(count, len(items)))]

@@ -47,7 +47,7 @@ class Export:
     """Describe an export.
 
     Args:
-        folder: where it was written.
+        folder: path of the folder that was written.
         precision: "float32" or "int8".
         opset: ONNX operator set of the graph.
         bytes: size of the graph.
@@ -138,7 +138,7 @@ class RawToEmbedding(nn.Module):
 
     Args:
         verifier: the model.
-        do_normalize: whether its feature extractor normalises waveforms.
+        do_normalize: setting of its feature extractor, whether waveforms are normalised.
     """
 
     def __init__(self, verifier: OSKDFTForXVector, do_normalize: bool) -> None:
@@ -185,7 +185,7 @@ def write_graph(source: TorchEmbedder, path: Path, opset: int, name: str) -> Non
         source: the verifier.
         path: file to write.
         opset: ONNX operator set.
-        name: of the verifier, for the metadata.
+        name: name of the verifier, for the metadata.
 
     Raises:
         ValueError: when torch cannot export this model.
@@ -210,7 +210,7 @@ def write_graph(source: TorchEmbedder, path: Path, opset: int, name: str) -> Non
 
 
 def _traced(source: TorchEmbedder, opset: int) -> "torch.onnx.ONNXProgram":
-    """The verifier with its feature extractor, traced by torch for any batch and any length."""
+    """Trace the verifier with its feature extractor, by torch, for any batch and any length."""
     config = source.model.config
     module = RawToEmbedding(_plain_copy(source.model), bool(source.feature_extractor.do_normalize)).eval()
     hop = math.prod(config.encoder_config.conv_stride) * config.time_reduction  # samples from frame to frame
@@ -238,7 +238,7 @@ def _traced(source: TorchEmbedder, opset: int) -> "torch.onnx.ONNXProgram":
 
 
 def _plain_copy(model: OSKDFTForXVector) -> OSKDFTForXVector:
-    """A copy on the CPU whose positional convolution has its weight instead of the weight's parametrisation."""
+    """Make a copy on the CPU whose positional convolution has its weight instead of the weight's parametrisation."""
     # Built anew: a deep copy shares the class that carries the parametrisation, so that removing it there would take
     # it from the original as well.
     plain = OSKDFTForXVector(model.config)
@@ -294,7 +294,7 @@ def _check_parity(source: TorchEmbedder, exported: Embedder, recordings: Sequenc
 
 
 def _noise(shortest: int) -> list[Waveform]:
-    """Noise of three lengths, the first of which is the shortest that the model takes."""
+    """Draw noise of three lengths, the first of which is the shortest that the model takes."""
     generator = np.random.default_rng(0)
     lengths = (shortest, SAMPLING_RATE, 2 * SAMPLING_RATE)
     return [generator.normal(0.0, 0.1, samples).astype(np.float32) for samples in lengths]

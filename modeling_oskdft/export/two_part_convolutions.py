@@ -54,7 +54,7 @@ def split(model: "onnx.ModelProto", names: Sequence[str], ranges: Mapping[str, t
 def _two_part_nodes(
     model: "onnx.ModelProto", node: "onnx.NodeProto", extremes: tuple[float, float]
 ) -> list["onnx.NodeProto"]:
-    """The nodes that replace a convolution. extremes: lowest and highest calibrated value of its input."""
+    """Make the nodes that replace a convolution. extremes: lowest and highest calibrated value of its input."""
     from onnx import numpy_helper
 
     attributes = {attribute.name: list(attribute.ints) for attribute in node.attribute}
@@ -82,7 +82,7 @@ def _two_part_nodes(
 
 
 class _NodeBuilder:
-    """Collects the nodes of one convolution and adds its constants to the graph.
+    """Collect the nodes of one convolution and add its constants to the graph.
 
     A name that begins with a dot gets the convolution's name before it; any other is a name of the graph.
     """

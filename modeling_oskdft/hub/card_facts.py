@@ -110,12 +110,12 @@ def _describe_student(model: OSKDFTForXVector) -> dict[str, Any]:
 
 
 def _size_of_weights(folder: Path) -> int:
-    """Bytes of the files of weights, in one piece or in shards."""
+    """Count the bytes of the files of weights, in one piece or in shards."""
     return sum(file.stat().st_size for file in folder.glob("model*.safetensors"))
 
 
 def _read_results(path: Path, fingerprint: str) -> dict[str, Any]:
-    """The results of training; empty where there are none, or none of these weights."""
+    """Read the results of training; empty where there are none, or none of these weights."""
     if not path.is_file():
         return {}
     try:
@@ -126,7 +126,7 @@ def _read_results(path: Path, fingerprint: str) -> dict[str, Any]:
 
 
 def _read_thresholds(path: Path, fingerprint: str) -> Thresholds | None:
-    """The thresholds; None where there are none, or none of these weights."""
+    """Read the thresholds; None where there are none, or none of these weights."""
     if not path.is_file():
         return None
     thresholds = Thresholds.load(path)

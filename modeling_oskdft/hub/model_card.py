@@ -87,7 +87,7 @@ def render(facts: dict[str, Any], repository: str | None = None, statements: Sta
     """Render a card: Markdown with YAML front matter.
 
     Args:
-        facts: of `collect_facts`.
+        facts: facts as `collect_facts` returns them.
         repository: org/name on the Hub; default: the name of the folder.
         statements: licences and notes.
 
@@ -123,7 +123,7 @@ def render(facts: dict[str, Any], repository: str | None = None, statements: Sta
 
 
 def _front_matter(facts: dict[str, Any], title: str, statements: Statements) -> ModelCardData:
-    """The YAML fields of the card that the Hub reads."""
+    """Make the YAML fields of the card that the Hub reads."""
     teacher, test = facts["teacher"]["name"], facts["test"]
     fields: dict[str, Any] = {"license": statements.license} if statements.license else {}
     if teacher and re.fullmatch(r"[\w.-]+/[\w.-]+", teacher):
@@ -138,7 +138,7 @@ def _front_matter(facts: dict[str, Any], title: str, statements: Statements) -> 
 
 
 def _eval_result(test: dict[str, Any], metric: str, label: str, scale: int) -> EvalResult:
-    """An entry of the front matter's `model-index`, with the 95 % interval."""
+    """Make an entry of the front matter's `model-index`, with the 95 % interval."""
     value, low, high = (round(scale * test[f"{metric}{end}"], 3) for end in ("", "_low", "_high"))
     name = test.get("name")
     return EvalResult(
@@ -158,7 +158,7 @@ def _eval_result(test: dict[str, Any], metric: str, label: str, scale: int) -> E
 
 
 def _python_string(text: str) -> str:
-    """`text` as a literal of Python in double quotes, whatever letters it has."""
+    """Write `text` as a literal of Python in double quotes, whatever letters it has."""
     literal = json.dumps(text, ensure_ascii=False)
     return literal.encode("utf-8", "backslashreplace").decode()  # bytes of a path that are no UTF-8
 
@@ -186,7 +186,7 @@ def _min_dcf(report: dict[str, Any]) -> str:
 
 
 def _groups_of_speakers(data: dict[str, Any]) -> str:
-    """How many speakers the training data have by language and gender."""
+    """Write how many speakers the training data have by language and gender."""
     groups = [
         f"{column}: " + ", ".join(f"{group} {speakers}" for group, speakers in data[column].items())
         for column in ("language", "gender")
@@ -196,7 +196,7 @@ def _groups_of_speakers(data: dict[str, Any]) -> str:
 
 
 def _recipe_fields(recipe: dict[str, Any]) -> str:
-    """The fields of a recipe that are in effect."""
+    """List the fields of a recipe that are in effect."""
     shown = {name: value for name, value in recipe.items() if value not in (None, False, 0, 0.0, [])}
     return ", ".join(f"`{name}: {value}`" for name, value in shown.items())
 
@@ -205,7 +205,7 @@ def _recipe_fields(recipe: dict[str, Any]) -> str:
 
 
 def _kept(repository: str | None, statements: Statements) -> str:
-    """Name and statements as a comment, for a later card of the same verifier under another name."""
+    """Write name and statements as a comment, for a later card of the same verifier under another name."""
     kept = json.dumps({"repository": repository, "statements": asdict(statements)})
     return kept.replace("--", "-\\u002d")  # "--" would end the comment
 
@@ -229,17 +229,17 @@ def written_by_hand(folder: str | Path) -> bool:
 
 
 def is_card_of_others(folder: str | Path, fingerprint: str) -> bool:
-    """Tell whether the folder has a card of ours for other weights; a page written by hand names none.
+    """Tell whether the folder has a card of ours for other weights; a page written by hand gives False.
 
     Args:
         folder: folder of a saved verifier.
-        fingerprint: of its weights.
+        fingerprint: fingerprint of its weights.
     """
     match = OUR_CARD.search(_read_card(folder))
     return match is not None and fingerprint not in match[0]
 
 
 def _read_card(folder: str | Path) -> str:
-    """The text of a folder's card; empty where there is none."""
+    """Read the text of a folder's card; empty where there is none."""
     path = Path(folder, CARD_NAME)
     return path.read_text(encoding="utf-8") if path.is_file() else ""

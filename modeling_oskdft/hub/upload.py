@@ -44,8 +44,8 @@ def push_model(
 ) -> str:
     """Upload a saved verifier: weights, config, code files, feature extractor, thresholds and card.
 
-    A card is written where there is none, and written anew, with the statements of the old one, where ours names
-    another repository.
+    A card of this package that names another repository is written anew with the same statements; a missing card is
+    written.
 
     Args:
         folder: folder of the saved verifier.
@@ -119,7 +119,7 @@ def push_dataset(
     Args:
         manifest: the recordings.
         repository: org/name; made when it is not there.
-        folder: where the shards are written.
+        folder: folder for the shards.
         private: visibility of a new repository. Private by default, since speech is personal data.
         split: name of the split.
         options: further arguments of `write_shards`.
@@ -239,7 +239,7 @@ def left_behind(folder: str | Path, is_a_space: bool = False) -> list[str]:
 
 
 def _imported_modules(file: Path) -> set[str]:
-    """The first parts of the names of all modules that a file imports."""
+    """Return the first parts of the names of all modules that a file imports."""
     modules: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -261,7 +261,7 @@ def _upload(
     token: str | None = None,
     stale: Sequence[str] = (),
 ) -> str:
-    """Send the files of `folder` that match the patterns `files`; returns the address of the repository.
+    """Send the files of `folder` that match the patterns `files`; return the address of the repository.
 
     stale: patterns of files that are removed from the repository unless they are sent.
     """

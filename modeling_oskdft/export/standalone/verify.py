@@ -113,10 +113,10 @@ def read_recording(path: str, rate: int, shortest: int, channel: int | None) -> 
     """Read a recording, and write to stderr what may spoil a decision about it.
 
     Args:
-        path: of a file.
+        path: path of a file.
         rate: sampling rate of the model, in Hz.
         shortest: samples that the model needs.
-        channel: which channel to take, from 0; None mixes them.
+        channel: number of the channel to take, from 0; None mixes them.
 
     Returns:
         (samples,).
@@ -168,7 +168,7 @@ def read_threshold(fingerprint: str, operating_point: str) -> float | None:
     """Read the score from which on two recordings are decided as the same speaker.
 
     Args:
-        fingerprint: of the weights of model.onnx.
+        fingerprint: fingerprint of the weights of model.onnx.
         operating_point: one of `OPERATING_POINTS`.
 
     Returns:
@@ -216,18 +216,18 @@ def write_message(sentence: str) -> None:
 
 
 def printable(path: str) -> str:
-    r"""A path on one line: letters that no terminal shows as escapes, such as \n."""
+    r"""Write a path on one line: letters that no terminal shows as escapes, such as \n."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in path)
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message without its full stop, or the name of its class."""
+    """Return the first line of an error's message without its full stop, or the name of its class."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return lines[0].rstrip(".")
 
 
 def report_error(error: Exception) -> int:
-    """Write an error as one sentence; returns the exit code."""
+    """Write an error as one sentence; return the exit code."""
     if isinstance(error, ImportError):
         write_message(f"{first_line(error)}: pip install onnxruntime numpy soundfile.")
         return WRONG_INPUT
