@@ -307,11 +307,11 @@ def band_pass(waveform: Waveform, rate: int, low: float, high: float) -> Wavefor
 
 
 def resample(waveform: Waveform, rate: float, new_rate: float) -> Waveform:
-    """Resample (samples,) from `rate` to `new_rate`, in Hz, with soxr.
+    """Resample a waveform with soxr.
 
     Args:
         waveform: (samples,).
-        rate: its sampling rate, in any unit.
+        rate: its sampling rate; only the ratio of both rates counts.
         new_rate: wanted sampling rate, in the same unit.
 
     Returns:

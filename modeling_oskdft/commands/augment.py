@@ -9,7 +9,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="folder to write to")
     parser.add_argument("--noise_root", help="folder laid out like MUSAN")
     parser.add_argument("--rir_root", help="folder of room impulse responses")
-    parser.add_argument("--seed", type=int, default=0, help="of what is drawn (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random draws (default: 0)")
 
 
 def run(options: argparse.Namespace) -> int:

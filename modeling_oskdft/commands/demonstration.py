@@ -71,8 +71,8 @@ def run(
     """Run the line, print each step, and write `results.json`.
 
     Args:
-        folder: for `voices`, `teacher`, `teacher_encoder`, `student` and `results.json`. Voices of an earlier run are
-            used again; everything else is replaced.
+        folder: for `voices`, `teacher`, `teacher_encoder`, `student` and `results.json`. Complete voices of an
+            earlier run are used again; everything else is replaced.
         seed: of everything that is drawn.
         teacher_epochs: length of the teacher's training.
         student_epochs: length of the student's training.

@@ -10,11 +10,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("model", help="folder or repository of a verifier")
     parser.add_argument("--out", required=True, help="folder to write: new, empty, or an export that is replaced")
-    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="of the graph (default: onnx)")
+    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="format of the graph (default: onnx)")
     parser.add_argument("--int8", action="store_true", help="quantise; wants --calibration")
     parser.add_argument("--calibration", help="folder or manifest of speech, a few dozen recordings, for int8")
     parser.add_argument("--split", help="rows of that manifest whose split is this one")
-    parser.add_argument("--opset", type=int, default=20, help="of ONNX: 18 to 23 (default: 20)")
+    parser.add_argument("--opset", type=int, default=20, help="opset of ONNX, 18 to 23 (default: 20)")
     parser.add_argument("--revision", help="branch, tag or commit of the repository")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -24,16 +24,16 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options about the data of made trials."""
+    """Add the options for the data and the number of trials."""
     parser.add_argument("data", help="manifest, folder or dataset of the recordings")
     parser.add_argument("--data_root", help="replaces the root that a manifest was made with")
     add_layout(parser)
     parser.add_argument("--most", type=int, default=20000, help="trials of a kind, at most (default: 20000)")
-    parser.add_argument("--seed", type=int, default=0, help="of what is drawn (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random draws (default: 0)")
 
 
 def add_layout(parser: argparse.ArgumentParser) -> None:
-    """Add the choice of the folders' meaning."""
+    """Add the option for the layout of folders."""
     parser.add_argument(
         "--layout",
         choices=("auto", "speaker/session", "speaker"),

@@ -8,13 +8,25 @@ from ..errors import one_sentence_errors
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command; a recipe's own parser reads them, see `main`."""
     parser.add_argument(
-        "words", nargs=argparse.REMAINDER, metavar="RECIPE.yaml [--field value ...]", help="see --help of it"
+        "words", nargs=argparse.REMAINDER, metavar="RECIPE.yaml [--field value ...]", help="see `oskdft train --help`"
     )
+
+
+DESCRIPTION = """Distil and fine-tune a speech encoder into a speaker verifier, on one process.
+
+    oskdft train RECIPE.yaml [--field value ...]
+
+The recipe names a teacher, its layers that the student keeps, both losses, the data and the schedules; see
+examples/recipes. The run ends with the best checkpoint in `output_dir`, loadable by `AutoModel.from_pretrained`, and
+`results.json` beside it. `--resume_from_checkpoint last` goes on after an interruption, with the same bits; `auto`
+does so where there is a checkpoint, and begins where there is none. `accelerate launch train_oskdft.py RECIPE.yaml`
+runs the recipe on several processes.
+"""
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
-    return train(options.words, f"{__doc__}\n")
+    return train(options.words, DESCRIPTION)
 
 
 def train(arguments: list[str], description: str) -> int:
@@ -51,4 +63,4 @@ def main(arguments: list[str] | None = None) -> int:
     from .options import prepare_transformers
 
     prepare_transformers()
-    return train(list(arguments or []), f"{__doc__}\n")
+    return train(arguments or [], DESCRIPTION)

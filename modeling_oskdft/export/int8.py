@@ -5,11 +5,11 @@ Measurements decided what is quantised, and for convolutions they are repeated f
 - onnxruntime runs quantised 1-D convolutions faster than float ones, and two-part ones too, see
   `two_part_convolutions`: `benchmark inference` has the figures.
 - The convolution that reads the waveform stays float: with one input channel the quantised kernel is much slower.
-- Every other one is quantised where that changes no embedding of some calibration recordings by more than `FLOOR`. The
-  front end of models with GroupNorm fails: its activations follow the loudness of the speech, so that one step of a
-  scale for the loudest frame is more than the whole signal in a quiet one, and the LayerNorm that follows brings the
-  quiet ones back to full size.
-- A convolution that fails is tried in two parts, and stays float where that fails as well.
+- The other convolutions are quantised as long as the embeddings of some calibration recordings keep a cosine of
+  `FLOOR` to the float ones, for all of them together. The front end of models with GroupNorm fails: its activations
+  follow the loudness of the speech. One step of a scale for the loudest frame is more than the whole signal in a quiet
+  frame, and the LayerNorm that follows brings quiet frames back to full size.
+- A convolution that fails is tried in two parts, if it has no padding, dilation or groups; otherwise it stays float.
 - Products of matrices take a new scale at every run: they lose little.
 """
 

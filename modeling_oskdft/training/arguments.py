@@ -112,7 +112,7 @@ StudentArguments.__doc__ = "The student: its teacher and the fields of OSKDFTCon
 
 @dataclass
 class DataArguments:
-    """What is trained on, what selects, and what the table is made of."""
+    """Fields of the data: training, selection, test, and augmentation."""
 
     train_data: str = field(default="", metadata={"help": "folder, manifest, or dataset with an audio column"})
     layout: str = field(

@@ -9,6 +9,7 @@ from ..data.crops import CropCollator, CropDataset
 from ..model.modeling_oskdft import OSKDFTForXVector
 from .joint_model import JointModel, SpecMask
 from .objectives.building import ObjectiveArguments, build_objectives
+from .refusals import refuse_run
 from .teacher import Teacher, same_convolutions
 from .trainer import OSKDFTTrainer
 from .training_arguments import OSKDFTTrainingArguments
@@ -47,6 +48,7 @@ def assemble_trainer(
     config = None if teacher is None else teacher.config
     objectives = build_objectives(objective_arguments, student, crops.utterances_of_classes(), config)
     joint = JointModel(student, objectives, args.freeze, spec_mask)
+    refuse_run(args, joint, crops, teacher is not None)  # before the teacher is cut
     same_input = crops.augmentation is None or teacher_hears == "augmented"
     return OSKDFTTrainer(
         joint,

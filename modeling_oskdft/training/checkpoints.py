@@ -1,7 +1,8 @@
 """Write checkpoints whole or not at all, check them, and read them back exactly.
 
-A checkpoint holds the student as `save_pretrained` writes it, the objectives, the moving average, the optimiser, the
-schedules and the random states; never the teacher.
+A checkpoint holds the student as `save_pretrained` writes it, its feature extractor, the objectives, the moving
+average, the settings of the run and the sums of its log (`run.json`), the optimiser, the schedules and the random
+states; never the teacher.
 """
 
 import json

@@ -150,6 +150,8 @@ def refuse_another_run(checkpoint: Path, wanted: Mapping[str, Any]) -> dict[str,
         )
         return {}
     stored = read_json(file).get("run", {})
+    if "crop_seconds" in stored:  # earlier versions recorded a length that is no whole number of samples
+        stored["crop_seconds"] = round(stored["crop_seconds"] * SAMPLING_RATE) / SAMPLING_RATE
     changed = {
         name: [stored.get(name), wanted.get(name)]
         for name in sorted({*stored, *wanted})

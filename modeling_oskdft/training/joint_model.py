@@ -124,7 +124,7 @@ class JointModel(nn.Module):
         self.student = student
         self.objectives = objectives
         self.spec_mask = spec_mask
-        self.frozen_encoder = freeze == "encoder"
+        self.freeze, self.frozen_encoder = freeze, freeze == "encoder"
         if self.frozen_encoder:
             student.oskdft.requires_grad_(False)
         elif freeze == "feature_encoder":

@@ -42,7 +42,7 @@ class LossWindow:
         """Return the mean of each loss over the steps since the last call and over processes, and start anew.
 
         The mean weight of the distillation is `weighted_kd_loss` / `kd_loss`, so that loss = ft_loss + kd_weight *
-        kd_loss holds for the means as well; `kd_weight` stands for both in the result, where kd_loss is not 0.
+        kd_loss holds for the means as well. `kd_weight` replaces `weighted_kd_loss`; it is absent where kd_loss is 0.
         """
         steps = max(step - self._first_step, 1)
         sums, self._sums = self._sums, {}

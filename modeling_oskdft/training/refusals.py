@@ -6,6 +6,7 @@ from typing import Any
 from ..data.crops import UNLABELLED, CropDataset
 from ..model.modeling_oskdft import OSKDFTForXVector, shortest_input
 from .joint_model import JointModel
+from .schedules import Clock
 from .training_arguments import OSKDFTTrainingArguments
 
 # Arguments of transformers' Trainer without effect on ours, and what has their effect.
@@ -47,13 +48,56 @@ def refuse_peft(student: OSKDFTForXVector) -> None:
         )
 
 
-def refuse_run(args: OSKDFTTrainingArguments, joint: JointModel, crops: CropDataset) -> None:
+def refuse_another_length(num_training_steps: int, clock: Clock) -> None:
+    """Refuse a run whose steps transformers counts in another way than the schedules.
+
+    Raises:
+        ValueError: naming both numbers.
+    """
+    if num_training_steps != clock.steps:
+        raise ValueError(
+            f"The run has {num_training_steps} steps and its schedules {clock.steps}: leave accelerator_config as it "
+            "is."
+        )
+
+
+def refuse_parts(args: OSKDFTTrainingArguments, joint: JointModel, crops: CropDataset, has_teacher: bool) -> None:
+    """Refuse a joint model, crops and settings that do not belong together.
+
+    Raises:
+        ValueError: naming the part.
+    """
+    objectives = joint.objectives
+    if objectives.kd is not None and not has_teacher:
+        raise ValueError("The joint model has a distillation objective and no teacher was given: give teacher=….")
+    if joint.freeze != args.freeze:
+        raise ValueError(
+            f"freeze is '{args.freeze}' and the joint model was built with '{joint.freeze}': give one value."
+        )
+    if crops.seed != args.seed:
+        raise ValueError(f"seed is {args.seed} and the crops were built with {crops.seed}: give one seed.")
+    classes = len(crops.utterances_of_classes())
+    if objectives.speaker is not None and objectives.speaker.num_speakers != classes:
+        raise ValueError(
+            f"The speaker objective has {objectives.speaker.num_speakers} classes and the crops have {classes}: build "
+            "it with crops.utterances_of_classes()."
+        )
+
+
+def refuse_run(args: OSKDFTTrainingArguments, joint: JointModel, crops: CropDataset, has_teacher: bool) -> None:
     """Refuse settings with which a run cannot work.
+
+    Args:
+        args: settings of the training.
+        joint: student and objectives.
+        crops: training crops.
+        has_teacher: whether a teacher was given.
 
     Raises:
         ValueError: naming the setting.
     """
     refuse_peft(joint.student)
+    refuse_parts(args, joint, crops, has_teacher)
     objectives = joint.objectives
     if bool((crops.labels == UNLABELLED).any()) and (objectives.kd is None or objectives.speaker is None):
         raise ValueError(

@@ -69,7 +69,8 @@ def run(recipe: Recipe) -> RunResults:
     Raises:
         FileNotFoundError: for a teacher, data or a checkpoint that is not there.
         ValueError: for settings with which a run cannot work.
-        SystemExit: after SIGTERM or Ctrl-C, with 128 plus the number of the signal; a checkpoint is saved.
+        SystemExit: after SIGTERM or Ctrl-C, with 128 plus the number of the signal; a checkpoint is saved when a step
+            has ended.
     """
     args = recipe.training
     if "TORCHELASTIC_RUN_ID" in os.environ:  # a launcher that is killed leaves its processes running
@@ -120,7 +121,7 @@ def _run(recipe: Recipe) -> RunResults:
     thresholds = trainer.measure_thresholds() if recipe.learns_speakers else None
     _save(trainer, thresholds, results)
 
-    # The table: trials that selected nothing, read once.
+    # The test: trials that selected nothing, read once.
     if test is not None:
         results["test"] = _test(recipe, trainer, test)
     if args.should_save:

@@ -32,7 +32,7 @@ from .identity import RUN_NAME, describe_run, order_and_speakers, refuse_another
 from .joint_model import JointModel, JointOutput
 from .loss_window import LossWindow
 from .optimization import build_optimizer, build_scheduler, clock_of_run
-from .refusals import refuse_arguments, refuse_peft, refuse_run
+from .refusals import refuse_another_length, refuse_arguments, refuse_peft, refuse_run
 from .teacher import Teacher
 from .training_arguments import OSKDFTTrainingArguments
 from .upstream import Batch, PatchedTrainer
@@ -57,7 +57,7 @@ class OSKDFTTrainer(PatchedTrainer):
         arguments: other arguments of transformers' Trainer; those without effect are refused.
 
     Raises:
-        ValueError: for settings with which a run cannot work.
+        ValueError, TypeError: for settings with which a run cannot work, and for an unknown argument.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class OSKDFTTrainer(PatchedTrainer):
         **arguments: Any,
     ) -> None:
         refuse_arguments(arguments)
-        refuse_run(args, model, train_dataset)
+        refuse_run(args, model, train_dataset, teacher is not None)
         extractor = processing_class or data_collator.feature_extractor
         self.teacher = None if teacher is None else teacher.to(args.device)
         self.clock = clock_of_run(args, len(train_dataset))
@@ -81,17 +81,17 @@ class OSKDFTTrainer(PatchedTrainer):
         self.changed: dict[str, Any] = {}  # settings that a resumed run has changed
         self.facts = order_and_speakers(args, train_dataset)
         self.scorer = TrialScorer(extractor, args, train_dataset.max_damaged, eval_dataset)
-        self.losses, self.stopper, self.stalls = LossWindow(), SaveOnSignal(), StallWatch()
-        self.average = WeightAverage(model.student, args.ema_decay) if args.ema_decay else None
-        self.order = EpochOrder(self.clock.steps_per_epoch)
+        self.order, self.losses = EpochOrder(self.clock.steps_per_epoch), LossWindow()
+        self.stopper, self.stalls = SaveOnSignal(), StallWatch()
         data = (data_collator, train_dataset, eval_dataset)
         super().__init__(model, args, *data, processing_class=extractor, callbacks=list(callbacks or ()))
+        # After super().__init__ has moved the model: the average stays on its device.
+        self.average = WeightAverage(model.student, args.ema_decay) if args.ema_decay else None
         self.remove_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
         guard = None if args.fp16 else NonFiniteGuard(args.max_nonfinite_steps)  # fp16 skips steps of itself
         for callback in filter(None, (log_callback(args), guard, self.stopper, self.order, self.stalls, self.average)):
             self.add_callback(callback)
-        # compute_loss divides by the weight of the whole batch: transformers must not divide again.
-        self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = True
+        self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = True  # compute_loss divides by the whole batch
 
     @property
     def joint(self) -> JointModel:
@@ -175,6 +175,7 @@ class OSKDFTTrainer(PatchedTrainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LRScheduler:
         """Build one schedule a group, see `optimization`."""
+        refuse_another_length(num_training_steps, self.clock)
         self.lr_scheduler = self.lr_scheduler or build_scheduler(optimizer or self.optimizer, self.args, self.clock)
         self._created_lr_scheduler = True
         return self.lr_scheduler
@@ -267,8 +268,8 @@ class OSKDFTTrainer(PatchedTrainer):
     ) -> str | Future[str] | None:
         """Send the published student with its thresholds and its card, and nothing else of the run.
 
-        Every process calls it. The process that sends returns the address, or with `blocking=False` a future of it;
-        the others return None. `options` are `revision` and `private`.
+        Every process calls it; the sending one returns the address, or with `blocking=False` a future of it. `options`
+        are `revision` and `private`.
         """
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         if self.hub_model_id is None:

@@ -182,6 +182,7 @@ def refuse_without_effect(arguments: OSKDFTTrainingArguments) -> None:
     """
     defaults: dict[str, tuple[object, ...]] = {each.name: (_default(each),) for each in fields(arguments)}
     defaults["include_num_input_tokens_seen"] = ("no", False)  # the parser of transformers turns one into the other
+    defaults["fsdp"] = (*defaults.get("fsdp", ()), "", [])
     for name, instead in WITHOUT_EFFECT.items():
         if name in defaults and getattr(arguments, name) not in defaults[name]:
             raise ValueError(

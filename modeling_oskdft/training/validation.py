@@ -56,8 +56,8 @@ def as_trial_dataset(dataset: object) -> TrialDataset:
     if isinstance(dataset, Manifest):
         return TrialDataset(dataset, make_trials(dataset.by_speaker()))
     raise TypeError(
-        f"evaluate was given a {type(dataset).__name__}: {NEEDED} or a dict of them is needed, or nothing for the "
-        "validation trials."
+        f"evaluate was given a {type(dataset).__name__}: {NEEDED}, a TrialDataset or a dict of them is needed, or "
+        "nothing for the validation trials."
     )
 
 
@@ -89,20 +89,20 @@ class TrialScorer:
             raise ValueError("evaluate was called without validation data: give the Trainer an eval_dataset.")
         return self._validation
 
-    def embed(self, model: OSKDFTForXVector, manifest: Manifest) -> dict[str, NDArray[np.floating]]:
-        """Embed every recording of a manifest; returns utterance id to (embedding_size,)."""
+    def embed(self, model: OSKDFTForXVector, manifest: Manifest, max_damaged: int) -> dict[str, NDArray[np.floating]]:
+        """Embed the recordings of a manifest; returns utterance id to (embedding_size,)."""
         return extract_embeddings(
             model,
             self.feature_extractor,
             manifest,
             progress=not self.args.disable_tqdm,
             num_workers=self.args.dataloader_num_workers,
-            max_damaged=self.max_damaged,
+            max_damaged=max_damaged,
         )
 
     def score(self, model: OSKDFTForXVector, dataset: TrialDataset) -> tuple[NDArray[np.floating], Trials]:
         """Score the trials whose recordings can be read; returns (trials,) cosines and those trials."""
-        embeddings = self.embed(model, dataset.recordings)
+        embeddings = self.embed(model, dataset.recordings, self.max_damaged)
         trials = dataset.trials.among(embeddings)
         return score_trials(trials, embeddings), trials
 
@@ -131,7 +131,7 @@ class TrialScorer:
         """
         if not isinstance(manifest, Manifest):
             raise TypeError(f"predict was given a {type(manifest).__name__}: {NEEDED} is needed.")
-        embeddings = self.embed(model, manifest)
+        embeddings = self.embed(model, manifest, max_damaged=0)  # a row for every recording
         speaker_of = speakers_of(manifest)
         speakers = np.asarray([speaker_of[name] for name in embeddings])
         return PredictionOutput(

@@ -1,14 +1,11 @@
 """Show a run on stderr: a progress bar on a terminal, and one line for each log entry."""
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import ProgressCallback, TrainerCallback
 from transformers.trainer_callback import TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
-
-if TYPE_CHECKING:
-    pass
 
 
 def log_line(logs: dict[str, float], step: int = 0, steps: int = 0) -> str:

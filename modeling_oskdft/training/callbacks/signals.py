@@ -60,7 +60,7 @@ class SaveOnSignal(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """A partial epoch must not become the best checkpoint."""
+        """Skip evaluation and saving at the end of a partial epoch, which must not become the best checkpoint."""
         if self.received and abs(state.epoch - round(state.epoch)) > 1e-6:
             control.should_evaluate = control.should_save = False
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...errors import choose
 from ..schedules import KD_SCHEDULES, Clock
 from .distillation import FrontEndDistillation, KDObjective
 from .speaker import SpeakerObjective
@@ -42,7 +43,7 @@ class Objectives(nn.Module):
         self.kd = kd
         self.front_end = front_end
         self.kd_weight = kd_weight
-        self.kd_schedule = KD_SCHEDULES[kd_schedule]
+        self.kd_schedule = choose("kd_schedule", kd_schedule, KD_SCHEDULES)
         self.settings = dict(settings or {})
 
     def kd_weight_at(self, clock: Clock, finished_steps: int) -> float:

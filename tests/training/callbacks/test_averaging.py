@@ -58,3 +58,16 @@ def test_the_average_is_saved_resumed_evaluated_and_published(tmp_path, manifest
 def test_a_bad_decay_is_named(tmp_path, manifest, feature_extractor):
     with pytest.raises(ValueError, match="ema_decay is 1.5"):
         make_trainer(tmp_path, manifest, feature_extractor, ema_decay=1.5)
+
+
+def test_the_average_is_made_after_the_model_has_its_device(tmp_path, manifest, feature_extractor, monkeypatch):
+    """A run without a step, as after its last one, moves no average: it must start on the model's device."""
+
+    def placed(self, model, device):
+        model.to(torch.float64)
+
+    monkeypatch.setattr("transformers.Trainer._move_model_to_device", placed)
+    monkeypatch.setattr("transformers.TrainingArguments.place_model_on_device", True, raising=False)
+    trainer = make_trainer(tmp_path, manifest, feature_extractor, ema_decay=0.9)
+    moved = next(trainer.joint.student.parameters()).dtype
+    assert next(trainer.published.parameters()).dtype == moved
