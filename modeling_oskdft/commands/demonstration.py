@@ -4,7 +4,6 @@ Makes synthetic voices, trains a small HuBERT-shaped teacher for verification on
 OS-KDFT, evaluates both on other speakers, saves the student, loads it back and verifies two recordings.
 """
 
-import signal
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -233,7 +232,7 @@ def _fit(
     trainer = assemble_trainer(model, arguments, crops, feature_extractor, objectives, teacher, validation)
     trainer.train()
     if trainer.stopper.received:
-        raise SystemExit(128 + signal.SIGTERM)
+        raise SystemExit(128 + trainer.stopper.signal)
     trainer.save_model()
     if validation is not None:
         trainer.measure_thresholds().save(arguments.output_dir)

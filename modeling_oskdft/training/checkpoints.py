@@ -36,8 +36,9 @@ INCOMPLETE = ".incomplete"
 
 
 def is_checkpoint(folder: str | Path) -> bool:
-    """Return whether a folder has the name of a checkpoint."""
-    return Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR)
+    """Return whether a folder has the name of a checkpoint: checkpoint-STEP."""
+    prefix, _, step = Path(folder).name.rpartition("-")
+    return prefix == PREFIX_CHECKPOINT_DIR and step.isdigit()
 
 
 def write_student(folder: str | Path, student: OSKDFTForXVector, feature_extractor: SequenceFeatureExtractor) -> None:

@@ -10,6 +10,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_oskdft.data.shard_writing import write_shards
 from modeling_oskdft.data.sources import load_manifest
+from modeling_oskdft.training.checkpoints import is_checkpoint
 from modeling_oskdft.training.validation import metric_of_best
 from tests.training.making import StopAt, assert_same, make_trainer, parameters
 
@@ -157,3 +158,8 @@ def test_a_run_that_min_dcf_selects_has_an_eer(tmp_path, manifest, feature_extra
     (eer,) = [entry["eval_eer"] for entry in log if entry.get("step") == best and "eval_eer" in entry]
     (cost,) = [entry["eval_min_dcf"] for entry in log if entry.get("step") == best and "eval_min_dcf" in entry]
     assert metric_of_best(trainer.state, "eval_eer") == eer != cost == trainer.state.best_metric
+
+
+def test_only_a_step_makes_a_folder_a_checkpoint():
+    assert is_checkpoint("runs/checkpoint-12")
+    assert not any(map(is_checkpoint, ("runs/checkpoint-of-monday", "checkpoints", "checkpoint-", "run-12")))

@@ -1,10 +1,13 @@
 import contextlib
+import gc
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
 
+from modeling_oskdft.training import processes
 from modeling_oskdft.training.processes import ended_process_group, in_a_group, is_a_launch, is_main_process
 
 
@@ -50,3 +53,29 @@ def test_processes_of_a_launch_that_was_killed_end_too(tmp_path):
             return
         __import__("time").sleep(0.1)
     raise AssertionError("the child lives on")
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(143)])
+def test_no_frame_of_an_error_outlives_the_group(error):
+    """A DDP module that does would wait for a thread of gloo at the interpreter's end, and that thread for it."""
+
+    class Trainer:
+        def __init__(self):
+            self.itself = self
+
+    def fail():
+        trainer = Trainer()
+        held.append(weakref.ref(trainer))
+        raise error
+
+    held, alive = [], []
+
+    def end():
+        gc.collect()
+        alive.append(held[0]() is not None)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(type(error)):
+        patch.setattr(processes, "end_process_group", end)
+        with ended_process_group():
+            fail()
+    assert alive == [False]
