@@ -4,6 +4,7 @@ Read against transformers 5.17 and 5.23. tests/training/test_upstream.py fails w
 changes: read the change, adapt the override, and record the new digest there.
 """
 
+from abc import ABC, abstractmethod
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,10 +19,10 @@ from .checkpoints import StagedCheckpoint
 Batch = dict[str, Tensor]
 
 
-class PatchedTrainer(Trainer):
+class PatchedTrainer(Trainer, ABC):
     """transformers' Trainer, whose private steps call public hooks.
 
-    A subclass defines every hook below; this class reads nothing else of it.
+    A subclass defines every hook below, else it cannot be constructed; this class reads nothing else of it.
     """
 
     optimizer: Any
@@ -29,29 +30,29 @@ class PatchedTrainer(Trainer):
     control: Any
     _staged: StagedCheckpoint | None = None  # the checkpoint that is being written
 
+    @abstractmethod
     def save_weights(self, folder: str) -> None:
         """Write the weights into the folder of a checkpoint, or into the final one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load_weights(self, checkpoint: Path) -> None:
         """Load the weights of a checkpoint."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss_weights(self, batches: list[Batch]) -> Tensor:
         """Return the weights that divide the losses of these batches of one process."""
-        raise NotImplementedError
 
+    @abstractmethod
     def train_sampler(self) -> Sampler[Any]:
         """Build the sampler of training crops."""
-        raise NotImplementedError
 
+    @abstractmethod
     def becomes_best(self, metrics: dict[str, float]) -> bool | None:
         """Return whether this checkpoint becomes the best; None leaves the decision to transformers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def push_step(self) -> None:
         """Send the student of the checkpoint that was written last to the Hub."""
-        raise NotImplementedError
 
     def hyperparameter_search(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Raise `NotImplementedError`: each trial is a run of its own."""

@@ -56,3 +56,11 @@ def test_the_overridden_method_is_one_that_was_read(name):
 def test_a_change_that_matters_changes_the_digest():
     method = "def f(self):\n    '''Say.'''\n    return 1  # one\n"
     assert digest(method) == digest("def f(self):\n    return 1\n") != digest("def f(self):\n    return 2\n")
+
+
+def test_a_trainer_without_a_hook_cannot_be_constructed():
+    class Forgetful(PatchedTrainer):
+        save_weights = load_weights = loss_weights = train_sampler = becomes_best = None
+
+    with pytest.raises(TypeError, match="abstract method '?push_step"):
+        Forgetful()
