@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...data.crops import UNLABELLED
+from ...model.heads_oskdft import add_angular_margin
 from .weighted_loss import WeightedLoss
 
 
@@ -157,19 +158,16 @@ class AAMSoftmax(SpeakerObjective):
             return self.weigh(self.scale * self._with_margins(cosine, labels), labels)
 
     def _with_margins(self, cosine: Tensor, labels: Tensor) -> Tensor:
-        # The floor keeps the gradient of the root finite at cosine 1.
-        sine = (1.0 - cosine.square()).clamp(min=1e-7).sqrt()
         is_target = F.one_hot(labels * (labels != UNLABELLED), self.num_speakers).bool()
         result = cosine
         if self.penalty_top_k:
             others = cosine.masked_fill(is_target, float("-inf"))
             top = others.topk(self.penalty_top_k, dim=1).indices
+            # The floor keeps the gradient of the root finite at cosine 1.
+            sine = (1.0 - cosine.square()).clamp(min=1e-7).sqrt()
             nearer = cosine * math.cos(self.penalty_margin) + sine * math.sin(self.penalty_margin)
             result = result.scatter(1, top, nearer.gather(1, top))
-        margined = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
-        continued = cosine - self.margin * math.sin(math.pi - self.margin)
-        margined = torch.where(cosine > math.cos(math.pi - self.margin), margined, continued)
-        return torch.where(is_target, margined, result)
+        return torch.where(is_target, add_angular_margin(cosine, self.margin), result)
 
 
 class LinearSoftmax(SpeakerObjective):
