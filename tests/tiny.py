@@ -5,6 +5,7 @@ from torch import nn
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model, WavLMConfig, WavLMModel
 
 from modeling_oskdft import OSKDFTConfig, OSKDFTForXVector
+from modeling_oskdft.scoring.thresholds import Thresholds
 
 CONFIGS = {"hubert": HubertConfig, "wav2vec2": Wav2Vec2Config, "wavlm": WavLMConfig}
 MODELS = {"hubert": HubertModel, "wav2vec2": Wav2Vec2Model, "wavlm": WavLMModel}
@@ -81,6 +82,15 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
         if name.endswith(("running_mean", "running_var")):
             buffer.add_(0.3 * torch.rand(buffer.shape, generator=generator))
     return model
+
+
+def save_verifier(place, feature_extractor, **fields):
+    """Save a tiny verifier with its feature extractor and a threshold of 0.5; return it."""
+    verifier = tiny_verifier(**fields)
+    verifier.save_pretrained(place)
+    feature_extractor.save_pretrained(place)
+    Thresholds({"eer": 0.5}, 100, 50, 40, "made up", verifier.fingerprint()).save(place)
+    return verifier
 
 
 def waves(*lengths, seed=0):

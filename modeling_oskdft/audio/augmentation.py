@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import check_choice
 from .folders import audio_files
 from .loading import SAMPLING_RATE, Waveform, load_audio, read_crop
 
@@ -270,8 +271,7 @@ def through_codec(waveform: Waveform, codec: str, compression: float = 0.5) -> W
     """
     import soundfile
 
-    if codec not in CODECS:
-        raise ValueError(f"codec is '{codec}': use one of {', '.join(CODECS)}.")
+    check_choice("codec", codec, CODECS)
     is_narrow = codec in ("telephone", "mulaw")
     sent = resample(waveform, SAMPLING_RATE, 8000) if is_narrow else waveform
     if codec == "telephone":

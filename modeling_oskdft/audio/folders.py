@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from ..errors import printable
+from ..errors import check_choice, printable
 from .loading import AUDIO_EXTENSIONS, utterance_id
 
 LAYOUTS = ("auto", "speaker/session", "speaker")
@@ -130,8 +130,7 @@ def read_layout(root: str | Path, layout: str = "auto") -> TreeLayout:
         ValueError: for another layout, and with "auto" where some recordings have two folders above them and some one.
         FileNotFoundError: for a root that does not exist.
     """
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout is '{layout}': use one of {', '.join(LAYOUTS)}.")
+    check_choice("layout", layout, LAYOUTS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the later walk, which reads the files, gives the same warnings
         return _count_recordings(root, _layout_from_depths(root) if layout == "auto" else layout)

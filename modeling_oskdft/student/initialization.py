@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from ..errors import check_choice
 from ..model.configuration_oskdft import OSKDFTConfig
 from ..model.modeling_oskdft import OSKDFTForXVector
 from .importance import KeptUnits, choose_units, select_highest, select_random
@@ -94,8 +95,7 @@ def init_student_from_teacher(
     Raises:
         ValueError: for an unknown `start`, a teacher of another family, or a teacher smaller than the student.
     """
-    if start not in STARTS:
-        raise ValueError(f"start is '{start}': use one of {', '.join(STARTS)}.")
+    check_choice("start", start, STARTS)
     student = OSKDFTForXVector(config)
     if start == "random_weights":
         return student

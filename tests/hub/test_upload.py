@@ -9,7 +9,7 @@ from modeling_oskdft.hub.model_card import Statements, write_card
 from modeling_oskdft.hub.upload import TRAVELLING, check_model
 from modeling_oskdft.scoring.thresholds import Thresholds
 from tests.bare import bare_site
-from tests.tiny import tiny_verifier, waves
+from tests.tiny import save_verifier, tiny_verifier, waves
 
 PUBLISHED = {"config.json", "model.safetensors", "preprocessor_config.json", "README.md", *TRAVELLING}
 
@@ -18,10 +18,7 @@ PUBLISHED = {"config.json", "model.safetensors", "preprocessor_config.json", "RE
 def folder(tmp_path, feature_extractor):
     """A saved verifier with thresholds, beside files that must not be sent."""
     place = tmp_path / "student"
-    verifier = tiny_verifier()
-    verifier.save_pretrained(place)
-    feature_extractor.save_pretrained(place)
-    Thresholds({"eer": 0.5}, 100, 50, 40, "made up", verifier.fingerprint()).save(place)
+    save_verifier(place, feature_extractor)
     for name in ("training_args.bin", "optimizer.pt", "objectives.safetensors", "somebody.flac", "results.json"):
         (place / name).write_text("{}")
     (place / "checkpoint-3").mkdir()

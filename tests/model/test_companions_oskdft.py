@@ -3,17 +3,13 @@ import torch
 
 from modeling_oskdft import OSKDFTForXVector
 from modeling_oskdft.model import companions_oskdft
-from modeling_oskdft.scoring.thresholds import Thresholds
-from tests.tiny import tiny_verifier
+from tests.tiny import save_verifier, tiny_verifier
 
 
 @pytest.fixture
 def folder(tmp_path, feature_extractor):
     place = tmp_path / "model"
-    verifier = tiny_verifier()
-    verifier.save_pretrained(place)
-    feature_extractor.save_pretrained(place)
-    Thresholds({"eer": 0.5}, 100, 50, 40, "made up", verifier.fingerprint()).save(place)
+    verifier = save_verifier(place, feature_extractor)
     (place / "README.md").write_text(f"Of the weights {verifier.fingerprint()}.")
     return place
 

@@ -49,23 +49,28 @@ class LogLines(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Write one line on the main process."""
-        if state.is_world_process_zero and logs and (line := log_line(logs, state.global_step, state.max_steps)):
-            print(line, file=sys.stderr, flush=True)
+        if state.is_world_process_zero and logs and (line := self.line_of(logs, state)):
+            self.write(line)
+
+    def line_of(self, logs: dict[str, float], state: TrainerState) -> str:
+        """Format an entry with its step, which no bar shows."""
+        return log_line(logs, state.global_step, state.max_steps)
+
+    def write(self, line: str) -> None:
+        """Print a line on stderr."""
+        print(line, file=sys.stderr, flush=True)
 
 
-class ProgressBarWithLogLines(ProgressCallback):
+class ProgressBarWithLogLines(LogLines, ProgressCallback):
     """transformers' progress bar, with log entries as lines above it."""
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Write one line above the bar."""
-        if state.is_world_process_zero and self.training_bar is not None and logs and (line := log_line(logs)):
+    def line_of(self, logs: dict[str, float], state: TrainerState) -> str:
+        """Format an entry without its step, which the bar shows."""
+        return log_line(logs)
+
+    def write(self, line: str) -> None:
+        """Print a line above the bar."""
+        if self.training_bar is not None:
             self.training_bar.write(line, file=sys.stderr)
 
 
