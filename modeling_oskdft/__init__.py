@@ -6,6 +6,7 @@ The `oskdft` command registers it when it needs it: `oskdft --help` waits for ne
 
 import sys
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -66,6 +67,7 @@ __all__ = [
 
 # A module that programs import by its name of version 0.1, see docs/api.md.
 _runtimes = ModuleType(f"{__name__}.runtimes", "Forward to `embedding.runtimes`, where these classes are now.")
+_runtimes.__spec__ = ModuleSpec(_runtimes.__name__, None)
 vars(_runtimes)["__getattr__"] = moved_names(_runtimes.__name__, f"{__name__}.embedding.runtimes")
 sys.modules[_runtimes.__name__] = _runtimes
 

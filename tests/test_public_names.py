@@ -34,6 +34,7 @@ def test_an_old_place_warns_once_and_gives_the_same_object(place, names):
     program += "".join(f"    {line}\n" for line in lines.splitlines())
     program += "said = [str(warning.message) for warning in seen if 'has moved' in str(warning.message)]\n"
     program += "assert len(said) == 1, said\nprint(said[0])\n"
+    program += f"import importlib.util\nassert importlib.util.find_spec({place!r}).name == {place!r}\n"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     new = re.search(r"import it from '(.*)'", done.stdout)[1]

@@ -2,7 +2,8 @@
 
 libsndfile trusts headers. This file reads the container first: which byte ranges of the file hold audio, whether the
 container promises more bytes than the file has (an error), and whether the end can be checked at all (else a note).
-It stands alone: an exported folder has a copy beside verify.py. It needs numpy and soundfile.
+It stands alone: an exported folder has a copy beside verify.py. It needs numpy and soundfile. It is one file, because
+a second one would have to be imported in one way inside of the package and in another beside verify.py.
 """
 
 from __future__ import annotations
