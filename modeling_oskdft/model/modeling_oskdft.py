@@ -4,8 +4,8 @@
                                                                             └ + adapter each ── ft path ── head
 
 Up to the first adapter both paths are equal and are computed once. Layers, attention and the convolutional front end
-are transformers' own; this file adds the second path through the stack, and padding that changes no result. Encoder and
-task model lie in one modeling file, as in transformers: it travels to the Hub with the weights.
+are transformers' own; this file adds the second path through the stack, and padding that changes no result. Encoder
+and task model lie in one modeling file, as in transformers: it travels to the Hub with the weights.
 """
 
 import difflib
