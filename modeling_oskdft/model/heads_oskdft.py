@@ -330,7 +330,11 @@ def build_head(config: OSKDFTConfig) -> LayerMixture:
     Args:
         config: the student's configuration.
     """
-    return ECAPATDNNHead(config) if config.head_type == "ecapa_tdnn" else StatisticsPoolingHead(config)
+    return HEADS[config.head_type](config)
+
+
+# The names are `HEAD_TYPES` of the configuration, which checks them.
+HEADS: dict[str, type[LayerMixture]] = {"ecapa_tdnn": ECAPATDNNHead, "statistics_pooling": StatisticsPoolingHead}
 
 
 def add_angular_margin(cosine: Tensor, margin: float) -> Tensor:

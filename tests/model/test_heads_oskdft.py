@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+from modeling_oskdft.model import heads_oskdft
+from modeling_oskdft.model.configuration_oskdft import HEAD_TYPES
 from modeling_oskdft.model.heads_oskdft import (
     AAMSoftmaxLoss,
     MaskedBatchNorm1d,
@@ -160,3 +162,9 @@ def test_two_processes_are_the_doubled_batch(tmp_path):
     torch.testing.assert_close(torch.cat([half[1] for half in halves]), whole.grad)
     torch.testing.assert_close(halves[0][2], norm.running_var)
     torch.testing.assert_close(halves[1][2], norm.running_var)
+
+
+def test_every_head_type_of_the_configuration_has_a_head():
+    assert tuple(heads_oskdft.HEADS) == HEAD_TYPES
+    for name, head in heads_oskdft.HEADS.items():
+        assert type(build_head(tiny_config(head_type=name))) is head
