@@ -134,6 +134,11 @@ class OSKDFTConfig(PreTrainedConfig):
         **kwargs: Any,
     ) -> None:
         for name in self._unknown(kwargs):
+            if isinstance(getattr(type(self), name, None), property):  # one of `_encoder_field`
+                raise ValueError(
+                    f"{name} is a field of encoder_config: set it there, or build the configuration with "
+                    "OSKDFTConfig.from_teacher."
+                )
             raise ValueError(f"OSKDFTConfig has no field '{name}': {nearest_name(name, self.field_names())}")
         self.encoder_config = _as_encoder_config(encoder_config)
         self.adapter_size = adapter_size

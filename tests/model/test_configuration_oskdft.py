@@ -139,6 +139,7 @@ def test_transformers_own_fields_pass():
         (lambda: OSKDFTConfig.from_teacher(HubertConfig(), [-1]), "layer -1 does not exist"),
         (lambda: OSKDFTConfig.from_teacher(HubertConfig(), []), "no layers"),
         (lambda: OSKDFTConfig(adapter_layers=[2]), "layer 2: the student has layers 0 to 1"),
+        (lambda: OSKDFTConfig(hidden_size=3), "hidden_size is a field of encoder_config: set it there"),
         (lambda: OSKDFTConfig(head_type="x"), "head_type is 'x': use one of ecapa_tdnn"),
         (lambda: OSKDFTConfig(adapter_activation="relo"), "adapter_activation is 'relo'"),
         (lambda: OSKDFTConfig(adapter_initialization="one"), "adapter_initialization is 'one'"),
