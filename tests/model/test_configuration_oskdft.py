@@ -97,6 +97,8 @@ def test_the_encoder_s_sizes_are_set_in_its_own_configuration(tmp_path):
     config = tiny_config()
     with pytest.raises(AttributeError, match="hidden_size was set to 16 .*: set encoder_config.hidden_size"):
         config.hidden_size = 16
+    with pytest.raises(ValueError, match="hidden_size is a field of encoder_config: set it there"):
+        OSKDFTConfig(hidden_size=16)
     config.save_pretrained(tmp_path)
     with pytest.raises(AttributeError, match="num_hidden_layers was set to 1"):
         OSKDFTConfig.from_pretrained(tmp_path, num_hidden_layers=1)
