@@ -30,7 +30,7 @@ EXTRAS = {
     **dict.fromkeys(("accelerate", "datasets", "pyarrow", "yaml", "tensorboard", "matplotlib", "tqdm"), "train"),
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "export"),
     **dict.fromkeys(("gradio", "PIL"), "space"),
-    **{"peft": "peft", "evaluate": "metrics"},
+    **{"peft": "peft", "evaluate": "metrics", "sklearn": "calibration", "cryptography": "encryption"},
 }
 
 
@@ -183,7 +183,11 @@ def _escaped(text: str) -> str:
 
 def printable(text: str | bytes) -> str:
     r"""Escape a path or another text for any terminal: bytes that are not UTF-8 as \xNN, line breaks as \n."""
-    return _escaped(os.fsencode(text).decode("utf-8", "backslashreplace"))
+    try:
+        content = os.fsencode(text)
+    except UnicodeEncodeError:  # half of a letter, which no file name holds
+        content = str(text).encode("utf-8", "backslashreplace")
+    return _escaped(content.decode("utf-8", "backslashreplace"))
 
 
 MOST_LETTERS = 300  # of a quoted error of another library

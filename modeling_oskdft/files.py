@@ -27,8 +27,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """
     target = _target(path)
     # A short name of its own for every writer: two threads may write one file.
-    name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
-    partial = target.with_name(f".{name}.{os.getpid()}.{threading.get_ident()}.partial")
+    partial = target.with_name(f".{_short_name(target)}.{os.getpid()}.{threading.get_ident()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -40,6 +39,21 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def remove_partials(path: str | Path) -> None:
+    """Remove what processes that were killed within `whole_file` have left beside a file.
+
+    Args:
+        path: the final name, which no process may be writing now.
+    """
+    target = _target(path)
+    for partial in target.parent.glob(f".{_short_name(target)}.*.partial"):
+        partial.unlink(missing_ok=True)
+
+
+def _short_name(target: Path) -> str:
+    return hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
 
 
 def check_writable(path: str | Path) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 18  # frames decoded at a time, so that a header that promises billions costs no memory
 MOST_SAMPLES = 600_000_000  # of all channels at the rate of the file: 3.4 hours of 48 kHz mono, 2.4 GB
+LONGEST_HOURS = 24  # of a part that is read block by block
 SLOWEST, FASTEST = 2_000, 1_000_000  # sampling rates in Hz; speech is recorded within them
 SLACK = 128  # bytes by which a promised size may be too large: some programs count a header or a pad byte
 PLACEHOLDER = 0x7FFF0000  # sizes from here on are written in place of an unknown size (sox, arecord, ffmpeg)
@@ -122,10 +123,38 @@ class Recording:
         except soundfile.LibsndfileError as error:
             raise NotReadable(f"is damaged ({_reason(error)}): restore it or leave it out.") from None
         decoded = np.concatenate(blocks)[start:] if blocks else np.empty((0, part.channels), np.float32)
-        # mpg123 may leave the last frame of a stream undecoded.
-        if len(decoded) < wanted - (2 * 1152 if part.format == "MP3" else 0) and part.frames < UNKNOWN:
-            raise NotReadable(f"is truncated ({len(decoded)} of {wanted} samples could be read): restore it.")
+        self._check_length(part, len(decoded), wanted)
         return decoded
+
+    def blocks(self, number: int) -> Iterator[np.ndarray]:
+        """Decode a part from its start to its end, a block at a time, with bounded memory; once for each recording.
+
+        Args:
+            number: number of the part.
+
+        Yields:
+            (frames, channels) float32, at most `BLOCK` frames.
+
+        Raises:
+            NotReadable: for a damaged part, for one that has fewer frames than its header promises, or lasts longer
+                than `LONGEST_HOURS`.
+        """
+        part, decoded = self.parts[number], 0
+        try:
+            while len(block := part.read(BLOCK, dtype="float32", always_2d=True)):
+                decoded += len(block)
+                if decoded > LONGEST_HOURS * 3600 * part.samplerate:
+                    raise NotReadable(f"is longer than {LONGEST_HOURS} hours, which is read at most: cut it.")
+                yield block
+        except soundfile.LibsndfileError as error:
+            raise NotReadable(f"is damaged ({_reason(error)}): restore it or leave it out.") from None
+        self._check_length(part, decoded, part.frames)
+
+    @staticmethod
+    def _check_length(part: soundfile.SoundFile, decoded: int, wanted: int) -> None:
+        # mpg123 may leave the last frame of a stream undecoded.
+        if decoded < wanted - (2 * 1152 if part.format == "MP3" else 0) and part.frames < UNKNOWN:
+            raise NotReadable(f"is truncated ({decoded} of {wanted} samples could be read): restore it.")
 
     @staticmethod
     def _seek(part: soundfile.SoundFile, start: int) -> int:
@@ -192,6 +221,25 @@ def open_recording(source: str | bytes | os.PathLike[str] | BinaryIO) -> Iterato
         yield Recording(parts, plan.note)
 
 
+def check_samples(frames: np.ndarray, name: str) -> None:
+    """Check that decoded samples are sound.
+
+    Args:
+        frames: (samples, channels).
+        name: name of the recording in errors.
+
+    Raises:
+        ValueError: for samples that are not finite or exceed `LOUDEST`.
+    """
+    if not np.isfinite(frames).all():
+        raise ValueError(f"{name} has NaN or infinite samples: finite audio is needed; check how it was written.")
+    if np.abs(frames).max(initial=0.0) > LOUDEST:
+        raise ValueError(
+            f"{name} has samples that reach {np.abs(frames).max():.1e}: floats in [-1, 1] are wanted; check how it "
+            "was written."
+        )
+
+
 def mixed(frames: np.ndarray, name: str, channel: int | None) -> np.ndarray:
     """Mix the channels of a recording, or select one.
 
@@ -207,13 +255,7 @@ def mixed(frames: np.ndarray, name: str, channel: int | None) -> np.ndarray:
         ValueError: for samples that are not finite or exceed `LOUDEST`, for a channel that does not exist, and for
             channels that cancel each other.
     """
-    if not np.isfinite(frames).all():
-        raise ValueError(f"{name} has NaN or infinite samples: finite audio is needed; check how it was written.")
-    if np.abs(frames).max(initial=0.0) > LOUDEST:
-        raise ValueError(
-            f"{name} has samples that reach {np.abs(frames).max():.1e}: floats in [-1, 1] are wanted; check how it "
-            "was written."
-        )
+    check_samples(frames, name)
     channels = frames.shape[1]
     if channel is not None:
         if not 0 <= channel < channels:
@@ -232,6 +274,30 @@ def mixed(frames: np.ndarray, name: str, channel: int | None) -> np.ndarray:
             f"{channels - 1}."
         )
     return mono
+
+
+def checked_blocks(recording: Recording, number: int, name: str, frames: int | None = None) -> Iterator[np.ndarray]:
+    """Yield the blocks of a part, each checked as `check_samples` does.
+
+    Args:
+        recording: the open recording.
+        number: number of the part.
+        name: name of the recording in errors.
+        frames: frames that are read at most; None: all.
+
+    Yields:
+        (frames, channels) float32.
+
+    Raises:
+        ValueError: as `Recording.blocks` and `check_samples` do.
+    """
+    for block in recording.blocks(number):
+        check_samples(block, name)
+        yield block[:frames]
+        if frames is not None:
+            frames -= len(block)
+            if frames <= 0:
+                return
 
 
 class _SoundFile(soundfile.SoundFile):

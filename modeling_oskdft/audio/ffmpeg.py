@@ -145,14 +145,19 @@ def run_ffmpeg(ffmpeg: str, arguments: list[str], patience: float = PATIENCE) ->
     return done.stdout, (lines or [f"ffmpeg ended with {done.returncode}"])[-1] if done.returncode else None
 
 
-def to_wav(
-    source: str | bytes | os.PathLike[str], container: str, seconds: float = LONGEST + 1, patience: float = PATIENCE
-) -> bytes:
-    """Decode the first audio stream of a file to WAV, with its rate and its channels.
+def write_wav(
+    source: str | bytes | os.PathLike[str],
+    container: str,
+    target: str,
+    seconds: float = LONGEST + 1,
+    patience: float = PATIENCE,
+) -> None:
+    """Decode the first audio stream of a file to a WAV file, with its rate and its channels.
 
     Args:
         source: path, or content, of the file.
         container: ffmpeg's name of the container.
+        target: path of the WAV file.
         seconds: length that is read at most.
         patience: seconds after which ffmpeg is stopped.
 
@@ -168,8 +173,27 @@ def to_wav(
         else:
             path = os.path.abspath(os.fspath(source))
         arguments = [*input_options(container), "-i", f"file:{path}", "-map", "0:a:0"]
-        arguments += ["-t", str(seconds), "-c:a", "pcm_s16le", "-f", "wav", "-"]
-        content, reason = run_ffmpeg(ffmpeg, arguments, patience)
+        arguments += ["-t", str(seconds), "-c:a", "pcm_s16le", "-f", "wav", "-y", target]
+        _, reason = run_ffmpeg(ffmpeg, arguments, patience)
     if reason is not None:
         raise ValueError(reason)
-    return content
+
+
+def to_wav(
+    source: str | bytes | os.PathLike[str], container: str, seconds: float = LONGEST + 1, patience: float = PATIENCE
+) -> bytes:
+    """Decode the first audio stream of a file to the bytes of a WAV file.
+
+    Args:
+        source: see `write_wav`, as the other arguments.
+        container: see there.
+        seconds: see there.
+        patience: see there.
+
+    Raises:
+        FileNotFoundError, ValueError: as `write_wav`.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        target = os.path.join(place, "recording.wav")
+        write_wav(source, container, target, seconds, patience)
+        return Path(target).read_bytes()

@@ -7,32 +7,30 @@ import contextlib
 import io
 import os
 import stat
+import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import printable
 from . import ffmpeg
+from .forms import (
+    SAMPLING_RATE,
+    AudioSource,
+    Unchecked,
+    Waveform,
+    checked_array,
+    checked_rate,
+    plain_source,
+)
+from .track import WHOLE_SECONDS, Resample, Track
 
 if TYPE_CHECKING:
     from .decoding import Recording
-
-Waveform = NDArray[np.float32]
-SAMPLING_RATE = 16000
-# Every form of a recording that is accepted. A torch tensor counts as an array, and so does the "array" of an audio
-# dict or of an audio decoder of `datasets`, beside its "sampling_rate".
-ACCEPTED_SOURCES = (
-    f"a path, bytes, an open file, a NumPy array at {SAMPLING_RATE} Hz, (array, rate) or an audio dict or decoder of "
-    "datasets"
-)
-AudioSource = str | PathLike[str] | bytes | BinaryIO | np.ndarray | tuple[np.ndarray, int] | Mapping[str, Any]
-
-Unchecked = Any  # an object from a caller, before it is checked
 
 # Extensions of the files that are recordings in folders of data and in lists.
 AUDIO_EXTENSIONS = (
@@ -91,17 +89,79 @@ def read_recording(source: AudioSource, channel: int | None = None) -> LoadedAud
     Raises:
         ValueError, OSError, TypeError: as `load_audio`.
     """
-    plain = _plain(source)
+    plain = plain_source(source)
     name = name_of(plain)
     if isinstance(plain, tuple):
-        frames, rate = _checked_array(plain[0]), _checked_rate(plain[1], "The array")
+        frames, rate = checked_array(plain[0]), checked_rate(plain[1], "The array")
         return LoadedAudio(_as_16k_mono(frames, rate, "The array", channel))
     with _opened(plain, name) as recording:
-        decoded = [(recording.read(number), part.samplerate) for number, part in enumerate(recording.parts)]
-        # A stream without audio may stand between others.
-        filled = [(frames, rate) for frames, rate in decoded if frames.size] or decoded[:1]
-        parts = [_as_16k_mono(frames, rate, name, channel) for frames, rate in filled]
-        return LoadedAudio(parts[0] if len(parts) == 1 else np.concatenate(parts), recording.notes)
+        return _read_whole(recording, name, channel)
+
+
+def _read_whole(recording: "Recording", name: str, channel: int | None) -> LoadedAudio:
+    decoded = [(recording.read(number), part.samplerate) for number, part in enumerate(recording.parts)]
+    # A stream without audio may stand between others.
+    filled = [(frames, rate) for frames, rate in decoded if frames.size] or decoded[:1]
+    parts = [_as_16k_mono(frames, rate, name, channel) for frames, rate in filled]
+    return LoadedAudio(parts[0] if len(parts) == 1 else np.concatenate(parts), recording.notes)
+
+
+class LoadedTrack(NamedTuple):
+    """Hold a recording of any length and notes about it.
+
+    Attributes:
+        track: the recording at 16 kHz.
+        notes: as in `LoadedAudio`.
+    """
+
+    track: Track
+    notes: tuple[str, ...] = ()
+
+
+def open_track(source: AudioSource, channel: int | None = None, max_seconds: float | None = None) -> LoadedTrack:
+    """Read a recording of any length with bounded memory: one of more than 30 s goes through a temporary file.
+
+    Args:
+        source: recording, as in `load_audio`.
+        channel: number of the channel, as in `load_audio`.
+        max_seconds: seconds from the start that are read; None: all.
+
+    Raises:
+        ValueError: for `max_seconds` that are not above 0, for a recording without samples, and as `load_audio`.
+        OSError, TypeError: as `load_audio`.
+    """
+    if max_seconds is not None and not max_seconds > 0:
+        raise ValueError(f"max_seconds is {max_seconds}: a number of seconds above 0 is needed, or None.")
+    from .decoding import checked_blocks
+
+    plain = plain_source(source)
+    name = name_of(plain)
+    most = None if max_seconds is None else max(round(max_seconds * SAMPLING_RATE), 1)
+    if isinstance(plain, tuple):
+        return LoadedTrack(Track(read_recording(plain, channel).waveform[:most]))
+    with _opened(plain, name) as recording:
+        if sum(part.frames / part.samplerate for part in recording.parts) <= WHOLE_SECONDS:
+            loaded = _read_whole(recording, name, channel)
+            return LoadedTrack(Track(loaded.waveform[:most]), loaded.notes)
+        track = Track()
+        for number, part in enumerate(recording.parts):
+            if most is None or len(track) < most:
+                frames = None if most is None else -(-(most - len(track)) * part.samplerate // SAMPLING_RATE)
+                blocks = checked_blocks(recording, number, name, frames)
+                track.write(blocks, name, channel, _resampler(part.samplerate))
+        if not len(track):
+            raise ValueError(f"{name} has no samples: give a recording with speech in it.")
+        return LoadedTrack(track, recording.notes)
+
+
+def _resampler(rate: int) -> Resample:
+    """Return a function that converts one channel to 16 kHz block by block, with soxr at its high quality."""
+    if rate == SAMPLING_RATE:
+        return lambda samples, last: samples
+    import soxr
+
+    stream = soxr.ResampleStream(rate, SAMPLING_RATE, 1, dtype="float32")
+    return lambda samples, last: stream.resample_chunk(np.ascontiguousarray(samples), last)
 
 
 def read_crop(source: AudioSource, num_samples: int, position: float) -> Waveform:
@@ -121,7 +181,7 @@ def read_crop(source: AudioSource, num_samples: int, position: float) -> Wavefor
     """
     from .decoding import UNKNOWN
 
-    plain = _plain(source)
+    plain = plain_source(source)
     name = name_of(plain)
     if not isinstance(plain, tuple):
         with _opened(plain, name) as recording:
@@ -147,7 +207,7 @@ def count_samples(source: AudioSource) -> int:
     """
     from .decoding import UNKNOWN
 
-    plain = _plain(source)
+    plain = plain_source(source)
     name = name_of(plain)
     if isinstance(plain, tuple):
         return len(read_recording(plain).waveform)
@@ -191,92 +251,6 @@ def name_of(source: object) -> str:
     return f"'{printable(os.fspath(source))}'"
 
 
-# ---- sources --------------------------------------------------------------------------------------------------------
-
-
-def _plain(source: Unchecked) -> Unchecked:
-    """Reduce a source to a path, bytes, an open file, or (array, rate)."""
-    if isinstance(source, Mapping):
-        return _from_mapping(source)
-    source = _without_torch(source)
-    if isinstance(source, np.ndarray):
-        if source.ndim != 1:
-            raise ValueError(
-                f"A bare array of shape {source.shape} was given: one channel at {SAMPLING_RATE} Hz is needed; give "
-                "(array, rate) to have it mixed and resampled."
-            )
-        return source, SAMPLING_RATE
-    if isinstance(source, tuple | list):
-        return _from_pair(source)
-    if isinstance(source, str | PathLike | bytes) or hasattr(source, "read"):
-        return source
-    if isinstance(source, bytearray | memoryview):
-        return bytes(source)
-    if hasattr(source, "__getitem__"):  # an audio decoder of `datasets` >= 4
-        with contextlib.suppress(Exception):
-            return _plain({"array": source["array"], "sampling_rate": source["sampling_rate"]})
-    raise TypeError(f"A {type(source).__name__} was given: {ACCEPTED_SOURCES} is needed.")
-
-
-def _without_torch(value: Unchecked) -> Unchecked:
-    """Convert a tensor to an array, also a tensor with a gradient or on a GPU."""
-    return value.detach().cpu().numpy() if hasattr(value, "detach") and hasattr(value, "cpu") else value
-
-
-def _from_mapping(source: Mapping[str, Any]) -> Unchecked:
-    if source.get("array") is not None:
-        if source.get("sampling_rate") is None:
-            raise ValueError(
-                f"An audio dict with keys {sorted(source)} was given: 'sampling_rate' is needed beside 'array'."
-            )
-        return _from_pair((source["array"], source["sampling_rate"]))
-    for key in ("bytes", "path"):
-        if source.get(key) is not None:
-            return source[key]
-    raise ValueError(f"An audio dict with keys {sorted(source)} was given: 'array', 'bytes' or 'path' is needed.")
-
-
-def _from_pair(source: tuple[Any, ...] | list[Any]) -> tuple[np.ndarray, Any]:
-    if len(source) != 2:
-        raise ValueError(f"A {type(source).__name__} of {len(source)} was given: (array, rate) is needed.")
-    array, rate = (_without_torch(value) for value in source)
-    if np.ndim(array) == 0 and np.ndim(rate) > 0:
-        raise ValueError(
-            "(rate, array) was given: the order is (array, rate), with floating-point samples in [-1, 1]."
-        )
-    return np.asarray(array), rate.item() if isinstance(rate, np.ndarray) and rate.ndim == 0 else rate
-
-
-def _checked_rate(rate: Unchecked, name: str) -> int:
-    from .decoding import FASTEST, SLOWEST
-
-    is_number = isinstance(rate, int | float | np.integer | np.floating) and not isinstance(rate, bool)
-    if not is_number or not float(rate).is_integer():
-        raise ValueError(f"{name} has a sampling rate of {rate!r}: a whole number of Hz is needed, such as 16000.")
-    if not SLOWEST <= rate <= FASTEST:
-        raise ValueError(
-            f"{name} has a sampling rate of {rate} Hz: speech is recorded at {SLOWEST} to {FASTEST} Hz; check how it "
-            "was written."
-        )
-    return int(rate)
-
-
-def _checked_array(array: np.ndarray) -> Waveform:
-    """Convert (samples,) or a two-dimensional array, whose shorter axis is the channels, to (samples, channels)."""
-    if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(
-            f"An array of {array.dtype} was given: floating-point samples in [-1, 1] are needed; divide integers by "
-            "their full scale (32768 for int16)."
-        )
-    if array.ndim not in (1, 2):
-        raise ValueError(f"An array of shape {array.shape} was given: (samples,) or (samples, channels) is needed.")
-    with np.errstate(over="ignore"):
-        array = np.ma.filled(array, 0.0).astype(np.float32)  # float16, longdouble and big-endian ones as well
-    if array.ndim == 1:
-        return array[:, None]
-    return array if array.shape[0] >= array.shape[1] else array.T
-
-
 # ---- files ----------------------------------------------------------------------------------------------------------
 
 
@@ -292,7 +266,7 @@ def _opened(source: str | PathLike[str] | bytes | BinaryIO, name: str) -> Iterat
                 raw = cast(BinaryIO, file if path is None else stack.enter_context(open(os.fsencode(path), "rb")))
                 container = ffmpeg.container_in(raw)
                 if container is not None:
-                    file, notes = _through_ffmpeg(raw, path, container, name)
+                    file, notes = _through_ffmpeg(raw, path, container, name, stack)
                 recording = stack.enter_context(open_recording(file))
                 if container is not None:
                     recording.notes = notes
@@ -309,15 +283,21 @@ def _opened(source: str | PathLike[str] | bytes | BinaryIO, name: str) -> Iterat
 
 
 def _through_ffmpeg(
-    raw: BinaryIO, path: str | PathLike[str] | None, container: str, name: str
-) -> tuple[BinaryIO, tuple[str, ...]]:
-    """Decode an open file with ffmpeg; return a WAV, and a note where the end of the file is not checked."""
+    raw: BinaryIO, path: str | PathLike[str] | None, container: str, name: str, stack: contextlib.ExitStack
+) -> tuple[str, tuple[str, ...]]:
+    """Decode an open file with ffmpeg; return a WAV file, and a note where the end of the source is not checked.
+
+    The WAV is removed with the stack.
+    """
     from .decoding import END_UNKNOWN
 
     try:
         notes: tuple[str, ...] = () if ffmpeg.end_is_known(container, raw) else (END_UNKNOWN,)
         raw.seek(0)
-        return io.BytesIO(ffmpeg.to_wav(raw.read() if path is None else path, container)), notes
+        place = stack.enter_context(tempfile.TemporaryDirectory(prefix="oskdft"))
+        wav = os.path.join(place, "recording.wav")
+        ffmpeg.write_wav(raw.read() if path is None else path, container, wav)
+        return wav, notes
     except FileNotFoundError:
         raise ValueError(
             f"{name} holds audio that ffmpeg reads, and it is not installed: install ffmpeg, or pip install "

@@ -15,11 +15,14 @@ import sys
 from . import (
     augment,
     benchmark,
+    calibrate,
     card,
     convert,
     embed,
+    enroll,
     evaluate,
     export,
+    identify,
     make_trials,
     prepare_folder,
     prepare_voxceleb,
@@ -29,6 +32,7 @@ from . import (
     split,
     train,
     verify,
+    voices,
 )
 from .options import prepare_transformers
 
@@ -36,6 +40,10 @@ COMMANDS = (
     quickstart,
     train,
     verify,
+    enroll,
+    identify,
+    voices,
+    calibrate,
     embed,
     prepare_voxceleb,
     prepare_folder,
@@ -51,7 +59,7 @@ COMMANDS = (
     benchmark,
 )
 # These import torch only when they need it: an exported verifier works without it.
-WITHOUT_TORCH = (verify, embed)
+WITHOUT_TORCH = (verify, embed, enroll, identify, voices, calibrate)
 
 
 def parser() -> argparse.ArgumentParser:

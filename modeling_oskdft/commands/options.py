@@ -1,7 +1,14 @@
 """Share options and preparations between commands."""
 
 import argparse
+import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..verification.voices import VoiceStore
+
+KEY_VARIABLE = "OSKDFT_VOICES_KEY"
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +28,39 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="default: auto, what the folder holds",
     )
+
+
+def add_voices(parser: argparse.ArgumentParser) -> None:
+    """Add the file of enrolled voices, which is required."""
+    parser.add_argument("--voices", required=True, metavar="FILE", help="file of the enrolled voices")
+    add_key(parser)
+
+
+def add_key(parser: argparse.ArgumentParser) -> None:
+    """Add the key of an encrypted file of voices."""
+    parser.add_argument(
+        "--key_file",
+        metavar="FILE",
+        help=f"file with the key of an encrypted file of voices (default: the key in {KEY_VARIABLE}, or none)",
+    )
+
+
+def voices_of(options: argparse.Namespace) -> "VoiceStore":
+    """Open the file of voices that the options name."""
+    return store_at(options.voices, options)
+
+
+def store_at(path: str, options: argparse.Namespace) -> "VoiceStore":
+    """Open a file of voices with the key of the options, or of the environment."""
+    from ..files import read_text
+    from ..verification.voices import VoiceStore
+
+    key = os.environ.get(KEY_VARIABLE) or None
+    if options.key_file is not None:
+        if not os.path.isfile(options.key_file):
+            raise FileNotFoundError(f"There is no key at '{options.key_file}': make one with `oskdft voices key`.")
+        key = read_text(options.key_file).strip()
+    return VoiceStore(path, key)
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:

@@ -3,10 +3,10 @@
 import argparse
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DIFFERENT, NO_DECISION
-from .options import add_model_options
+from .options import add_key, add_model_options, voices_of
 
 if TYPE_CHECKING:
     from ..verification.verifier import SpeakerVerifier, VerificationResult
@@ -18,7 +18,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "recordings", nargs="*", help="two recordings; of more, the last is compared with the mean of the others"
     )
     parser.add_argument("--pairs", metavar="LIST", help="'first second' lines, tabs or quotes where names have spaces")
-    parser.add_argument("--operating_point", default="eer", help="eer (default), far_1_percent or far_0.1_percent")
+    parser.add_argument(
+        "--operating_point",
+        default="eer",
+        help="eer (default), far_1_percent, far_0.1_percent, or bayes: by costs",
+    )
+    parser.add_argument(
+        "--prior", type=float, default=0.5, help="probability of the same speaker before (default: 0.5)"
+    )
+    parser.add_argument("--c_miss", type=float, default=1.0, help="cost of a rejected speaker, for bayes (default: 1)")
+    parser.add_argument("--c_fa", type=float, default=1.0, help="cost of an accepted stranger, for bayes (default: 1)")
+    parser.add_argument("--max_seconds", type=float, help="seconds of each recording that are heard (default: all)")
+    parser.add_argument("--voices", metavar="FILE", help="file of enrolled voices; the first argument is then a name")
+    add_key(parser)
     add_model_options(parser)
 
 
@@ -30,22 +42,33 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError("Two recordings are needed, or a list of pairs: `oskdft verify A B`, or --pairs LIST.")
     if options.pairs is not None and options.recordings:
         raise ValueError("Recordings were given beside --pairs: give one or the other.")
-    verifier = SpeakerVerifier.from_pretrained(options.model, options.revision, backend=options.backend)
+    store = None if options.voices is None else voices_of(options)
+    verifier = SpeakerVerifier.from_pretrained(options.model, options.revision, backend=options.backend, voices=store)
     if options.pairs is not None:
         return _verify_pairs(verifier, options)
     *enrolments, test = options.recordings
     first = enrolments if len(enrolments) > 1 else enrolments[0]
-    result = verifier.verify(first, test, options.operating_point, options.channel)
+    if store is not None:
+        store.get(options.recordings[0])  # a name that is not enrolled is no path
+    result = verifier.verify(first, test, **_arguments(options))
     for sentence in result.warnings:
         print(f"oskdft: warning: {sentence}", file=sys.stderr)
     print(json.dumps(result.as_dict()) if options.json else _answer(result))
     return {True: 0, False: DIFFERENT, None: NO_DECISION}[result.same_speaker]
 
 
+def _arguments(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("operating_point", "channel", "prior", "c_miss", "c_fa", "max_seconds")
+    return {name: getattr(options, name) for name in names}
+
+
 def _answer(result: "VerificationResult") -> str:
     answer = {True: "same speaker", False: "different speakers", None: "no decision"}[result.same_speaker]
     against = "" if result.threshold is None else f", threshold {result.threshold:.4f}"
-    return f"{answer} (score {result.score:.4f}{against})"
+    odds = (
+        "" if result.llr is None else f", log-likelihood ratio {result.llr:.2f}, probability {result.probability:.4f}"
+    )
+    return f"{answer} (score {result.score:.4f}{against}{odds})"
 
 
 def _verify_pairs(verifier: "SpeakerVerifier", options: argparse.Namespace) -> int:
@@ -56,7 +79,7 @@ def _verify_pairs(verifier: "SpeakerVerifier", options: argparse.Namespace) -> i
     undecided = False
     printed: set[str] = set()
     for first, second in read_pairs(options.pairs):
-        result = verifier.verify(first, second, options.operating_point, options.channel)
+        result = verifier.verify(first, second, **_arguments(options))
         undecided |= result.same_speaker is None
         for sentence in result.warnings:
             if sentence not in printed:

@@ -168,6 +168,77 @@ def check_labels(trials: Trials, speaker_of: Mapping[str, str], name: str | Path
         )
 
 
+SAME = ("1", "same", "target", "true", "yes")
+DIFFERENT = ("0", "different", "nontarget", "non-target", "impostor", "false", "no")
+
+
+def label_of(label: object, number: int) -> int:
+    """Read the label of a pair.
+
+    Args:
+        label: 1 or 0, or a word such as "same" or "different".
+        number: number of the pair, for the error.
+
+    Returns:
+        1 for the same speaker, 0 for different ones.
+
+    Raises:
+        ValueError: for another label.
+    """
+    word = str(int(label) if isinstance(label, bool | np.bool_) else label).strip().lower()
+    if word in SAME or word in DIFFERENT:
+        return int(word in SAME)
+    raise ValueError(f"The label of pair {number} is '{str(label)[:40]}': 1 or same, and 0 or different are needed.")
+
+
+def check_two_recordings(first: str, second: str, number: int) -> None:
+    """Check that a pair has two recordings.
+
+    Args:
+        first: name of a recording.
+        second: name of the other.
+        number: number of the pair, for the error.
+
+    Raises:
+        ValueError: for a recording with itself.
+    """
+    if first == second:
+        raise ValueError(f"Pair {number} compares '{first[:80]}' with itself: give two recordings.")
+
+
+def components_of(trials: Trials) -> dict[str, str]:
+    """Find out which recordings are of one speaker, from target trials alone: those that a chain of them connects.
+
+    Args:
+        trials: the trials.
+
+    Returns:
+        Utterance id to the first utterance of its speaker.
+
+    Raises:
+        ValueError: naming a non-target trial whose recordings are of one speaker by other trials.
+    """
+    parent = {name: name for name in trials.utterances()}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    rows = list(zip(trials.labels.tolist(), trials.enrolments, trials.tests, strict=True))
+    for label, first, second in rows:
+        if label:
+            parent[root(second)] = root(first)
+    for label, first, second in rows:
+        if not label and root(first) == root(second):
+            raise ValueError(
+                f"'{first}' and '{second}' are different speakers by one pair and the same by others: correct the "
+                "labels."
+            )
+    return {name: root(name) for name in parent}
+
+
 def write_scores(trials: Trials, scores: NDArray[np.floating], path: str | Path) -> None:
     """Write `label enrol test score` lines, separated by tabs.
 

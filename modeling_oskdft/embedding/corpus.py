@@ -1,6 +1,6 @@
 """Embed every utterance of a manifest once, in batches of about equal lengths, on all processes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -11,7 +11,9 @@ from torch import distributed
 from torch.utils.data import DataLoader, Dataset
 from transformers import SequenceFeatureExtractor
 
-from ..audio.loading import SAMPLING_RATE, Waveform, load_audio
+from ..audio.forms import SAMPLING_RATE, Waveform
+from ..audio.loading import load_audio
+from ..audio.speech import speech_seconds
 from ..data.damaged import DamagedFiles
 from ..data.manifest import Manifest
 from ..data.shard_reading import chunks_of_groups
@@ -98,6 +100,66 @@ def extract_segment_embeddings(
     return _extract(verifier, feature_extractor, manifest, lengths, cut, reading)
 
 
+class CutEmbeddings(NamedTuple):
+    """Hold the embeddings of recordings as a whole and of a cut of each.
+
+    Attributes:
+        embeddings: utterance id to (2, embedding_size), the whole first, not normalised.
+        speech: utterance id to the seconds of speech in both.
+    """
+
+    embeddings: EmbeddingsById
+    speech: dict[str, tuple[float, float]]
+
+
+def extract_cut_embeddings(
+    verifier: OSKDFTForXVector,
+    feature_extractor: SequenceFeatureExtractor,
+    manifest: Manifest,
+    cut_seconds: Sequence[float],
+    batch_seconds: float = BATCH_SECONDS,
+    num_workers: int = 0,
+    progress: bool = False,
+    max_damaged: int = 0,
+) -> CutEmbeddings:
+    """Embed each utterance as a whole and a cut of its middle, with the seconds of speech of both.
+
+    Args:
+        verifier: the model, as in `extract_embeddings`, where most of these arguments are explained.
+        feature_extractor: the model's feature extractor, see there.
+        manifest: the utterances, see there.
+        cut_seconds: lengths of the cuts in seconds, which are taken in turn; a recording that is no longer is cut to
+            half of its length.
+        batch_seconds: padded audio in a batch, see there.
+        num_workers: processes that read, see there.
+        progress: whether to show a bar, see there.
+        max_damaged: recordings that may be damaged, see there.
+
+    Raises:
+        ValueError: as `extract_embeddings` does.
+    """
+    lengths = 2 * np.asarray(manifest.column("num_samples"))
+    cut = _WholeAndMiddle([round(seconds * SAMPLING_RATE) for seconds in cut_seconds], shortest_input(verifier.config))
+    reading = _Reading(batch_seconds, num_workers, progress, max_damaged, count_speech=True)
+    speech: dict[str, tuple[float, float]] = {}
+    return CutEmbeddings(_extract(verifier, feature_extractor, manifest, lengths, cut, reading, speech), speech)
+
+
+class _WholeAndMiddle:
+    """Cut the middle out of a recording; its length is one of `lengths`, chosen by the recording's own length."""
+
+    def __init__(self, lengths: list[int], shortest: int) -> None:
+        self.lengths, self.shortest = lengths, shortest
+
+    def __call__(self, waveform: Waveform) -> list[Waveform]:
+        length = self.lengths[len(waveform) % len(self.lengths)]
+        if length >= len(waveform):
+            length = len(waveform) // 2
+        length = min(max(length, self.shortest), len(waveform))
+        start = (len(waveform) - length) // 2
+        return [waveform, waveform[start : start + length]]
+
+
 def evenly_spaced_segments(waveform: Waveform, segments: int, samples: int) -> list[Waveform]:
     """Cut segments out of a recording, the first at its start and the last at its end.
 
@@ -128,28 +190,33 @@ class _Reading(NamedTuple):
     num_workers: int
     progress: bool
     max_damaged: int
+    count_speech: bool = False
 
 
 class _Batch(NamedTuple):
-    """Rows of the manifest with their pieces, and the errors of rows that cannot be read."""
+    """Rows of the manifest with their pieces and the speech in them, and errors of rows that cannot be read."""
 
     rows: list[int]
     pieces: list[list[Waveform]]
     damaged: dict[int, Exception]
+    speech: dict[int, tuple[float, ...]]
 
 
 class _Batches(Dataset[_Batch]):
     """Read each batch of recordings when it is needed. shortest: samples of one frame."""
 
-    def __init__(self, manifest: Manifest, batches: list[list[int]], shortest: int, cut: Cut) -> None:
+    def __init__(
+        self, manifest: Manifest, batches: list[list[int]], shortest: int, cut: Cut, count_speech: bool
+    ) -> None:
         self.manifest, self.batches, self.shortest, self.cut = manifest, batches, shortest, cut
+        self.count_speech = count_speech
         self.ids = manifest.table.column("utterance_id")
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, number: int) -> _Batch:
-        batch = _Batch([], [], {})
+        batch = _Batch([], [], {}, {})
         for row in self.batches[number]:
             try:
                 pieces = self.cut(self._load(row))
@@ -158,6 +225,8 @@ class _Batches(Dataset[_Batch]):
                 continue
             batch.rows.append(row)
             batch.pieces.append(pieces)
+            if self.count_speech:
+                batch.speech[row] = tuple(map(speech_seconds, pieces))
         return batch
 
     def _load(self, row: int) -> Waveform:
@@ -177,14 +246,18 @@ def _extract(
     lengths: NDArray[np.int64],
     cut: Cut,
     reading: _Reading,
+    speech: dict[str, tuple[float, float]] | None = None,
 ) -> EmbeddingsById:
-    """Embed the pieces of each recording: utterance id to (pieces, embedding_size). lengths: samples of each row."""
+    """Embed the pieces of each recording: utterance id to (pieces, embedding_size). lengths: samples of each row.
+
+    speech: is filled with the seconds of speech of each recording's pieces, where `reading` counts them.
+    """
     groups = manifest.row_groups()
     batches = _batches_of_this_process(lengths, groups, reading.batch_seconds)
     workers = WorkersThatStay()
     loader = workers.protect(
         DataLoader(
-            _Batches(manifest, batches, shortest_input(verifier.config), cut),
+            _Batches(manifest, batches, shortest_input(verifier.config), cut, reading.count_speech),
             batch_size=None,
             collate_fn=_uncollated,
             generator=torch.Generator(),  # a loader draws a seed: not from the randomness of a training run
@@ -194,14 +267,16 @@ def _extract(
     was_training = verifier.training
     verifier.eval()
     try:
-        embeddings, damaged = _embed_batches(verifier, feature_extractor, loader, len(manifest), reading)
+        embeddings, damaged, seconds = _embed_batches(verifier, feature_extractor, loader, len(manifest), reading)
     finally:
         workers.release()
         verifier.train(was_training)
     skipped = DamagedFiles(reading.max_damaged, "Left out of the evaluation:", "{reason}.")
     ids = manifest.table.column("utterance_id")
-    for row, error in sorted(_damaged_on_all_processes(damaged).items()):
+    for row, error in sorted(_of_all_processes(damaged).items()):
         skipped.skip(ids[row].as_py(), error)
+    if speech is not None:
+        speech.update({ids[row].as_py(): pair for row, pair in sorted(_of_all_processes(seconds).items())})
     return _gather(embeddings, manifest, verifier)
 
 
@@ -211,17 +286,19 @@ def _embed_batches(
     loader: "DataLoader[_Batch]",
     utterances: int,
     reading: _Reading,
-) -> tuple[dict[int, torch.Tensor], dict[int, Exception]]:
-    """Embed the rows of this process: row to (pieces, embedding_size), and row to error. utterances: of all."""
+) -> tuple[dict[int, torch.Tensor], dict[int, Exception], dict[int, Any]]:
+    """Embed the rows of this process: row to (pieces, embedding_size), to error, and to speech. utterances: of all."""
     from tqdm.auto import tqdm
 
     rank, processes = _rank_and_processes()
     hidden = None if reading.progress and rank == 0 else True  # None: hidden unless stderr is a terminal
     embeddings_by_row: dict[int, torch.Tensor] = {}
     damaged: dict[int, Exception] = {}
+    speech: dict[int, Any] = {}
     with tqdm(total=utterances, desc="embeddings", unit="utt", disable=hidden) as bar:
         for batch in loader:
             damaged |= batch.damaged
+            speech |= batch.speech
             if len(damaged) > reading.max_damaged:
                 break  # not an error yet: all processes exchange their errors, and then all end with the same one
             if batch.rows:
@@ -229,7 +306,7 @@ def _embed_batches(
                 embeddings = embed_batch(verifier, feature_extractor, waveforms).float()
                 embeddings_by_row |= dict(zip(batch.rows, embeddings.unflatten(0, (len(batch.rows), -1)), strict=True))
             bar.update(processes * (len(batch.rows) + len(batch.damaged)))
-    return embeddings_by_row, damaged
+    return embeddings_by_row, damaged, speech
 
 
 def _uncollated(batch: _Item) -> _Item:
@@ -271,12 +348,12 @@ def _length_sorted_batches(
     return batches
 
 
-def _damaged_on_all_processes(damaged: dict[int, Exception]) -> dict[int, Exception]:
+def _of_all_processes(by_row: dict[int, _Item]) -> dict[int, _Item]:
     if not _in_a_group():
-        return damaged
-    errors_by_process: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(errors_by_process, damaged)
-    return {row: error for errors in errors_by_process for row, error in errors.items()}
+        return by_row
+    by_process: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(by_process, by_row)
+    return {row: item for items in by_process for row, item in items.items()}
 
 
 def _gather(

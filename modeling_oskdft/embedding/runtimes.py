@@ -339,7 +339,7 @@ def bounded_batches(waveforms: Iterable[Waveform], batch_size: int = BATCH_SIZE)
             recordings come in smaller batches; a longer recording comes alone.
 
     Raises:
-        ValueError: for no waveforms, for a batch_size below 1, and naming a recording whose samples are not finite.
+        ValueError: for a batch_size below 1, and naming a recording whose samples are not finite.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: 1 or more recordings are needed in a batch.")
@@ -352,9 +352,8 @@ def bounded_batches(waveforms: Iterable[Waveform], batch_size: int = BATCH_SIZE)
             yield batch
             batch = []
         batch.append(waveform)
-    if not batch:
-        raise ValueError(NO_RECORDINGS)
-    yield batch
+    if batch:
+        yield batch
 
 
 def check_waveforms(waveforms: Sequence[Waveform]) -> None:

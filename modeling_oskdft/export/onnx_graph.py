@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,28 @@ import torch
 from torch import Tensor, nn
 
 from .._version import __version__
-from ..audio.loading import SAMPLING_RATE, Waveform
+from ..audio.forms import SAMPLING_RATE, Waveform
+from ..audio.speech import SEQUENCE_MODEL, sequence_model
 from ..embedding.locations import find
 from ..embedding.opening import check_feature_extractor
 from ..embedding.runtimes import EXPORT_EXTRA, MODEL_NAME, Embedder, OnnxEmbedder, TorchEmbedder
 from ..errors import first_line
 from ..files import replaced_folder, sha256_of
 from ..model.modeling_oskdft import OSKDFTForXVector, shortest_input
+from ..scoring.calibration import CALIBRATION_NAME, Calibration
+from ..scoring.normalization import COHORT_NAME, Cohort
 from ..scoring.thresholds import THRESHOLDS_NAME, Thresholds
 from .int8 import Quantised, calibration_recordings, quantise, quiet
 
 PACKAGE = Path(__file__).parents[1]
 # Copied into every export: the program that decides, and the files that it imports.
-PAGES = ("export/standalone/verify.py", "audio/decoding.py", "audio/speech.py")
-WRITTEN = {MODEL_NAME, THRESHOLDS_NAME, *(Path(page).name for page in PAGES)}
+PAGES = ("export/standalone/verify.py", "audio/decoding.py", "audio/speech.py", "audio/track.py")
+SILERO_LICENCE = "silero_vad.LICENSE"
+WRITTEN = {
+    *(MODEL_NAME, THRESHOLDS_NAME, CALIBRATION_NAME, COHORT_NAME, SEQUENCE_MODEL, SILERO_LICENCE),
+    *(Path(page).name for page in PAGES),
+}
+VAD_EXTRA = "pip install 'modeling-oskdft[vad]'"
 OPSETS = range(18, 24)
 OPSET = 20
 EPSILON = 1e-7  # of Wav2Vec2FeatureExtractor
@@ -80,7 +89,7 @@ def export_onnx(
     calibration: str | Path | None = None,
     split: str | None = None,
 ) -> Export:
-    """Export a verifier to a folder: model.onnx, thresholds.json, verify.py and the two files that it imports.
+    """Export a verifier to a folder: model.onnx, thresholds.json, calibration.json, verify.py and what it imports.
 
     The folder appears as a whole or not at all.
 
@@ -116,6 +125,8 @@ def export_onnx(
         _check_parity(source, OnnxEmbedder(graph), _noise(shortest))
         quantised = _quantise_in_place(graph, recordings) if int8 else None
         _add_thresholds(name, revision, source.fingerprint(), folder)
+        _add_calibration(name, revision, source.fingerprint(), folder)
+        _add_speech_network(folder)
         for page in PAGES:
             shutil.copy(PACKAGE / page, folder / Path(page).name)
         cosine, size = lowest_cosine(source, OnnxEmbedder(graph), recordings), graph.stat().st_size
@@ -311,6 +322,29 @@ def _add_thresholds(name: str, revision: str | None, fingerprint: str, folder: P
         warnings.warn("The thresholds are of other weights and were left out: measure them anew.", stacklevel=3)
         return
     replace(thresholds, graph=sha256_of(folder / MODEL_NAME)).save(folder)
+
+
+def _add_calibration(name: str, revision: str | None, fingerprint: str, folder: Path) -> None:
+    """Write the verifier's calibration and cohort beside the graph, where they are of its weights."""
+    for file, kind in ((CALIBRATION_NAME, Calibration), (COHORT_NAME, Cohort)):
+        path = find(name, file, revision)
+        if path is not None and kind.load(path).fingerprint == fingerprint:
+            shutil.copy(path, folder / file)
+        elif path is not None:
+            warnings.warn(f"The {file} is of other weights and was left out: make it anew.", stacklevel=3)
+
+
+def _add_speech_network(folder: Path) -> None:
+    """Copy Silero's network and its licence, so that verify.py finds speech as this package does."""
+    model = sequence_model()
+    if model is None:
+        warnings.warn(
+            f"silero-vad is not installed, so verify.py finds speech by its level: {VAD_EXTRA}.", stacklevel=3
+        )
+        return
+    shutil.copy(model, folder / SEQUENCE_MODEL)
+    licence = distribution("silero-vad").read_text("licenses/LICENSE") or "MIT, https://github.com/snakers4/silero-vad"
+    (folder / SILERO_LICENCE).write_text(licence, encoding="utf-8")
 
 
 def _check_packages() -> None:

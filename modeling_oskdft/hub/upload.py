@@ -16,6 +16,8 @@ from ..embedding.opening import open_verifier
 from ..errors import first_line
 from ..files import read_json, whole_file
 from ..model.companions_oskdft import CARD_NAME, FEATURE_EXTRACTOR_NAME
+from ..scoring.calibration import CALIBRATION_NAME, Calibration
+from ..scoring.normalization import COHORT_NAME, Cohort
 from ..scoring.thresholds import THRESHOLDS_NAME, Thresholds
 from .model_card import is_card_of_others, read_statements, write_card
 
@@ -28,7 +30,10 @@ WEIGHTS_NAME, INDEX_NAME = "model.safetensors", "model.safetensors.index.json"
 SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 REQUIRED_OF_MODEL = ("config.json", FEATURE_EXTRACTOR_NAME, *TRAVELLING)
 # Whatever else lies in the folder stays there: optimisers, checkpoints, arguments, the teacher, anybody's audio.
-SENT_OF_MODEL = (*REQUIRED_OF_MODEL, WEIGHTS_NAME, INDEX_NAME, THRESHOLDS_NAME, CARD_NAME)
+SENT_OF_MODEL = (
+    *(*REQUIRED_OF_MODEL, WEIGHTS_NAME, INDEX_NAME),
+    *(THRESHOLDS_NAME, CALIBRATION_NAME, COHORT_NAME, CARD_NAME),
+)
 REQUIRED_OF_SPACE = ("app.py", "README.md", "requirements.txt")
 SENT_OF_SPACE = (*REQUIRED_OF_SPACE, "packages.txt", "LICENSE", "style.css")
 SENT_OF_PACKAGE = ("*.py", "py.typed", "card_template.md")  # patterns at any depth
@@ -199,8 +204,9 @@ def check_model(folder: Path) -> None:
     except Exception as error:  # a damaged folder can make anything fail
         raise ValueError(f"'{folder}' cannot be opened ({first_line(error)}): save the model again.") from None
     fingerprint = verifier.fingerprint()
-    if (folder / THRESHOLDS_NAME).is_file() and Thresholds.load(folder / THRESHOLDS_NAME).fingerprint != fingerprint:
-        raise ValueError(f"'{folder}/{THRESHOLDS_NAME}' is of other weights: measure the thresholds again.")
+    for name, kind in ((THRESHOLDS_NAME, Thresholds), (CALIBRATION_NAME, Calibration), (COHORT_NAME, Cohort)):
+        if (folder / name).is_file() and kind.load(folder / name).fingerprint != fingerprint:
+            raise ValueError(f"'{folder}/{name}' is of other weights: measure it again, or remove it.")
     if is_card_of_others(folder, fingerprint):
         raise ValueError(f"'{folder}/{CARD_NAME}' is the card of other weights: write it again with `oskdft card`.")
 

@@ -1,4 +1,4 @@
-"""Copy the companion files of a verifier when it is saved or pushed: feature extractor, thresholds and card."""
+"""Copy the companion files of a verifier when it is saved or pushed: extractor, thresholds, calibration and card."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ FEATURE_EXTRACTOR_NAME = "preprocessor_config.json"
 LOCATION_ARGUMENTS = ("revision", "token", "cache_dir", "subfolder", "local_files_only")
 CARD_NAME = "README.md"
 # Files that are true for particular weights alone, and state their fingerprint.
-WEIGHT_BOUND_FILES = ("thresholds.json", CARD_NAME)
+WEIGHT_BOUND_FILES = ("thresholds.json", "calibration.json", CARD_NAME)
 COMPANION_FILES = (FEATURE_EXTRACTOR_NAME, *WEIGHT_BOUND_FILES)
 OUR_CARD = re.compile(r"Of the weights [0-9a-f]{64}\.")  # a line of every card that this package writes
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
@@ -68,10 +68,11 @@ def _write_whole(path: str, content: str) -> None:
 
 
 class Companions(Mixin):
-    """Copy the companion files on save and on push: feature extractor, thresholds and card.
+    """Copy the companion files on save and on push: feature extractor, thresholds, calibration and card.
 
-    The class is mixed into `OSKDFTForXVector`. The feature extractor is always copied. Thresholds and card are copied
-    while the weights have the fingerprint that they state: a verifier that was trained further loses both.
+    The class is mixed into `OSKDFTForXVector`. The feature extractor is always copied. Thresholds, calibration and
+    card are copied while the weights have the fingerprint that they state: a verifier that was trained further loses
+    them.
     """
 
     _opened_from: str | None = None  # a folder

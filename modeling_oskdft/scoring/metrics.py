@@ -48,7 +48,7 @@ def error_rates(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None 
     Raises:
         ValueError: for unequal lengths, a NaN, a label that is not 0 or 1, or a class without weight.
     """
-    values, targets = _checked(scores, labels)
+    values, targets = checked_trials(scores, labels)
     counts = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
     if counts.shape != values.shape or not np.isfinite(counts).all() or (counts < 0).any():
         raise ValueError("The weights are not one finite number of at least 0 for each trial: give that, or None.")
@@ -151,7 +151,7 @@ def bootstrap_rates(
     Raises:
         ValueError: as `error_rates` does, and when no draw has trials of both classes.
     """
-    checked = [_checked(system_scores, labels) for system_scores in scores]
+    checked = [checked_trials(system_scores, labels) for system_scores in scores]
     orders = [np.argsort(-values, kind="stable") for values, _ in checked]
     targets = checked[0][1]
     eers, costs = [], []
@@ -229,8 +229,19 @@ def bootstrap_intervals(
     return interval_of(eers[:, 0]), interval_of(costs[:, 0])
 
 
-def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArray[np.int64]]:
-    """Flatten scores and labels, and raise for trials that have no error rates."""
+def checked_trials(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArray[np.int64]]:
+    """Flatten scores and labels, and refuse trials that have no error rates.
+
+    Args:
+        scores: (trials,).
+        labels: (trials,), 0 or 1.
+
+    Returns:
+        Both as (trials,).
+
+    Raises:
+        ValueError: for unequal lengths, a NaN, a label that is not 0 or 1, and for trials of one class.
+    """
     values = np.asarray(scores, dtype=np.float64).reshape(-1)
     targets = np.asarray(labels).reshape(-1)
     if len(values) != len(targets):

@@ -5,11 +5,14 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
+from pathlib import Path
 
 from huggingface_hub import HfApi
 
 from ..hub.model_card import Statements, write_card, written_by_hand
 from ..hub.upload import push_model
+from ..scoring.calibration import Calibration
+from ..scoring.thresholds import Thresholds
 from .training_arguments import OSKDFTTrainingArguments
 
 
@@ -22,6 +25,13 @@ def write_card_of_run(args: OSKDFTTrainingArguments, repo_id: str | None) -> Non
     """Write the card of the student in `output_dir`; a page that was written by hand stays."""
     if not written_by_hand(args.output_dir):
         write_card(args.output_dir, repo_id, statements_of(args))
+
+
+def save_measurements(folder: str | Path, *measured: Thresholds | Calibration | None) -> None:
+    """Write what was measured with the student's weights beside them; None is left out."""
+    for measurement in measured:
+        if measurement is not None:
+            measurement.save(folder)
 
 
 def push_run(

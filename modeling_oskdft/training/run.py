@@ -18,6 +18,7 @@ from ..evaluation.cost import compare_encoders
 from ..evaluation.report import report_scores, reports_by, speakers_of, trial_scores
 from ..files import check_writable, write_json
 from ..provenance import machine, versions
+from ..scoring.calibration import Calibration
 from ..scoring.thresholds import Thresholds
 from ..student.initialization import init_student_from_teacher
 from .assembly import assemble_trainer
@@ -32,6 +33,7 @@ from .inputs import (
 )
 from .locking import locked_folder
 from .processes import ended_process_group
+from .publishing import save_measurements
 from .recipe import Recipe
 from .summary import first_lines, last_lines, say
 from .trainer import OSKDFTTrainer
@@ -118,8 +120,9 @@ def _run(recipe: Recipe) -> RunResults:
     )
     seconds = _train(trainer, train, aside, checkpoint)
     results = _results(recipe, trainer, train, encoders, seconds, checkpoint is not None)
-    thresholds = trainer.measure_thresholds() if recipe.learns_speakers else None
-    _save(trainer, thresholds, results)
+    measured = trainer.scorer.measurements(trainer.published) if recipe.learns_speakers else (None, None)
+    thresholds = measured[0]
+    _save(trainer, measured, results)
 
     # The test: trials that selected nothing, read once.
     if test is not None:
@@ -179,13 +182,14 @@ def _results(
     }
 
 
-def _save(trainer: OSKDFTTrainer, thresholds: Thresholds | None, results: dict[str, Any]) -> None:
-    """Write student, thresholds and results before the test, so that no error of the test can lose them."""
+def _save(
+    trainer: OSKDFTTrainer, measured: tuple[Thresholds | None, Calibration | None], results: dict[str, Any]
+) -> None:
+    """Write student, thresholds, calibration and results before the test, so that no error of the test loses them."""
     args = trainer.args
     if args.should_save:
         trainer.save_model(_internal_call=True)
-        if thresholds is not None:
-            thresholds.save(args.output_dir)
+        save_measurements(args.output_dir, *measured)
         write_json(results, Path(args.output_dir, RESULTS_NAME))
 
 

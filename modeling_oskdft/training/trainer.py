@@ -275,11 +275,10 @@ class OSKDFTTrainer(PatchedTrainer):
         if self.hub_model_id is None:
             self.init_hf_repo(token, options.get("private"))
         self.save_model(_internal_call=True)
-        thresholds = None if self.eval_dataset is None else self.measure_thresholds()
+        measured = () if self.eval_dataset is None else self.scorer.measurements(self.published)
         if not self.is_world_process_zero():
             return None
-        if thresholds is not None:
-            thresholds.save(self.args.output_dir)
+        publishing.save_measurements(self.args.output_dir, *measured)
         self.create_model_card()
         revision = options.get("revision")
         return publishing.push_run(self.args, self.hub_model_id, commit_message, token, revision, blocking)

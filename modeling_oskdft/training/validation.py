@@ -1,5 +1,6 @@
 """Score trials during training, and choose the best checkpoint by them."""
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,16 +11,21 @@ from transformers import SequenceFeatureExtractor
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PredictionOutput
 
+from ..audio.speech import speech_network
 from ..data.manifest import Manifest
 from ..data.trials import Trials, make_trials
-from ..embedding.corpus import extract_embeddings
+from ..embedding.corpus import extract_cut_embeddings, extract_embeddings
 from ..evaluation.report import speakers_of
 from ..model.modeling_oskdft import OSKDFTForXVector
-from ..scoring.cosine import score_trials
+from ..scoring.calibration import Calibration
+from ..scoring.calibration_fitting import fit_calibration
+from ..scoring.cosine import score_trials, unit_length
 from ..scoring.metrics import equal_error_rate, min_detection_cost
 from ..scoring.thresholds import SET_ASIDE, Thresholds, measure_thresholds
 from .training_arguments import OSKDFTTrainingArguments
 
+CUT_SECONDS = (1.0, 2.0, 3.0, 5.0)  # so that the trials of a calibration have speech of several lengths
+MOST_CALIBRATION_TRIALS = 8000  # of each kind: more do not make the fit better, and their speech takes time to find
 TIE = 1e-9  # of error rates: a larger difference is no rounding
 NEEDED = "a Manifest (data.sources.load_manifest)"
 
@@ -152,6 +158,67 @@ class TrialScorer:
             data = f"{speakers} {SET_ASIDE}"
             self._thresholds = measure_thresholds(scores, trials.labels, speakers, data, fingerprint, pairs)
         return self._thresholds
+
+    def measurements(self, model: OSKDFTForXVector) -> tuple[Thresholds, Calibration | None]:
+        """Measure thresholds and calibration, see there; every process of a launch calls this."""
+        return self.thresholds(model), self.calibration(model)
+
+    def calibration(self, model: OSKDFTForXVector) -> Calibration | None:
+        """Fit a calibration on the validation trials: both recordings whole, one of them cut, and both cut.
+
+        Args:
+            model: the verifier.
+
+        Returns:
+            The calibration; None, after a warning, where the trials support none, or scikit-learn is missing.
+
+        Raises:
+            ValueError: without validation trials.
+        """
+        dataset, thresholds = self.validation, self.thresholds(model)
+        trials = _at_most(dataset.trials, MOST_CALIBRATION_TRIALS)
+        recordings = dataset.manifest.where("utterance_id", trials.utterances())
+        embeddings, speech = extract_cut_embeddings(
+            model,
+            self.feature_extractor,
+            recordings,
+            CUT_SECONDS,
+            num_workers=self.args.dataloader_num_workers,
+            max_damaged=self.max_damaged,
+        )
+        trials = trials.among(embeddings)
+        scores, seconds = [], []
+        for first, second in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            pairs = list(zip(trials.enrolments, trials.tests, strict=True))
+            enrolments, tests = (
+                unit_length(np.stack([embeddings[name][piece] for name in names]))
+                for names, piece in ((trials.enrolments, first), (trials.tests, second))
+            )
+            scores.append(np.einsum("ij,ij->i", enrolments, tests))
+            seconds.append([min(speech[one][first], speech[other][second]) for one, other in pairs])
+        try:
+            return fit_calibration(
+                np.concatenate(scores),
+                np.tile(trials.labels, len(scores)),
+                trials.speakers(speakers_of(recordings)) * len(scores),
+                thresholds.fingerprint,
+                thresholds.data,
+                np.concatenate(seconds),
+                None if (network := speech_network()) is None else network.name,
+                adapter=model.speaker_adapter,
+                cuts=len(scores),
+            )
+        except (ValueError, ImportError) as error:
+            warnings.warn(f"The student has no calibration: {error}", stacklevel=2)
+            return None
+
+
+def _at_most(trials: Trials, most: int) -> Trials:
+    """Draw at most this many trials of each kind, always the same ones."""
+    generator = np.random.default_rng(0)
+    rows = [np.flatnonzero(trials.labels == label) for label in (1, 0)]
+    chosen = [of_kind if len(of_kind) <= most else generator.choice(of_kind, most, replace=False) for of_kind in rows]
+    return trials.where(sorted(np.concatenate(chosen).tolist()))
 
 
 def metric_of_best(state: TrainerState, name: str) -> float | None:

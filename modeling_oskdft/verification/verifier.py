@@ -1,58 +1,56 @@
-"""Decide whether two recordings are of one speaker."""
+"""Decide whether two recordings are of one speaker, and keep voices: the user's door."""
 
+import builtins
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sized
-from dataclasses import asdict, dataclass
-from os import PathLike
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from ..audio.loading import AudioSource, Waveform, name_of, read_recording
-from ..audio.speech import inspect_recording
+from ..audio.forms import AudioSource
 from ..embedding.locations import find, locate
-from ..embedding.runtimes import BATCH_SIZE, Embedder, OnnxEmbedder, bounded_batches, open_embedder
+from ..embedding.recordings import (
+    Recording,
+    embed_recordings,
+    level_alone,
+    read_all,
+    read_for_embedding,
+    sentences_about,
+    weighted_mean,
+)
+from ..embedding.runtimes import Embedder, OnnxEmbedder, open_embedder
 from ..errors import check_choice
-from ..scoring.cosine import unit_length
+from ..scoring.calibration import CALIBRATION_NAME, Calibration
+from ..scoring.normalization import COHORT_NAME, Cohort
 from ..scoring.thresholds import OPERATING_POINTS, THRESHOLDS_NAME, Thresholds
+from .decision import (
+    EVEN,
+    OTHER_CALIBRATION,
+    OTHER_WEIGHTS,
+    POINTS,
+    Costs,
+    Evidence,
+    VerificationResult,
+    decide,
+)
+from .enrolment import Enrolment, Gate, Identification, nearest
+from .own_pairs import (
+    CalibrationChange,
+    Pair,
+    calibrate_on_pairs,
+    hear,
+    trials_of_pairs,
+)
+from .speaker_embedder import Embedding, Embeddings, SpeakerEmbedder, is_a_recording
+from .voices import Voice, VoiceStore
 
 if TYPE_CHECKING:
     import torch
 
-Embedding = NDArray[np.float32]  # (embedding_size,), unit length
-Embeddings = NDArray[np.float32]  # (recordings, embedding_size), unit length
-OTHER_WEIGHTS = "The thresholds are of other weights and were left out: measure them anew."
 
-
-@dataclass(frozen=True, repr=False)
-class VerificationResult:
-    """Hold the answer to the question whether two recordings are of one speaker.
-
-    Attributes:
-        score: cosine of the two embeddings, in [-1, 1].
-        same_speaker: whether the score reaches the threshold; None where the model has no threshold.
-        threshold: the threshold, in [-1, 1]; None where the model has none.
-        warnings: sentences about flaws of the recordings, such as little speech, and about the threshold.
-    """
-
-    score: float
-    same_speaker: bool | None
-    threshold: float | None
-    warnings: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        threshold = None if self.threshold is None else f"{self.threshold:.4f}"
-        warned = f", warnings={self.warnings}" if self.warnings else ""
-        return f"VerificationResult(score={self.score:.4f}, same_speaker={self.same_speaker}, {threshold=!s}{warned})"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields in types that JSON has."""
-        return asdict(self) | {"warnings": list(self.warnings)}
-
-
-class SpeakerVerifier:
+class SpeakerVerifier(SpeakerEmbedder):
     """Verify speakers with a model, run by PyTorch or onnxruntime, and its thresholds.
 
     Flaws of recordings (little speech, clipping, no voice) are reported in two ways. `verify` returns them in its
@@ -62,6 +60,9 @@ class SpeakerVerifier:
     Args:
         embedder: the model in its runtime, such as `TorchEmbedder(model, feature_extractor)`.
         thresholds: thresholds that were measured with these weights; others are left out with a warning.
+        calibration: calibration that was fitted with these weights; another one is left out with a warning.
+        cohort: speakers to normalise scores with, where the calibration was fitted on such scores.
+        voices: enrolled voices; None: none yet, and in memory.
 
     Raises:
         TypeError: for a model in the place of an embedder.
@@ -72,20 +73,40 @@ class SpeakerVerifier:
         True
     """
 
-    def __init__(self, embedder: Embedder, thresholds: Thresholds | None = None) -> None:
-        if not hasattr(embedder, "embed"):
-            raise TypeError(
-                f"SpeakerVerifier was given a {type(embedder).__name__}: an Embedder is needed, such as "
-                "runtimes.TorchEmbedder(model, feature_extractor); or use SpeakerVerifier.from_pretrained."
-            )
-        self.embedder = embedder
-        if thresholds is not None and thresholds.fingerprint != embedder.fingerprint():
+    def __init__(
+        self,
+        embedder: Embedder,
+        thresholds: Thresholds | None = None,
+        calibration: Calibration | None = None,
+        cohort: Cohort | None = None,
+        voices: VoiceStore | None = None,
+    ) -> None:
+        super().__init__(embedder)
+        fingerprint = embedder.fingerprint()
+        if thresholds is not None and thresholds.fingerprint != fingerprint:
             warnings.warn(OTHER_WEIGHTS, stacklevel=2)
             thresholds = None
-        self.thresholds = thresholds
+        if calibration is not None and calibration.fingerprint != fingerprint:
+            warnings.warn(OTHER_CALIBRATION, stacklevel=2)
+            calibration = None
+        if cohort is not None and cohort.fingerprint != fingerprint:
+            warnings.warn("The cohort is of other weights and was left out: make it anew.", stacklevel=2)
+            cohort = None
+        if calibration is not None and calibration.cohort is not None:
+            if cohort is None or cohort.digest != calibration.cohort:
+                warnings.warn(
+                    "The calibration is of scores that another cohort normalised, and was left out: calibrate anew.",
+                    stacklevel=2,
+                )
+                calibration = None
+        self.thresholds, self.calibration, self.cohort = thresholds, calibration, cohort
+        self.voices = VoiceStore() if voices is None else voices
 
     def __repr__(self) -> str:
-        return f"SpeakerVerifier({self.embedder!r}, {self.thresholds!r})"
+        parts = [repr(self.embedder), repr(self.thresholds)]
+        parts += [repr(part) for part in (self.calibration, self.cohort) if part is not None]
+        parts += [repr(self.voices)] if self.voices.path is not None else []
+        return f"SpeakerVerifier({', '.join(parts)})"
 
     @classmethod
     def from_pretrained(
@@ -99,6 +120,7 @@ class SpeakerVerifier:
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
         subfolder: str = "",
+        voices: str | Path | VoiceStore | None = None,
     ) -> "SpeakerVerifier":
         """Open a verifier from a folder or a repository on the Hub.
 
@@ -116,6 +138,7 @@ class SpeakerVerifier:
             cache_dir: folder in which downloaded files are kept; None: the cache of huggingface_hub.
             local_files_only: use downloaded files alone and make no request.
             subfolder: folder inside of `name_or_path` that has the files.
+            voices: file of the enrolled voices, or a `VoiceStore`; None: in memory.
 
         Raises:
             OSError: for a folder or repository that does not exist or may not be read.
@@ -129,127 +152,11 @@ class SpeakerVerifier:
         thresholds = None if path is None else Thresholds.load(path)
         if thresholds is not None and isinstance(embedder, OnnxEmbedder):
             embedder.check_graph(thresholds.graph)
-        return cls(embedder, thresholds)
-
-    @property
-    def embedding_size(self) -> int:
-        """Return the length of an embedding."""
-        return self.embedder.embedding_size
-
-    def to(self, device: "str | torch.device") -> Self:
-        """Move the model to a device, as in PyTorch.
-
-        Args:
-            device: device of torch, such as "cuda"; onnxruntime has "cpu" alone.
-
-        Returns:
-            This verifier.
-
-        Raises:
-            ValueError: for a device that the runtime or this machine does not have.
-        """
-        self.embedder.to(device)
-        return self
-
-    def fingerprint(self) -> str:
-        """Return the fingerprint of the weights: equal for equal verifiers, in either runtime."""
-        return self.embedder.fingerprint()
-
-    def embed(self, audio: AudioSource, channel: int | None = None) -> Embedding:
-        """Embed the voice in a recording.
-
-        Args:
-            audio: a path, bytes, an open file, (array, rate), or a `datasets` audio dict or decoder, of any rate and
-                number of channels; or an array or tensor (samples,) at 16 kHz.
-            channel: the channel to take, from 0; None mixes them.
-
-        Returns:
-            (embedding_size,), float32, unit length. Flaws of recordings are reported through `warnings`.
-
-        Raises:
-            ValueError: for silence, for a recording shorter than one frame, and as `load_audio` does.
-            OSError, TypeError: as `load_audio` does.
-        """
-        return self.embed_many([audio], channel)[0]
-
-    def embed_many(
-        self, recordings: Iterable[AudioSource], channel: int | None = None, batch_size: int = BATCH_SIZE
-    ) -> Embeddings:
-        """Embed several recordings, in batches; they are read a batch at a time.
-
-        Args:
-            recordings: recordings as in `embed`.
-            channel: the channel to take of each, from 0; None mixes them.
-            batch_size: recordings in a batch at most; long recordings come in smaller batches, see `bounded_batches`.
-
-        Returns:
-            (recordings, embedding_size) in their order, float32, unit length; each row is the embedding that the
-            recording has alone. Flaws of recordings are reported through `warnings`.
-
-        Raises:
-            TypeError: for a single recording, and as `load_audio` does.
-            ValueError: for no recordings, for a batch_size below 1, and as `embed` does.
-        """
-        if is_a_recording(recordings):
-            raise TypeError(
-                f"A {type(recordings).__name__} was given: a list of recordings is needed; use embed for one."
-            )
-        notes: list[str] = []
-        embeddings = self.embed_waveforms(_waveforms_of(recordings, channel, notes), batch_size)
-        for sentence in notes:
-            warnings.warn(sentence, stacklevel=3)
-        return embeddings
-
-    def encode(
-        self,
-        recordings: AudioSource | Iterable[AudioSource],
-        batch_size: int = BATCH_SIZE,
-        show_progress_bar: bool | None = None,
-    ) -> NDArray[np.float32]:
-        """Embed recordings in the words of sentence-transformers.
-
-        Args:
-            recordings: one recording as in `embed`, or several.
-            batch_size: recordings in a batch at most, as in `embed_many`.
-            show_progress_bar: whether to show a bar; None: for more than one batch, where stderr is a terminal.
-
-        Returns:
-            (embedding_size,) for one recording and (recordings, embedding_size) for several, float32, unit length.
-
-        Raises:
-            ValueError, OSError, TypeError: as `embed_many` does.
-        """
-        from tqdm.auto import tqdm
-
-        if is_a_recording(recordings):
-            return self.embed(cast(AudioSource, recordings))
-        several = cast(Iterable[AudioSource], recordings)
-        if show_progress_bar is None and isinstance(several, Sized) and len(several) <= batch_size:
-            show_progress_bar = False
-        hidden = None if show_progress_bar is None else not show_progress_bar  # None: hidden unless on a terminal
-        with tqdm(several, desc="embeddings", unit="rec", disable=hidden) as bar:
-            return self.embed_many(bar, batch_size=batch_size)
-
-    def similarity(self, a: ArrayLike, b: ArrayLike) -> NDArray[np.float32]:
-        """Compute the cosine of each pair of two sets of embeddings, as sentence-transformers does.
-
-        Args:
-            a: (n, embedding_size), or (embedding_size,) for one embedding; of any length.
-            b: (m, embedding_size), or (embedding_size,).
-
-        Returns:
-            (n, m), in [-1, 1].
-
-        Raises:
-            ValueError: for embeddings of different sizes, and for one that is zero or not finite.
-        """
-        first, second = (np.atleast_2d(np.asarray(embeddings, np.float32)) for embeddings in (a, b))
-        if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
-            raise ValueError(
-                f"Embeddings of shapes {np.shape(a)} and {np.shape(b)} were given: (n, embedding_size) and "
-                "(m, embedding_size) are needed; give embeddings of one verifier."
-            )
-        return (unit_length(first) @ unit_length(second).T).astype(np.float32, copy=False)
+        calibration_file, cohort_file = find(location, CALIBRATION_NAME), find(location, COHORT_NAME)
+        calibration = None if calibration_file is None else Calibration.load(calibration_file)
+        cohort = None if cohort_file is None else Cohort.load(cohort_file)
+        store = VoiceStore(voices) if isinstance(voices, str | Path) else voices
+        return cls(embedder, thresholds, calibration, cohort, store)
 
     def verify(
         self,
@@ -257,37 +164,62 @@ class SpeakerVerifier:
         second: AudioSource,
         operating_point: str = "eer",
         channel: int | None = None,
+        prior: float = 0.5,
+        c_miss: float = 1.0,
+        c_fa: float = 1.0,
+        max_seconds: float | None = None,
     ) -> VerificationResult:
         """Decide whether two recordings are of one speaker.
 
         Args:
-            first: a recording as in `embed`, or a list of several of one speaker, whose embeddings are averaged.
+            first: the name of an enrolled voice, a recording as in `embed`, or a list of several of one speaker, whose
+                embeddings are averaged.
             second: a recording.
-            operating_point: name of the threshold: "eer", or "far_1_percent" or "far_0.1_percent", which accept at
-                most 1 % or 0.1 % of different-speaker trials.
+            operating_point: name of the threshold: "eer"; "far_1_percent" or "far_0.1_percent", which accept at most
+                1 % or 0.1 % of different-speaker trials; or "bayes", which has the least expected cost at `prior`,
+                `c_miss` and `c_fa`.
             channel: the channel to take of each, from 0; None mixes them.
+            prior: probability that the speaker is the same before the recordings are heard, in (0, 1); `probability`
+                of the answer is at this prior.
+            c_miss: cost of a rejected speaker.
+            c_fa: cost of an accepted stranger.
+            max_seconds: seconds of each recording that are heard; None: all.
 
         Returns:
             The answer. Flaws of the recordings stand in its `warnings`; none is reported through `warnings`.
 
         Raises:
-            ValueError: for another operating point, for no recordings, and as `embed` does.
+            ValueError: for another operating point, a prior or cost outside of its range, for no recordings, and as
+                `embed` does.
             OSError, TypeError: as `embed` does.
         """
-        check_choice("operating_point", operating_point, OPERATING_POINTS)
+        check_choice("operating_point", operating_point, POINTS)
+        costs = Costs(prior, c_miss, c_fa)
+        if isinstance(first, str) and first in self.voices:
+            self.voices.check(self.fingerprint())
+            (recording,) = read_all([second], channel, max_seconds)
+            (embedded,) = embed_recordings(self.embedder, [recording])
+            voice = self.voices.get(first)
+            speech = (voice.speech, recording.speech.seconds)
+            return self._answer(voice.vector, embedded.embedding, speech, [recording], operating_point, costs)
         enrolments = cast(list[AudioSource], first if isinstance(first, list) else [first])
         if not enrolments:
             raise ValueError("There are no recordings to compare with: give one or more.")
-        notes: list[str] = []
-        *enrolled, other = self.embed_waveforms(_waveforms_of([*enrolments, second], channel, notes))
-        return self.decide(np.stack(enrolled), other, operating_point, notes)
+        recordings = list(read_all([*enrolments, second], channel, max_seconds))
+        *enrolled, other = embed_recordings(self.embedder, recordings)
+        rows = np.stack([vectors.embedding for vectors in enrolled])
+        speaker = weighted_mean(rows, np.full(len(rows), 1 / len(rows)))
+        seconds = [recording.speech.seconds for recording in recordings]
+        speech = (sum(seconds[:-1]), seconds[-1])
+        return self._answer(speaker, other.embedding, speech, recordings, operating_point, costs)
 
     def decide(
         self, enrolled: Embeddings, other: Embedding, operating_point: str = "eer", notes: Iterable[str] = ()
     ) -> VerificationResult:
         """Decide whether an embedding is of an enrolled speaker.
 
-        Thresholds decide only while the weights are the ones that they were measured with.
+        Thresholds and calibration decide only while the weights are the ones that they were measured with. The speech
+        behind the embeddings is not known here, so a calibration is used without it.
 
         Args:
             enrolled: (enrolments, embedding_size), unit length, of one speaker; their mean is compared.
@@ -298,62 +230,207 @@ class SpeakerVerifier:
         Raises:
             ValueError: for a score that is not finite.
         """
-        warned = list(notes)
-        speaker = enrolled.mean(0)
-        score = float(speaker @ other / max(float(np.linalg.norm(speaker)), 1e-12))
+        speaker = enrolled.mean(0) / max(float(np.linalg.norm(enrolled.mean(0))), 1e-12)
+        return self._decide(speaker, other, None, None, operating_point, EVEN, notes)
+
+    def _answer(
+        self,
+        speaker: Embedding,
+        other: Embedding,
+        speech: tuple[float, float],
+        recordings: Sequence[Recording],
+        operating_point: str,
+        costs: Costs,
+    ) -> VerificationResult:
+        """Decide between a speaker and a recording. speech: seconds of both sides; recordings: with their flaws."""
+        notes = sentences_about(recordings)
+        network = recordings[-1].speech.network
+        return self._decide(speaker, other, min(speech), network, operating_point, costs, notes)
+
+    def _decide(
+        self,
+        speaker: Embedding,
+        other: Embedding,
+        speech: float | None,
+        network: str | None,
+        operating_point: str,
+        costs: Costs,
+        notes: Iterable[str],
+    ) -> VerificationResult:
+        warned, thresholds, calibration = list(notes), self.thresholds, self.calibration
+        score = float(speaker @ other)
         if not np.isfinite(score):
             raise ValueError("The score is not a finite number: look at the model and the recordings.")
-        threshold = None
-        if self.thresholds is not None and self.thresholds.fingerprint != self.embedder.fingerprint():
+        fingerprint = self.embedder.fingerprint()
+        if thresholds is not None and thresholds.fingerprint != fingerprint:
             warned.append(OTHER_WEIGHTS)
-        elif self.thresholds is not None:
-            threshold = self.thresholds.values.get(operating_point)
-            doubt = self.thresholds.doubt(operating_point)
-            warned += [] if doubt is None else [doubt]
-        if threshold is None:
-            warned.append(
-                f"The model has no threshold at {operating_point}: the score is all that can be said; measure "
-                "thresholds on trials of your own."
-            )
-        return VerificationResult(score, None if threshold is None else score >= threshold, threshold, tuple(warned))
+            thresholds = None
+        if calibration is not None and calibration.fingerprint != fingerprint:
+            warned.append(OTHER_CALIBRATION)
+            calibration = None
+        line = None
+        if calibration is not None and calibration.cohort is not None and self.cohort is not None:
+            line = self.cohort.line(speaker, other)
+        result = decide(Evidence(score, speech, network, line), thresholds, calibration, operating_point, costs)
+        return replace(result, warnings=(*warned, *result.warnings))
 
-    def embed_waveforms(self, waveforms: Iterable[Waveform], batch_size: int = BATCH_SIZE) -> Embeddings:
-        """Embed waveforms without a search for their flaws.
+    # ---- voices ----
+
+    def enroll(
+        self, name: str, recordings: AudioSource | Sequence[AudioSource], consent: str = "", channel: int | None = None
+    ) -> Enrolment:
+        """Enrol a voice under a new name.
 
         Args:
-            waveforms: (samples,) each, at 16 kHz.
-            batch_size: recordings in a batch at most, see `bounded_batches`.
+            name: name of the speaker, 1 to 100 letters without slashes.
+            recordings: one recording as in `embed`, or several; each is kept as a vector.
+            consent: note of consent, kept with each vector.
+            channel: the channel to take of each, from 0; None mixes them.
 
         Returns:
-            (recordings, embedding_size), float32, unit length.
+            What was enrolled, with sentences about flaws that do not forbid it.
 
         Raises:
-            ValueError: for no waveforms, for samples that are not finite, for a waveform shorter than one frame, and
-                for an embedding without a direction: zero, or not finite.
+            ValueError: for a name that is enrolled already, for a recording with less than 1 s of speech, a clipped
+                one, and one that does not agree with the others; for voices of another model.
+            OSError, TypeError: as `embed` does.
         """
-        embeddings = np.concatenate([self.embedder.embed(batch) for batch in bounded_batches(waveforms, batch_size)])
-        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        if not (np.isfinite(norms).all() and (norms > 0).all()):
-            raise ValueError("The model gives an embedding that is zero or not finite: its weights are not sound.")
-        return embeddings / norms
+        voice, sentences = self._voice_of(name, recordings, consent, channel)
+        self.voices.add(voice)
+        return _described(voice, sentences)
+
+    def update(
+        self, name: str, recordings: AudioSource | Sequence[AudioSource], consent: str = "", channel: int | None = None
+    ) -> Enrolment:
+        """Add recordings to an enrolled voice.
+
+        Args:
+            name: name of the speaker.
+            recordings: as in `enroll`.
+            consent: as in `enroll`.
+            channel: as in `enroll`.
+
+        Raises:
+            ValueError: for a name that is not enrolled, for recordings that do not agree with the voice, and as
+                `enroll` does.
+            OSError, TypeError: as `embed` does.
+        """
+        known = self.voices.get(name)
+        voice, sentences = self._voice_of(known.name, recordings, consent, channel)
+        self._gate().check_same_speaker(known, voice)
+        return _described(self.voices.extend(voice), sentences)
+
+    def identify(self, recording: AudioSource, top_k: int = 3, channel: int | None = None) -> Identification:
+        """Find the enrolled voices that are nearest to a recording.
+
+        The more voices, the likelier it is that a stranger is near one of them: trust the probability, which is at the
+        prior 1/N, and not the first place.
+
+        Args:
+            recording: a recording as in `embed`.
+            top_k: voices that are returned, at most.
+            channel: the channel to take, from 0; None mixes them.
+
+        Raises:
+            ValueError: where nobody is enrolled, for voices of another model, and as `embed` does.
+            OSError, TypeError: as `embed` does.
+        """
+        fingerprint = self.fingerprint()
+        self.voices.check(fingerprint)
+        heard = read_for_embedding(recording, 1, channel)
+        (embedded,) = embed_recordings(self.embedder, [heard])
+        calibration, warned = self.calibration, sentences_about([heard])
+        if calibration is not None and calibration.fingerprint != fingerprint:
+            calibration = None
+            warned.append(OTHER_CALIBRATION)
+        matches, margin = nearest(
+            self.voices.index(), embedded.embedding, heard.speech.seconds, heard.speech.network, calibration, top_k
+        )
+        return Identification(matches, margin, tuple(warned))
+
+    def forget(self, name: str) -> None:
+        """Remove an enrolled voice; no byte of it stays in the file of the voices.
+
+        Args:
+            name: name of the speaker.
+
+        Raises:
+            ValueError: for a name that is not enrolled.
+        """
+        self.voices.forget(name)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give an enrolled voice another name.
+
+        Args:
+            old: name of the speaker.
+            new: another name, which is not enrolled.
+
+        Raises:
+            ValueError: for a name that is not enrolled, and for one that is or cannot be.
+        """
+        self.voices.rename(old, new)
+
+    def list(self) -> builtins.list[Enrolment]:
+        """List the enrolled voices."""
+        return [_described(voice, ()) for voice in self.voices.voices().values()]
+
+    def _voice_of(
+        self, name: str, recordings: AudioSource | Sequence[AudioSource], consent: str, channel: int | None
+    ) -> tuple[Voice, tuple[str, ...]]:
+        self.voices.check(self.fingerprint())
+        sources = [cast(AudioSource, recordings)] if is_a_recording(recordings) else recordings
+        heard = builtins.list(read_all(cast(Sequence[AudioSource], sources), channel))
+        voice, sentences = self._gate().voice(name, heard, consent)
+        return voice, (*level_alone(heard), *sentences)
+
+    def _gate(self) -> Gate:
+        fingerprint = self.fingerprint()
+        calibration = self.calibration if self.calibration and self.calibration.fingerprint == fingerprint else None
+        thresholds = self.thresholds if self.thresholds and self.thresholds.fingerprint == fingerprint else None
+        return Gate(self.embedder, calibration, thresholds)
+
+    # ---- calibration ----
+
+    def calibrate(
+        self, pairs: Iterable[Pair], operating_point: str = "eer", channel: int | None = None, data: str = ""
+    ) -> CalibrationChange:
+        """Calibrate on pairs of own recordings; the weights stay as they are.
+
+        This verifier decides by the new calibration from now on; `change.calibration.save(folder)` keeps it, and
+        `restore_calibration(folder)` puts the one before back.
+
+        Args:
+            pairs: (label, enrol, test) of each, 20 to 20,000: 1 or "same", 0 or "different", and paths of two
+                recordings.
+            operating_point: operating point that the pairs must support.
+            channel: the channel to take of each recording, from 0; None mixes them.
+            data: description of the pairs, for people.
+
+        Returns:
+            What has changed, with intervals.
+
+        Raises:
+            ValueError: for too few pairs, pairs of one kind, labels that contradict each other, and an operating point
+                that the pairs cannot support; as `embed` does.
+            OSError, TypeError: as `embed` does.
+            ImportError: without scikit-learn.
+        """
+        check_choice("operating_point", operating_point, OPERATING_POINTS)
+        trials = trials_of_pairs(pairs)
+        heard = hear(self.embedder, trials.utterances(), channel)
+        before = [
+            self._decide(*heard.sides(first, second), operating_point, EVEN, ())
+            for first, second in zip(trials.enrolments, trials.tests, strict=True)
+        ]
+        decided = [(result.llr, result.same_speaker) for result in before]
+        description = data or "pairs of the user"
+        change = calibrate_on_pairs(
+            trials, heard, self.fingerprint(), operating_point, decided, self.cohort, description
+        )
+        self.calibration = change.calibration
+        return change
 
 
-def is_a_recording(value: object) -> bool:
-    """Test for one recording in any form, as against several: a list, a column of a dataset, an iterator."""
-    if isinstance(value, tuple):
-        return len(value) == 2 and any(map(_is_a_number, value))  # (array, rate); several paths have no number
-    is_a_file_or_array = isinstance(value, str | bytes | bytearray | memoryview | PathLike | Mapping | np.ndarray)
-    return is_a_file_or_array or hasattr(value, "read") or hasattr(value, "detach") or not isinstance(value, Iterable)
-
-
-def _is_a_number(value: object) -> bool:
-    return isinstance(value, int | float) or getattr(value, "ndim", None) == 0
-
-
-def _waveforms_of(recordings: Iterable[AudioSource], channel: int | None, notes: list[str]) -> Iterator[Waveform]:
-    """Read recordings one after the other, and add their flaws to `notes`, a sentence each."""
-    for number, audio in enumerate(recordings, 1):
-        name = name_of(audio) if isinstance(audio, str | PathLike) else f"Recording {number}"
-        loaded = read_recording(audio, channel)
-        notes += [*(f"{name} {note}" for note in loaded.notes), *inspect_recording(loaded.waveform, name)]
-        yield loaded.waveform
+def _described(voice: Voice, sentences: tuple[str, ...]) -> Enrolment:
+    return Enrolment(voice.name, len(voice.facts), round(voice.speech, 2), sentences)

@@ -15,7 +15,7 @@ from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.audio.decoding import END_UNKNOWN, UNKNOWN, NotReadable, open_recording
 from modeling_oskdft.audio.ffmpeg import container_in, end_is_known, to_wav
 from modeling_oskdft.audio.loading import SAMPLING_RATE, Waveform, count_samples, read_recording
-from modeling_oskdft.audio.speech import inspect_recording, speech_seconds
+from modeling_oskdft.audio.speech import inspect_recording
 from modeling_oskdft.scoring.thresholds import OPERATING_POINTS
 
 Embedding = NDArray[np.float32]
@@ -212,8 +212,10 @@ class Service:
             reason = str(error).replace("The audio file", label, 1)
             reason = reason if reason.startswith(label) else f"{label} cannot be read ({reason})."
             raise Refusal(translate(reason, language)) from None
-        if speech_seconds(waveform) == 0:
-            raise Refusal(translate(f"{label} is silent: give a recording with speech in it.", language))
+        try:
+            inspect_recording(waveform, label)
+        except ValueError as error:  # it is silent
+            raise Refusal(translate(str(error), language)) from None
         return waveform, notes if container_notes is None else container_notes
 
     def _verdict(

@@ -187,6 +187,10 @@ SENTENCES = {
     r"(?P<name>.+) has nothing in it that is like speech.*": (
         "{name}に話し声らしい音がありません。声の入った録音を使ってください。"
     ),
+    r"(?P<name>.+) has no speech above 4 kHz.*": (
+        "{name}は電話のような狭い帯域の音声です。広い帯域の録音と比べるとスコアが下がります。"
+    ),
+    r"Speech was found by its level alone.*": "音声は音量だけで検出しました。雑音も音声とみなすことがあります。",
     r"(?P<name>.+) has a header that was never .*": _MAY_BE_CUT_OFF,
     r"(?P<name>.+) has a header without a length.*": _MAY_BE_CUT_OFF,
     r"(?P<name>.+) has no last page.*": _MAY_BE_CUT_OFF,

