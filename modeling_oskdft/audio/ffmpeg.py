@@ -27,12 +27,23 @@ _CONTAINERS = (
     (0, b"wvpk", "wv"),
     (0, b"MAC ", "ape"),
     (0, b"FLV", "flv"),
+    (8, b"AVI ", "avi"),
+    (0, b"\x00\x00\x01\xba", "mpeg"),
+    (0, b".RMF", "rm"),
+    (0, b"\x0b\x77", "ac3"),
+    (0, b"TTA1", "tta"),
+    (0, b"MPCK", "mpc8"),
+    (0, b"MP+", "mpc"),
+    (0, b"DSD ", "dsf"),
 )
-EXTENSIONS = (".m4a", ".aac", ".mp4", ".m4b", ".mov", ".3gp", ".webm", ".mka", ".mkv", ".amr", ".wma", ".wv", ".ape")
+EXTENSIONS = (
+    *(".m4a", ".aac", ".mp4", ".m4b", ".mov", ".3gp", ".webm", ".mka", ".mkv", ".amr", ".wma", ".wv", ".ape"),
+    *(".avi", ".mpg", ".mpeg", ".ac3", ".tta", ".mpc", ".dsf", ".flv"),
+)
 LONGEST = 12_600  # seconds, 3.5 hours
 PATIENCE = 3600.0  # seconds after which ffmpeg is stopped
 # Containers without information about their end, or not always with it.
-_OPEN_ENDED = ("aac", "amr", "asf", "flv")
+_OPEN_ENDED = ("aac", "amr", "asf", "flv", "avi", "mpeg", "rm", "ac3", "tta", "mpc8", "mpc", "dsf")
 _SEGMENT = b"\x18\x53\x80\x67"  # id of the element that holds the audio in Matroska and WebM, RFC 9559, section 5.1
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import MOST_WORKERS
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from ..data.manifest import Manifest
     from ..data.trials import Trials
+    from ..scoring.normalization import Cohort
 
 SCORINGS = ("full", "segments", "combined")  # the keys of scoring.cosine.SCORINGS; that file needs NumPy
 
@@ -31,8 +33,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch_seconds", type=float, default=60.0, help="audio in a batch (default: 60)")
     parser.add_argument("--p_target", type=float, default=0.01, help="prior of minDCF (default: 0.01)")
     parser.add_argument("--scores", metavar="FILE", help="write 'label enrol test score' lines, separated by tabs")
+    parser.add_argument("--cohort", action="store_true", help="normalise the scores with the cohort of the model")
     add_backend(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    page = parser.add_argument_group("report", "one HTML page for those who decide, and its numbers as JSON")
+    page.add_argument("--report", metavar="DIR", help="folder for report.html and report.json")
+    page.add_argument("--teacher", metavar="MODEL", help="verifier to compare time and size with")
+    page.add_argument("--prior", type=float, default=0.5, help="share of attempts of the right speaker (default: 0.5)")
+    page.add_argument("--c_miss", type=float, default=1.0, help="cost of a rejected speaker (default: 1)")
+    page.add_argument("--c_fa", type=float, default=1.0, help="cost of an accepted stranger (default: 1)")
+    page.add_argument("--attempts_a_day", type=int, default=1000, help="attempts a day (default: 1000)")
+    page.add_argument("--core_hour", type=float, default=0.05, help="cost of a core for an hour (default: 0.05)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -42,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
     from ..data.trials import check_labels, read_trials, write_scores
     from ..evaluation.report import report_scores, speakers_of
     from ..files import check_writable
+    from ..scoring.likelihood_ratios import bayes_threshold
     from ..training.processes import ended_process_group, is_main_process
 
     if options.data_root is not None and len(options.data) > 1:
@@ -52,6 +64,9 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"num_workers is {options.num_workers}: a number from 0 to {MOST_WORKERS} is needed.")
     if options.scores is not None:
         check_writable(options.scores)
+    if options.report is not None:
+        check_writable(Path(options.report, "report.html"))
+        bayes_threshold(options.prior, options.c_miss, options.c_fa)
     trials = read_trials(options.trials)
     manifest = joined([load_manifest(data, options.split, options.data_root) for data in options.data])
     speakers = speakers_of(manifest)
@@ -61,6 +76,8 @@ def run(options: argparse.Namespace) -> int:
         if not is_main_process():
             return 0
         report = report_scores(scores, trials, speakers, options.p_target)
+        if options.report is not None:
+            page = write_report(options, scores, trials, manifest)
     if options.scores is not None:
         write_scores(trials, scores, options.scores)
     if options.json:
@@ -72,6 +89,8 @@ def run(options: argparse.Namespace) -> int:
         f"p_target {options.p_target:g}"
     )
     print(f"{report.trials:,} trials of {report.speakers} speakers; threshold at the EER {report.threshold:.4f}")
+    if options.report is not None:
+        print(f"Written to {page}")
     return 0
 
 
@@ -82,8 +101,9 @@ def _scores(options: argparse.Namespace, manifest: "Manifest", trials: "Trials")
     from ..training.processes import device_of_this_process
 
     embedder = open_embedder(options.model, options.backend)
+    cohort = _cohort(options, embedder.fingerprint())
     if isinstance(embedder, OnnxEmbedder):
-        return embedder_scores(embedder.embed, manifest, trials, options.scoring, progress=True)
+        return embedder_scores(embedder.embed, manifest, trials, options.scoring, progress=True, cohort=cohort)
     assert isinstance(embedder, TorchEmbedder)
     return trial_scores(
         embedder.model.to(device_of_this_process()),
@@ -94,4 +114,64 @@ def _scores(options: argparse.Namespace, manifest: "Manifest", trials: "Trials")
         progress=True,
         num_workers=options.num_workers,
         batch_seconds=options.batch_seconds,
+        cohort=cohort,
     )
+
+
+def _cohort(options: argparse.Namespace, fingerprint: str) -> "Cohort | None":
+    """Open the cohort of the model where it was asked for."""
+    from ..embedding.locations import find
+    from ..scoring.normalization import COHORT_NAME, Cohort
+
+    if not options.cohort:
+        return None
+    path = find(options.model, COHORT_NAME)
+    if path is None:
+        raise ValueError(f"'{options.model}' has no {COHORT_NAME}: train with `cohort: true`, or leave --cohort out.")
+    cohort = Cohort.load(path)
+    if cohort.fingerprint != fingerprint:
+        raise ValueError(f"The cohort of '{options.model}' is of other weights: make it anew.")
+    return cohort
+
+
+def write_report(
+    options: argparse.Namespace, scores: "NDArray[np.floating]", trials: "Trials", manifest: "Manifest"
+) -> Path:
+    """Write the page of a decision maker and its numbers; returns the path of the page."""
+    from ..embedding.locations import find
+    from ..embedding.runtimes import open_embedder
+    from ..evaluation.cost import peak_memory, size_of
+    from ..evaluation.decision_report import Attempts, decision_report, hear_utterances, time_and_size
+    from ..evaluation.page import VALUES_NAME, write_page
+    from ..files import write_json
+    from ..provenance import machine, versions
+    from ..scoring.calibration import CALIBRATION_NAME, Calibration
+    from ..scoring.thresholds import THRESHOLDS_NAME, Thresholds
+
+    names = {"student" if options.teacher else "model": options.model}
+    names |= {} if options.teacher is None else {"teacher": options.teacher}
+    embedders = {name: open_embedder(place, options.backend) for name, place in names.items()}
+    fingerprint = next(iter(embedders.values())).fingerprint()
+    thresholds_file, calibration_file = find(options.model, THRESHOLDS_NAME), find(options.model, CALIBRATION_NAME)
+    thresholds = None if thresholds_file is None else Thresholds.load(thresholds_file)
+    calibration = None if calibration_file is None else Calibration.load(calibration_file)
+    if calibration is not None and (calibration.cohort is not None) != options.cohort:
+        raise ValueError(
+            f"The calibration of '{options.model}' is of {'normalised scores' if calibration.cohort else 'cosines'}: "
+            f"{'give' if calibration.cohort else 'leave out'} --cohort."
+        )
+    report = decision_report(
+        scores,
+        trials,
+        manifest,
+        hear_utterances(manifest, trials, progress=True),
+        thresholds if thresholds is not None and thresholds.fingerprint == fingerprint else None,
+        calibration if calibration is not None and calibration.fingerprint == fingerprint else None,
+        Attempts(options.prior, options.c_miss, options.c_fa, options.attempts_a_day, options.core_hour),
+    )
+    report |= {"machine": machine(), "versions": versions(), "memory": peak_memory()}
+    time = time_and_size(embedders)
+    for name, embedder in embedders.items():
+        time["models"][name] |= size_of(embedder)
+    write_json({**report, "time": time}, Path(options.report, VALUES_NAME))
+    return write_page(options.report, f"Speaker verification with {Path(options.model).name}", report, time, manifest)

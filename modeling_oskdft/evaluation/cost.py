@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..audio.loading import SAMPLING_RATE
+from ..embedding.runtimes import Embedder, OnnxEmbedder, TorchEmbedder
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -125,3 +126,25 @@ def compare_encoders(teacher: nn.Module, student: nn.Module) -> dict[str, dict[s
         }
         for name, encoder in encoders.items()
     }
+
+
+def size_of(embedder: Embedder) -> dict[str, int]:
+    """Return the `bytes` of a model, and its `parameters` where PyTorch runs it.
+
+    Args:
+        embedder: the model in its runtime.
+    """
+    if isinstance(embedder, TorchEmbedder):
+        count = count_parameters(embedder.model)
+        return {"parameters": count, "bytes": 4 * count}
+    assert isinstance(embedder, OnnxEmbedder)
+    return {"bytes": Path(embedder.path).stat().st_size}
+
+
+def peak_memory() -> int | None:
+    """Return the most bytes that this process has held, or None on systems that do not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -26,6 +26,7 @@ from ..errors import choose
 from ..model.modeling_oskdft import OSKDFTForXVector
 from ..scoring.cosine import SCORINGS, combined_scores, score_trials
 from ..scoring.metrics import bootstrap_intervals, equal_error_rate, min_detection_cost
+from ..scoring.normalization import Cohort
 
 FEW = 10  # trials of a class, or speakers: an interval over draws of fewer means little
 EXTRACTORS: dict[str, Callable[..., EmbeddingsById]] = {
@@ -115,6 +116,7 @@ def trial_scores(
     batch_seconds: float = BATCH_SECONDS,
     num_workers: int = 0,
     progress: bool = False,
+    cohort: Cohort | None = None,
 ) -> NDArray[np.floating]:
     """Score every trial, with each utterance embedded once.
 
@@ -130,15 +132,16 @@ def trial_scores(
         batch_seconds: padded audio in a batch at most, in seconds.
         num_workers: processes that read recordings ahead.
         progress: whether to show a bar, where stderr is a terminal.
+        cohort: speakers to normalise the scores of full utterances with; None: cosines.
 
     Returns:
-        (trials,), cosines.
+        (trials,), cosines, or normalised scores.
 
     Raises:
-        ValueError: for another scoring, for a damaged recording, and naming an utterance of the trials that the
-            manifest does not have.
+        ValueError: for another scoring, for a cohort with one that cuts utterances, for a damaged recording, and
+            naming an utterance of the trials that the manifest does not have.
     """
-    kinds = choose("scoring", scoring, SCORINGS)
+    kinds = _kinds(scoring, cohort)
     needed = manifest.where("utterance_id", trials.utterances())
     scores = []
     for kind in kinds:
@@ -150,7 +153,7 @@ def trial_scores(
             num_workers=num_workers,
             progress=progress,
         )
-        scores.append(score_trials(trials, embeddings))
+        scores.append(_scores(trials, embeddings, cohort))
     return scores[0] if len(scores) == 1 else combined_scores(*scores)
 
 
@@ -160,6 +163,7 @@ def embedder_scores(
     trials: Trials,
     scoring: str = "full",
     progress: bool = False,
+    cohort: Cohort | None = None,
 ) -> NDArray[np.floating]:
     """Score every trial with the `embed` of any runtime, a recording at a time: for exported verifiers.
 
@@ -169,16 +173,17 @@ def embedder_scores(
         trials: the trials, as in `trial_scores`.
         scoring: name of the scoring, as in `trial_scores`.
         progress: whether to show a bar, where stderr is a terminal.
+        cohort: as in `trial_scores`.
 
     Returns:
-        (trials,), cosines.
+        (trials,), cosines, or normalised scores.
 
     Raises:
         ValueError: as `trial_scores` does.
     """
     from tqdm.auto import tqdm
 
-    kinds = choose("scoring", scoring, SCORINGS)
+    kinds = _kinds(scoring, cohort)
     needed = manifest.where("utterance_id", trials.utterances())
     embeddings: dict[str, dict[str, NDArray[np.float32]]] = {kind: {} for kind in kinds}
     rows = tqdm(range(len(needed)), desc="embeddings", unit="utt", disable=None if progress else True)
@@ -186,8 +191,24 @@ def embedder_scores(
         waveform = load_audio(needed.audio(row))
         for kind in kinds:
             embeddings[kind][name] = embed(CUTS[kind](waveform))
-    scores = [score_trials(trials, embeddings[kind]) for kind in kinds]
+    scores = [_scores(trials, embeddings[kind], cohort) for kind in kinds]
     return scores[0] if len(scores) == 1 else combined_scores(*scores)
+
+
+def _kinds(scoring: str, cohort: Cohort | None) -> tuple[str, ...]:
+    kinds = choose("scoring", scoring, SCORINGS)
+    if cohort is not None and kinds != ("utterances",):
+        raise ValueError(f"scoring is '{scoring}' with a cohort: normalised scores are of full utterances; use full.")
+    return kinds
+
+
+def _scores(
+    trials: Trials, embeddings: Mapping[str, NDArray[np.floating]], cohort: Cohort | None
+) -> NDArray[np.floating]:
+    scores = score_trials(trials, embeddings)
+    if cohort is None:
+        return scores
+    return cohort.normalise(scores, trials, {name: np.reshape(row, -1) for name, row in embeddings.items()})
 
 
 def reports_by(

@@ -141,8 +141,29 @@ class Cohort:
         """
         names = trials.utterances()
         row_of = {name: row for row, name in enumerate(names)}
-        gains, shifts = _lines(self.statistics(unit_length(np.stack([embeddings[name] for name in names]))))
-        enrolments, tests = ([row_of[name] for name in side] for side in (trials.enrolments, trials.tests))
+        enrolments, tests = (np.asarray([row_of[name] for name in side]) for side in (trials.enrolments, trials.tests))
+        return self.normalise_rows(
+            scores, unit_length(np.stack([embeddings[name] for name in names])), enrolments, tests
+        )
+
+    def normalise_rows(
+        self, scores: Floats, embeddings: Floats, enrolments: NDArray[np.int64], tests: NDArray[np.int64]
+    ) -> Floats:
+        """Normalise the scores of trials whose sides are rows of a matrix.
+
+        Args:
+            scores: (trials,).
+            embeddings: (utterances, embedding_size), unit length.
+            enrolments: (trials,), row of each enrolment.
+            tests: (trials,), row of each test.
+
+        Returns:
+            (trials,), finite.
+
+        Raises:
+            ValueError: for a cohort without spread.
+        """
+        gains, shifts = _lines(self.statistics(embeddings))
         return (scores * (gains[enrolments] + gains[tests]) - shifts[enrolments] - shifts[tests]) / 2
 
     def save(self, folder: str | Path) -> None:

@@ -133,6 +133,12 @@ class DataArguments:
             "help": "most same-speaker pairs that select the checkpoint, beside as many different-speaker pairs"
         },
     )
+    cohort_utterances: int = field(
+        default=0,
+        metadata={
+            "help": "utterances of each train speaker whose mean embedding joins the cohort of s-norm; 0: no cohort"
+        },
+    )
     data_root: str | None = field(default=None, metadata={"help": "replaces the root that train_data was made with"})
     test_root: str | None = field(default=None, metadata={"help": "replaces the root that test_data was made with"})
     labelled_fraction: float = field(
@@ -175,6 +181,7 @@ class DataArguments:
         **dict.fromkeys(("augment_probability", "clipping_probability", "envelope_probability"), SHARE),
         **dict.fromkeys(("gain_probability", "codec_probability", "spec_mask_probability"), SHARE),
         **dict.fromkeys(("spec_mask_features", "spec_mask_frames", "max_damaged_files"), AT_LEAST_0),
+        "cohort_utterances": AT_LEAST_0,
         "validation_fraction": OPEN_SHARE,
         "validation_trials": AT_LEAST_1,
         "labelled_fraction": Range(0, 1, low_open=True),

@@ -12,8 +12,11 @@ from huggingface_hub import HfApi
 from ..hub.model_card import Statements, write_card, written_by_hand
 from ..hub.upload import push_model
 from ..scoring.calibration import Calibration
+from ..scoring.normalization import Cohort
 from ..scoring.thresholds import Thresholds
 from .training_arguments import OSKDFTTrainingArguments
+
+Measurement = Thresholds | Calibration | Cohort
 
 
 def statements_of(args: OSKDFTTrainingArguments) -> Statements:
@@ -27,7 +30,7 @@ def write_card_of_run(args: OSKDFTTrainingArguments, repo_id: str | None) -> Non
         write_card(args.output_dir, repo_id, statements_of(args))
 
 
-def save_measurements(folder: str | Path, *measured: Thresholds | Calibration | None) -> None:
+def save_measurements(folder: str | Path, *measured: Measurement | None) -> None:
     """Write what was measured with the student's weights beside them; None is left out."""
     for measurement in measured:
         if measurement is not None:

@@ -18,7 +18,6 @@ from ..evaluation.cost import compare_encoders
 from ..evaluation.report import report_scores, reports_by, speakers_of, trial_scores
 from ..files import check_writable, write_json
 from ..provenance import machine, versions
-from ..scoring.calibration import Calibration
 from ..scoring.thresholds import Thresholds
 from ..student.initialization import init_student_from_teacher
 from .assembly import assemble_trainer
@@ -33,7 +32,7 @@ from .inputs import (
 )
 from .locking import locked_folder
 from .processes import ended_process_group
-from .publishing import save_measurements
+from .publishing import Measurement, save_measurements
 from .recipe import Recipe
 from .summary import first_lines, last_lines, say
 from .trainer import OSKDFTTrainer
@@ -120,9 +119,11 @@ def _run(recipe: Recipe) -> RunResults:
     )
     seconds = _train(trainer, train, aside, checkpoint)
     results = _results(recipe, trainer, train, encoders, seconds, checkpoint is not None)
-    measured = trainer.scorer.measurements(trainer.published) if recipe.learns_speakers else (None, None)
-    thresholds = measured[0]
-    _save(trainer, measured, results)
+    thresholds = None
+    if recipe.learns_speakers:
+        trainer.scorer.make_cohort(trainer.published, train, data.cohort_utterances)
+        thresholds = trainer.measure_thresholds()
+    _save(trainer, results, *(trainer.scorer.measurements(trainer.published) if thresholds else ()))
 
     # The test: trials that selected nothing, read once.
     if test is not None:
@@ -182,10 +183,8 @@ def _results(
     }
 
 
-def _save(
-    trainer: OSKDFTTrainer, measured: tuple[Thresholds | None, Calibration | None], results: dict[str, Any]
-) -> None:
-    """Write student, thresholds, calibration and results before the test, so that no error of the test loses them."""
+def _save(trainer: OSKDFTTrainer, results: dict[str, Any], *measured: Measurement | None) -> None:
+    """Write student, results and what was measured before the test, so that no error of the test loses them."""
     args = trainer.args
     if args.should_save:
         trainer.save_model(_internal_call=True)

@@ -19,8 +19,9 @@ from ..evaluation.report import speakers_of
 from ..model.modeling_oskdft import OSKDFTForXVector
 from ..scoring.calibration import Calibration
 from ..scoring.calibration_fitting import fit_calibration
-from ..scoring.cosine import score_trials, unit_length
+from ..scoring.cosine import score_trials
 from ..scoring.metrics import equal_error_rate, min_detection_cost
+from ..scoring.normalization import Cohort
 from ..scoring.thresholds import SET_ASIDE, Thresholds, measure_thresholds
 from .training_arguments import OSKDFTTrainingArguments
 
@@ -87,6 +88,7 @@ class TrialScorer:
         self.feature_extractor, self.args, self.max_damaged = feature_extractor, args, max_damaged
         self._validation = validation
         self._thresholds: Thresholds | None = None
+        self.cohort: Cohort | None = None
 
     @property
     def validation(self) -> TrialDataset:
@@ -159,9 +161,24 @@ class TrialScorer:
             self._thresholds = measure_thresholds(scores, trials.labels, speakers, data, fingerprint, pairs)
         return self._thresholds
 
-    def measurements(self, model: OSKDFTForXVector) -> tuple[Thresholds, Calibration | None]:
+    def make_cohort(self, model: OSKDFTForXVector, manifest: Manifest, utterances: int) -> None:
+        """Embed some utterances of each speaker, and normalise scores with their means from now on.
+
+        Args:
+            model: the verifier.
+            manifest: recordings of the training speakers.
+            utterances: of each speaker; 0: scores are not normalised.
+        """
+        self.cohort = None
+        if utterances:
+            chosen = [name for names in manifest.by_speaker().values() for name in sorted(names)[:utterances]]
+            recordings = manifest.where("utterance_id", chosen)
+            embeddings = self.embed(model, recordings, self.max_damaged)
+            self.cohort = Cohort.of_speakers(embeddings, speakers_of(recordings), model.fingerprint())
+
+    def measurements(self, model: OSKDFTForXVector) -> tuple[Thresholds, Calibration | None, Cohort | None]:
         """Measure thresholds and calibration, see there; every process of a launch calls this."""
-        return self.thresholds(model), self.calibration(model)
+        return self.thresholds(model), self.calibration(model), self.cohort
 
     def calibration(self, model: OSKDFTForXVector) -> Calibration | None:
         """Fit a calibration on the validation trials: both recordings whole, one of them cut, and both cut.
@@ -187,14 +204,17 @@ class TrialScorer:
             max_damaged=self.max_damaged,
         )
         trials = trials.among(embeddings)
+        pieces = {f"{name} {piece}": row for name, rows in embeddings.items() for piece, row in enumerate(rows)}
         scores, seconds = [], []
         for first, second in ((0, 0), (0, 1), (1, 0), (1, 1)):
-            pairs = list(zip(trials.enrolments, trials.tests, strict=True))
             enrolments, tests = (
-                unit_length(np.stack([embeddings[name][piece] for name in names]))
-                for names, piece in ((trials.enrolments, first), (trials.tests, second))
+                [f"{name} {first}" for name in trials.enrolments],
+                [f"{n} {second}" for n in trials.tests],
             )
-            scores.append(np.einsum("ij,ij->i", enrolments, tests))
+            cut = Trials(trials.labels, enrolments, tests)
+            cosines = score_trials(cut, pieces)
+            scores.append(cosines if self.cohort is None else self.cohort.normalise(cosines, cut, pieces))
+            pairs = zip(trials.enrolments, trials.tests, strict=True)
             seconds.append([min(speech[one][first], speech[other][second]) for one, other in pairs])
         try:
             return fit_calibration(
@@ -205,6 +225,7 @@ class TrialScorer:
                 thresholds.data,
                 np.concatenate(seconds),
                 None if (network := speech_network()) is None else network.name,
+                cohort=None if self.cohort is None else self.cohort.digest,
                 adapter=model.speaker_adapter,
                 cuts=len(scores),
             )

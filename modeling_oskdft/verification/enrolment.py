@@ -17,6 +17,7 @@ from ..embedding.recordings import (
 )
 from ..embedding.runtimes import Embedder
 from ..scoring.calibration import Calibration
+from ..scoring.normalization import Cohort
 from ..scoring.thresholds import Thresholds
 from .decision import probability_of
 from .voices import Fact, Index, Voice, checked_name, today
@@ -219,7 +220,13 @@ class Gate:
 
 
 def nearest(
-    index: Index, embedding: Floats, speech: float, network: str | None, calibration: Calibration | None, top_k: int
+    index: Index,
+    embedding: Floats,
+    speech: float,
+    network: str | None,
+    calibration: Calibration | None,
+    top_k: int,
+    cohort: Cohort | None = None,
 ) -> tuple[tuple[Match, ...], float | None]:
     """Find the voices nearest to a recording.
 
@@ -230,6 +237,7 @@ def nearest(
         network: network that found the speech.
         calibration: of the model; None: voices are ranked by score.
         top_k: voices that are returned, at most.
+        cohort: with which the scores of the calibration are normalised.
 
     Returns:
         The matches, the nearest first, and the margin of the first over the second, as in `Identification`.
@@ -248,8 +256,9 @@ def nearest(
     matches = []
     for row in rows:
         score, llr, probability = float(scores[row]), None, None
-        if calibration is not None and calibration.cohort is None:
-            llr = calibration.llr(score, min(speech, float(index.speech[row])), network)
+        if calibration is not None:
+            gain, shift = (1.0, 0.0) if cohort is None else cohort.line(index.vectors[row], embedding)
+            llr = calibration.llr(gain * score - shift, min(speech, float(index.speech[row])), network)
             probability = probability_of(llr, prior)
         matches.append(Match(index.names[row], score, llr, probability))
     matches.sort(key=lambda match: (-(match.score if match.llr is None else match.llr), -match.score, match.name))

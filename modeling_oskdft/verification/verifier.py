@@ -343,8 +343,10 @@ class SpeakerVerifier(SpeakerEmbedder):
         if calibration is not None and calibration.fingerprint != fingerprint:
             calibration = None
             warned.append(OTHER_CALIBRATION)
+        cohort = None if calibration is None or calibration.cohort is None else self.cohort
+        speech = heard.speech
         matches, margin = nearest(
-            self.voices.index(), embedded.embedding, heard.speech.seconds, heard.speech.network, calibration, top_k
+            self.voices.index(), embedded.embedding, speech.seconds, speech.network, calibration, top_k, cohort
         )
         return Identification(matches, margin, tuple(warned))
 

@@ -1,13 +1,16 @@
 """Build the tab that enrols voices and identifies a recording among them."""
 
 import html
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import gradio as gr
 from controls import I18N, RUNS_MODEL, HandlerResult, audio_field, language_of_request
 from html_parts import note, panel, refusal, status, warning_lines
 from service import Refusal, Service
 from words import ANSWERS, LABELS
+
+from modeling_oskdft.verification.enrolment import Match
+from modeling_oskdft.verification.voices import VoiceStore
 
 VOICES_SECONDS = 3600  # that enrolled voices live in a visitor's session
 
@@ -25,7 +28,7 @@ class _Enrolment(NamedTuple):
 def enrol_tab(service: Service) -> None:
     """Build the tab; a visitor's voices lie in the visitor's own session."""
     gr.Markdown(I18N("enrol_lead"))
-    voices = gr.State({}, time_to_live=VOICES_SECONDS)
+    voices = gr.State(VoiceStore(), time_to_live=VOICES_SECONDS)  # each visitor gets a copy
     with gr.Row():
         with gr.Column():
             enrolment = _enrolment_column()
@@ -34,24 +37,24 @@ def enrol_tab(service: Service) -> None:
             identify_button = gr.Button(I18N("identify_button"), variant="primary", elem_id="identify")
             identified = gr.HTML(elem_id="identified", label=I18N("identified"), padding=False)
 
-    def enrol(known: dict[str, Any], name: str, file: str | None, request: gr.Request) -> HandlerResult:
+    def enrol(known: VoiceStore, name: str, file: str | None, request: gr.Request) -> HandlerResult:
         language = language_of_request(request)
         try:
-            known, warnings = service.enrol(known, name, file, LABELS[language]["enrolment"], language)
+            names, warnings = service.enrol(known, name, file, LABELS[language]["enrolment"], language)
         except Refusal as error:
             return known, refusal(error), name, file
-        return known, _enrolled(known, warnings, language), "", None
+        return known, _enrolled(names, warnings, language), "", None
 
-    def identify(known: dict[str, Any], file: str | None, request: gr.Request) -> HandlerResult:
+    def identify(known: VoiceStore, file: str | None, request: gr.Request) -> HandlerResult:
         language = language_of_request(request)
         try:
-            ranking, warnings = service.identify(known, file, LABELS[language]["probe"], language)
+            matches, warnings = service.identify(known, file, LABELS[language]["probe"], language)
         except Refusal as error:
             return refusal(error), file
-        return _identified(ranking, warnings, service.threshold("eer"), language), None
+        return _identified(matches, warnings, service.threshold(), language), None
 
     def forget(request: gr.Request) -> HandlerResult:
-        return {}, note(ANSWERS[language_of_request(request)]["forgotten"]), ""
+        return VoiceStore(), note(ANSWERS[language_of_request(request)]["forgotten"]), ""
 
     inputs = [voices, enrolment.name, enrolment.recording]
     enrolment.button.click(
@@ -71,21 +74,32 @@ def _enrolment_column() -> _Enrolment:
     )
 
 
-def _enrolled(voices: dict[str, Any], warnings: tuple[str, ...], language: str) -> str:
+def _enrolled(voices: list[str], warnings: tuple[str, ...], language: str) -> str:
     names = "".join(f"<tr><td>{html.escape(name)}</td></tr>" for name in voices)
     head = f"<tr><th>{ANSWERS[language]['voices'].format(len(voices))}</th></tr>"
     table = f"<table><thead>{head}</thead><tbody>{names}</tbody></table>"
     return status(f"{warning_lines(warnings)}{table}")
 
 
-def _identified(
-    ranking: list[tuple[str, float]], warnings: tuple[str, ...], threshold: float | None, language: str
-) -> str:
-    texts, (best, score) = ANSWERS[language], ranking[0]
-    if threshold is None:
-        answer = panel("undecided", texts["closest"].format(best), f"{texts['score']} {score:.2f}")
+def _identified(matches: tuple[Match, ...], warnings: tuple[str, ...], threshold: float | None, language: str) -> str:
+    texts, best = ANSWERS[language], matches[0]
+    numbers = f"{texts['score']} {best.score:.2f}"
+    if best.probability is not None:
+        # Of N voices each has the prior 1/N: the more voices, the nearer a stranger comes to one of them.
+        kind, title = (
+            ("same", texts["is"].format(best.name)) if best.probability >= 0.5 else ("different", texts["unknown"])
+        )
+        answer = panel(kind, title, f"{texts['probability']} {100 * best.probability:.0f} % · {numbers}")
+    elif threshold is None:
+        answer = panel("undecided", texts["closest"].format(best.name), numbers)
     else:
-        kind, title = ("same", texts["is"].format(best)) if score >= threshold else ("different", texts["unknown"])
-        answer = panel(kind, title, f"{texts['score']} {score:.2f} · {texts['threshold']} {threshold:.2f}")
-    rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{value:.2f}</td></tr>" for name, value in ranking)
+        is_known = best.score >= threshold
+        kind, title = ("same", texts["is"].format(best.name)) if is_known else ("different", texts["unknown"])
+        answer = panel(kind, title, f"{numbers} · {texts['threshold']} {threshold:.2f}")
+    rows = "".join(f"<tr><td>{html.escape(match.name)}</td>{_cells(match)}</tr>" for match in matches)
     return status(f"{answer}{warning_lines(warnings)}<table><tbody>{rows}</tbody></table>")
+
+
+def _cells(match: Match) -> str:
+    odds = "" if match.llr is None else f"<td>{match.llr:+.1f}</td><td>{100 * (match.probability or 0):.0f} %</td>"
+    return f"<td>{match.score:.2f}</td>{odds}"

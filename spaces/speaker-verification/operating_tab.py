@@ -19,7 +19,7 @@ def threshold_slider(service: Service) -> gr.Slider | None:
     scores = service.thresholds.quantiles
     low = min(scores["non_target"][0], scores["target"][0])
     high = max(scores["non_target"][-1], scores["target"][-1])
-    start = service.threshold("eer")
+    start = service.thresholds.values.get("eer")
     return gr.Slider(low, high, value=start, step=0.01, label=I18N("threshold"), elem_id="threshold", render=False)
 
 
@@ -57,9 +57,15 @@ def _rates(thresholds: Thresholds, threshold: float, language: str) -> str:
     texts = ANSWERS[language]
     accepts, rejects = thresholds.false_accept_rate(threshold), thresholds.false_reject_rate(threshold)
     basis = texts["measured_on"].format(thresholds.trials, thresholds.speakers, thresholds.data)
-    accepted = panel("different", f"{100 * accepts:.1f} %", texts["false_accepts"])
-    rejected = panel("same", f"{100 * rejects:.1f} %", texts["false_rejects"])
+    accepted = panel("different", _of_100(accepts, texts), texts["false_accepts"])
+    rejected = panel("same", _of_100(rejects, texts), texts["false_rejects"])
     picture = distributions(thresholds.quantiles, threshold, None, texts)
     return status(
         f'<div class="pair">{accepted}{rejected}</div>{figure(texts["trials"], picture)}<p>{html.escape(basis)}</p>'
     )
+
+
+def _of_100(share: float, texts: dict[str, str]) -> str:
+    """Write a rate as errors of a hundred attempts, or of a thousand where they are rare."""
+    hundred = 100 * share
+    return texts["of_100"].format(f"{hundred:.0f}") if hundred >= 9.5 else texts["of_100"].format(f"{hundred:.1f}")

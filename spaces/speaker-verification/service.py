@@ -15,10 +15,14 @@ from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.audio.decoding import END_UNKNOWN, UNKNOWN, NotReadable, open_recording
 from modeling_oskdft.audio.ffmpeg import container_in, end_is_known, to_wav
 from modeling_oskdft.audio.loading import SAMPLING_RATE, Waveform, count_samples, read_recording
-from modeling_oskdft.audio.speech import inspect_recording
+from modeling_oskdft.audio.speech import LEVEL_ALONE, Inspection, inspect
+from modeling_oskdft.audio.track import Track
+from modeling_oskdft.embedding.recordings import Recording
 from modeling_oskdft.scoring.thresholds import OPERATING_POINTS
+from modeling_oskdft.verification.decision import Evidence, decide
+from modeling_oskdft.verification.enrolment import Gate, Match, nearest
+from modeling_oskdft.verification.voices import VoiceStore
 
-Embedding = NDArray[np.float32]
 LEAST_SECONDS, MOST_SECONDS = 0.1, 60.0
 MOST_BYTES = 12 * 2**20  # 60 s of 48 kHz stereo with 16 bits
 FFMPEG_SECONDS = 30.0  # that ffmpeg may take
@@ -40,12 +44,16 @@ class Verdict:
         score: cosine of the two embeddings, -1 to 1.
         threshold: the decision is "the same speaker" from this score on; None: there is none.
         milliseconds: time of both embeddings.
+        llr: log-likelihood ratio; None: the model has no calibration.
+        probability: probability of one speaker, at a prior of one half; None without calibration.
     """
 
     model: str
     score: float
     threshold: float | None
     milliseconds: float
+    llr: float | None = None
+    probability: float | None = None
 
     @property
     def kind(self) -> str:
@@ -93,6 +101,33 @@ def check_size(content: bytes, label: str) -> None:
         raise ValueError(f"{label} has {largest.channels} channels at {largest.samplerate} Hz: give one at 16000 Hz.")
 
 
+@dataclass(frozen=True)
+class Heard:
+    """Hold a visitor's recording.
+
+    Args:
+        waveform: (samples,) at 16 kHz.
+        inspection: where its speech is, and its flaws.
+        notes: notes about its end.
+    """
+
+    waveform: Waveform
+    inspection: Inspection
+    notes: tuple[str, ...]
+
+    def sentences(self, name: str) -> list[str]:
+        """Return the flaws of the recording, under a name."""
+        alone = [LEVEL_ALONE] if self.inspection.speech.network is None else []
+        return [*(f"{name} {note}" for note in self.notes), *self.inspection.faults(name), *alone]
+
+    def recording(self, name: str) -> Recording:
+        """Return the recording as the library enrols it."""
+        inspection, flaws = self.inspection, tuple(self.sentences(name))
+        return Recording(
+            name, Track(self.waveform), inspection.speech, flaws, inspection.is_clipped, inspection.is_narrow_band
+        )
+
+
 class Service:
     """Answer for a student, and for a teacher beside it; it keeps nothing of any visitor.
 
@@ -106,28 +141,27 @@ class Service:
         self.student = SpeakerVerifier.from_pretrained(model)
         self.teacher = SpeakerVerifier.from_pretrained(teacher) if teacher else None
         self.thresholds = self.student.thresholds
+        self._gate = Gate(self.student.embedder, self.student.calibration, self.student.thresholds)
 
     @property
     def points(self) -> list[str]:
         """Return the operating points for which the student has a threshold."""
-        known = self.thresholds.values if self.thresholds else {}
+        known: dict[str, object] = dict(self.thresholds.values) if self.thresholds else {}
+        if self.student.calibration:
+            known |= {name: point for name, point in self.student.calibration.operating_points.items() if point}
         return [name for name in OPERATING_POINTS if known.get(name) is not None]
 
-    def threshold(self, point: str, slider: float | None = None) -> float | None:
-        """Return the student's threshold, or the visitor's own.
+    @staticmethod
+    def slider_threshold(point: str, slider: float | None) -> float | None:
+        """Return the visitor's own threshold, limited to -1 and 1; None where it is not chosen or no finite number.
 
         Args:
             point: an operating point, or "slider".
-            slider: the visitor's own threshold, which is limited to -1 and 1.
-
-        Returns:
-            None where the model has no such threshold, or the slider's value is no finite number.
+            slider: the visitor's own threshold.
         """
         if point == "slider" and isinstance(slider, int | float) and math.isfinite(slider):
             return min(max(float(slider), -1.0), 1.0)
-        if point not in OPERATING_POINTS:
-            return None
-        return self.thresholds.values.get(point) if self.thresholds else None
+        return None
 
     def compare(
         self, first: str | None, second: str | None, point: str, slider: float | None, language: str
@@ -149,33 +183,23 @@ class Service:
             self.read(first, f"{texts['recording']} 1", language),
             self.read(second, f"{texts['recording']} 2", language),
         )
-        waveforms = (recordings[0][0], recordings[1][0])
-        warnings = []
-        for number, (waveform, notes) in enumerate(recordings, start=1):
-            warnings += [f"Recording {number} {note}" for note in notes] + inspect_recording(
-                waveform, f"Recording {number}"
-            )
-        if self.thresholds is not None and point in OPERATING_POINTS:
-            doubt = self.thresholds.doubt(point)
-            warnings += [] if doubt is None else [doubt]
-        threshold = self.threshold(point, slider)
-        if threshold is None:
-            warnings.append(f"The model has no threshold at {point[:20]}: the score is all that can be said.")
-        verdicts = [self._verdict(self.student, texts["student"], waveforms, threshold, language)]
-        if self.teacher is not None:
+        waveforms = (recordings[0].waveform, recordings[1].waveform)
+        warnings = [
+            sentence for number in (0, 1) for sentence in recordings[number].sentences(f"Recording {number + 1}")
+        ]
+        own = self.slider_threshold(point, slider)
+        verdicts = []
+        models = {"student": self.student} | ({} if self.teacher is None else {"teacher": self.teacher})
+        for name, verifier in models.items():
             # The teacher's scores have another scale than the student's, so the slider does not apply to them.
-            known = self.teacher.thresholds.values if self.teacher.thresholds else {}
-            verdicts.append(self._verdict(self.teacher, texts["teacher"], waveforms, known.get(point), language))
+            verdict, doubts = self._verdict(
+                verifier, texts[name], recordings, point, own if name == "student" else None, language
+            )
+            verdicts.append(verdict)
+            warnings += doubts if name == "student" else []
         return Answer(tuple(verdicts), waveforms, tuple(translate(warning, language) for warning in warnings))
 
-    def embed(self, file: str | None, label: str, language: str) -> tuple[Embedding, tuple[str, ...]]:
-        """Embed one recording with the student; returns the embedding and the warnings. Raises as `read`."""
-        waveform, notes = self.read(file, label, language)
-        sentences = [*(f"{label} {note}" for note in notes), *inspect_recording(waveform, label)]
-        warnings = tuple(translate(sentence, language) for sentence in sentences)
-        return self._embeddings(self.student, [waveform], language)[0], warnings
-
-    def read(self, file: str | None, label: str, language: str) -> tuple[Waveform, tuple[str, ...]]:
+    def read(self, file: str | None, label: str, language: str) -> "Heard":
         """Read a visitor's file.
 
         Args:
@@ -184,7 +208,7 @@ class Service:
             language: of the messages.
 
         Returns:
-            The waveform (samples,) at 16 kHz, and notes about its end, such as `END_UNKNOWN`.
+            The recording, with where its speech is and notes about its end, such as `END_UNKNOWN`.
 
         Raises:
             Refusal: the file is missing, too large, too short, too long, silent, or no audio.
@@ -212,24 +236,36 @@ class Service:
             reason = str(error).replace("The audio file", label, 1)
             reason = reason if reason.startswith(label) else f"{label} cannot be read ({reason})."
             raise Refusal(translate(reason, language)) from None
+        inspection = inspect(waveform)
         try:
-            inspect_recording(waveform, label)
+            inspection.faults(label)
         except ValueError as error:  # it is silent
             raise Refusal(translate(str(error), language)) from None
-        return waveform, notes if container_notes is None else container_notes
+        return Heard(waveform, inspection, notes if container_notes is None else container_notes)
 
     def _verdict(
         self,
         verifier: SpeakerVerifier,
         name: str,
-        waveforms: tuple[Waveform, Waveform],
-        threshold: float | None,
+        recordings: "tuple[Heard, Heard]",
+        point: str,
+        own: float | None,
         language: str,
-    ) -> Verdict:
+    ) -> tuple[Verdict, list[str]]:
+        """Return the answer of a model, and sentences of doubt about it. own: the visitor's threshold."""
         start = time.perf_counter()
-        first, second = self._embeddings(verifier, waveforms, language)
+        first, second = self._embeddings(verifier, [recording.waveform for recording in recordings], language)
         milliseconds = 1000 * (time.perf_counter() - start)
-        return Verdict(name, float(first @ second), threshold, milliseconds)
+        shorter = min(recording.inspection.speech.seconds for recording in recordings)
+        evidence = Evidence(float(first @ second), shorter, recordings[0].inspection.speech.network)
+        result = decide(
+            evidence, verifier.thresholds, verifier.calibration, point if point in OPERATING_POINTS else "eer"
+        )
+        threshold = own if point == "slider" else result.threshold
+        if point == "slider" and own is None:
+            return Verdict(name, result.score, None, milliseconds, result.llr, result.probability), []
+        doubts = [] if point == "slider" else list(result.warnings)
+        return Verdict(name, result.score, threshold, milliseconds, result.llr, result.probability), doubts
 
     @staticmethod
     def _embeddings(
@@ -241,22 +277,23 @@ class Service:
             raise Refusal(translate(str(error), language)) from None
 
     def enrol(
-        self, voices: dict[str, Embedding], name: str, file: str | None, label: str, language: str
-    ) -> tuple[dict[str, Embedding], tuple[str, ...]]:
+        self, voices: VoiceStore, name: str, file: str | None, label: str, language: str
+    ) -> tuple[list[str], tuple[str, ...]]:
         """Add a voice to a visitor's voices; the same name again replaces it.
 
         Args:
-            voices: name to embedding; it is not changed.
+            voices: the visitor's voices, in memory.
             name: of the new voice.
             file: path of its recording.
             label: name of the recording in messages.
             language: of the messages.
 
         Returns:
-            The voices with the new one, and the warnings about the recording.
+            The names of all voices, and the warnings about the recording.
 
         Raises:
-            Refusal: there is no name, it is too long, there are too many voices, or as `read`.
+            Refusal: there is no name, it is too long, there are too many voices, the recording is not good enough, or
+                as `read`.
         """
         texts, name = ANSWERS[language], " ".join(name[: 10 * LONGEST_NAME].encode(errors="ignore").decode().split())
         if not name:
@@ -265,31 +302,44 @@ class Service:
             raise Refusal(texts["long_name"].format(len(name), LONGEST_NAME))
         if len(voices) >= MOST_VOICES and name not in voices:
             raise Refusal(texts["too_many"].format(len(voices)))
-        embedding, warnings = self.embed(file, label, language)
-        return voices | {name: embedding}, warnings
+        heard = self.read(file, label, language)
+        try:
+            voice, sentences = self._gate.voice(name, [heard.recording(label)])
+        except ValueError as error:
+            raise Refusal(translate(str(error), language)) from None
+        if voice.name in voices:
+            voices.forget(voice.name)
+        voices.add(voice)
+        return list(voices.voices()), tuple(translate(sentence, language) for sentence in sentences)
 
     def identify(
-        self, voices: dict[str, Embedding], file: str | None, label: str, language: str
-    ) -> tuple[list[tuple[str, float]], tuple[str, ...]]:
+        self, voices: VoiceStore, file: str | None, label: str, language: str
+    ) -> tuple[tuple[Match, ...], tuple[str, ...]]:
         """Find the visitor's voices that are closest to a recording.
 
         Args:
-            voices: name to embedding.
+            voices: the visitor's voices, in memory.
             file: path of the recording.
             label: name of the recording in messages.
             language: of the messages.
 
         Returns:
-            (name, score) of every voice, the closest first, and the warnings about the recording.
+            Every voice with its score, ratio and probability, the closest first, and the warnings about the recording.
 
         Raises:
             Refusal: nobody is enrolled, or as `read`.
         """
-        if not voices:
+        if not len(voices):
             raise Refusal(ANSWERS[language]["nobody"])
-        embedding, warnings = self.embed(file, label, language)
-        scores = [(name, float(voice @ embedding)) for name, voice in voices.items()]
-        return sorted(scores, key=lambda pair: -pair[1]), warnings
+        heard = self.read(file, label, language)
+        (embedding,) = self._embeddings(self.student, [heard.waveform], language)
+        speech, calibration = heard.inspection.speech, self.student.calibration
+        matches, _ = nearest(voices.index(), embedding, speech.seconds, speech.network, calibration, MOST_VOICES)
+        return matches, tuple(translate(sentence, language) for sentence in heard.sentences(label))
+
+    def threshold(self) -> float | None:
+        """Return the student's threshold of the score for equal errors, whatever the amount of speech; None: none."""
+        return decide(Evidence(0.0), self.student.thresholds, self.student.calibration).threshold
 
     def card(self) -> str:
         """Return the model's card without its front matter; the model's name where it has no card."""

@@ -85,6 +85,8 @@ def _add_api(service: Service, first: gr.Audio, second: gr.Audio) -> None:
             "score": verdict.score,
             "same_speaker": {"same": True, "different": False, "undecided": None}[verdict.kind],
             "threshold": verdict.threshold,
+            "llr": verdict.llr,
+            "probability": verdict.probability,
             "warnings": list(result.warnings),
             "milliseconds": round(verdict.milliseconds, 1),
         }
@@ -101,6 +103,10 @@ def _answer(service: Service, result: Answer, language: str) -> str:
     threshold = verdict.threshold
     beside = "" if threshold is None else f" · {texts['threshold']} {threshold:.2f}"
     numbers = f"{texts['score']} {verdict.score:.2f}{beside} · {texts['time']} {verdict.milliseconds:.0f} ms"
+    if verdict.llr is not None and verdict.probability is not None:
+        numbers = (
+            f"{texts['probability']} {100 * verdict.probability:.0f} % · {texts['llr']} {verdict.llr:+.1f} · {numbers}"
+        )
     summary = [panel(verdict.kind, texts[verdict.kind], numbers), warning_lines(result.warnings)]
     if len(result.verdicts) > 1:
         summary.append(_table(result, texts))

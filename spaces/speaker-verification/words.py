@@ -86,6 +86,9 @@ ANSWERS = {
         "undecided": "No decision",
         "score": "score",
         "threshold": "threshold",
+        "probability": "probability of one speaker",
+        "llr": "log-likelihood ratio",
+        "of_100": "{0} of 100",
         "time": "time",
         "model": "model",
         "decision": "decision",
@@ -110,8 +113,8 @@ ANSWERS = {
         "is": "This is {0}.",
         "unknown": "Nobody who is enrolled.",
         "closest": "Closest: {0}; this model cannot decide.",
-        "false_accepts": "of different speakers are taken for the same",
-        "false_rejects": "of recordings of one speaker are turned away",
+        "false_accepts": "different speakers are taken for the same",
+        "false_rejects": "recordings of one speaker are turned away",
         "measured_on": "Read from {0:,} trials of {1} speakers ({2}). Rates on your recordings will differ.",
         "voices": "Enrolled: {0}",
         "forgotten": "Everybody was forgotten.",
@@ -122,6 +125,9 @@ ANSWERS = {
         "undecided": "判定できません",
         "score": "スコア",
         "threshold": "しきい値",
+        "probability": "同じ話者である確率",
+        "llr": "対数尤度比",
+        "of_100": "100 回に {0} 回",
         "time": "処理時間",
         "model": "モデル",
         "decision": "判定",
@@ -146,8 +152,8 @@ ANSWERS = {
         "is": "{0} さんです。",
         "unknown": "登録されている人ではありません。",
         "closest": "最も近いのは {0} さんですが、このモデルは判定できません。",
-        "false_accepts": "の割合で、別の話者を同一と誤ります",
-        "false_rejects": "の割合で、同じ話者を拒否します",
+        "false_accepts": "別の話者を同一と誤ります",
+        "false_rejects": "同じ話者を拒否します",
         "measured_on": "{1} 人の話者による {0:,} 試行（{2}）から求めた値です。実際の録音では異なります。",
         "voices": "{0} 人が登録されています",
         "forgotten": "すべて消去しました。",
@@ -199,6 +205,20 @@ SENTENCES = {
     r"The threshold (?P<t>[-\d.]+).* stands on (?P<n>\d+) speakers.*": (
         "しきい値 {t} は {n} 人の話者だけから求めたものです。ほかの話者では当てはまらないことがあります。"
     ),
+    r"(?P<name>.+) has (?P<s>[\d.]+) s of speech: a voice is enrolled .*": (
+        "{name}の音声は {s} 秒だけです。登録には 1 秒以上の話し声が必要です。"
+    ),
+    r"(?P<name>.+) is clipped: record it again.*": "{name}は音割れしています。音量を下げて録音し直してください。",
+    r"(?P<name>.+) may have several speakers.*": (
+        "{name}には複数の話者がいるかもしれません。一人の声だけの録音を使ってください。"
+    ),
+    r"The calibration stands on (?P<n>\d+) speakers.*": (
+        "確率は {n} 人の話者だけから求めたものです。ほかの話者では当てはまらないことがあります。"
+    ),
+    r"There is (?P<s>[\d.]+) s of speech, and the calibration.*": (
+        "音声は {s} 秒だけで、較正に使った録音より短いため、確率は不確かです。"
+    ),
+    r"The calibration counts speech as .*": "較正とは別の方法で音声を検出したため、音声の長さは考慮していません。",
     r"The model has no threshold at .*": "このモデルにはこの動作点のしきい値がありません。スコアだけを示します。",
 }
 

@@ -15,13 +15,18 @@ import soundfile
 from transformers import HubertModel, Wav2Vec2FeatureExtractor
 
 from modeling_oskdft import OSKDFTForXVector, SpeakerVerifier
+from modeling_oskdft.audio.loading import load_audio
 from modeling_oskdft.commands.main import main
 from modeling_oskdft.embedding.runtimes import OnnxEmbedder, TorchEmbedder
 from modeling_oskdft.export.onnx_graph import WRITTEN, export_onnx, write_graph
 from modeling_oskdft.model.modeling_oskdft import shortest_input
 from modeling_oskdft.scoring import thresholds
+from modeling_oskdft.scoring.calibration import OperatingPoint
+from modeling_oskdft.scoring.normalization import Cohort
 from modeling_oskdft.scoring.thresholds import Thresholds
+from modeling_oskdft.verification.decision import POINTS
 from tests.bare import bare_site
+from tests.scoring.test_calibration import calibration
 from tests.tiny import SHORT, encoder_config, tiny_verifier
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'modeling-oskdft[export]'")
@@ -116,7 +121,9 @@ def recordings(voices):
 def test_the_folder_of_an_export_and_the_metadata_of_its_graph(exported, saved_verifier):
     import onnx
 
-    assert {file.name for file in exported.iterdir()} == WRITTEN
+    measured = {"calibration.json", "cohort.safetensors"}  # this model has neither
+    assert {file.name for file in exported.iterdir()} == WRITTEN - measured
+    assert "MIT" in (exported / "silero_vad.LICENSE").read_text()
     model = onnx.load(exported / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
     assert {opset.domain for opset in model.opset_import} == {""} and model.opset_import[0].version == 20
@@ -223,7 +230,7 @@ def alone(tmp_path_factory):
 
 def test_the_program_has_the_constants_of_the_package(exported):
     program = runpy.run_path(str(exported / "verify.py"))  # numpy and onnxruntime are imported by __main__ alone
-    assert program["OPERATING_POINTS"] == thresholds.OPERATING_POINTS
+    assert program["OPERATING_POINTS"] == POINTS
     assert program["ENOUGH_SPEAKERS"] == thresholds.ENOUGH_SPEAKERS
     assert program["LARGEST_THRESHOLD"] == thresholds.LIMIT
 
@@ -271,10 +278,7 @@ def test_the_program_names_what_is_wrong_with_its_input(exported, recordings, al
     assert "has NaN or infinite samples" in refusal(
         recordings[0], recording("nan.wav", np.full(16000, np.nan), subtype="FLOAT")
     )
-    long = recording("long.wav", np.full(60 * 16000 + 1, 0.1))
-    assert f"'{long}' is longer than 60 s: cut it, e.g. `ffmpeg -i {long} -t 60 OUT.wav`" in refusal(long, long)
-    minute = recording("minute.wav", np.random.default_rng(0).normal(0, 0.1, 60 * 16000))
-    assert alone(exported / "verify.py", minute, minute).returncode == 0
+    assert "prior is 2.0: a probability between 0 and 1" in refusal(recordings[0], recordings[0], "--prior", "2")
     shutil.copytree(exported, tmp_path / "other")
     stored = json.loads((exported / "thresholds.json").read_text())
     (tmp_path / "other" / "thresholds.json").write_text(json.dumps(stored | {"fingerprint": "of others"}))
@@ -282,6 +286,40 @@ def test_the_program_names_what_is_wrong_with_its_input(exported, recordings, al
     assert done.returncode == 3 and done.stdout.startswith("no decision (score ")
     (tmp_path / "other" / "model.onnx").write_bytes(b"no graph")
     assert "model.onnx" in refusal(*recordings[:2], page=tmp_path / "other" / "verify.py")
+
+
+def test_the_program_decides_as_the_package_does_with_a_calibration(exported, recordings, alone, tmp_path):
+    place = tmp_path / "moved"
+    shutil.copytree(exported, place)
+    fingerprint = json.loads((exported / "thresholds.json").read_text())["fingerprint"]
+    rows = np.random.default_rng(0).normal(size=(30, 12)).astype(np.float32)
+    cohort = Cohort(rows / np.linalg.norm(rows, axis=1, keepdims=True), fingerprint, 10)
+    speech = np.concatenate([load_audio(recordings[0])] * 12)
+    long = tmp_path / "long.wav"
+    soundfile.write(long, speech, 16000)
+    points = {"eer": OperatingPoint(0.5, 0, 1), "far_1_percent": None, "far_0.1_percent": None}
+    for stored in (
+        calibration(fingerprint=fingerprint, operating_points=points),
+        calibration(fingerprint=fingerprint, operating_points=points, duration=None, score=(2.0, 1.0)),
+        calibration(fingerprint=fingerprint, operating_points=points, duration=None, cohort=cohort.digest),
+    ):
+        cohort.save(place)
+        stored.save(place)
+        verifier = SpeakerVerifier.from_pretrained(place)
+        for point, others in (("eer", [recordings[3], long]), ("bayes", [recordings[3]])):
+            for other in others:
+                expected = verifier.verify(recordings[0], other, point, prior=0.2)
+                done = alone(place / "verify.py", recordings[0], other, "--operating_point", point, "--prior", "0.2")
+                assert done.returncode == {True: 0, False: 1}[expected.same_speaker], done.stderr
+                assert f"score {expected.score:.4f}, threshold {expected.threshold:.4f}" in done.stdout
+                assert f"ratio {expected.llr:.2f}, probability {expected.probability:.4f}" in done.stdout
+                assert [line.partition("warning: ")[2] for line in done.stderr.splitlines()] == list(expected.warnings)
+    (place / "cohort.safetensors").write_bytes(b"no")
+    assert "cohort.safetensors is missing or damaged" in sentence_of(alone(place / "verify.py", *recordings[:2]))
+    for damage in ("{", '{"fingerprint": "x"}'):
+        (place / "calibration.json").write_text(damage.replace("x", fingerprint))
+        said = sentence_of(alone(place / "verify.py", *recordings[:2]))
+        assert "calibration.json is damaged: export the verifier again, or remove the file" in said
 
 
 @pytest.mark.parametrize(

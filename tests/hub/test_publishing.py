@@ -26,7 +26,7 @@ def test_the_trainer_pushes_and_the_card_has_the_measurements(tmp_path, hub, at_
     assert repository.private
     assert len(repository.commits) == 3, "made, while training, at the end"
     for _, files in repository.commits[1:]:
-        assert set(files) - {"thresholds.json"} == PUBLISHED | {".gitattributes"}
+        assert set(files) - {"thresholds.json", "calibration.json"} == PUBLISHED | {".gitattributes"}
     files = hub.files("org/trained")
     thresholds, card = json.loads(files["thresholds.json"]), files["README.md"].decode()
     assert thresholds["fingerprint"] in card and 'from_pretrained("org/trained")' in card

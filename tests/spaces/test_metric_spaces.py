@@ -1,4 +1,4 @@
-"""The two metric Spaces compute what `modeling_oskdft.scoring.metrics` computes, loaded by `evaluate.load`."""
+"""The three metric Spaces compute what `modeling_oskdft.scoring` computes, loaded by `evaluate.load`."""
 
 import functools
 import http.server
@@ -19,6 +19,7 @@ from huggingface_hub import metadata_load
 
 from modeling_oskdft.data.trials import read_scores
 from modeling_oskdft.hub.upload import files_of_space
+from modeling_oskdft.scoring.likelihood_ratios import cllr, min_cllr
 from modeling_oskdft.scoring.metrics import equal_error_rate, min_detection_cost
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +35,8 @@ def connect_here(self, address):
     return connect(self, address)
 socket.socket.connect = connect_here
 """
-both = pytest.mark.parametrize("name", ["eer", "min_dcf"])
+NAMES = ("eer", "min_dcf", "cllr")
+each = pytest.mark.parametrize("name", NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +56,15 @@ def load(tmp_path_factory):
 @pytest.fixture(scope="module")
 def measure(load):
     """A function that computes one of the metrics, with the arguments of the package's functions."""
-    metrics = {name: load(name, keep_in_memory=True) for name in ("eer", "min_dcf")}
+    metrics = {name: load(name, keep_in_memory=True) for name in NAMES}
     return lambda name, scores, labels, **costs: metrics[name].compute(predictions=scores, references=labels, **costs)
 
 
 def of_the_package(name, scores, labels, **costs):
     if name == "min_dcf":
         return {"min_dcf": min_detection_cost(scores, labels, **costs)}
+    if name == "cllr":
+        return {"cllr": cllr(scores, labels), "min_cllr": min_cllr(scores, labels)}
     rate = equal_error_rate(scores, labels)
     return {"eer": rate.value, "threshold": rate.threshold}
 
@@ -72,7 +76,7 @@ def random_trials(generator, size):
     return (scores.round() if generator.random() < 0.5 else scores), labels
 
 
-@both
+@each
 def test_random_trials_get_the_number_of_the_package(measure, name):
     generator = np.random.default_rng(7)
     for _ in range(100):
@@ -84,7 +88,7 @@ def test_random_trials_get_the_number_of_the_package(measure, name):
         assert measure(name, scores, labels, **costs) == of_the_package(name, scores, labels, **costs)
 
 
-@both
+@each
 @pytest.mark.parametrize(
     ("scores", "labels"),
     [
@@ -108,10 +112,11 @@ def test_numbers_by_hand(measure):
     trials = [0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0]
     assert measure("eer", *trials)["eer"] == pytest.approx(0.5)
     assert measure("min_dcf", *trials) == pytest.approx({"min_dcf": 0.5})
+    assert measure("cllr", [0.0, 0.0], [1, 0]) == pytest.approx({"cllr": 1.0, "min_cllr": 1.0})
     assert measure("min_dcf", [1, 2, 3], [1, 1, 0], p_target=0.5, c_miss=3) == pytest.approx({"min_dcf": 1.0})
 
 
-@both
+@each
 @pytest.mark.parametrize(
     ("scores", "labels", "message"),
     [
@@ -137,7 +142,7 @@ def test_a_bad_prior_is_named(measure):
         measure("min_dcf", [1, 0], [1, 0], p_target=1.5)
 
 
-@both
+@each
 @pytest.mark.parametrize("keep_in_memory", [False, True], ids=["on disk", "in memory"])
 def test_trials_that_come_in_parts_are_those_that_come_at_once(load, name, keep_in_memory):
     scores, labels = random_trials(np.random.default_rng(3), 500)
@@ -173,7 +178,7 @@ def run(code, home, folder=ROOT, **environment):
     return process.stdout
 
 
-@both
+@each
 def test_the_example_of_the_page_prints_the_output_of_the_page(tmp_path, name):
     text = (SPACES / name / "README.md").read_text()
     (code,), (output,) = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("python", "text"))
@@ -188,11 +193,11 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 def test_they_load_from_a_hub(tmp_path):
     """A Hub of this machine that has the files where the real one has them."""
-    for name in ("eer", "min_dcf"):
+    for name in NAMES:
         (tmp_path / "hub/spaces/org" / name / "resolve").mkdir(parents=True)
         (tmp_path / "hub/spaces/org" / name / "resolve/main").symlink_to(SPACES / name)
     handler = functools.partial(Quiet, directory=str(tmp_path / "hub"))
-    code = "import evaluate\nfor name in ('org/eer', 'org/min_dcf'):\n    metric = evaluate.load(name)\n"
+    code = "import evaluate\nfor name in ('org/eer', 'org/min_dcf', 'org/cllr'):\n    metric = evaluate.load(name)\n"
     code += "    print(metric.compute(predictions=[0.9, 0.1], references=[1, 0]))\n"
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -200,10 +205,10 @@ def test_they_load_from_a_hub(tmp_path):
         # evaluate counts downloads at an address that is not the Hub's.
         output = run(code, tmp_path, tmp_path, HF_UPDATE_DOWNLOAD_COUNTS="0", **place)
         server.shutdown()
-    assert output == "{'eer': 0.0, 'threshold': 0.9}\n{'min_dcf': 0.0}\n"
+    assert output.startswith("{'eer': 0.0, 'threshold': 0.9}\n{'min_dcf': 0.0}\n{'cllr': 0.")
 
 
-@both
+@each
 def test_the_front_matter_is_that_of_a_metric_space(name):
     front = metadata_load(SPACES / name / "README.md")
     assert front["sdk"] == "gradio" and front["sdk_version"] == "6.31.0" and front["license"] == "apache-2.0"
@@ -213,14 +218,14 @@ def test_the_front_matter_is_that_of_a_metric_space(name):
     assert (SPACES / name / front["app_file"]).is_file()
 
 
-@pytest.mark.parametrize("name", ["eer", "min_dcf", "speaker-verification"])
+@pytest.mark.parametrize("name", [*NAMES, "speaker-verification"])
 def test_the_space_installs_what_the_package_beside_it_needs(name):
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     listed = (SPACES / name / "requirements.txt").read_text().splitlines()
     assert set(wanted) <= set(listed) and not [line for line in listed if line.startswith("modeling")]
 
 
-@pytest.fixture(params=["eer", "min_dcf"])
+@pytest.fixture(params=NAMES)
 def app(request, load, tmp_path, monkeypatch):
     """The module of a Space's page, made of the files that are pushed and of no others; `name` is the Space's."""
     pytest.importorskip("gradio", reason="gradio is missing: pip install 'modeling-oskdft[space]'")
@@ -236,7 +241,7 @@ def app(request, load, tmp_path, monkeypatch):
     return module
 
 
-@both
+@each
 def test_a_push_sends_the_page_and_the_metric(name):
     assert {"app.py", "metric_page.py", f"{name}.py", "requirements.txt"} <= set(files_of_space(SPACES / name))
     page = SPACES / name / "metric_page.py"

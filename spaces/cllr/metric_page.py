@@ -1,0 +1,1 @@
+../eer/metric_page.py
