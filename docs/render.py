@@ -51,6 +51,8 @@ def render(text: str) -> str:
         "gpu": gpu,
         "compression": compression,
         "inference": inference,
+        "long_recording": partial(benchmark_table, "long-recording"),
+        "decision": partial(benchmark_table, "decision"),
         "estimates": estimates,
         "augmentation": augmentation,
         "thin_students": thin_students,
@@ -188,6 +190,16 @@ def compression() -> str:
 def inference() -> str:
     """Tabulate a student in every runtime, beside its teacher."""
     result = read_benchmarks()["inference"]
+    return "\n".join([*grid(result["rows"]), "", measured_on(result, ("torch", "onnxruntime"))])
+
+
+def benchmark_table(name: str) -> str:
+    """Tabulate the rows of a benchmark.
+
+    Args:
+        name: its name.
+    """
+    result = read_benchmarks()[name]
     return "\n".join([*grid(result["rows"]), "", measured_on(result, ("torch", "onnxruntime"))])
 
 

@@ -1,5 +1,6 @@
 """Code and commands of the documents run on tiny models; those that cannot are taken by the real parsers."""
 
+import argparse
 import ast
 import json
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.pages import FENCE, PAGES, ROOT, blocks, commands, inline_code, name_of, run_alone
+from tests.scoring.test_calibration import calibration
 from tests.tiny import tiny_teacher
 
 
@@ -21,20 +23,25 @@ def after_the_quickstart(tmp_path, saved_verifier, voices) -> Path:
     folder = tmp_path / "quickstart"
     shutil.copytree(saved_verifier, folder / "student")
     shutil.copytree(voices, folder / "voices" / "seed0-96x4x4")
-    last = max((folder / "voices" / "seed0-96x4x4").iterdir())
-    last.rename(last.with_name("voice060"))
+    *_, before, last = sorted((folder / "voices" / "seed0-96x4x4").iterdir())
+    before.rename(before.with_name("voice060"))
+    last.rename(last.with_name("voice061"))
+    fingerprint = json.loads((folder / "student" / "thresholds.json").read_text())["fingerprint"]
+    calibration(fingerprint=fingerprint).save(folder / "student")
     tiny_teacher().save_pretrained(tmp_path / "facebook" / "hubert-base-ls960")  # a folder with the name of the Hub's
     return tmp_path
 
 
 # What a snippet prints, as a pattern; one that opens a repository on the Hub is compiled and not run.
 PRINTED = {
-    ("README.md", 0): r"(True|False) \S+ \(",
+    ("README.md", 0): r"(True|False) [01]\.\d+ \(.*\n\(Match\(name='Ada', score=",
+    ("docs/decisions.md", 0): r"\S+ \S+ [01]\.\d+ (True|False) \S+\n",
+    ("docs/decisions.md", 1): r"[01]\.\d+\n\(Match\(name=",
     ("docs/deployment.md", 0): r"(True|False)\n",
     ("docs/evaluation.md", 0): r"EER 0.0 % at 0.58, minDCF 0.00\n",
     ("docs/hub.md", 0): None,
     ("docs/hub.md", 1): r"trainable params: [\d,]+ ",
-    ("docs/index.md", 0): r"(True|False) \S+ 0.5 \(",
+    ("docs/index.md", 0): r"(True|False) \S+ \S+ \(",
     ("docs/index.md", 1): r"\(2, 12\) \[\[1.0, ",
     ("docs/index.md", 2): r"tensor\(",
     ("docs/training.md", 0): r"$",
@@ -67,7 +74,8 @@ def test_a_snippet_runs(page, number, after_the_quickstart, request):
 
 RUN = {
     "docs/index.md": ["verify", "embed"],
-    "docs/evaluation.md": ["prepare-folder", "split", "evaluate"],
+    "docs/decisions.md": ["verify", "enroll", "identify", "voices", "voices"],
+    "docs/evaluation.md": ["prepare-folder", "split", "evaluate", "evaluate"],
     "docs/deployment.md": ["export", "export", "verify", "verify.py"],
 }
 
@@ -98,6 +106,15 @@ def test_the_readme_exports_as_the_deployment_page_does():
     assert command in commands(ROOT / "docs/deployment.md")
 
 
+def every_action(parser):
+    """The arguments of a parser, and of the actions below it."""
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from every_action(below)
+
+
 def check_oskdft(words, is_whole=True):
     """The command's own parser takes the words; of a part of a command, every option exists."""
     from modeling_oskdft.commands.main import parser
@@ -105,7 +122,7 @@ def check_oskdft(words, is_whole=True):
 
     name, *rest = words
     choices = parser()._subparsers._group_actions[0].choices
-    actions = recipe_parser()._actions if name == "train" else choices[name]._actions
+    actions = recipe_parser()._actions if name == "train" else list(every_action(choices[name]))
     options = {option for action in actions for option in action.option_strings} | {"--help"}
     assert {word for word in rest if word.startswith("--")} <= options, words
     if name == "train" and rest and rest[0].startswith("examples/"):

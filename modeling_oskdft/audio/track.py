@@ -14,10 +14,10 @@ import numpy as np
 
 SAMPLING_RATE = 16000
 WHOLE_SECONDS = 30  # a recording up to here is embedded as it is, like the recordings of a trial list
-WINDOW_SECONDS = 10  # of a longer recording
+WINDOW_SECONDS = 3  # of a longer recording, as the paper's segments; memory grows with it
 LEAST_SPEECH = 0.5  # seconds of speech in a window that is embedded
 LEAST_WINDOW = 1.0  # seconds; a shorter rest at the end joins the window before it
-BLOCK = 30 * SAMPLING_RATE  # samples that are inspected at a time
+BLOCK = 10 * SAMPLING_RATE  # samples that are inspected at a time
 CANCELLED = 0.03  # as in decoding.py
 Resample = Callable[[np.ndarray, bool], np.ndarray]  # samples, and whether they are the last ones, to samples
 
@@ -98,7 +98,7 @@ class Track:
         return np.frombuffer(self._file.read(4 * max(stop - start, 0)), np.float32)
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Read the whole track, in blocks of 30 s."""
+        """Read the whole track, in blocks of 10 s."""
         for start in range(0, self._samples, BLOCK):
             yield self.read(start, start + BLOCK)
 
@@ -164,12 +164,13 @@ class _Channels:
 def windows_over(seconds_between: Callable[[int, int], float], samples: int) -> list[Window]:
     """Choose the windows of a recording that are embedded.
 
-    A recording of up to 30 s is one window, whatever is in it. A longer one is cut into windows of 10 s, of which
-    those with speech are taken; a rest of less than 1 s joins the window before it:
+    A recording of up to 30 s is one window, whatever is in it. A longer one is cut into windows of 3 s, of which
+    those with speech are taken; a rest of less than 1 s joins the window before it. The end of a recording of 39.5 s,
+    with speech where # stands:
 
-        |0 s      |10 s     |20 s     |30 s .|      a recording of 30.7 s, with speech where # stands
-         ###.###.. ......... ..##...## ##..##
-        |window   |          |window          |
+        30 s      33 s      36 s      39 s
+        |##..###..|.........|..##...##|#
+        |window   |         |window     |
 
     Args:
         seconds_between: returns the seconds of speech between two samples, as `Speech.seconds_between`.

@@ -17,9 +17,11 @@ NAMES = {
     "header-reading": "a manifest of 100,000 small files: files a second, and whether memory grows",
     "augmentation": "ours against audiomentations, where it is installed",
     "scoring": "as many trials as VoxCeleb1-E has, from names and embeddings to scores",
+    "decision": "what a decision costs: verify, identify among many voices, s-norm",
     "compression": "size and time of the paper's system and the released ones, student beside teacher",
     "thin-students": "students with fewer channels, narrower layers and fewer frames, beside their teacher",
     "inference": "a student in PyTorch, compiled, and in onnxruntime, float32 and int8, beside its teacher",
+    "long-recording": "an hour of audio with bounded memory",
     "space": "the demonstration page with 50 visitors at once",
 }
 

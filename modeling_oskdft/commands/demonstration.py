@@ -38,6 +38,7 @@ from ..scoring.metrics import eer_in_percent
 from ..student.initialization import init_student_from_teacher
 from ..training.assembly import assemble_trainer
 from ..training.objectives.building import ObjectiveArguments
+from ..training.publishing import save_measurements
 from ..training.training_arguments import OSKDFTTrainingArguments
 from ..training.validation import TrialDataset
 from ..verification.verifier import SpeakerVerifier
@@ -227,7 +228,7 @@ def _fit(
     teacher: PreTrainedModel | None = None,
     validation: TrialDataset | None = None,
 ) -> int:
-    """Train, save, measure thresholds where there are validation trials; returns the steps."""
+    """Train, save, measure thresholds and calibration where there are validation trials; returns the steps."""
     crops = CropDataset(train, CROP_SECONDS, arguments.seed)
     trainer = assemble_trainer(model, arguments, crops, feature_extractor, objectives, teacher, validation)
     trainer.train()
@@ -235,7 +236,7 @@ def _fit(
         raise SystemExit(128 + trainer.stopper.signal)
     trainer.save_model()
     if validation is not None:
-        trainer.measure_thresholds().save(arguments.output_dir)
+        save_measurements(arguments.output_dir, *trainer.scorer.measurements(trainer.published))
     return trainer.state.global_step
 
 

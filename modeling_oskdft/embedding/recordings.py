@@ -16,7 +16,6 @@ from ..audio.track import Track, Window, weights_of, windows_over
 from .runtimes import BATCH_SIZE, NO_RECORDINGS, Embedder, bounded_batches
 
 Floats = NDArray[np.float32]
-WINDOWS_TOGETHER = 2  # windows of a long recording in a batch: 20 s of audio
 NOT_SOUND = "The model gives an embedding that is zero or not finite: its weights are not sound."
 
 
@@ -122,7 +121,7 @@ def embed_recordings(
 ) -> list[EmbeddedRecording]:
     """Embed recordings, each with the embedding that it has alone.
 
-    A recording of more than 30 s is embedded in windows of 10 s; its embedding is the mean of their unit vectors,
+    A recording of more than 30 s is embedded in windows of 3 s; its embedding is the mean of their unit vectors,
     weighted by speech.
 
     Args:
@@ -217,12 +216,8 @@ def halves_of(recording: Recording) -> tuple[Waveform, Waveform] | None:
 
 
 def _embed_windows(embedder: Embedder, track: Track, windows: list[Window]) -> EmbeddedRecording:
-    rows = [
-        unit_rows(
-            embedder, [track.read(window.start, window.stop) for window in windows[first : first + WINDOWS_TOGETHER]]
-        )
-        for first in range(0, len(windows), WINDOWS_TOGETHER)
-    ]
+    # One at a time, so that an hour takes no more memory than a window.
+    rows = [unit_rows(embedder, [track.read(window.start, window.stop)]) for window in windows]
     embeddings = np.concatenate(rows)
     speech_of_windows = np.asarray([window.speech for window in windows])
     return EmbeddedRecording(weighted_mean(embeddings, weights_of(windows)), embeddings, speech_of_windows)

@@ -208,6 +208,7 @@ SENTENCES = {
     r"(?P<name>.+) has (?P<s>[\d.]+) s of speech: a voice is enrolled .*": (
         "{name}の音声は {s} 秒だけです。登録には 1 秒以上の話し声が必要です。"
     ),
+    r"The name .* has slashes, line breaks.*": "名前に使えない文字があります。別の名前を使ってください。",
     r"(?P<name>.+) is clipped: record it again.*": "{name}は音割れしています。音量を下げて録音し直してください。",
     r"(?P<name>.+) may have several speakers.*": (
         "{name}には複数の話者がいるかもしれません。一人の声だけの録音を使ってください。"

@@ -1,12 +1,14 @@
 """The service behind the page of spaces/speaker-verification, without the page."""
 
 import ast
+import copy
 import importlib
 import os
 import re
 import shutil
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ import soundfile
 
 from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.scoring.thresholds import Thresholds
+from modeling_oskdft.verification.voices import VoiceStore
+from tests.scoring.test_calibration import calibration
 from tests.spaces.conftest import ROOT, SPACE
 
 
@@ -119,31 +123,52 @@ def test_a_visitor_reads_the_decoder_s_reason(service, files, tmp_path):
 
 
 def test_a_threshold_is_a_number_inside_its_range(service):
-    at_eer = service.threshold("eer")
-    assert service.threshold("slider", 0.3) == 0.3 and service.threshold("slider", 7) == 1.0
+    assert service.slider_threshold("slider", 0.3) == 0.3 and service.slider_threshold("slider", 7) == 1.0
     for value in (float("nan"), float("inf"), "0.3", None):
-        assert service.threshold("slider", value) is None
-    assert service.threshold("x" * 10**6) is None and at_eer == service.threshold("eer")
+        assert service.slider_threshold("slider", value) is None
+    assert service.slider_threshold("x" * 10**6, 0.3) is None and service.threshold() == 0.5
 
 
 def test_letters_that_no_page_can_show_leave_a_name(service, files):
-    voices, _ = service.enrol({}, "Ad\ud800a", files[0], "Recording", "en")
-    assert list(voices) == ["Ada"]
+    names, _ = service.enrol(VoiceStore(), "Ad\ud800a", files[0], "Recording", "en")
+    assert names == ["Ada"]
+    for name, language, said in (("a/b", "en", "has slashes, line breaks"), ("a/b", "ja", "使えない文字")):
+        with pytest.raises(Exception, match=said):
+            service.enrol(VoiceStore(), name, files[0], "Recording", language)
 
 
 def test_enrolment_has_limits_and_stays_with_its_visitor(service, files):
-    nobody: dict = {}
-    voices, _ = service.enrol(nobody, "  Ada   L ", files[0], "Recording", "en")
-    assert list(voices) == ["Ada L"] and nobody == {}, "another visitor's voices are another dictionary"
+    voices, other = VoiceStore(), VoiceStore()
+    for _ in range(2):  # the same name again replaces the voice
+        names, _ = service.enrol(voices, "  Ada   L ", files[0], "Recording", "en")
+    assert names == ["Ada L"] == list(copy.deepcopy(voices).voices()) and len(other) == 0
     with pytest.raises(Exception, match="No name was given"):
         service.enrol(voices, " ", files[0], "Recording", "en")
     with pytest.raises(Exception, match="has 41 characters: at most 40"):
         service.enrol(voices, "a" * 41, files[0], "Recording", "en")
-    full = {str(number): voices["Ada L"] for number in range(20)}
+    matches, _ = service.identify(voices, files[0], "Recording", "en")
+    assert matches[0].name == "Ada L" and matches[0].score == pytest.approx(1, abs=1e-5)
+    for number in range(19):
+        voices.add(replace(voices.get("Ada L"), name=str(number)))
     with pytest.raises(Exception, match="20 voices are enrolled: forget them first"):
-        service.enrol(full, "Ben", files[0], "Recording", "en")
-    ranking, _ = service.identify(voices, files[0], "Recording", "en")
-    assert ranking[0][0] == "Ada L" and ranking[0][1] == pytest.approx(1, abs=1e-5)
+        service.enrol(voices, "Ben", files[0], "Recording", "en")
+    with pytest.raises(Exception, match="Nobody is enrolled yet"):
+        service.identify(other, files[0], "Recording", "en")
+
+
+def test_a_calibrated_model_gives_probabilities(space_model, tmp_path, files, modules):
+    shutil.copytree(space_model, tmp_path / "model")
+    stored = calibration(fingerprint=SpeakerVerifier.from_pretrained(space_model).fingerprint())
+    stored.save(tmp_path / "model")
+    service = modules["service"].Service(str(tmp_path / "model"))
+    verdict = service.compare(files[0], files[5], "eer", None, "en").verdicts[0]
+    expected = SpeakerVerifier.from_pretrained(tmp_path / "model").verify(files[0], files[5])
+    assert verdict.llr == pytest.approx(expected.llr, abs=1e-3) and verdict.threshold == pytest.approx(
+        expected.threshold
+    )
+    assert verdict.probability == pytest.approx(expected.probability, abs=1e-3)
+    own = service.compare(files[0], files[5], "slider", 0.2, "en").verdicts[0]
+    assert own.threshold == 0.2 and own.llr == verdict.llr
 
 
 def test_old_recordings_are_removed_and_new_ones_stay(modules, tmp_path):
@@ -181,7 +206,7 @@ def test_every_translated_sentence_is_still_in_the_library(modules):
     """The patterns of words.py are English sentences of other files: a changed sentence needs its pattern changed."""
     package = ROOT / "modeling_oskdft"
     files = [*(package / "audio").glob("*.py"), package / "scoring/thresholds.py", package / "embedding/runtimes.py"]
-    files += [package / "model/modeling_oskdft.py", SPACE / "service.py"]
+    files += [*(package / "verification").glob("*.py"), package / "model/modeling_oskdft.py", SPACE / "service.py"]
     sentences = [sentence for file in files for sentence in sentences_of(file)]
     sentences += [f"Recording 1 {sentence}" for sentence in sentences]  # notes lack the recording's name
     assert any(sentence.startswith("1 is silent: ") for sentence in sentences)
