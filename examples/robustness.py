@@ -5,7 +5,9 @@ rows of durations, recordings of a speaker are joined and cut anew on both sides
 bootstrap over speakers; the Cllr is that of the stored calibration, as it is used.
 
     python examples/robustness.py
-    python examples/robustness.py --model org/student --data my_folder --trials my_trials.txt
+    python examples/robustness.py --model student --data my_folder --trials my_trials.txt --out student/robustness
+
+The card of a model has the table where robustness.json lies in the model's folder.
 
 Without options, it needs the small student (and, where it is there, the teacher) of examples/small_speech.py, and the
 folder of real speech beside the project. It writes docs/results/robustness.json, .md and plots; about 20 minutes a
@@ -233,6 +235,7 @@ def measure(models: dict[str, str], manifest: Manifest, trials: Trials, noise: P
     return {
         "name": "robustness",
         "models": {name: Path(place).name for name, place in models.items()},
+        "fingerprints": {name: verifier.fingerprint() for name, verifier in verifiers.items()},
         "trials": len(trials.labels),
         "speakers": len({speakers[name] for name in waveforms}),
         "rows": rows,

@@ -5,7 +5,7 @@ The facts are plain JSON, so that the same page can be rendered from them at any
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from ..embedding.opening import open_verifier
 from ..embedding.runtimes import TorchEmbedder
 from ..files import read_json
 from ..model.modeling_oskdft import OSKDFTForXVector
+from ..scoring.calibration import CALIBRATION_NAME, Calibration
+from ..scoring.normalization import COHORT_NAME, Cohort
 from ..scoring.thresholds import THRESHOLDS_NAME, Thresholds
 from ..verification.verifier import SpeakerVerifier
 
@@ -32,6 +34,9 @@ RESULTS_SHOWN = (
     "machine",
     "versions",
 )
+CALIBRATION_SHOWN = ("cllr", "min_cllr", "trials", "speakers", "data", "duration", "cohort")
+ROBUSTNESS_NAME = "robustness.json"  # as `examples/robustness.py --out MODEL/robustness` writes it
+Measured = TypeVar("Measured", Thresholds, Calibration, Cohort)
 FAMILY_NAMES = {"hubert": "HuBERT", "wav2vec2": "wav2vec 2.0", "wavlm": "WavLM"}
 HEAD_NAMES = {"ecapa_tdnn": "ECAPA-TDNN", "statistics_pooling": "statistics pooling and a linear layer"}
 EXAMPLE_VOICE, EXAMPLE_SECONDS = 7, 4.0  # seed of the synthetic voice; length of each of its recordings
@@ -55,8 +60,10 @@ def collect_facts(folder: str | Path) -> dict[str, Any]:
     model, feature_extractor = open_verifier(str(place))
     fingerprint = model.fingerprint()
     results = _read_results(place / RESULTS_NAME, fingerprint)
-    thresholds = _read_thresholds(place / THRESHOLDS_NAME, fingerprint)
-    verifier = SpeakerVerifier(TorchEmbedder(model, feature_extractor), thresholds)
+    thresholds = _of_these_weights(Thresholds, place / THRESHOLDS_NAME, fingerprint)
+    calibration = _of_these_weights(Calibration, place / CALIBRATION_NAME, fingerprint)
+    cohort = _of_these_weights(Cohort, place / COHORT_NAME, fingerprint)
+    verifier = SpeakerVerifier(TorchEmbedder(model, feature_extractor), thresholds, calibration, cohort)
     config = model.config
     measured = None if thresholds is None else asdict(thresholds)
     return {
@@ -65,6 +72,9 @@ def collect_facts(folder: str | Path) -> dict[str, Any]:
         "student": _describe_student(model) | {"bytes": _size_of_weights(place)},
         "teacher": {"name": config.teacher_name_or_path, "layers": config.teacher_layers},
         "thresholds": measured and {name: value for name, value in measured.items() if name != "quantiles"},
+        "calibration": calibration and {name: getattr(calibration, name) for name in CALIBRATION_SHOWN},
+        "cohort_speakers": cohort and len(cohort.embeddings),
+        "robustness": _read_robustness(place / ROBUSTNESS_NAME, fingerprint),
         "example": run_example(verifier),
         **{name: results.get(name) for name in RESULTS_SHOWN},
     }
@@ -125,9 +135,19 @@ def _read_results(path: Path, fingerprint: str) -> dict[str, Any]:
     return results if results.get("fingerprint") == fingerprint else {}
 
 
-def _read_thresholds(path: Path, fingerprint: str) -> Thresholds | None:
-    """Read the thresholds; None where there are none, or none of these weights."""
+def _read_robustness(path: Path, fingerprint: str) -> list[dict[str, Any]] | None:
+    """Read the rows of `examples/robustness.py`; None where there are none, or none of these weights."""
     if not path.is_file():
         return None
-    thresholds = Thresholds.load(path)
-    return thresholds if thresholds.fingerprint == fingerprint else None
+    results = read_json(path)
+    if results.get("fingerprints", {}).get("student") != fingerprint:
+        return None
+    return [{name: row[name] for name in ("kind", "condition", "student", "warned")} for row in results["rows"]]
+
+
+def _of_these_weights(kind: type[Measured], path: Path, fingerprint: str) -> Measured | None:
+    """Read a measurement; None where there is none, or none of these weights."""
+    if not path.is_file():
+        return None
+    measured = kind.load(path)
+    return measured if measured.fingerprint == fingerprint else None

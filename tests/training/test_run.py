@@ -50,6 +50,8 @@ def test_from_a_recipe_to_results(setting, capsys):
     assert (setting / "run" / "preprocessor_config.json").is_file()
     thresholds = SpeakerVerifier.from_pretrained(setting / "run").thresholds
     assert thresholds.values["eer"] is not None and thresholds.speakers == 3
+    calibration = SpeakerVerifier.from_pretrained(setting / "run").calibration
+    assert calibration is None or calibration.fingerprint == thresholds.fingerprint
     assert "The student is in" in capsys.readouterr().out
 
 
