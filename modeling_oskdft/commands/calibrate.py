@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     from ..files import check_writable
-    from ..scoring.calibration import CALIBRATION_NAME, restore_calibration
+    from ..scoring.calibration import CALIBRATION_NAME, PREVIOUS_NAME, restore_calibration
     from ..verification.own_pairs import read_own_pairs
     from ..verification.verifier import SpeakerVerifier
 
@@ -54,5 +54,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(change.as_dict()))
     else:
         print(change)
-        print(f"Written to {place / CALIBRATION_NAME}; `oskdft calibrate {place} --restore` puts the one before back.")
+        print(f"Written to {place / CALIBRATION_NAME}.")
+        if (place / PREVIOUS_NAME).is_file():
+            print(f"`oskdft calibrate {place} --restore` puts the one before back.")
     return 0

@@ -233,7 +233,8 @@ def _fit(
     trainer = assemble_trainer(model, arguments, crops, feature_extractor, objectives, teacher, validation)
     trainer.train()
     if trainer.stopper.received:
-        raise SystemExit(128 + trainer.stopper.signal)
+        _say("     stopped: the next quickstart uses these voices again, and trains anew")
+        raise SystemExit(128 + trainer.stopper.signal)  # 130 after Ctrl-C, 143 after SIGTERM
     trainer.save_model()
     if validation is not None:
         save_measurements(arguments.output_dir, *trainer.scorer.measurements(trainer.published))

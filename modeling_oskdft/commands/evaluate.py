@@ -140,7 +140,7 @@ def write_report(
     """Write the page of a decision maker and its numbers; returns the path of the page."""
     from ..embedding.locations import find
     from ..embedding.runtimes import open_embedder
-    from ..evaluation.cost import peak_memory, size_of
+    from ..evaluation.cost import peak_memory_of, size_of
     from ..evaluation.decision_report import Attempts, decision_report, hear_utterances, time_and_size
     from ..evaluation.page import VALUES_NAME, write_page
     from ..files import write_json
@@ -169,9 +169,9 @@ def write_report(
         calibration if calibration is not None and calibration.fingerprint == fingerprint else None,
         Attempts(options.prior, options.c_miss, options.c_fa, options.attempts_a_day, options.core_hour),
     )
-    report |= {"machine": machine(), "versions": versions(), "memory": peak_memory()}
+    report |= {"machine": machine(), "versions": versions()}
     time = time_and_size(embedders)
     for name, embedder in embedders.items():
-        time["models"][name] |= size_of(embedder)
+        time["models"][name] |= size_of(embedder) | {"memory": peak_memory_of(names[name])}
     write_json({**report, "time": time}, Path(options.report, VALUES_NAME))
     return write_page(options.report, f"Speaker verification with {Path(options.model).name}", report, time, manifest)

@@ -1,6 +1,9 @@
 """Measure the size and the time of encoders."""
 
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,6 +16,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..audio.loading import SAMPLING_RATE
 from ..embedding.runtimes import Embedder, OnnxEmbedder, TorchEmbedder
+
+PEAK_PROGRAM = """
+import sys, warnings
+import numpy as np
+warnings.simplefilter("ignore")
+from modeling_oskdft import SpeakerVerifier
+noise = 0.1 * np.random.default_rng(0).normal(size=round(16000 * float(sys.argv[2])))
+SpeakerVerifier.from_pretrained(sys.argv[1]).embed(noise.astype(np.float32))
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -141,10 +154,17 @@ def size_of(embedder: Embedder) -> dict[str, int]:
     return {"bytes": Path(embedder.path).stat().st_size}
 
 
-def peak_memory() -> int | None:
-    """Return the most bytes that this process has held, or None on systems that do not tell."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak_memory_of(model: str, seconds: float = 3.0) -> int | None:
+    """Measure the most bytes of a process that opens a verifier and embeds one recording, on one thread.
+
+    Args:
+        model: folder or repository of the verifier.
+        seconds: length of the recording.
+
+    Returns:
+        None on systems that do not tell.
+    """
+    command = [sys.executable, "-c", PEAK_PROGRAM, model, str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    last = done.stdout.split()[-1:] or [""]
+    return int(last[0]) * 1024 if last[0].isdecimal() else None

@@ -59,7 +59,6 @@ def write_page(
         measured_on=measured_on(report),
         best=_answer(report),
         saving=_saving(rows, core_hour),
-        memory=report.get("memory"),
         points=POINTS,
         percent=lambda share: f"{100 * share:.1f} %",
         counts=_counts,
@@ -110,7 +109,7 @@ def _saving(rows: Mapping[str, Mapping[str, Any]], core_hour: float) -> str:
 
 def _steps(report: Mapping[str, Any]) -> list[str]:
     """Say what to do next, by what was measured."""
-    steps = ["Listen to the worst trials below, and correct labels that are wrong."]
+    steps = ["Listen to the worst trials above, and correct labels that are wrong."]
     calibration = report.get("calibration")
     if calibration is None or calibration["cllr"] - calibration["min_cllr"] > GOOD_CLLR_LOSS:
         steps.append(

@@ -45,5 +45,6 @@ def test_the_page_answers_in_counts(written):
 def test_the_numbers_are_there_for_machines(written):
     values = json.loads((written / "report.json").read_text())
     assert values["attempts"]["a_day"] == 200 and set(values["time"]["models"]) == {"student", "teacher"}
-    assert values["rates"]["trials"] == 80 and values["machine"]["cores"] and values["memory"] > 1e6
+    assert values["rates"]["trials"] == 80 and values["machine"]["cores"]
     assert values["time"]["models"]["student"]["parameters"] > 1000
+    assert values["time"]["models"]["student"]["memory"] > 50e6
