@@ -258,7 +258,7 @@ def mixed(frames: np.ndarray, name: str, channel: int | None) -> np.ndarray:
     check_samples(frames, name)
     channels = frames.shape[1]
     if channel is not None:
-        if not 0 <= channel < channels:
+        if not isinstance(channel, int | np.integer) or not 0 <= channel < channels:
             raise ValueError(f"channel is {channel}: {name} has channels 0 to {channels - 1}.")
         return frames[:, channel]
     if channels == 1:

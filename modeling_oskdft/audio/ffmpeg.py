@@ -41,6 +41,7 @@ EXTENSIONS = (
     *(".avi", ".mpg", ".mpeg", ".ac3", ".tta", ".mpc", ".dsf", ".flv"),
 )
 LONGEST = 12_600  # seconds, 3.5 hours
+GAPS = 1.2  # of the time stamps, against the time of the samples
 PATIENCE = 3600.0  # seconds after which ffmpeg is stopped
 # Containers without information about their end, or not always with it.
 _OPEN_ENDED = ("aac", "amr", "asf", "flv", "avi", "mpeg", "rm", "ac3", "tta", "mpc8", "mpc", "dsf")
@@ -184,7 +185,8 @@ def write_wav(
         else:
             path = os.path.abspath(os.fspath(source))
         arguments = [*input_options(container), "-i", f"file:{path}", "-map", "0:a:0"]
-        arguments += ["-t", str(seconds), "-c:a", "pcm_s16le", "-f", "wav", "-y", target]
+        # Time stamps may have gaps, so that a limit of time alone would cut samples in silence: `LONGEST` is checked.
+        arguments += ["-t", str(GAPS * seconds), "-c:a", "pcm_s16le", "-rf64", "auto", "-f", "wav", "-y", target]
         _, reason = run_ffmpeg(ffmpeg, arguments, patience)
     if reason is not None:
         raise ValueError(reason)

@@ -66,8 +66,9 @@ def _from_mapping(source: Mapping[str, Any]) -> Unchecked:
             )
         return _from_pair((source["array"], source["sampling_rate"]))
     for key in ("bytes", "path"):
-        if source.get(key) is not None:
-            return source[key]
+        value = source.get(key)
+        if value is not None and not isinstance(value, Mapping):
+            return plain_source(value)
     raise ValueError(f"An audio dict with keys {sorted(source)} was given: 'array', 'bytes' or 'path' is needed.")
 
 

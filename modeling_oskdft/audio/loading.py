@@ -5,6 +5,7 @@ soundfile and soxr are imported when they are first used.
 
 import contextlib
 import io
+import math
 import os
 import stat
 import tempfile
@@ -130,8 +131,9 @@ def open_track(source: AudioSource, channel: int | None = None, max_seconds: flo
         ValueError: for `max_seconds` that are not above 0, for a recording without samples, and as `load_audio`.
         OSError, TypeError: as `load_audio`.
     """
-    if max_seconds is not None and not max_seconds > 0:
-        raise ValueError(f"max_seconds is {max_seconds}: a number of seconds above 0 is needed, or None.")
+    is_number = isinstance(max_seconds, int | float | np.number)
+    if max_seconds is not None and not (is_number and 0 < max_seconds < math.inf):
+        raise ValueError(f"max_seconds is {max_seconds!r}: a number of seconds above 0 is needed, or None.")
     from .decoding import checked_blocks
 
     plain = plain_source(source)
@@ -139,7 +141,7 @@ def open_track(source: AudioSource, channel: int | None = None, max_seconds: flo
     most = None if max_seconds is None else max(round(max_seconds * SAMPLING_RATE), 1)
     if isinstance(plain, tuple):
         return LoadedTrack(Track(read_recording(plain, channel).waveform[:most]))
-    with _opened(plain, name) as recording:
+    with _opened(plain, name, max_seconds) as recording:
         if sum(part.frames / part.samplerate for part in recording.parts) <= WHOLE_SECONDS:
             loaded = _read_whole(recording, name, channel)
             return LoadedTrack(Track(loaded.waveform[:most]), loaded.notes)
@@ -255,8 +257,13 @@ def name_of(source: object) -> str:
 
 
 @contextlib.contextmanager
-def _opened(source: str | PathLike[str] | bytes | BinaryIO, name: str) -> Iterator["Recording"]:
-    """Open a recording with soundfile or through ffmpeg; its errors become sentences that begin with its name."""
+def _opened(
+    source: str | PathLike[str] | bytes | BinaryIO, name: str, max_seconds: float | None = None
+) -> Iterator["Recording"]:
+    """Open a recording with soundfile or through ffmpeg; its errors become sentences that begin with its name.
+
+    max_seconds: seconds that are needed; ffmpeg decodes no more.
+    """
     from .decoding import NotReadable, open_recording
 
     with _seekable(source, name) as file:
@@ -266,7 +273,7 @@ def _opened(source: str | PathLike[str] | bytes | BinaryIO, name: str) -> Iterat
                 raw = cast(BinaryIO, file if path is None else stack.enter_context(open(os.fsencode(path), "rb")))
                 container = ffmpeg.container_in(raw)
                 if container is not None:
-                    file, notes = _through_ffmpeg(raw, path, container, name, stack)
+                    file, notes = _through_ffmpeg(raw, path, container, name, stack, max_seconds)
                 recording = stack.enter_context(open_recording(file))
                 if container is not None:
                     recording.notes = notes
@@ -283,7 +290,12 @@ def _opened(source: str | PathLike[str] | bytes | BinaryIO, name: str) -> Iterat
 
 
 def _through_ffmpeg(
-    raw: BinaryIO, path: str | PathLike[str] | None, container: str, name: str, stack: contextlib.ExitStack
+    raw: BinaryIO,
+    path: str | PathLike[str] | None,
+    container: str,
+    name: str,
+    stack: contextlib.ExitStack,
+    max_seconds: float | None,
 ) -> tuple[str, tuple[str, ...]]:
     """Decode an open file with ffmpeg; return a WAV file, and a note where the end of the source is not checked.
 
@@ -296,7 +308,8 @@ def _through_ffmpeg(
         raw.seek(0)
         place = stack.enter_context(tempfile.TemporaryDirectory(prefix="oskdft"))
         wav = os.path.join(place, "recording.wav")
-        ffmpeg.write_wav(raw.read() if path is None else path, container, wav)
+        seconds = ffmpeg.LONGEST + 1 if max_seconds is None else min(max_seconds + 1, ffmpeg.LONGEST)
+        ffmpeg.write_wav(raw.read() if path is None else path, container, wav, seconds)
         return wav, notes
     except FileNotFoundError:
         raise ValueError(

@@ -143,6 +143,11 @@ def speech_network() -> SpeechNetwork | None:
                 return kind(path)
             except ImportError:
                 continue
+            except Exception as error:  # the errors of onnxruntime have no common class
+                raise ValueError(
+                    f"'{path.name}', which finds speech, cannot be opened ({type(error).__name__}): install "
+                    "silero-vad again, or export the verifier again."
+                ) from None
     return None
 
 
@@ -185,9 +190,10 @@ class Speech(NamedTuple):
             start: first sample.
             stop: sample behind the last one.
         """
-        edges = np.arange(len(self.frames) + 1) * FRAME
+        first, last = start // FRAME, -(-min(stop, self.samples) // FRAME)
+        edges = np.arange(first, max(last, first) + 1) * FRAME
         covered = np.clip(np.minimum(edges[1:], min(stop, self.samples)) - np.maximum(edges[:-1], start), 0, None)
-        return float(covered[self.frames].sum()) / SAMPLING_RATE
+        return float(covered[self.frames[first:last]].sum()) / SAMPLING_RATE
 
 
 class Inspection:
@@ -301,8 +307,8 @@ class Inspection:
 
     @property
     def is_clipped(self) -> bool:
-        """Return whether more than 1 % of the samples are at full scale."""
-        return self._clipped > CLIPPED_SHARE * self.samples
+        """Return whether more than 1 % of the samples are at full scale; never for samples of another scale."""
+        return self._peak <= WRONG_SCALE and self._clipped > CLIPPED_SHARE * self.samples
 
     @property
     def is_narrow_band(self) -> bool:

@@ -48,6 +48,11 @@ class Track:
         self._file = None if waveform is not None else tempfile.TemporaryFile(prefix="oskdft")
         self._samples = 0 if waveform is None else len(waveform)
 
+    def __del__(self) -> None:
+        file = getattr(self, "_file", None)
+        if file is not None:
+            file.close()
+
     def __len__(self) -> int:
         return self._samples
 
@@ -129,7 +134,7 @@ class _Channels:
         """Return the chosen channel of a block, or the sum of all, (frames,)."""
         channels = frames.shape[1]
         if self.channel is not None:
-            if not 0 <= self.channel < channels:
+            if not isinstance(self.channel, int | np.integer) or not 0 <= self.channel < channels:
                 raise ValueError(f"channel is {self.channel}: {self.name} has channels 0 to {channels - 1}.")
             return np.ascontiguousarray(frames[:, self.channel])
         if channels == 1:

@@ -39,10 +39,12 @@ def run(options: argparse.Namespace) -> int:
         restored = restore_calibration(place)
         print(f"The calibration of {restored.date} on {restored.trials:,} trials ({restored.data}) is back.")
         return 0
+
     if options.pairs is None:
         raise ValueError("There are no pairs: give a CSV file with label, enrol, test, or --restore.")
     check_writable(place / CALIBRATION_NAME)
     pairs = read_own_pairs(options.pairs)
+    _put_damaged_aside(Path(options.model, CALIBRATION_NAME))
     verifier = SpeakerVerifier.from_pretrained(options.model, options.revision, backend=options.backend)
     change = verifier.calibrate(
         pairs, options.operating_point, options.channel, f"pairs of {Path(options.pairs).name}"
@@ -58,3 +60,16 @@ def run(options: argparse.Namespace) -> int:
         if (place / PREVIOUS_NAME).is_file():
             print(f"`oskdft calibrate {place} --restore` puts the one before back.")
     return 0
+
+
+def _put_damaged_aside(path: Path) -> None:
+    """Rename a calibration that cannot be read, so that it does not stand in the way of the next one."""
+    from ..scoring.calibration import Calibration
+
+    if not path.is_file():
+        return
+    try:
+        Calibration.load(path)
+    except ValueError as error:
+        path.rename(path.with_name("calibration.damaged.json"))
+        print(f"oskdft: warning: {error} It is now calibration.damaged.json.", file=sys.stderr)

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from .options import add_model_options, add_voices, voices_of
+from .options import add_calibration, add_model_options, add_voices, voices_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--update", action="store_true", help="add the recordings to a voice that is enrolled")
     parser.add_argument("--consent", default="", help="note of consent, kept with each recording")
     add_voices(parser)
+    add_calibration(parser)
     add_model_options(parser)
 
 
@@ -22,7 +23,9 @@ def run(options: argparse.Namespace) -> int:
     from ..verification.verifier import SpeakerVerifier
 
     store = voices_of(options)
-    verifier = SpeakerVerifier.from_pretrained(options.model, options.revision, backend=options.backend, voices=store)
+    verifier = SpeakerVerifier.from_pretrained(
+        options.model, options.revision, backend=options.backend, voices=store, calibration=options.calibration
+    )
     enrol = verifier.update if options.update else verifier.enroll
     enrolment = enrol(options.name, options.recordings, options.consent, options.channel)
     for sentence in enrolment.warnings:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from ..data.manifest import Manifest
     from ..data.trials import Trials
+    from ..scoring.calibration import Calibration
     from ..scoring.normalization import Cohort
 
 SCORINGS = ("full", "segments", "combined")  # the keys of scoring.cosine.SCORINGS; that file needs NumPy
@@ -53,7 +54,6 @@ def run(options: argparse.Namespace) -> int:
     from ..data.trials import check_labels, read_trials, write_scores
     from ..evaluation.report import report_scores, speakers_of
     from ..files import check_writable
-    from ..scoring.likelihood_ratios import bayes_threshold
     from ..training.processes import ended_process_group, is_main_process
 
     if options.data_root is not None and len(options.data) > 1:
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
         check_writable(options.scores)
     if options.report is not None:
         check_writable(Path(options.report, "report.html"))
-        bayes_threshold(options.prior, options.c_miss, options.c_fa)
+        check_report(options)
     trials = read_trials(options.trials)
     manifest = joined([load_manifest(data, options.split, options.data_root) for data in options.data])
     speakers = speakers_of(manifest)
@@ -75,11 +75,11 @@ def run(options: argparse.Namespace) -> int:
         scores = _scores(options, manifest, trials)
         if not is_main_process():
             return 0
+        if options.scores is not None:
+            write_scores(trials, scores, options.scores)
         report = report_scores(scores, trials, speakers, options.p_target)
         if options.report is not None:
             page = write_report(options, scores, trials, manifest)
-    if options.scores is not None:
-        write_scores(trials, scores, options.scores)
     if options.json:
         print(json.dumps(report.as_dict()))
         return 0
@@ -134,6 +134,39 @@ def _cohort(options: argparse.Namespace, fingerprint: str) -> "Cohort | None":
     return cohort
 
 
+def check_report(options: argparse.Namespace) -> None:
+    """Refuse options of a report before anything is scored.
+
+    Raises:
+        ValueError: for a number outside of its range, for scores of segments, of which the thresholds are not, and for
+            a calibration of other scores.
+    """
+    from ..scoring.likelihood_ratios import bayes_threshold
+
+    bayes_threshold(options.prior, options.c_miss, options.c_fa)
+    if not 0 <= options.core_hour < float("inf"):
+        raise ValueError(f"core_hour is {options.core_hour}: a finite cost of at least 0 is needed.")
+    if options.attempts_a_day < 1:
+        raise ValueError(f"attempts_a_day is {options.attempts_a_day}: a whole number from 1 on is needed.")
+    if options.scoring != "full":
+        raise ValueError(f"scoring is '{options.scoring}': a report is of the decisions on full recordings; use full.")
+    calibration = calibration_of(options)
+    if calibration is not None and (calibration.cohort is not None) != options.cohort:
+        raise ValueError(
+            f"The calibration of '{options.model}' is of {'normalised scores' if calibration.cohort else 'cosines'}: "
+            f"{'give' if calibration.cohort else 'leave out'} --cohort."
+        )
+
+
+def calibration_of(options: argparse.Namespace) -> "Calibration | None":
+    """Read the calibration of the model; None where it has none."""
+    from ..embedding.locations import find
+    from ..scoring.calibration import CALIBRATION_NAME, Calibration
+
+    path = find(options.model, CALIBRATION_NAME)
+    return None if path is None else Calibration.load(path)
+
+
 def write_report(
     options: argparse.Namespace, scores: "NDArray[np.floating]", trials: "Trials", manifest: "Manifest"
 ) -> Path:
@@ -145,21 +178,15 @@ def write_report(
     from ..evaluation.page import VALUES_NAME, write_page
     from ..files import write_json
     from ..provenance import machine, versions
-    from ..scoring.calibration import CALIBRATION_NAME, Calibration
     from ..scoring.thresholds import THRESHOLDS_NAME, Thresholds
 
     names = {"student" if options.teacher else "model": options.model}
     names |= {} if options.teacher is None else {"teacher": options.teacher}
     embedders = {name: open_embedder(place, options.backend) for name, place in names.items()}
     fingerprint = next(iter(embedders.values())).fingerprint()
-    thresholds_file, calibration_file = find(options.model, THRESHOLDS_NAME), find(options.model, CALIBRATION_NAME)
+    thresholds_file = None if options.cohort else find(options.model, THRESHOLDS_NAME)  # they are of cosines
     thresholds = None if thresholds_file is None else Thresholds.load(thresholds_file)
-    calibration = None if calibration_file is None else Calibration.load(calibration_file)
-    if calibration is not None and (calibration.cohort is not None) != options.cohort:
-        raise ValueError(
-            f"The calibration of '{options.model}' is of {'normalised scores' if calibration.cohort else 'cosines'}: "
-            f"{'give' if calibration.cohort else 'leave out'} --cohort."
-        )
+    calibration = calibration_of(options)
     report = decision_report(
         scores,
         trials,

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from .options import add_model_options, add_voices, voices_of
+from .options import add_calibration, add_model_options, add_voices, voices_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,6 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recording", help="recording of an unknown speaker")
     parser.add_argument("--top_k", type=int, default=3, help="voices that are shown (default: 3)")
     add_voices(parser)
+    add_calibration(parser)
     add_model_options(parser)
 
 
@@ -20,7 +21,9 @@ def run(options: argparse.Namespace) -> int:
     from ..verification.verifier import SpeakerVerifier
 
     store = voices_of(options)
-    verifier = SpeakerVerifier.from_pretrained(options.model, options.revision, backend=options.backend, voices=store)
+    verifier = SpeakerVerifier.from_pretrained(
+        options.model, options.revision, backend=options.backend, voices=store, calibration=options.calibration
+    )
     result = verifier.identify(options.recording, options.top_k, options.channel)
     for sentence in result.warnings:
         print(f"oskdft: warning: {sentence}", file=sys.stderr)

@@ -45,6 +45,11 @@ def add_key(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_calibration(parser: argparse.ArgumentParser) -> None:
+    """Add the folder of another calibration than the model's own."""
+    parser.add_argument("--calibration", metavar="DIR", help="folder that `oskdft calibrate --out DIR` wrote")
+
+
 def voices_of(options: argparse.Namespace) -> "VoiceStore":
     """Open the file of voices that the options name."""
     return store_at(options.voices, options)

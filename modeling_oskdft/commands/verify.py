@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DIFFERENT, NO_DECISION
-from .options import add_key, add_model_options, voices_of
+from .options import add_calibration, add_key, add_model_options, voices_of
 
 if TYPE_CHECKING:
     from ..verification.verifier import SpeakerVerifier, VerificationResult
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max_seconds", type=float, help="seconds of each recording that are heard (default: all)")
     parser.add_argument("--voices", metavar="FILE", help="file of enrolled voices; the first argument is then a name")
     add_key(parser)
+    add_calibration(parser)
     add_model_options(parser)
 
 
@@ -43,7 +44,9 @@ def run(options: argparse.Namespace) -> int:
     if options.pairs is not None and options.recordings:
         raise ValueError("Recordings were given beside --pairs: give one or the other.")
     store = None if options.voices is None else voices_of(options)
-    verifier = SpeakerVerifier.from_pretrained(options.model, options.revision, backend=options.backend, voices=store)
+    verifier = SpeakerVerifier.from_pretrained(
+        options.model, options.revision, backend=options.backend, voices=store, calibration=options.calibration
+    )
     if options.pairs is not None:
         return _verify_pairs(verifier, options)
     *enrolments, test = options.recordings

@@ -1,6 +1,7 @@
 """Read, make and write trial lists, with and without scores."""
 
 import math
+import os
 import shlex
 from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -202,7 +203,7 @@ def check_two_recordings(first: str, second: str, number: int) -> None:
     Raises:
         ValueError: for a recording with itself.
     """
-    if first == second:
+    if first == second or os.path.realpath(first) == os.path.realpath(second):
         raise ValueError(f"Pair {number} compares '{first[:80]}' with itself: give two recordings.")
 
 

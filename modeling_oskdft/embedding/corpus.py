@@ -1,5 +1,6 @@
 """Embed every utterance of a manifest once, in batches of about equal lengths, on all processes."""
 
+import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -146,13 +147,14 @@ def extract_cut_embeddings(
 
 
 class _WholeAndMiddle:
-    """Cut the middle out of a recording; its length is one of `lengths`, chosen by the recording's own length."""
+    """Cut the middle out of a recording; its length is one of `lengths`, always the same for one recording."""
 
     def __init__(self, lengths: list[int], shortest: int) -> None:
         self.lengths, self.shortest = lengths, shortest
 
     def __call__(self, waveform: Waveform) -> list[Waveform]:
-        length = self.lengths[len(waveform) % len(self.lengths)]
+        # By the samples, not by their number: lengths of files are often multiples of the same few numbers.
+        length = self.lengths[zlib.crc32(waveform[:SAMPLING_RATE].tobytes()) % len(self.lengths)]
         if length >= len(waveform):
             length = len(waveform) // 2
         length = min(max(length, self.shortest), len(waveform))

@@ -77,7 +77,7 @@ def hear_utterances(manifest: Manifest, trials: Trials, progress: bool = False) 
         progress: whether to show a bar, where stderr is a terminal.
 
     Raises:
-        ValueError, OSError: for a recording that cannot be read, and for a silent one.
+        ValueError, OSError: for a recording that cannot be read.
     """
     from tqdm.auto import tqdm
 
@@ -87,7 +87,10 @@ def hear_utterances(manifest: Manifest, trials: Trials, progress: bool = False) 
     for row, name in zip(rows, needed.column("utterance_id"), strict=True):
         inspection = inspect(load_audio(needed.audio(row)))
         seconds[name], network = inspection.speech.seconds, inspection.speech.network
-        sentences = inspection.faults("It")
+        try:
+            sentences = inspection.faults("It")
+        except ValueError as error:  # it is silent
+            sentences = [str(error)]
         if sentences:
             flagged[name] = sentences
     return HeardUtterances(seconds, network, flagged)
@@ -276,8 +279,9 @@ def _slices(
             continue
         value_of = dict(zip(names, manifest.column(column), strict=True))
         first, second = ([str(value_of[name]) for name in side] for side in (trials.enrolments, trials.tests))
-        if column == "session_id":
-            same = np.asarray([a == b for a, b in zip(first, second, strict=True)])
+        if column == "session_id":  # the folder above: "session1" is another one for each speaker
+            folders = ([name.rpartition("/")[0] for name in side] for side in (trials.enrolments, trials.tests))
+            same = np.asarray([a == b for a, b in zip(*folders, strict=True)])
             groups += [("session", "the same", same), ("session", "another", ~same)]
             continue
         equal = [a if a == b and a not in ("", "None") else "" for a, b in zip(first, second, strict=True)]

@@ -28,7 +28,7 @@ from ..embedding.runtimes import EXPORT_EXTRA, MODEL_NAME, Embedder, OnnxEmbedde
 from ..errors import first_line
 from ..files import replaced_folder, sha256_of
 from ..model.modeling_oskdft import OSKDFTForXVector, shortest_input
-from ..scoring.calibration import CALIBRATION_NAME, Calibration
+from ..scoring.calibration import CALIBRATION_NAME, PREVIOUS_NAME, Calibration
 from ..scoring.normalization import COHORT_NAME, Cohort
 from ..scoring.thresholds import THRESHOLDS_NAME, Thresholds
 from .int8 import Quantised, calibration_recordings, quantise, quiet
@@ -42,6 +42,8 @@ WRITTEN = {
     *(Path(page).name for page in PAGES),
 }
 VAD_EXTRA = "pip install 'modeling-oskdft[vad]'"
+# What may come into the folder later: by Python, by `oskdft calibrate`, by an exporter of torch.
+BESIDE = {"__pycache__", PREVIOUS_NAME, f"{MODEL_NAME}.data"}
 OPSETS = range(18, 24)
 OPSET = 20
 EPSILON = 1e-7  # of Wav2Vec2FeatureExtractor
@@ -326,12 +328,20 @@ def _add_thresholds(name: str, revision: str | None, fingerprint: str, folder: P
 
 def _add_calibration(name: str, revision: str | None, fingerprint: str, folder: Path) -> None:
     """Write the verifier's calibration and cohort beside the graph, where they are of its weights."""
-    for file, kind in ((CALIBRATION_NAME, Calibration), (COHORT_NAME, Cohort)):
-        path = find(name, file, revision)
-        if path is not None and kind.load(path).fingerprint == fingerprint:
-            shutil.copy(path, folder / file)
-        elif path is not None:
-            warnings.warn(f"The {file} is of other weights and was left out: make it anew.", stacklevel=3)
+    calibration_file, cohort_file = (find(name, file, revision) for file in (CALIBRATION_NAME, COHORT_NAME))
+    calibration = None if calibration_file is None else Calibration.load(calibration_file)
+    cohort = None if cohort_file is None else Cohort.load(cohort_file)
+    if calibration is None:
+        return
+    needed = None if cohort is None or cohort.fingerprint != fingerprint else cohort.digest
+    if calibration.fingerprint != fingerprint:
+        warnings.warn("The calibration is of other weights and was left out: calibrate anew.", stacklevel=3)
+    elif calibration.cohort is not None and calibration.cohort != needed:
+        warnings.warn("The calibration needs its cohort, which is missing, and was left out.", stacklevel=3)
+    else:
+        shutil.copy(str(calibration_file), folder / CALIBRATION_NAME)
+        if calibration.cohort is not None:
+            shutil.copy(str(cohort_file), folder / COHORT_NAME)
 
 
 def _add_speech_network(folder: Path) -> None:
@@ -378,7 +388,7 @@ def _check_place(out: Path) -> None:
         raise ValueError(
             f"'{out}' is the working directory or a mount, which cannot be replaced: give a folder in it."
         )
-    others = sorted({file.name for file in out.iterdir()} - WRITTEN - {f"{MODEL_NAME}.data"})
+    others = sorted({file.name for file in out.iterdir()} - WRITTEN - BESIDE)
     if others:
         raise ValueError(
             f"'{out}' holds {others[0]}, which no export wrote: give a folder that is new, empty, or holds an export."

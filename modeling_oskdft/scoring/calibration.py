@@ -140,6 +140,23 @@ class Calibration:
         slope, offset = self._line(speech, network)
         return (llr - offset) / slope
 
+    def llrs(self, scores: np.ndarray, speech: np.ndarray, network: str | None) -> np.ndarray:
+        """Compute the log-likelihood ratios of many scores, as `llr` does.
+
+        Args:
+            scores: (trials,).
+            speech: (trials,), seconds of speech of the shorter sides.
+            network: what found the speech.
+
+        Returns:
+            (trials,).
+        """
+        if self.duration is None or network != self.network:
+            return np.clip(self.score[0] * scores + self.score[1], *self.bounds)
+        a, b, c, e = self.duration
+        logs = np.log(np.clip(speech, max(LEAST_SECONDS, self.speech[0]), self.speech[1]))
+        return np.clip((a + e * logs) * scores + b + c * logs, *self.bounds)
+
     def _line(self, speech: float | None, network: str | None) -> tuple[float, float]:
         """Return slope and offset of the line over the score, for this much speech."""
         if self.duration is None or speech is None or network != self.network:
@@ -154,6 +171,11 @@ class Calibration:
         Args:
             llr: the threshold.
         """
+        low, high = self.bounds
+        if llr > high:  # no ratio reaches it
+            return Rates(*[0.0] * 3, *[1.0] * 3)
+        if llr <= low:
+            return Rates(*[1.0] * 3, *[0.0] * 3)
         return Rates(*(float(np.interp(llr, self.curve["llr"], self.curve[name])) for name in Rates._fields))
 
     def target_quantile(self, share: float) -> float:
@@ -194,7 +216,10 @@ class Calibration:
         lengths = {len(self.curve.get(name, ())) for name in ("llr", *Rates._fields)}
         _check(len(lengths) == 1 and min(lengths) > 1, "curve", sorted(self.curve), "lists of one length")
         for name in ("llr", *Rates._fields):
-            _check(_are_numbers(self.curve[name], len(self.curve[name])), f"curve.{name}", "a list", "finite numbers")
+            values = self.curve[name]
+            fits = _are_numbers(values, len(values)) and (name == "llr" or 0 <= min(values) <= max(values) <= 1)
+            _check(fits, f"curve.{name}", "a list", "finite numbers, and rates from 0 to 1")
+        _check(self.curve["llr"] == sorted(self.curve["llr"]), "curve.llr", "a list", "rising numbers")
 
     def save(self, folder: str | Path) -> None:
         """Write `calibration.json` into a folder, whole or not at all; the one before stays beside it.
@@ -203,7 +228,7 @@ class Calibration:
             folder: it is made when it does not exist.
         """
         path = Path(folder, CALIBRATION_NAME)
-        if path.is_file():
+        if path.is_file() and _is_whole(path):
             with whole_file(path.with_name(PREVIOUS_NAME)) as copy:
                 shutil.copyfile(path, copy)
         with whole_file(path) as file:
@@ -228,7 +253,7 @@ class Calibration:
             calibration = cls(**values)
             calibration.check()
             return calibration
-        except (TypeError, KeyError, AttributeError) as error:
+        except (TypeError, KeyError, AttributeError, OverflowError) as error:
             raise ValueError(f"'{path}' does not hold a calibration ({error}): calibrate again.") from None
         except ValueError as error:
             raise ValueError(f"'{path}' does not hold a calibration ({error}): calibrate again.") from None
@@ -245,13 +270,17 @@ def restore_calibration(folder: str | Path) -> Calibration:
 
     Raises:
         FileNotFoundError: where no earlier one is kept.
-        ValueError: where the earlier one is damaged.
+        ValueError: where the earlier one is damaged or of other weights.
     """
     current, previous = Path(folder, CALIBRATION_NAME), Path(folder, PREVIOUS_NAME)
     aside = Path(folder, RESTORING_NAME)  # holds the current one until both have changed places
+    if aside.is_file():  # a process was killed between the two halves of an exchange
+        os.replace(aside, previous)
     if not previous.is_file():
         raise FileNotFoundError(f"'{folder}' keeps no earlier calibration: there is nothing to put back.")
     calibration = Calibration.load(previous)
+    if current.is_file() and _is_whole(current) and Calibration.load(current).fingerprint != calibration.fingerprint:
+        raise ValueError(f"The earlier calibration in '{folder}' is of other weights: it cannot be put back.")
     if current.is_file():
         with whole_file(aside) as copy:
             shutil.copyfile(current, copy)
@@ -260,6 +289,14 @@ def restore_calibration(folder: str | Path) -> Calibration:
     if aside.is_file():
         os.replace(aside, previous)
     return calibration
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        Calibration.load(path)
+    except ValueError:
+        return False
+    return True
 
 
 def _check(fits: bool, name: str, value: object, wanted: str) -> None:

@@ -94,7 +94,7 @@ def fit_calibration(
     llrs = np.clip(raw, *bounds)
     honest = llrs if held_out is None else np.where(np.isnan(held_out), np.nan, np.clip(held_out, *bounds))
     known = ~np.isnan(honest)
-    points, curve = _measure(llrs, targets, speakers_of_trials, bounds)
+    points, curve = _measure(llrs, targets, speakers_of_trials, bounds, cuts)
     return Calibration(
         fingerprint=fingerprint,
         score=(line[0], line[1]),
@@ -105,7 +105,7 @@ def fit_calibration(
         data=data,
         date=date.today().isoformat(),
         cllr=cllr(honest[known], targets[known]),
-        min_cllr=min_cllr(llrs, targets),
+        min_cllr=min_cllr(llrs[known], targets[known]),
         operating_points=points,
         curve=curve,
         duration=duration,
@@ -209,7 +209,11 @@ def _folds(pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[NDArray[np.bool_]
 
 
 def _measure(
-    llrs: Floats, targets: NDArray[np.int64], pairs: Sequence[tuple[str, str]], bounds: tuple[float, float]
+    llrs: Floats,
+    targets: NDArray[np.int64],
+    pairs: Sequence[tuple[str, str]],
+    bounds: tuple[float, float],
+    cuts: int,
 ) -> tuple[dict[str, OperatingPoint | None], dict[str, list[float]]]:
     """Measure the operating points and the curve of error rates, with intervals by bootstrap over speakers."""
     grid = np.linspace(bounds[0], bounds[1], CURVE)
@@ -224,12 +228,12 @@ def _measure(
             shares.append(accepted[at_grid] / accepted[-1])
         return shares[0], 1 - shares[1]
 
-    thresholds = _thresholds(sorted_llrs, sorted_targets, np.ones(len(llrs)))
+    thresholds = _thresholds(sorted_llrs, sorted_targets, np.ones(len(llrs)), cuts)
     drawn: dict[str, list[float]] = {name: [] for name, value in thresholds.items() if value is not None}
     draws: list[tuple[Floats, Floats]] = []
     for weights in speaker_weights(targets, pairs, DRAWS, seed=0):
         draws.append(rates(weights[order]))
-        for name, value in _thresholds(sorted_llrs, sorted_targets, weights[order]).items():
+        for name, value in _thresholds(sorted_llrs, sorted_targets, weights[order], cuts).items():
             if name in drawn and value is not None:
                 drawn[name].append(value)
     curve = {"llr": grid}
@@ -237,7 +241,7 @@ def _measure(
         curve[kind] = rates(np.ones(len(llrs)))[number]
         low, high = np.quantile([draw[number] for draw in draws], [0.025, 0.975], axis=0)
         # Draws cannot show an error that was never seen: up to 1 - 0.05^(1/n) is possible (Hanley, 1983).
-        unseen = 1 - 0.05 ** (1 / np.sum(targets == label))
+        unseen = 1 - 0.05 ** (cuts / np.sum(targets == label))
         curve[f"{kind}_low"], curve[f"{kind}_high"] = low, np.maximum(high, unseen)
     points: dict[str, OperatingPoint | None] = {}
     for name, value in thresholds.items():
@@ -246,15 +250,19 @@ def _measure(
     return points, {name: np.round(curve[name], 6).tolist() for name in ("llr", *Rates._fields)}
 
 
-def _thresholds(llrs: Floats, targets: NDArray[np.int64], weights: Floats) -> dict[str, float | None]:
-    """Return the threshold of each operating point for falling ratios; None where the trials are too few."""
+def _thresholds(llrs: Floats, targets: NDArray[np.int64], weights: Floats, cuts: int) -> dict[str, float | None]:
+    """Return the threshold of each operating point for falling ratios; None where the pairs are too few."""
     rates = error_rates(llrs, targets, weights)
     gap = rates.false_accepts - rates.false_rejects
     right = int(np.argmax(gap >= 0))
     thresholds: dict[str, float | None] = {"eer": float(rates.thresholds[right])}
+    drawn = weights > 0
+    lowest, highest = llrs[drawn & (targets == 1)].min(), llrs[drawn & (targets == 0)].max()
+    if lowest > highest:  # no errors between: the middle is as far from both
+        thresholds["eer"] = float(lowest + highest) / 2
     non_targets = weights[targets == 0].sum()
     for name, share in FALSE_ACCEPTS.items():
-        if share * non_targets < ENOUGH_ACCEPTS:
+        if share * non_targets / cuts < ENOUGH_ACCEPTS:
             thresholds[name] = None
             continue
         # The lowest threshold that accepts no more than this share: just above the first one that accepts more.

@@ -174,7 +174,10 @@ class TrialScorer:
             chosen = [name for names in manifest.by_speaker().values() for name in sorted(names)[:utterances]]
             recordings = manifest.where("utterance_id", chosen)
             embeddings = self.embed(model, recordings, self.max_damaged)
-            self.cohort = Cohort.of_speakers(embeddings, speakers_of(recordings), model.fingerprint())
+            try:
+                self.cohort = Cohort.of_speakers(embeddings, speakers_of(recordings), model.fingerprint())
+            except ValueError as error:
+                warnings.warn(f"The student has no cohort: {error}", stacklevel=2)
 
     def measurements(self, model: OSKDFTForXVector) -> tuple[Thresholds, Calibration | None, Cohort | None]:
         """Measure thresholds and calibration, see there; every process of a launch calls this."""
@@ -205,18 +208,18 @@ class TrialScorer:
         )
         trials = trials.among(embeddings)
         pieces = {f"{name} {piece}": row for name, rows in embeddings.items() for piece, row in enumerate(rows)}
-        scores, seconds = [], []
-        for first, second in ((0, 0), (0, 1), (1, 0), (1, 1)):
-            enrolments, tests = (
-                [f"{name} {first}" for name in trials.enrolments],
-                [f"{n} {second}" for n in trials.tests],
-            )
-            cut = Trials(trials.labels, enrolments, tests)
-            cosines = score_trials(cut, pieces)
-            scores.append(cosines if self.cohort is None else self.cohort.normalise(cosines, cut, pieces))
-            pairs = zip(trials.enrolments, trials.tests, strict=True)
-            seconds.append([min(speech[one][first], speech[other][second]) for one, other in pairs])
         try:
+            scores, seconds = [], []
+            for first, second in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                enrolments, tests = (
+                    [f"{name} {first}" for name in trials.enrolments],
+                    [f"{n} {second}" for n in trials.tests],
+                )
+                cut = Trials(trials.labels, enrolments, tests)
+                cosines = score_trials(cut, pieces)
+                scores.append(cosines if self.cohort is None else self.cohort.normalise(cosines, cut, pieces))
+                pairs = zip(trials.enrolments, trials.tests, strict=True)
+                seconds.append([min(speech[one][first], speech[other][second]) for one, other in pairs])
             return fit_calibration(
                 np.concatenate(scores),
                 np.tile(trials.labels, len(scores)),

@@ -119,6 +119,14 @@ def decide(
         point = calibration.operating_points.get(operating_point)
         if operating_point == BAYES or point is not None:
             wanted = at if point is None else point.llr
+            low, high = calibration.bounds
+            if not low < wanted <= high:
+                warned.append(
+                    f"The calibration has {calibration.trials - calibration.target_trials:,} different-speaker trials "
+                    f"and {calibration.target_trials:,} same-speaker ones, which support no decision at these costs: "
+                    "calibrate on more pairs, or choose a prior that is nearer to one half."
+                )
+                return VerificationResult(score, None, None, tuple(warned), llr, probability)
             threshold = (calibration.score_at(wanted, evidence.speech, evidence.network) + shift) / gain
             return VerificationResult(score, llr >= wanted, threshold, tuple(warned), llr, probability)
     if thresholds is not None and operating_point in OPERATING_POINTS:

@@ -13,7 +13,6 @@ from ..embedding.recordings import (
     embed_recordings,
     halves_of,
     unit_rows,
-    weighted_mean,
 )
 from ..embedding.runtimes import Embedder
 from ..scoring.calibration import Calibration
@@ -23,6 +22,9 @@ from .decision import probability_of
 from .voices import Fact, Index, Voice, checked_name, today
 
 ENOUGH_SPEECH = 1.0  # seconds in each recording
+ENOUGH_TRIALS = 100  # same-speaker trials, of which one in a hundred is told from none
+NEAREST, SORTED = 300, 1000  # voices that a cohort is asked about; voices that are sorted as a whole
+DISAGREEING_SHARE = 0.1  # of the windows of a long recording
 REJECTED_SHARE = 0.01  # of same-speaker trials, that a gate may refuse wrongly
 SEVERAL_SPEAKERS = (
     "{name} may have several speakers: its parts do not agree; decisions about it are unreliable, give a recording of "
@@ -172,48 +174,49 @@ class Gate:
                 return []
             parts = np.concatenate([unit_rows(self.embedder, [half]) for half in halves])
             speech = np.full(2, recording.speech.seconds / 2)
-        worst = self._least_agreement(parts, speech, recording.speech.network)
-        if worst is None or worst[1] >= 0:
+        agreements = self._agreements(parts, speech, recording.speech.network)
+        # One window of a long recording may disagree by chance: 1 of 100 does.
+        if agreements is None or np.sum(agreements < 0) < max(1, DISAGREEING_SHARE * len(agreements)):
             return []
         return [SEVERAL_SPEAKERS.format(name=recording.name)]
 
     def _check_agreement(self, recordings: Sequence[Recording], embedded: Sequence[EmbeddedRecording]) -> None:
         vectors = np.stack([vector.embedding for vector in embedded])
         speech = np.asarray([recording.speech.seconds for recording in recordings])
-        worst = self._least_agreement(vectors, speech, recordings[0].speech.network)
-        if worst is not None and worst[1] < 0:
+        agreements = self._agreements(vectors, speech, recordings[0].speech.network)
+        if agreements is not None and agreements.min() < 0:
             raise ValueError(
-                f"{recordings[worst[0]].name} does not agree with the other recordings: 99 of 100 recordings of one "
-                "speaker agree more; give recordings of one speaker."
+                f"{recordings[int(agreements.argmin())].name} does not agree with the other recordings: 99 of 100 "
+                "recordings of one speaker agree more; give recordings of one speaker."
             )
 
-    def _least_agreement(self, vectors: Floats, speech: np.ndarray, network: str | None) -> tuple[int, float] | None:
-        """Find the vector that agrees least with the mean of the others.
+    def _agreements(self, vectors: Floats, speech: np.ndarray, network: str | None) -> np.ndarray | None:
+        """Compare each vector with the mean of the others.
 
         Returns:
-            Its row, and by how much it is above the limit, below 0 where it is not; None where nothing can be said:
+            (vectors,), by how much each is above the limit, below 0 where it is not; None where nothing can be said:
             for one vector, or for a model without measurements.
         """
         if len(vectors) < 2:
             return None
+        weights = np.maximum(speech, 1e-3)
+        total = weights @ vectors.astype(np.float64)
         agreements = []
-        for row in range(len(vectors)):
-            others = np.arange(len(vectors)) != row
-            weights = np.maximum(speech[others], 1e-3)
-            score = float(weighted_mean(vectors[others], weights / weights.sum()) @ vectors[row])
-            shorter = float(min(speech[row], speech[others].sum()))
-            above = self._above_limit(score, shorter, network)
+        for vector, weight in zip(vectors, weights, strict=True):
+            others = total - weight * vector
+            score = float(others @ vector / max(float(np.linalg.norm(others)), 1e-9))
+            above = self._above_limit(score, float(min(weight, weights.sum() - weight)), network)
             if above is None:
                 return None
             agreements.append(above)
-        row = int(np.argmin(agreements))
-        return row, agreements[row]
+        return np.asarray(agreements)
 
     def _above_limit(self, score: float, speech: float, network: str | None) -> float | None:
         """Return how far a score is above what 1 % of the same-speaker trials stay below; None without trials."""
-        if self.calibration is not None and self.calibration.cohort is None:
-            limit = self.calibration.target_quantile(REJECTED_SHARE)
-            return self.calibration.llr(score, speech, network) - limit
+        calibration = self.calibration
+        if calibration is not None and calibration.cohort is None and calibration.target_trials >= ENOUGH_TRIALS:
+            limit = calibration.target_quantile(REJECTED_SHARE)
+            return calibration.llr(score, speech, network) - limit
         if self.thresholds is not None and "target" in self.thresholds.quantiles:
             return score - float(np.quantile(self.thresholds.quantiles["target"], REJECTED_SHARE))
         return None
@@ -250,11 +253,16 @@ def nearest(
     if not index.names:
         raise ValueError("Nobody is enrolled: enrol a voice first.")
     scores = index.vectors @ embedding
-    wanted = min(max(top_k, 2), len(scores))
-    rows = np.argpartition(-scores, wanted - 1)[:wanted]
+    wanted, ranked = min(max(top_k, 2), len(scores)), scores
+    if calibration is not None and cohort is None:  # little speech counts for less than much of an equal score
+        ranked = calibration.llrs(scores, np.minimum(speech, index.speech), network)
+    elif cohort is not None:  # the cohort is asked about the nearest alone
+        wanted = min(max(top_k, NEAREST), len(scores))
+    # Equal ratios, at their bound, are told apart by the score.
+    rows = np.lexsort((-scores, -ranked))[:wanted] if len(scores) <= SORTED else _largest(ranked, scores, wanted)
     prior = 1 / max(len(scores), 2)
     matches = []
-    for row in rows:
+    for row in rows.tolist():
         score, llr, probability = float(scores[row]), None, None
         if calibration is not None:
             gain, shift = (1.0, 0.0) if cohort is None else cohort.line(index.vectors[row], embedding)
@@ -267,6 +275,13 @@ def nearest(
         first, second = ((match.score if match.llr is None else match.llr) for match in matches[:2])
         margin = first - second
     return tuple(matches[:top_k]), margin
+
+
+def _largest(ranked: np.ndarray, scores: np.ndarray, wanted: int) -> np.ndarray:
+    """Return the rows of the largest values, without sorting all; among equal ones those with the highest scores."""
+    least = np.partition(ranked, len(ranked) - wanted)[len(ranked) - wanted]
+    rows = np.flatnonzero(ranked >= least)
+    return rows[np.lexsort((-scores[rows], -ranked[rows]))][:wanted]
 
 
 def _check_quality(recording: Recording) -> None:

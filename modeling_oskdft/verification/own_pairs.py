@@ -147,17 +147,20 @@ def read_own_pairs(path: str | Path) -> list[Pair]:
         ValueError: naming the first line of another form.
     """
     import csv
-    import io
 
     from ..files import read_text
 
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no list of pairs at '{path}': give a CSV file with label, enrol, test.")
     text = read_text(path)
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    delimiter = max(",;\t", key=(text.splitlines() or [""])[0].count)
     base = Path(path).parent
     pairs: list[Pair] = []
-    for number, row in enumerate(csv.reader(io.StringIO(text), delimiter=delimiter), 1):
+    try:
+        rows = list(csv.reader(text.splitlines(), delimiter=delimiter))
+    except csv.Error as error:
+        raise ValueError(f"'{path}' is no CSV file ({error}): lines of label, enrol, test are needed.") from None
+    for number, row in enumerate(rows, 1):
         cells = [cell.strip() for cell in row]
         if not any(cells) or (number == 1 and [cell.lower() for cell in cells[:3]] == ["label", "enrol", "test"]):
             continue
@@ -242,7 +245,9 @@ def calibrate_on_pairs(
     if None not in decisions:
         same = np.asarray(decisions)
         before = (float(same[trials.labels == 0].mean()), float((~same)[trials.labels == 1].mean()))
-    return CalibrationChange(calibration, operating_point, before, calibration.rates_at(wanted), cllr_before, missing)
+    return CalibrationChange(
+        calibration, operating_point, before, calibration.rates_at(wanted), cllr_before, missing, heard.warnings
+    )
 
 
 def _of_100(ends: Sequence[float]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from ..audio.forms import AudioSource
 from ..embedding.locations import find, locate
 from ..embedding.recordings import (
+    EmbeddedRecording,
     Recording,
     embed_recordings,
     level_alone,
@@ -121,6 +122,7 @@ class SpeakerVerifier(SpeakerEmbedder):
         local_files_only: bool = False,
         subfolder: str = "",
         voices: str | Path | VoiceStore | None = None,
+        calibration: str | Path | None = None,
     ) -> "SpeakerVerifier":
         """Open a verifier from a folder or a repository on the Hub.
 
@@ -139,6 +141,8 @@ class SpeakerVerifier(SpeakerEmbedder):
             local_files_only: use downloaded files alone and make no request.
             subfolder: folder inside of `name_or_path` that has the files.
             voices: file of the enrolled voices, or a `VoiceStore`; None: in memory.
+            calibration: folder with another `calibration.json`, as `oskdft calibrate --out` writes it; None: the
+                model's own.
 
         Raises:
             OSError: for a folder or repository that does not exist or may not be read.
@@ -152,11 +156,13 @@ class SpeakerVerifier(SpeakerEmbedder):
         thresholds = None if path is None else Thresholds.load(path)
         if thresholds is not None and isinstance(embedder, OnnxEmbedder):
             embedder.check_graph(thresholds.graph)
-        calibration_file, cohort_file = find(location, CALIBRATION_NAME), find(location, COHORT_NAME)
-        calibration = None if calibration_file is None else Calibration.load(calibration_file)
+        own = find(location, CALIBRATION_NAME) if calibration is None else str(Path(calibration, CALIBRATION_NAME))
+        if calibration is not None and not Path(str(own)).is_file():
+            raise FileNotFoundError(f"There is no {CALIBRATION_NAME} in '{calibration}': calibrate into it first.")
+        cohort_file = find(location, COHORT_NAME)
         cohort = None if cohort_file is None else Cohort.load(cohort_file)
         store = VoiceStore(voices) if isinstance(voices, str | Path) else voices
-        return cls(embedder, thresholds, calibration, cohort, store)
+        return cls(embedder, thresholds, None if own is None else Calibration.load(own), cohort, store)
 
     def verify(
         self,
@@ -201,51 +207,69 @@ class SpeakerVerifier(SpeakerEmbedder):
             (embedded,) = embed_recordings(self.embedder, [recording])
             voice = self.voices.get(first)
             speech = (voice.speech, recording.speech.seconds)
-            return self._answer(voice.vector, embedded.embedding, speech, [recording], operating_point, costs)
+            return self._answer(voice.vector, [embedded], speech, [recording], operating_point, costs)
         enrolments = cast(list[AudioSource], first if isinstance(first, list) else [first])
         if not enrolments:
             raise ValueError("There are no recordings to compare with: give one or more.")
         recordings = list(read_all([*enrolments, second], channel, max_seconds))
-        *enrolled, other = embed_recordings(self.embedder, recordings)
-        rows = np.stack([vectors.embedding for vectors in enrolled])
+        embedded_all = embed_recordings(self.embedder, recordings)
+        rows = np.stack([vectors.embedding for vectors in embedded_all[:-1]])
         speaker = weighted_mean(rows, np.full(len(rows), 1 / len(rows)))
         seconds = [recording.speech.seconds for recording in recordings]
         speech = (sum(seconds[:-1]), seconds[-1])
-        return self._answer(speaker, other.embedding, speech, recordings, operating_point, costs)
+        return self._answer(speaker, embedded_all, speech, recordings, operating_point, costs)
 
     def decide(
-        self, enrolled: Embeddings, other: Embedding, operating_point: str = "eer", notes: Iterable[str] = ()
+        self,
+        enrolled: Embeddings,
+        other: Embedding,
+        operating_point: str = "eer",
+        notes: Iterable[str] = (),
+        speech: float | None = None,
+        network: str | None = None,
     ) -> VerificationResult:
         """Decide whether an embedding is of an enrolled speaker.
 
-        Thresholds and calibration decide only while the weights are the ones that they were measured with. The speech
-        behind the embeddings is not known here, so a calibration is used without it.
+        Thresholds and calibration decide only while the weights are the ones that they were measured with.
 
         Args:
             enrolled: (enrolments, embedding_size), unit length, of one speaker; their mean is compared.
             other: (embedding_size,), unit length.
             operating_point: as in `verify`.
             notes: sentences about the recordings, which come first in the warnings of the answer.
+            speech: seconds of speech of the shorter side; None: a calibration is used without them.
+            network: network that found the speech, as `Speech.network`.
 
         Raises:
             ValueError: for a score that is not finite.
         """
         speaker = enrolled.mean(0) / max(float(np.linalg.norm(enrolled.mean(0))), 1e-12)
-        return self._decide(speaker, other, None, None, operating_point, EVEN, notes)
+        return self._decide(speaker, other, speech, network, operating_point, EVEN, notes)
 
     def _answer(
         self,
         speaker: Embedding,
-        other: Embedding,
+        embedded: Sequence[EmbeddedRecording],
         speech: tuple[float, float],
         recordings: Sequence[Recording],
         operating_point: str,
         costs: Costs,
     ) -> VerificationResult:
-        """Decide between a speaker and a recording. speech: seconds of both sides; recordings: with their flaws."""
-        notes = sentences_about(recordings)
-        network = recordings[-1].speech.network
+        """Decide between a speaker and the last recording. speech: seconds of both sides; recordings: with flaws."""
+        notes = [*sentences_about(recordings), *self._several_speakers(recordings, embedded)]
+        network, other = recordings[-1].speech.network, embedded[-1].embedding
         return self._decide(speaker, other, min(speech), network, operating_point, costs, notes)
+
+    def _several_speakers(self, recordings: Sequence[Recording], embedded: Sequence[EmbeddedRecording]) -> list[str]:
+        """Look for a second speaker in the recordings that were embedded in windows."""
+        gate = self._gate()
+        pairs = zip(recordings, embedded, strict=True)
+        return [
+            doubt
+            for one, vectors in pairs
+            if len(vectors.windows) > 1
+            for doubt in gate.doubt_of_one_speaker(one, vectors)
+        ]
 
     def _decide(
         self,
@@ -340,6 +364,7 @@ class SpeakerVerifier(SpeakerEmbedder):
         heard = read_for_embedding(recording, 1, channel)
         (embedded,) = embed_recordings(self.embedder, [heard])
         calibration, warned = self.calibration, sentences_about([heard])
+        warned += self._several_speakers([heard], [embedded])
         if calibration is not None and calibration.fingerprint != fingerprint:
             calibration = None
             warned.append(OTHER_CALIBRATION)
@@ -386,6 +411,10 @@ class SpeakerVerifier(SpeakerEmbedder):
         voice, sentences = self._gate().voice(name, heard, consent)
         return voice, (*level_alone(heard), *sentences)
 
+    def _own_cohort(self) -> Cohort | None:
+        """Return the cohort while it is of the weights in use."""
+        return self.cohort if self.cohort is not None and self.cohort.fingerprint == self.fingerprint() else None
+
     def _gate(self) -> Gate:
         fingerprint = self.fingerprint()
         calibration = self.calibration if self.calibration and self.calibration.fingerprint == fingerprint else None
@@ -428,7 +457,7 @@ class SpeakerVerifier(SpeakerEmbedder):
         decided = [(result.llr, result.same_speaker) for result in before]
         description = data or "pairs of the user"
         change = calibrate_on_pairs(
-            trials, heard, self.fingerprint(), operating_point, decided, self.cohort, description
+            trials, heard, self.fingerprint(), operating_point, decided, self._own_cohort(), description
         )
         self.calibration = change.calibration
         return change

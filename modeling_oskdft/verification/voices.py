@@ -31,8 +31,13 @@ ENCRYPTED = b"OSKDFT-VOICES-1\n"  # start of an encrypted file
 NONCE = 12  # bytes, as AES-GCM wants (NIST SP 800-38D)
 PATIENCE = 30.0  # seconds that a process waits for another one's change
 LONGEST_NAME = 100  # letters
-REFUSED = ("Cc", "Cs", "Zl", "Zp")  # control letters, halves of letters, line and paragraph separators
-BIDIRECTIONAL = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they show a name as another one
+OTHER_MODEL = (
+    "The voices of {} were embedded by another model: open that one, or embed their recordings anew with `oskdft "
+    "voices migrate STORE --model MODEL --recordings DIR`."
+)
+REFUSED = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control and hidden letters, halves of letters, separators of lines
+JOINER = "\u200d"  # within an emoji of several
+BLANK = set("\u3164\u2800\u115f\u1160\uffa0")  # letters that are not seen
 
 
 @dataclass(frozen=True)
@@ -175,10 +180,7 @@ class VoiceStore:
         """
         for voice in self.voices().values():
             if any(fact.fingerprint != fingerprint for fact in voice.facts):
-                raise ValueError(
-                    f"The voices of {self._place} were embedded by another model: open that one, or embed their "
-                    "recordings anew with `oskdft voices migrate STORE --model MODEL --recordings DIR`."
-                )
+                raise ValueError(OTHER_MODEL.format(self._place))
 
     def add(self, voice: Voice) -> None:
         """Add a voice of a new name.
@@ -189,6 +191,7 @@ class VoiceStore:
         """
         name = checked_name(voice.name)
         with self._changing() as voices:
+            self._check_fits(voice, voices)
             if name in voices:
                 raise ValueError(f"'{name}' is enrolled already: add recordings with update, or forget it first.")
             voices[name] = replace(voice, name=name)
@@ -208,6 +211,7 @@ class VoiceStore:
         """
         name = unicodedata.normalize("NFC", voice.name)
         with self._changing() as voices:
+            self._check_fits(voice, voices)
             known = _of(voices, name)
             embeddings = np.concatenate([known.embeddings, voice.embeddings])
             voices[name] = Voice(name, embeddings, known.facts + voice.facts)
@@ -240,15 +244,32 @@ class VoiceStore:
             del voices[known.name]
             voices[name] = replace(known, name=name)
 
-    def replace_all(self, voices: list[Voice]) -> None:
+    def replace_all(self, voices: list[Voice], expected: Mapping[str, Voice]) -> None:
         """Put other voices in the place of all.
 
         Args:
             voices: with distinct names.
+            expected: the voices that were read before; others may not have come or gone since then.
+
+        Raises:
+            ValueError: where another process has changed the voices meanwhile.
+            TimeoutError: as `add`.
         """
         with self._changing() as known:
+            if {name: voice.facts for name, voice in known.items()} != {n: v.facts for n, v in expected.items()}:
+                raise ValueError(f"Another process has changed {self._place} meanwhile: run the same command again.")
             known.clear()
             known.update({voice.name: voice for voice in voices})
+
+    def _check_fits(self, voice: Voice, voices: Mapping[str, Voice]) -> None:
+        """Refuse vectors that are not finite, or of another model than the stored ones."""
+        if not np.isfinite(voice.embeddings).all():
+            raise ValueError(f"The embeddings of '{printable(voice.name)}' are not finite: look at the model.")
+        for known in voices.values():
+            if {(fact.fingerprint, fact.size) for fact in known.facts + voice.facts} != {
+                (known.facts[0].fingerprint, known.facts[0].size)
+            }:
+                raise ValueError(OTHER_MODEL.format(self._place))
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Voice]]:
@@ -259,7 +280,8 @@ class VoiceStore:
             self._voices, self._index = voices, None
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{self.path}.lock", timeout=self.patience)
+        # Of the file that a link leads to: all names of one file have one lock.
+        lock = FileLock(f"{os.path.realpath(self.path)}.lock", timeout=self.patience)
         try:
             lock.acquire()
         except Timeout:
@@ -349,7 +371,8 @@ def checked_name(name: str) -> str:
             f"The name '{printable(name[:40])}' has {len(clean)} letters: 1 to {LONGEST_NAME} are needed."
         )
     if clean in (".", "..") or any(
-        letter in "/\\" or letter in BIDIRECTIONAL or unicodedata.category(letter) in REFUSED for letter in clean
+        letter in "/\\" or letter in BLANK or (letter != JOINER and unicodedata.category(letter) in REFUSED)
+        for letter in clean
     ):
         raise ValueError(
             f"The name '{printable(clean)}' has slashes, line breaks or hidden letters: give a plain name."

@@ -39,8 +39,8 @@ def operating_tab(service: Service, tab: gr.Tab, slider: gr.Slider | None) -> No
     slider.render()
     rates = gr.HTML(elem_id="rates", label=I18N("rates"), padding=False)
 
-    def show(threshold: float, request: gr.Request) -> str:
-        return _rates(thresholds, threshold, language_of_request(request))
+    def show(threshold: float | None, request: gr.Request) -> str:
+        return _rates(thresholds, 0.0 if threshold is None else threshold, language_of_request(request))
 
     gr.on(
         [tab.select, slider.change],
@@ -67,5 +67,6 @@ def _rates(thresholds: Thresholds, threshold: float, language: str) -> str:
 
 def _of_100(share: float, texts: dict[str, str]) -> str:
     """Write a rate as errors of a hundred attempts, or of a thousand where they are rare."""
-    hundred = 100 * share
-    return texts["of_100"].format(f"{hundred:.0f}") if hundred >= 9.5 else texts["of_100"].format(f"{hundred:.1f}")
+    if share < 0.01:
+        return texts["of_1000"].format(f"{1000 * share:.0f}")
+    return texts["of_100"].format(f"{100 * share:.0f}")

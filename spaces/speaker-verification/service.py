@@ -4,6 +4,7 @@ import io
 import math
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from modeling_oskdft.audio.ffmpeg import container_in, end_is_known, to_wav
 from modeling_oskdft.audio.loading import SAMPLING_RATE, Waveform, count_samples, read_recording
 from modeling_oskdft.audio.speech import LEVEL_ALONE, Inspection, inspect
 from modeling_oskdft.audio.track import Track
-from modeling_oskdft.embedding.recordings import Recording
+from modeling_oskdft.embedding.recordings import Recording, embed_recordings
 from modeling_oskdft.scoring.thresholds import OPERATING_POINTS
 from modeling_oskdft.verification.decision import Evidence, decide
 from modeling_oskdft.verification.enrolment import Gate, Match, nearest
@@ -254,13 +255,12 @@ class Service:
     ) -> tuple[Verdict, list[str]]:
         """Return the answer of a model, and sentences of doubt about it. own: the visitor's threshold."""
         start = time.perf_counter()
-        first, second = self._embeddings(verifier, [recording.waveform for recording in recordings], language)
+        first, second = self._embeddings(verifier, recordings, language)
         milliseconds = 1000 * (time.perf_counter() - start)
         shorter = min(recording.inspection.speech.seconds for recording in recordings)
-        evidence = Evidence(float(first @ second), shorter, recordings[0].inspection.speech.network)
-        result = decide(
-            evidence, verifier.thresholds, verifier.calibration, point if point in OPERATING_POINTS else "eer"
-        )
+        network = recordings[0].inspection.speech.network
+        at = point if point in OPERATING_POINTS else "eer"
+        result = verifier.decide(first[None], second, at, speech=shorter, network=network)
         threshold = own if point == "slider" else result.threshold
         if point == "slider" and own is None:
             return Verdict(name, result.score, None, milliseconds, result.llr, result.probability), []
@@ -268,11 +268,10 @@ class Service:
         return Verdict(name, result.score, threshold, milliseconds, result.llr, result.probability), doubts
 
     @staticmethod
-    def _embeddings(
-        verifier: SpeakerVerifier, waveforms: tuple[Waveform, ...] | list[Waveform], language: str
-    ) -> NDArray[np.float32]:
+    def _embeddings(verifier: SpeakerVerifier, recordings: "Sequence[Heard]", language: str) -> NDArray[np.float32]:
         try:
-            return verifier.embed_waveforms(waveforms)  # their warnings are in the answer already
+            read = [recording.recording("") for recording in recordings]  # their warnings are in the answer already
+            return np.stack([embedded.embedding for embedded in embed_recordings(verifier.embedder, read)])
         except ValueError as error:  # the recording is too short for one frame
             raise Refusal(translate(str(error), language)) from None
 
@@ -332,14 +331,20 @@ class Service:
         if not len(voices):
             raise Refusal(ANSWERS[language]["nobody"])
         heard = self.read(file, label, language)
-        (embedding,) = self._embeddings(self.student, [heard.waveform], language)
+        (embedding,) = self._embeddings(self.student, [heard], language)
         speech, calibration = heard.inspection.speech, self.student.calibration
-        matches, _ = nearest(voices.index(), embedding, speech.seconds, speech.network, calibration, MOST_VOICES)
+        cohort = None if calibration is None or calibration.cohort is None else self.student.cohort
+        matches, _ = nearest(
+            voices.index(), embedding, speech.seconds, speech.network, calibration, MOST_VOICES, cohort
+        )
         return matches, tuple(translate(sentence, language) for sentence in heard.sentences(label))
 
     def threshold(self) -> float | None:
         """Return the student's threshold of the score for equal errors, whatever the amount of speech; None: none."""
-        return decide(Evidence(0.0), self.student.thresholds, self.student.calibration).threshold
+        calibration = self.student.calibration
+        if calibration is not None and calibration.cohort is not None:  # then it differs from pair to pair
+            return None
+        return decide(Evidence(0.0), self.student.thresholds, calibration).threshold
 
     def card(self) -> str:
         """Return the model's card without its front matter; the model's name where it has no card."""

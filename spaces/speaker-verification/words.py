@@ -89,6 +89,7 @@ ANSWERS = {
         "probability": "probability of one speaker",
         "llr": "log-likelihood ratio",
         "of_100": "{0} of 100",
+        "of_1000": "{0} of 1,000",
         "time": "time",
         "model": "model",
         "decision": "decision",
@@ -128,6 +129,7 @@ ANSWERS = {
         "probability": "同じ話者である確率",
         "llr": "対数尤度比",
         "of_100": "100 回に {0} 回",
+        "of_1000": "1,000 回に {0} 回",
         "time": "処理時間",
         "model": "モデル",
         "decision": "判定",
@@ -166,6 +168,9 @@ _MAY_BE_CUT_OFF = "{name}は末尾が欠けているかもしれません。"
 # sentence matches a pattern any more.
 SENTENCES = {
     r"(?P<name>.+) is silent: .*": "{name}は無音です。話し声の入った録音を使ってください。",
+    r"(?P<name>.+) has (?P<s>[\d.]+) s of speech: a voice is enrolled .*": (
+        "{name}の音声は {s} 秒だけです。登録には 1 秒以上の話し声が必要です。"
+    ),
     r"(?P<name>.+) has (?P<s>[\d.]+) s of speech: .*": "{name}の音声は {s} 秒だけです。短いと判定は不確かです。",
     r"(?P<name>.+) is clipped \((?P<p>[\d.]+) %.*": "{name}は音割れしています（{p} %）。音量を下げてください。",
     r"(?P<name>.+) has no samples: .*": "{name}は空です。話し声の入った録音を使ってください。",
@@ -204,9 +209,6 @@ SENTENCES = {
     r"(?P<name>.+) is of a format whose end .*": _MAY_BE_CUT_OFF,
     r"The threshold (?P<t>[-\d.]+).* stands on (?P<n>\d+) speakers.*": (
         "しきい値 {t} は {n} 人の話者だけから求めたものです。ほかの話者では当てはまらないことがあります。"
-    ),
-    r"(?P<name>.+) has (?P<s>[\d.]+) s of speech: a voice is enrolled .*": (
-        "{name}の音声は {s} 秒だけです。登録には 1 秒以上の話し声が必要です。"
     ),
     r"The name .* has slashes, line breaks.*": "名前に使えない文字があります。別の名前を使ってください。",
     r"(?P<name>.+) is clipped: record it again.*": "{name}は音割れしています。音量を下げて録音し直してください。",

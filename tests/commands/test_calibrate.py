@@ -1,5 +1,6 @@
 import itertools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -57,6 +58,35 @@ def test_into_a_folder_of_its_own_and_for_machines(model, pairs, tmp_path, capsy
     values = json.loads(capsys.readouterr().out)
     assert values["pairs"] == 190 and values["missing"]["far_1_percent"] == 820
     assert (model / "calibration.json").read_bytes() == before and (tmp_path / "own/calibration.json").is_file()
+
+
+def test_a_damaged_calibration_does_not_stand_in_the_way(model, pairs, capsys):
+    (model / "calibration.json").write_text('{"a": 1')
+    assert main(["calibrate", str(model), str(pairs)]) == 0
+    assert "It is now calibration.damaged.json" in capsys.readouterr().err
+    assert Calibration.load(model / "calibration.json").trials == 190
+    assert (model / "calibration.damaged.json").read_text() == '{"a": 1'
+
+
+def test_flaws_of_the_recordings_are_told_of(model, pairs, tmp_path, capsys):
+    place = tmp_path / "clipped"
+    shutil.copytree(pairs.parent, place)
+    samples, rate = soundfile.read(place / "0 0.wav")
+    soundfile.write(place / "0 0.wav", np.clip(30 * samples, -1, 1), rate)
+    assert main(["calibrate", str(model), str(place / "pairs.csv")]) == 0
+    assert "is clipped" in capsys.readouterr().err
+
+
+def test_another_folder_s_calibration_decides_where_it_is_named(model, pairs, tmp_path, recordings_of, capsys):
+    assert main(["calibrate", str(model), str(pairs), "--out", str(tmp_path / "own")]) == 0
+    capsys.readouterr()
+    command = ["verify", *recordings_of, "--model", str(model), "--json"]
+    assert main(command) in (0, 1)
+    of_model = json.loads(capsys.readouterr().out)
+    assert main([*command, "--calibration", str(tmp_path / "own")]) in (0, 1)
+    assert json.loads(capsys.readouterr().out)["llr"] != of_model["llr"]
+    assert main([*command, "--calibration", str(tmp_path / "no")]) == 2
+    assert "There is no calibration.json in" in capsys.readouterr().err
 
 
 def test_what_cannot_be_is_one_sentence_and_changes_nothing(model, pairs, tmp_path, capsys):

@@ -85,6 +85,9 @@ def test_a_round_trip(tmp_path):
         ("operating_points", {"eer": {"llr": None, "low": 0, "high": 1}}, "operating_points.eer"),
         ("operating_points", {"eer": 3}, "does not hold a calibration"),
         ("curve", {"llr": [0.0]}, "curve is"),
+        ("curve", CURVE | {"llr": [0.0, -1.0, 1.0]}, "curve.llr"),
+        ("curve", CURVE | {"false_accepts": [1.0, 0.5, -5.0]}, "curve.false_accepts"),
+        ("cllr", 10**400, "does not hold a calibration|is no JSON"),
         ("schema", 2, "schema is 2: 1 is needed"),
     ],
 )
@@ -112,6 +115,29 @@ def test_the_one_before_is_kept_and_can_be_put_back(tmp_path):
     assert restore_calibration(tmp_path) == first == Calibration.load(tmp_path / "calibration.json")
     assert restore_calibration(tmp_path) == second, "a second call undoes the first"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["calibration.json", "calibration.previous.json"]
+
+
+def test_an_exchange_that_was_killed_is_ended_by_the_next_one(tmp_path):
+    first, second = calibration(), calibration(data="newer")
+    first.save(tmp_path)
+    second.save(tmp_path)
+    restore_calibration(tmp_path)  # first in use, second kept
+    # As after a kill before the last step: the one that was in use lies aside, and the other one twice.
+    (tmp_path / "calibration.previous.json").rename(tmp_path / "calibration.restoring.json")
+    (tmp_path / "calibration.previous.json").write_bytes((tmp_path / "calibration.json").read_bytes())
+    assert restore_calibration(tmp_path) == second, "nothing is lost"
+    assert Calibration.load(tmp_path / "calibration.previous.json") == first
+
+
+def test_what_is_damaged_or_of_other_weights_does_not_come_back(tmp_path):
+    calibration().save(tmp_path)
+    calibration(data="newer").save(tmp_path)
+    (tmp_path / "calibration.json").write_text("{")
+    calibration(data="newest").save(tmp_path)
+    assert Calibration.load(tmp_path / "calibration.previous.json") == calibration(), "the damaged one is not kept"
+    calibration(fingerprint="b" * 64).save(tmp_path)
+    with pytest.raises(ValueError, match="is of other weights: it cannot be put back"):
+        restore_calibration(tmp_path)
 
 
 PROGRAM = """

@@ -93,7 +93,26 @@ def test_operating_points_accept_what_they_promise():
 def test_the_minimum_is_below_what_was_reached():
     scores, labels, pairs, _ = simulated()
     fitted = fit_calibration(scores, labels, pairs, FINGERPRINT, "made up")
-    assert fitted.min_cllr <= fitted.cllr and fitted.min_cllr == pytest.approx(min_cllr(scores, labels), abs=1e-3)
+    assert fitted.min_cllr <= fitted.cllr
+    few = fit_calibration(*simulated(speakers=10)[:3], FINGERPRINT, "made up")  # none is left out
+    scores, labels, *_ = simulated(speakers=10)
+    assert few.min_cllr == pytest.approx(min_cllr(scores, labels), abs=1e-3)
+
+
+def test_cuts_of_one_pair_are_no_pairs_of_their_own():
+    scores, labels, pairs, _ = simulated(trials=12000, spread_shrinks=False)
+    assert fit_calibration(scores, labels, pairs, FINGERPRINT, "made up").operating_points["far_1_percent"] is not None
+    cut = fit_calibration(scores[:3000], labels[:3000], pairs[:3000], FINGERPRINT, "made up", cuts=4)
+    assert cut.operating_points["far_1_percent"] is None, "450 pairs of different speakers"
+
+
+def test_the_threshold_between_kinds_that_do_not_overlap_is_the_middle():
+    labels = np.array([1] * 20 + [0] * 20)
+    scores = np.where(labels == 1, 0.8, 0.1) + np.linspace(0, 0.05, 40)
+    pairs = [("a", "a") if label else ("a", "b") for label in labels]
+    fitted = fit_calibration(scores, labels, pairs, FINGERPRINT, "made up")
+    lowest, highest = fitted.llr(scores[labels == 1].min()), fitted.llr(scores[labels == 0].max())
+    assert fitted.operating_points["eer"].llr == pytest.approx((lowest + highest) / 2)
 
 
 def test_what_cannot_be_calibrated():

@@ -147,7 +147,7 @@ def test_the_operating_point_moves_the_rates_and_the_decision(visit, files):
     box.fill("0.9")
     box.press("Enter")
     visitor.page.wait_for_function("before => document.getElementById('rates').innerText !== before", arg=shown)
-    assert "0.0 of 100" in visitor.page.locator("#rates").inner_text()
+    assert "0 of 1,000" in visitor.page.locator("#rates").inner_text()
     visitor.picture("operating-light")
     visitor.page.get_by_role("tab").nth(3).click()
     assert "A tiny verifier" in visitor.page.inner_text("body") and "license: mit" not in visitor.page.inner_text(

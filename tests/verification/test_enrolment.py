@@ -50,7 +50,8 @@ def say(voices):
 @pytest.fixture
 def verifier():
     # The target trials of this curve lie above -1; a cosine of 0.8 has the ratio 0.
-    stored = calibration(score=(10.0, -8.0), duration=None, operating_points={"eer": OperatingPoint(0.0, -1.0, 1.0)})
+    points = {"eer": OperatingPoint(0.0, -1.0, 1.0)}
+    stored = calibration(score=(10.0, -8.0), duration=None, operating_points=points, trials=400, target_trials=200)
     curve = stored.curve | {"llr": [-3.0, -1.0, 3.0], "false_rejects": [0.0, 0.01, 1.0]}
     return SpeakerVerifier(HumEmbedder(), calibration=replace(stored, curve=curve))
 
@@ -110,6 +111,28 @@ def test_two_speakers_in_one_recording_are_told_of(verifier, say):
         assert any("may have several speakers" in warning for warning in verifier.enroll("Two", both).warnings)
         assert not any("several speakers" in warning for warning in verifier.enroll("One", alone).warnings)
         verifier.forget("Two"), verifier.forget("One")
+
+
+def test_a_second_speaker_in_a_long_recording_is_told_of_by_every_door(verifier, say):
+    both = np.concatenate([say("low", 0, 20.0), say("high", 1, 20.0)])
+    alone = np.concatenate([say("low", 0, 20.0), say("low", 1, 20.0)])
+    verifier.enroll("Ada", say("low"))
+    for recording, is_told in ((both, True), (alone, False)):
+        for answer in (verifier.verify("Ada", recording), verifier.identify(recording)):
+            assert any("several speakers" in warning for warning in answer.warnings) is is_told
+
+
+def test_little_evidence_makes_no_gate(verifier, say):
+    verifier.calibration = replace(verifier.calibration, target_trials=20)
+    verifier.enroll("Both", [say("low"), say("high")])
+
+
+def test_the_first_place_does_not_depend_on_how_many_are_shown():
+    vectors = np.array([[1.0, 0], [0.98, 0.2], [0.96, 0.28]], np.float32)
+    index = Index(["short", "middle", "long"], vectors, np.array([1.0, 2.0, 8.0]))
+    stored = calibration(duration=(2.0, 0.0, 2.0, 2.0))
+    first = [nearest(index, vectors[0], 8.0, "silero", stored, top_k)[0][0].name for top_k in (1, 2, 3)]
+    assert first == ["long"] * 3
 
 
 def test_without_measurements_nothing_is_said_about_agreement(say):

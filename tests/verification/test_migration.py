@@ -32,9 +32,12 @@ def test_all_voices_are_embedded_anew_or_none(recordings, tmp_path, feature_extr
         migrate_voices(store, str(new), recordings)
     assert (tmp_path / "voices").read_bytes() == before
     (recordings / "Bobby.flac").rename(recordings / "Bob.flac")
+    with pytest.raises(ValueError, match="Another process has changed .* meanwhile: run the same command again"):
+        store.replace_all([], {"Ada": store.get("Ada")})
+    old.update("Ada", str(recordings / "Ada/2.flac"), consent="form 2")
     assert migrate_voices(store, str(new), recordings) == 2
     verifier = SpeakerVerifier.from_pretrained(new, voices=tmp_path / "voices")
     assert verifier.verify("Bob", str(recordings / "Bob.flac")).score == pytest.approx(1, abs=1e-5)
-    assert len(store.get("Ada").facts) == 2 and store.get("Ada").facts[1].consent == "form 1"
+    assert len(store.get("Ada").facts) == 2 and store.get("Ada").facts[1].consent == "form 1; form 2"
     with pytest.raises(FileNotFoundError, match="There is no folder at"):
         migrate_voices(store, str(new), tmp_path / "nowhere")

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -178,7 +179,22 @@ def test_an_error_within_a_change_changes_nothing(tmp_path, key):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "   ", "../../etc/passwd", "a\\b", "a\nb", "a\0b", "\u202egnp.exe", "x" * 101, "..", "a\u2028b", "\ud800"],
+    [
+        "",
+        "   ",
+        "../../etc/passwd",
+        "a\\b",
+        "a\nb",
+        "a\0b",
+        "\u202egnp.exe",
+        "x" * 101,
+        "..",
+        "a\u2028b",
+        "\ud800",
+        "A\u200bda",
+        "A\u00adda",
+        "\u3164",
+    ],
 )
 def test_names_that_are_none(name):
     with pytest.raises(ValueError, match="letters: 1 to 100 are needed|slashes, line breaks or hidden letters"):
@@ -234,6 +250,33 @@ def test_voices_of_another_model_are_refused():
     store.check("a" * 64)
     with pytest.raises(ValueError, match="were embedded by another model: open that one, or embed their recordings"):
         store.check("b" * 64)
+
+
+def test_a_link_and_its_file_have_one_lock(tmp_path):
+    store = VoiceStore(tmp_path / "voices")
+    store.add(voice("Ada"))
+    (tmp_path / "link").symlink_to(tmp_path / "voices")
+    linked = VoiceStore(tmp_path / "link", patience=0.05)
+    with store._changing(), pytest.raises(TimeoutError):
+        linked.add(voice("Bob"))
+    linked.add(voice("Bob"))
+    assert list(store.voices()) == ["Ada", "Bob"] and (tmp_path / "link").is_symlink()
+
+
+def test_one_store_has_voices_of_one_model_and_finite_ones():
+    store = VoiceStore()
+    store.add(voice("Ada"))
+    other = replace(voice("Bob"), facts=(replace(FACT, fingerprint="b" * 64),) * 2)
+    for wrong, said in ((other, "were embedded by another model"), (voice("Bob", size=5), "by another model")):
+        if wrong.embeddings.shape[1] == 5:
+            wrong = replace(wrong, facts=(replace(FACT, size=5),) * 2)
+        with pytest.raises(ValueError, match=said):
+            store.add(wrong)
+        with pytest.raises(ValueError, match=said):
+            store.extend(replace(wrong, name="Ada"))
+    with pytest.raises(ValueError, match="The embeddings of 'Bob' are not finite"):
+        store.add(replace(voice("Bob"), embeddings=np.full((2, 4), np.nan, np.float32)))
+    assert list(store.voices()) == ["Ada"]
 
 
 def test_the_text_of_a_store(tmp_path):

@@ -29,6 +29,7 @@ HERE = Path(__file__).resolve().parent
 SAME, DIFFERENT, WRONG_INPUT, NO_DECISION, OUR_FAULT, STOPPED = 0, 1, 2, 3, 70, 130
 OPERATING_POINTS = ("eer", "far_1_percent", "far_0.1_percent", "bayes")
 ENOUGH_SPEAKERS = 20  # a threshold measured on fewer depends on who they are
+LEAST_DEVIATION = 1e-6  # of the scores of a cohort
 LARGEST_THRESHOLD = 1.1  # scores are cosines; a threshold just above all of them accepts nobody
 
 
@@ -57,6 +58,8 @@ def main() -> int:
     options = parser.parse_args()
     if not 0 < options.prior < 1:
         raise ValueError(f"prior is {options.prior}: a probability between 0 and 1 is needed.")
+    if options.max_seconds is not None and not 0 < options.max_seconds < math.inf:
+        raise ValueError(f"max_seconds is {options.max_seconds}: a number of seconds above 0 is needed.")
     model, facts = open_model()
     sides = [hear(model, facts, path, options) for path in options.recordings]
     score = float(sides[0].embedding @ sides[1].embedding)
@@ -210,6 +213,7 @@ def decide(fingerprint: str, score: float, sides: list[Side], options: argparse.
         sides: both sides of the comparison.
         options: `operating_point` and `prior`.
     """
+    check_graph()
     calibration = read_calibration(fingerprint)
     point, odds = options.operating_point, ""
     if calibration is not None:
@@ -217,10 +221,18 @@ def decide(fingerprint: str, score: float, sides: list[Side], options: argparse.
         slope, offset = line_of(calibration, sides)
         llr = min(max(slope * (gain * score - shift) + offset, calibration["bounds"][0]), calibration["bounds"][1])
         logit = math.log(options.prior) - math.log1p(-options.prior)
-        odds = f", log-likelihood ratio {llr:.2f}, probability {1 / (1 + math.exp(-llr - logit)):.4f}"
+        probability = 1 / (1 + math.exp(min(-llr - logit, 700)))
+        odds = f", log-likelihood ratio {llr:.2f}, probability {probability:.4f}"
+        for sentence in doubts_about(calibration, sides):
+            write_message(f"warning: {sentence}")
         stored = calibration["operating_points"].get(point)
         if point == "bayes" or stored is not None:
             wanted = -logit if stored is None else stored["llr"]
+            if not calibration["bounds"][0] < wanted <= calibration["bounds"][1]:
+                write_message(
+                    "warning: The calibration has too few trials for a decision at this prior: calibrate on more."
+                )
+                return Answer(None, False, odds)
             return Answer(((wanted - offset) / slope + shift) / gain, llr >= wanted, odds)
     threshold = None if point == "bayes" else read_threshold(fingerprint, point)
     return Answer(threshold, threshold is not None and score >= threshold, odds)
@@ -238,6 +250,7 @@ def read_calibration(fingerprint: str) -> dict[str, Any] | None:
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
         if stored["fingerprint"] != fingerprint:
+            write_message("warning: The calibration is of other weights and was left out: calibrate anew.")
             return None
         numbers = [*stored["score"], *stored["bounds"], *stored["speech"], *(stored["duration"] or ())]
         points = stored["operating_points"]
@@ -253,6 +266,40 @@ def read_calibration(fingerprint: str) -> dict[str, Any] | None:
             "hold for others; calibrate on more."
         )
     return stored
+
+
+def doubts_about(calibration: dict[str, Any], sides: list[Side]) -> list[str]:
+    """List why the ratio may not hold: less speech than in the trials, or speech that was found in another way."""
+    shorter = min(sides, key=lambda side: side.speech)
+    if calibration["duration"] is None:
+        return []
+    if shorter.network != calibration["network"]:
+        return [
+            f"The calibration counts speech as {calibration['network'] or 'the level'} finds it, which is not at hand "
+            "here: the amount of speech was left out."
+        ]
+    if shorter.speech < 0.9 * calibration["speech"][0]:
+        return [
+            f"There is {shorter.speech:.1f} s of speech, and the calibration has seen "
+            f"{calibration['speech'][0]:.1f} s at least: the ratio may be too high; give more speech."
+        ]
+    return []
+
+
+def check_graph() -> None:
+    """Check that model.onnx is the file that thresholds.json was written for.
+
+    Raises:
+        ValueError: for a graph that was damaged or changed.
+    """
+    try:
+        expected = json.loads((HERE / "thresholds.json").read_text(encoding="utf-8")).get("graph")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return  # there is none, or `read_threshold` says what is wrong with it
+    if isinstance(expected, str):  # earlier versions stored none
+        with open(HERE / "model.onnx", "rb") as graph:
+            if hashlib.file_digest(graph, "sha256").hexdigest() != expected:
+                raise ValueError("model.onnx is damaged or was changed: export the verifier again.")
 
 
 def line_of(calibration: dict[str, Any], sides: list[Side]) -> tuple[float, float]:
@@ -282,13 +329,18 @@ def normalisation(fingerprint: str, calibration: dict[str, Any], sides: list[Sid
         low, high = place["data_offsets"]
         cohort = np.frombuffer(content[start + low : start + high], "<f4").reshape(place["shape"])
         top_n = int(facts["top_n"])
-        if facts["fingerprint"] != fingerprint or not np.isfinite(cohort).all():
+        digest = hashlib.sha256(cohort.tobytes() + str(top_n).encode()).hexdigest()[:16]
+        if facts["fingerprint"] != fingerprint or digest != calibration["cohort"] or not 2 <= top_n <= len(cohort):
             raise ValueError
     except (OSError, KeyError, TypeError, ValueError):
         raise ValueError("cohort.safetensors is missing or damaged: export the verifier again.") from None
     scores = np.stack([side.embedding for side in sides]) @ cohort.T
     nearest = np.partition(scores, -top_n, axis=1)[:, -top_n:]
     deviations = nearest.std(1, ddof=1)
+    if not (deviations > LEAST_DEVIATION).all():
+        raise ValueError(
+            "The nearest speakers of the cohort have equal scores: export a verifier with another cohort."
+        )
     return float((1 / deviations).mean()), float((nearest.mean(1) / deviations).mean())
 
 
@@ -303,7 +355,7 @@ def read_threshold(fingerprint: str, operating_point: str) -> float | None:
         The threshold; None where it was not measured, or was measured with other weights.
 
     Raises:
-        ValueError: for a damaged thresholds.json, and for a model.onnx that is not the file it was written for.
+        ValueError: for a damaged thresholds.json.
     """
     file = HERE / "thresholds.json"
     if not file.is_file():
@@ -312,7 +364,6 @@ def read_threshold(fingerprint: str, operating_point: str) -> float | None:
         stored = json.loads(file.read_text(encoding="utf-8"))
         if stored["fingerprint"] != fingerprint:
             return None
-        graph_digest = stored.get("graph")  # earlier versions stored none
         threshold = stored["values"][operating_point]
         if threshold is not None and not (math.isfinite(threshold) and abs(threshold) <= LARGEST_THRESHOLD):
             raise ValueError
@@ -324,10 +375,6 @@ def read_threshold(fingerprint: str, operating_point: str) -> float | None:
             f"warning: The threshold {threshold:.2f} stands on {stored['speakers']} speakers: below "
             f"{ENOUGH_SPEAKERS} it may not hold for others; measure it on more."
         )
-    if graph_digest is not None:
-        with open(HERE / "model.onnx", "rb") as graph:
-            if hashlib.file_digest(graph, "sha256").hexdigest() != graph_digest:
-                raise ValueError("model.onnx is damaged or was changed: export the verifier again.")
     return threshold
 
 
@@ -374,6 +421,7 @@ if __name__ == "__main__":
         import numpy as np
         import onnxruntime
 
+        sys.dont_write_bytecode = True  # the folder stays as it was exported
         sys.path.insert(0, str(HERE))  # `python -P` does not look for modules beside the program
         import decoding
         import speech
