@@ -6,6 +6,7 @@ The fit needs scikit-learn (extra `calibration`), its application does not: see 
 import math
 from collections.abc import Iterator, Sequence
 from datetime import date
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +24,7 @@ SPREAD = 1.5  # the longest speech must be this many times the shortest one
 DRAWS = 500
 CURVE = 201  # points of the curve of error rates
 LEAST_TRIALS = 5  # of each kind
+EARLIER_TRIALS = 30  # of each kind, as which an earlier calibration counts; ours, not tuned
 
 
 def fit_calibration(
@@ -37,6 +39,7 @@ def fit_calibration(
     cohort: str | None = None,
     adapter: str | None = None,
     cuts: int = 1,
+    before: Calibration | None = None,
 ) -> Calibration:
     """Fit the function from score to log-likelihood ratio, and measure what it is worth.
 
@@ -57,6 +60,8 @@ def fit_calibration(
         cohort: digest of the cohort with which the scores were normalised.
         adapter: name of the speaker adapter in use.
         cuts: trials of each pair of recordings, which were cut in several ways: bounds count pairs.
+        before: the calibration until now, of the same weights. Its own trials then count as 30 of each kind, so that a
+            few trials move it a little and many replace it; the terms with speech are left out.
 
     Raises:
         ImportError: without scikit-learn.
@@ -74,7 +79,8 @@ def fit_calibration(
         )
     speakers = len({speaker for pair in speakers_of_trials for speaker in pair})
     logs = None if speech is None else np.log(np.maximum(np.asarray(speech, np.float64), LEAST_SECONDS))
-    line = _fit(values[:, None], targets, prior)
+    earlier = None if before is None or before.cohort != cohort else _trials_of(before)
+    line = _fit(values[:, None], targets, prior, earlier)
     if not line[0] > 0:
         raise ValueError(
             "The scores of same-speaker trials are not higher than those of different-speaker trials: check the "
@@ -83,8 +89,8 @@ def fit_calibration(
     held_out = None
     duration: tuple[float, float, float, float] | None = None
     if speakers >= ENOUGH_SPEAKERS:
-        held_out = _held_out_llrs(values[:, None], targets, speakers_of_trials, prior)
-        if logs is not None and np.ptp(logs) > math.log(SPREAD):
+        held_out = _held_out_llrs(values[:, None], targets, speakers_of_trials, prior, earlier)
+        if earlier is None and logs is not None and np.ptp(logs) > math.log(SPREAD):
             duration, held_out = _with_speech(values, logs, targets, speakers_of_trials, prior, held_out)
     # With n different-speaker pairs, no ratio above n + 1 can be told from n + 1; and so for the same speaker. As in
     # the bounds of P. Vergeer et al., Science & Justice 56, 2016, one misleading pair more is thought of.
@@ -130,7 +136,29 @@ def needed_trials(operating_point: str) -> int:
 # ---- the regression -------------------------------------------------------------------------------------------------
 
 
-def _fit(features: Floats, targets: NDArray[np.int64], prior: float) -> tuple[float, ...]:
+class _Earlier(NamedTuple):
+    """Hold the trials of an earlier calibration: scores, targets and weights, (trials,) each."""
+
+    scores: Floats
+    targets: NDArray[np.int64]
+    weights: Floats
+
+
+def _trials_of(before: Calibration) -> _Earlier:
+    """Rebuild the trials of a calibration from its curve; those of each kind weigh `EARLIER_TRIALS` together."""
+    llrs = np.asarray(before.curve["llr"])
+    scores = np.asarray([before.score_at(llr) for llr in (llrs[1:] + llrs[:-1]) / 2])
+    kinds = []
+    for name, label in (("false_accepts", 0), ("false_rejects", 1)):
+        shares = np.abs(np.diff(before.curve[name]))
+        weights = EARLIER_TRIALS * shares / max(float(shares.sum()), 1e-9)
+        kinds.append((scores, np.full(len(scores), label), weights))
+    return _Earlier(*(np.concatenate(values) for values in zip(*kinds, strict=True)))
+
+
+def _fit(
+    features: Floats, targets: NDArray[np.int64], prior: float, earlier: _Earlier | None = None
+) -> tuple[float, ...]:
     """Fit the weights of the features and, second, the offset; features: (trials, terms)."""
     try:
         from sklearn.linear_model import LogisticRegression
@@ -138,13 +166,20 @@ def _fit(features: Floats, targets: NDArray[np.int64], prior: float) -> tuple[fl
         raise ImportError(
             "scikit-learn is not installed, and fits calibrations: pip install 'modeling-oskdft[calibration]'."
         ) from None
+    counts = np.ones(len(targets))
+    if earlier is not None:
+        features = np.concatenate([features, earlier.scores[:, None]])
+        targets, counts = np.append(targets, earlier.targets), np.append(counts, earlier.weights)
+        features, targets, counts = features[counts > 0], targets[counts > 0], counts[counts > 0]
     of_targets, of_others = features[targets == 1, 0], features[targets == 0, 0]
     if of_targets.min() >= of_others.max():  # no fit is best: the steeper, the better
         rows = [np.argmin(np.where(targets == 1, features[:, 0], np.inf))]
         rows.append(np.argmax(np.where(targets == 0, features[:, 0], -np.inf)))
         features, targets = np.concatenate([features, features[rows]]), np.append(targets, [0, 1])
+        counts = np.append(counts, [1.0, 1.0])
     centre, scale = features.mean(0), np.maximum(features.std(0), 1e-9)
-    weights = np.where(targets == 1, prior / np.sum(targets == 1), (1 - prior) / np.sum(targets == 0))
+    of_each = [counts[targets == label].sum() for label in (0, 1)]
+    weights = counts * np.where(targets == 1, prior / of_each[1], (1 - prior) / of_each[0])
     regression = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000)
     regression.fit((features - centre) / scale, targets, sample_weight=weights * len(targets))
     slopes = regression.coef_[0] / scale
@@ -180,7 +215,11 @@ def _with_speech(
 
 
 def _held_out_llrs(
-    features: Floats, targets: NDArray[np.int64], pairs: Sequence[tuple[str, str]], prior: float
+    features: Floats,
+    targets: NDArray[np.int64],
+    pairs: Sequence[tuple[str, str]],
+    prior: float,
+    earlier: _Earlier | None = None,
 ) -> Floats | None:
     """Compute the ratio of each trial by a fit without its speakers.
 
@@ -191,7 +230,7 @@ def _held_out_llrs(
     for inside, outside in _folds(pairs):
         if any(len(np.unique(targets[rows])) < 2 for rows in (inside, outside)):
             return None
-        llrs[inside] = _llrs(_fit(features[outside], targets[outside], prior), features[inside])
+        llrs[inside] = _llrs(_fit(features[outside], targets[outside], prior, earlier), features[inside])
     return llrs
 
 

@@ -203,6 +203,7 @@ def calibrate_on_pairs(
     decided_before: Sequence[tuple[float | None, bool | None]],
     cohort: Cohort | None = None,
     data: str = "pairs of the user",
+    before: Calibration | None = None,
 ) -> CalibrationChange:
     """Fit a calibration on trials of the user.
 
@@ -214,6 +215,7 @@ def calibrate_on_pairs(
         decided_before: log-likelihood ratio and decision of each trial until now.
         cohort: with which the scores are normalised; None: they are not.
         data: description of the pairs.
+        before: the calibration until now, of the same weights; few pairs move it a little, many replace it.
 
     Raises:
         ValueError: for an operating point that the pairs cannot support, and as `fit_calibration` does.
@@ -241,12 +243,12 @@ def calibrate_on_pairs(
     wanted = 0.0 if point is None else point.llr
     llrs, decisions = zip(*decided_before, strict=True)
     cllr_before = None if None in llrs else cllr(np.asarray(llrs, np.float64), trials.labels)
-    before = None
+    rates = None
     if None not in decisions:
         same = np.asarray(decisions)
-        before = (float(same[trials.labels == 0].mean()), float((~same)[trials.labels == 1].mean()))
+        rates = (float(same[trials.labels == 0].mean()), float((~same)[trials.labels == 1].mean()))
     return CalibrationChange(
-        calibration, operating_point, before, calibration.rates_at(wanted), cllr_before, missing, heard.warnings
+        calibration, operating_point, rates, calibration.rates_at(wanted), cllr_before, missing, heard.warnings
     )
 
 

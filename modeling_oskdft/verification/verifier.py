@@ -455,9 +455,11 @@ class SpeakerVerifier(SpeakerEmbedder):
             for first, second in zip(trials.enrolments, trials.tests, strict=True)
         ]
         decided = [(result.llr, result.same_speaker) for result in before]
-        description = data or "pairs of the user"
+        description, known = data or "pairs of the user", self.calibration
+        if known is not None and known.fingerprint != self.fingerprint():
+            known = None
         change = calibrate_on_pairs(
-            trials, heard, self.fingerprint(), operating_point, decided, self._own_cohort(), description
+            trials, heard, self.fingerprint(), operating_point, decided, self._own_cohort(), description, known
         )
         self.calibration = change.calibration
         return change

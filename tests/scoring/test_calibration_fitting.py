@@ -90,6 +90,24 @@ def test_operating_points_accept_what_they_promise():
     assert (needed_trials("far_1_percent"), needed_trials("far_0.1_percent"), needed_trials("eer")) == (1000, 10000, 5)
 
 
+def test_few_trials_move_an_earlier_calibration_a_little_and_many_replace_it():
+    scores, labels, pairs, _ = simulated(spread_shrinks=False)
+    before = fit_calibration(scores, labels, pairs, FINGERPRINT, "made up")
+    moved_scores = scores + 0.2  # another microphone
+    alone, moved = [
+        [
+            fit_calibration(moved_scores[:n], labels[:n], pairs[:n], FINGERPRINT, "", before=b).llr(0.55)
+            for n in (40, 6000)
+        ]
+        for b in (None, before)
+    ]
+    old, new = before.llr(0.55), alone[1]
+    assert new < moved[0] < old, "40 trials lie between"
+    assert moved[1] == pytest.approx(new, abs=0.15) and abs(moved[0] - new) > 1
+    other_scores = fit_calibration(moved_scores, labels, pairs, FINGERPRINT, "", before=before, cohort="0f")
+    assert other_scores.llr(0.55) == pytest.approx(new, abs=1e-6), "an earlier one of other scores says nothing"
+
+
 def test_the_minimum_is_below_what_was_reached():
     scores, labels, pairs, _ = simulated()
     fitted = fit_calibration(scores, labels, pairs, FINGERPRINT, "made up")
