@@ -381,7 +381,8 @@ def page(results: dict[str, Any], name: str) -> str:
 the test recording goes through the condition; rows of durations join recordings and cut both sides. Seeds are the
 names of the recordings. EER with 95 % intervals by bootstrap over speakers, on each row; Cllr of the stored
 calibration (0 is perfect, 1 says nothing): above 1, its ratios mislead there. Warned: test recordings about which
-`verify` says something. {measured_on(results)}
+`verify` says something. Rows of durations have trials of their own, between speakers of all corpora, which are easier:
+compare them with each other alone. {measured_on(results)}
 
 What hurts the student most: {hurts}.
 

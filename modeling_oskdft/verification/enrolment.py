@@ -26,6 +26,7 @@ ENOUGH_TRIALS = 100  # same-speaker trials, of which one in a hundred is told fr
 NEAREST, SORTED = 300, 1000  # voices that a cohort is asked about; voices that are sorted as a whole
 DISAGREEING_SHARE = 0.1  # of the windows of a long recording
 REJECTED_SHARE = 0.01  # of same-speaker trials, that a gate may refuse wrongly
+DOUBTED_SHARE = 0.05  # of same-speaker trials, that may be warned of wrongly
 SEVERAL_SPEAKERS = (
     "{name} may have several speakers: its parts do not agree; decisions about it are unreliable, give a recording of "
     "one speaker."
@@ -148,7 +149,7 @@ class Gate:
         """
         score, speech = float(known.vector @ new.vector), min(known.speech, new.speech)
         network = None if self.calibration is None else self.calibration.network
-        above = self._above_limit(score, speech, network)
+        above = self._above_limit(score, speech, network, REJECTED_SHARE)
         if above is not None and above < 0:
             raise ValueError(
                 f"The recordings do not agree with the voice of '{known.name}': 99 of 100 recordings of one speaker "
@@ -174,8 +175,8 @@ class Gate:
                 return []
             parts = np.concatenate([unit_rows(self.embedder, [half]) for half in halves])
             speech = np.full(2, recording.speech.seconds / 2)
-        agreements = self._agreements(parts, speech, recording.speech.network)
-        # One window of a long recording may disagree by chance: 1 of 100 does.
+        agreements = self._agreements(parts, speech, recording.speech.network, DOUBTED_SHARE)
+        # Some windows of a long recording disagree by chance.
         if agreements is None or np.sum(agreements < 0) < max(1, DISAGREEING_SHARE * len(agreements)):
             return []
         return [SEVERAL_SPEAKERS.format(name=recording.name)]
@@ -183,14 +184,14 @@ class Gate:
     def _check_agreement(self, recordings: Sequence[Recording], embedded: Sequence[EmbeddedRecording]) -> None:
         vectors = np.stack([vector.embedding for vector in embedded])
         speech = np.asarray([recording.speech.seconds for recording in recordings])
-        agreements = self._agreements(vectors, speech, recordings[0].speech.network)
+        agreements = self._agreements(vectors, speech, recordings[0].speech.network, REJECTED_SHARE)
         if agreements is not None and agreements.min() < 0:
             raise ValueError(
                 f"{recordings[int(agreements.argmin())].name} does not agree with the other recordings: 99 of 100 "
                 "recordings of one speaker agree more; give recordings of one speaker."
             )
 
-    def _agreements(self, vectors: Floats, speech: np.ndarray, network: str | None) -> np.ndarray | None:
+    def _agreements(self, vectors: Floats, speech: np.ndarray, network: str | None, share: float) -> np.ndarray | None:
         """Compare each vector with the mean of the others.
 
         Returns:
@@ -205,20 +206,20 @@ class Gate:
         for vector, weight in zip(vectors, weights, strict=True):
             others = total - weight * vector
             score = float(others @ vector / max(float(np.linalg.norm(others)), 1e-9))
-            above = self._above_limit(score, float(min(weight, weights.sum() - weight)), network)
+            above = self._above_limit(score, float(min(weight, weights.sum() - weight)), network, share)
             if above is None:
                 return None
             agreements.append(above)
         return np.asarray(agreements)
 
-    def _above_limit(self, score: float, speech: float, network: str | None) -> float | None:
-        """Return how far a score is above what 1 % of the same-speaker trials stay below; None without trials."""
+    def _above_limit(self, score: float, speech: float, network: str | None, share: float) -> float | None:
+        """Return how far a score is above what a share of the same-speaker trials stay below; None without trials."""
         calibration = self.calibration
         if calibration is not None and calibration.cohort is None and calibration.target_trials >= ENOUGH_TRIALS:
-            limit = calibration.target_quantile(REJECTED_SHARE)
+            limit = calibration.target_quantile(share)
             return calibration.llr(score, speech, network) - limit
         if self.thresholds is not None and "target" in self.thresholds.quantiles:
-            return score - float(np.quantile(self.thresholds.quantiles["target"], REJECTED_SHARE))
+            return score - float(np.quantile(self.thresholds.quantiles["target"], share))
         return None
 
 
