@@ -14,7 +14,7 @@ import numpy as np
 
 SAMPLING_RATE = 16000
 WHOLE_SECONDS = 30  # a recording up to here is embedded as it is, like the recordings of a trial list
-WINDOW_SECONDS = 3  # of a longer recording, as the paper's segments; memory grows with it
+WINDOW_SECONDS = 2  # of a longer recording, as the crops that students learn from; memory grows with it
 LEAST_SPEECH = 0.5  # seconds of speech in a window that is embedded
 LEAST_WINDOW = 1.0  # seconds; a shorter rest at the end joins the window before it
 BLOCK = 10 * SAMPLING_RATE  # samples that are inspected at a time
@@ -169,11 +169,11 @@ class _Channels:
 def windows_over(seconds_between: Callable[[int, int], float], samples: int) -> list[Window]:
     """Choose the windows of a recording that are embedded.
 
-    A recording of up to 30 s is one window, whatever is in it. A longer one is cut into windows of 3 s, of which
-    those with speech are taken; a rest of less than 1 s joins the window before it. The end of a recording of 39.5 s,
+    A recording of up to 30 s is one window, whatever is in it. A longer one is cut into windows of 2 s, of which
+    those with speech are taken; a rest of less than 1 s joins the window before it. The end of a recording of 38.4 s,
     with speech where # stands:
 
-        30 s      33 s      36 s      39 s
+        32 s      34 s      36 s      38 s
         |##..###..|.........|..##...##|#
         |window   |         |window     |
 

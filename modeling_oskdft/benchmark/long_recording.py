@@ -2,7 +2,7 @@
 
 The verifier has random weights of HuBERT-base's shape and two layers; the recording is a FLAC file of one made-up
 voice with pauses, 16 kHz mono. A process opens the verifier as a user does,
-`SpeakerVerifier.from_pretrained(…).embed(…)`: it reads the file, finds the speech, and embeds windows of 3 s.
+`SpeakerVerifier.from_pretrained(…).embed(…)`: it reads the file, finds the speech, and embeds windows of 2 s.
 """
 
 import os

@@ -121,7 +121,7 @@ def embed_recordings(
 ) -> list[EmbeddedRecording]:
     """Embed recordings, each with the embedding that it has alone.
 
-    A recording of more than 30 s is embedded in windows of 3 s; its embedding is the mean of their unit vectors,
+    A recording of more than 30 s is embedded in windows of 2 s; its embedding is the mean of their unit vectors,
     weighted by speech.
 
     Args:

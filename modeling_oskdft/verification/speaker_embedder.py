@@ -67,7 +67,7 @@ class SpeakerEmbedder:
     def embed(self, audio: AudioSource, channel: int | None = None, max_seconds: float | None = None) -> Embedding:
         """Embed the voice in a recording of any length.
 
-        A recording of more than 30 s is embedded in windows of 3 s over its speech; memory stays bounded.
+        A recording of more than 30 s is embedded in windows of 2 s over its speech; memory stays bounded.
 
         Args:
             audio: a path, bytes, an open file, (array, rate), or a `datasets` audio dict or decoder, of any rate and

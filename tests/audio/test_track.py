@@ -70,10 +70,10 @@ def test_windows_cover_the_speech_and_nothing_else():
     def speech_between(start, stop):  # speech from 12 s to 18 s and from 30.2 s on
         return sum(max(0, min(stop / RATE, high) - max(start / RATE, low)) for low, high in ((12, 18), (30.2, 99)))
 
-    windows = windows_over(speech_between, round(39.5 * RATE))
+    windows = windows_over(speech_between, round(36.5 * RATE))
     edges = [(window.start // RATE, round(window.stop / RATE, 1)) for window in windows]
-    assert edges == [(12, 15.0), (15, 18.0), (30, 33.0), (33, 36.0), (36, 39.5)]
-    assert weights_of(windows) == pytest.approx(np.array([3, 3, 2.8, 3, 3.5]) / 15.3)
+    assert edges == [(12, 14.0), (14, 16.0), (16, 18.0), (30, 32.0), (32, 34.0), (34, 36.5)]
+    assert weights_of(windows) == pytest.approx(np.array([2, 2, 2, 1.8, 2, 2.5]) / 12.3)
     (whole,) = windows_over(speech_between, 30 * RATE)
     assert (whole.start, whole.stop) == (0, 30 * RATE)
     (loudest,) = windows_over(lambda start, stop: 0.0, 50 * RATE)
