@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from .options import add_calibration, add_model_options, add_voices, voices_of
+from .options import add_calibration, add_model_options, add_voices, verifier_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,12 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
-    from ..verification.verifier import SpeakerVerifier
-
-    store = voices_of(options)
-    verifier = SpeakerVerifier.from_pretrained(
-        options.model, options.revision, backend=options.backend, voices=store, calibration=options.calibration
-    )
+    verifier = verifier_of(options)
     result = verifier.identify(options.recording, options.top_k, options.channel)
     for sentence in result.warnings:
         print(f"oskdft: warning: {sentence}", file=sys.stderr)

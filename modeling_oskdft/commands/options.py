@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ..verification.verifier import SpeakerVerifier
     from ..verification.voices import VoiceStore
 
 KEY_VARIABLE = "OSKDFT_VOICES_KEY"
@@ -53,6 +54,20 @@ def add_calibration(parser: argparse.ArgumentParser) -> None:
 def voices_of(options: argparse.Namespace) -> "VoiceStore":
     """Open the file of voices that the options name."""
     return store_at(options.voices, options)
+
+
+def verifier_of(options: argparse.Namespace) -> "SpeakerVerifier":
+    """Open the verifier that the options name, with its voices and its calibration where they name these."""
+    from ..verification.verifier import SpeakerVerifier
+
+    store = None if options.voices is None else voices_of(options)
+    return SpeakerVerifier.from_pretrained(
+        options.model,
+        options.revision,
+        backend=options.backend,
+        voices=store,
+        calibration=options.calibration,
+    )
 
 
 def store_at(path: str, options: argparse.Namespace) -> "VoiceStore":

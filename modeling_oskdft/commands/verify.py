@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DIFFERENT, NO_DECISION
-from .options import add_calibration, add_key, add_model_options, voices_of
+from .options import add_calibration, add_key, add_model_options, verifier_of
 
 if TYPE_CHECKING:
     from ..verification.verifier import SpeakerVerifier, VerificationResult
@@ -37,22 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
-    from ..verification.verifier import SpeakerVerifier
-
     if options.pairs is None and len(options.recordings) < 2:
         raise ValueError("Two recordings are needed, or a list of pairs: `oskdft verify A B`, or --pairs LIST.")
     if options.pairs is not None and options.recordings:
         raise ValueError("Recordings were given beside --pairs: give one or the other.")
-    store = None if options.voices is None else voices_of(options)
-    verifier = SpeakerVerifier.from_pretrained(
-        options.model, options.revision, backend=options.backend, voices=store, calibration=options.calibration
-    )
+    if options.voices is not None and len(options.recordings) != 2:
+        raise ValueError("With --voices, the name of a voice and one recording are needed: `oskdft verify NAME A`.")
+    verifier = verifier_of(options)
     if options.pairs is not None:
         return _verify_pairs(verifier, options)
     *enrolments, test = options.recordings
     first = enrolments if len(enrolments) > 1 else enrolments[0]
-    if store is not None:
-        store.get(options.recordings[0])  # a name that is not enrolled is no path
+    if options.voices is not None:
+        verifier.voices.get(options.recordings[0])  # a name that is not enrolled is no path
     result = verifier.verify(first, test, **_arguments(options))
     for sentence in result.warnings:
         print(f"oskdft: warning: {sentence}", file=sys.stderr)

@@ -23,7 +23,7 @@ from .voices import Fact, Index, Voice, checked_name, today
 
 ENOUGH_SPEECH = 1.0  # seconds in each recording
 ENOUGH_TRIALS = 100  # same-speaker trials, of which one in a hundred is told from none
-NEAREST, SORTED = 300, 1000  # voices that a cohort is asked about; voices that are sorted as a whole
+NEAREST = 300  # voices that a cohort is asked about
 DISAGREEING_SHARE = 0.1  # of the windows of a long recording
 REJECTED_SHARE = 0.01  # of same-speaker trials, that a gate may refuse wrongly
 DOUBTED_SHARE = 0.05  # of same-speaker trials, that may be warned of wrongly
@@ -260,7 +260,7 @@ def nearest(
     elif cohort is not None:  # the cohort is asked about the nearest alone
         wanted = min(max(top_k, NEAREST), len(scores))
     # Equal ratios, at their bound, are told apart by the score.
-    rows = np.lexsort((-scores, -ranked))[:wanted] if len(scores) <= SORTED else _largest(ranked, scores, wanted)
+    rows = _largest(ranked, scores, wanted)
     prior = 1 / max(len(scores), 2)
     matches = []
     for row in rows.tolist():

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
@@ -49,6 +49,9 @@ from .voices import Voice, VoiceStore
 
 if TYPE_CHECKING:
     import torch
+
+
+Measured = TypeVar("Measured", Thresholds, Calibration, Cohort)
 
 
 class SpeakerVerifier(SpeakerEmbedder):
@@ -281,17 +284,13 @@ class SpeakerVerifier(SpeakerEmbedder):
         costs: Costs,
         notes: Iterable[str],
     ) -> VerificationResult:
-        warned, thresholds, calibration = list(notes), self.thresholds, self.calibration
+        warned = builtins.list(notes)
         score = float(speaker @ other)
         if not np.isfinite(score):
             raise ValueError("The score is not a finite number: look at the model and the recordings.")
-        fingerprint = self.embedder.fingerprint()
-        if thresholds is not None and thresholds.fingerprint != fingerprint:
-            warned.append(OTHER_WEIGHTS)
-            thresholds = None
-        if calibration is not None and calibration.fingerprint != fingerprint:
-            warned.append(OTHER_CALIBRATION)
-            calibration = None
+        thresholds, calibration = self._of_these_weights(self.thresholds), self._of_these_weights(self.calibration)
+        warned += [OTHER_WEIGHTS] if self.thresholds is not None and thresholds is None else []
+        warned += [OTHER_CALIBRATION] if self.calibration is not None and calibration is None else []
         line = None
         if calibration is not None and calibration.cohort is not None and self.cohort is not None:
             line = self.cohort.line(speaker, other)
@@ -359,15 +358,12 @@ class SpeakerVerifier(SpeakerEmbedder):
             ValueError: where nobody is enrolled, for voices of another model, and as `embed` does.
             OSError, TypeError: as `embed` does.
         """
-        fingerprint = self.fingerprint()
-        self.voices.check(fingerprint)
+        self.voices.check(self.fingerprint())
         heard = read_for_embedding(recording, 1, channel)
         (embedded,) = embed_recordings(self.embedder, [heard])
-        calibration, warned = self.calibration, sentences_about([heard])
+        calibration, warned = self._of_these_weights(self.calibration), sentences_about([heard])
         warned += self._several_speakers([heard], [embedded])
-        if calibration is not None and calibration.fingerprint != fingerprint:
-            calibration = None
-            warned.append(OTHER_CALIBRATION)
+        warned += [OTHER_CALIBRATION] if self.calibration is not None and calibration is None else []
         cohort = None if calibration is None or calibration.cohort is None else self.cohort
         speech = heard.speech
         matches, margin = nearest(
@@ -411,14 +407,12 @@ class SpeakerVerifier(SpeakerEmbedder):
         voice, sentences = self._gate().voice(name, heard, consent)
         return voice, (*level_alone(heard), *sentences)
 
-    def _own_cohort(self) -> Cohort | None:
-        """Return the cohort while it is of the weights in use."""
-        return self.cohort if self.cohort is not None and self.cohort.fingerprint == self.fingerprint() else None
+    def _of_these_weights(self, measured: Measured | None) -> Measured | None:
+        """Return a measurement while it is of the weights in use, else None."""
+        return measured if measured is not None and measured.fingerprint == self.fingerprint() else None
 
     def _gate(self) -> Gate:
-        fingerprint = self.fingerprint()
-        calibration = self.calibration if self.calibration and self.calibration.fingerprint == fingerprint else None
-        thresholds = self.thresholds if self.thresholds and self.thresholds.fingerprint == fingerprint else None
+        calibration, thresholds = (self._of_these_weights(self.calibration), self._of_these_weights(self.thresholds))
         return Gate(self.embedder, calibration, thresholds)
 
     # ---- calibration ----
@@ -455,11 +449,16 @@ class SpeakerVerifier(SpeakerEmbedder):
             for first, second in zip(trials.enrolments, trials.tests, strict=True)
         ]
         decided = [(result.llr, result.same_speaker) for result in before]
-        description, known = data or "pairs of the user", self.calibration
-        if known is not None and known.fingerprint != self.fingerprint():
-            known = None
+        description, known = data or "pairs of the user", self._of_these_weights(self.calibration)
         change = calibrate_on_pairs(
-            trials, heard, self.fingerprint(), operating_point, decided, self._own_cohort(), description, known
+            trials,
+            heard,
+            self.fingerprint(),
+            operating_point,
+            decided,
+            self._of_these_weights(self.cohort),
+            description,
+            known,
         )
         self.calibration = change.calibration
         return change

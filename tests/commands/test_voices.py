@@ -65,6 +65,7 @@ def test_what_is_wrong_is_one_sentence(tmp_path, model, recordings, capsys):
         (["voices", "list", str(tmp_path / "no")], "There is no file of voices at"),
         (["identify", recordings[0], *model, *store], "Nobody is enrolled: enrol a voice first"),
         (["verify", "Ada", recordings[0], *model, *store], "'Ada' is not enrolled: nobody is; enrol a voice first"),
+        (["verify", "Ada", *recordings[:2], *model, *store], "the name of a voice and one recording are needed"),
         (["enroll", "a\nb", recordings[0], *model, *store], "has slashes, line breaks or hidden letters"),
         (["enroll", "Ada", "nowhere.wav", *model, *store], "There is no recording at 'nowhere.wav'"),
         (["enroll", "Ada", recordings[0], *model, *store, "--key_file", "no"], "There is no key at 'no'"),
