@@ -6,12 +6,18 @@ bootstrap over speakers; the Cllr is that of the stored calibration, as it is us
 
     python examples/robustness.py
     python examples/robustness.py --model student --data my_folder --trials my_trials.txt --out student/robustness
+    python examples/robustness.py --model student --beside teacher=my_teacher --beside "older student=old_student" ...
 
 The card of a model has the table where robustness.json lies in the model's folder.
 
-Without options, it needs the small student (and, where it is there, the teacher) of examples/small_speech.py, and the
-folder of real speech beside the project. It writes docs/results/robustness.json, .md and plots; about 20 minutes a
-model on two CPU cores.
+Without options, it needs the folder of real speech beside the project and the small student, and takes those of its
+teacher and of the student with codecs that are there:
+
+    python train_oskdft.py examples/recipes/small_speech.yaml
+    python train_oskdft.py examples/recipes/small_speech_teacher_finetuned.yaml
+    python train_oskdft.py examples/recipes/small_speech_codecs.yaml
+
+It writes docs/results/robustness.json, .md and plots; about 6 minutes a model on two CPU cores.
 """
 
 import argparse
@@ -52,6 +58,9 @@ from modeling_oskdft.verification.verifier import SpeakerVerifier
 ROOT = Path(__file__).resolve().parents[1]
 RUNS, DOCS = ROOT / "runs" / "small_speech", ROOT / "docs" / "results"
 SHARED = ROOT.parent / "shared" / "data"
+FIRST = "student"  # the name of --model in the results; the card looks for it
+BESIDE = {"teacher": RUNS / "teacher_finetuned", "student with codecs": RUNS / "student_codecs"}
+COLOURS = ("#e5732a", "#3987e5", "#1d9a6c", "#a65fd0", "#8b8b3a")
 SNRS = (0, 5, 10, 15, 20)
 SECONDS = (1, 2, 3, 5, 10)
 CHUNKS = 3  # of a half of a speaker's recordings, in the rows of durations
@@ -64,9 +73,13 @@ Condition = Callable[[Waveform, np.random.Generator], Waveform]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every condition, and write the results, the page and the plots."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=str(RUNS / "student"), help="folder or repository of a verifier")
+    parser.add_argument("--model", help="folder or repository of a verifier (default: the small student)")
     parser.add_argument(
-        "--teacher", help="another verifier to measure beside it (default: the small teacher, if there)"
+        "--beside",
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="another verifier to compare with the model; may be given several times",
     )
     parser.add_argument(
         "--data", help="folder or manifest of recordings (default: the real speech beside the project)"
@@ -80,10 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit("The folder of real speech is not beside the project: give --data and --trials.")
     if (options.data is None) != (options.trials is None):
         sys.exit("--data and --trials belong together: give both.")
-    models = {"student": options.model}
-    teacher = options.teacher or (str(RUNS / "teacher_finetuned") if (RUNS / "teacher_finetuned").is_dir() else None)
-    if teacher is not None:
-        models["teacher"] = teacher
+    models = small_models() if options.model is None else {FIRST: options.model}
+    models |= named(options.beside)
     if options.data is None:
         manifest = load_manifest(SHARED / "speech" / "manifest.csv", split="validation")
         trials = read_trials(SHARED / "speech" / "trials_validation.txt")
@@ -95,6 +106,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         plot(results, Path(f"{options.out}_{theme}.png"), theme)
     with whole_file(f"{options.out}.md") as file:
         file.write_text(page(results, Path(options.out).name), encoding="utf-8")
+
+
+def small_models() -> dict[str, str]:
+    """Return the small student, and those of `BESIDE` that were trained."""
+    return {FIRST: str(RUNS / "student")} | {name: str(folder) for name, folder in BESIDE.items() if folder.is_dir()}
+
+
+def named(options: Sequence[str]) -> dict[str, str]:
+    """Split options of the form NAME=FOLDER."""
+    for option in options:
+        if not all(option.partition("=")):
+            sys.exit(f"--beside got {option!r}: give NAME=FOLDER.")
+    models = {name: folder for name, _, folder in (option.partition("=") for option in options)}
+    if len(models) < len(options) or FIRST in models:
+        sys.exit(f"--beside needs names that differ from each other and from {FIRST!r}, which is --model.")
+    return models
 
 
 # ---- conditions -----------------------------------------------------------------------------------------------------
@@ -264,14 +291,20 @@ def row_of(
         for first, second in zip(trials.enrolments, trials.tests, strict=True)
     ]
     sides = Trials(trials.labels, trials.enrolments, [f"changed/{name}" for name in trials.tests])
+    scores = {}
     for name, verifier in verifiers.items():
         tests = embedded(verifier.embedder, changed)
-        scores = score_trials(sides, clean[name] | {f"changed/{test}": row for test, row in tests.items()})
-        draws, _ = bootstrap_rates([scores], trials.labels, pairs, DRAWS)
-        low, high = interval_of(draws[:, 0])
-        row[name] = {"eer": equal_error_rate(scores, trials.labels).value, "eer_low": low, "eer_high": high}
+        scores[name] = score_trials(sides, clean[name] | {f"changed/{test}": row for test, row in tests.items()})
+    draws, _ = bootstrap_rates(list(scores.values()), trials.labels, pairs, DRAWS)
+    for column, (name, verifier) in enumerate(verifiers.items()):
+        low, high = interval_of(draws[:, column])
+        row[name] = {"eer": equal_error_rate(scores[name], trials.labels).value, "eer_low": low, "eer_high": high}
+        if column:
+            row[name] |= dict(
+                zip(("difference_low", "difference_high"), interval_of(draws[:, column] - draws[:, 0]), strict=True)
+            )
         if verifier.calibration is not None:
-            row[name]["cllr"] = cllr(ratios(verifier.calibration, scores, shorter), trials.labels)
+            row[name]["cllr"] = cllr(ratios(verifier.calibration, scores[name], shorter), trials.labels)
     return row
 
 
@@ -341,15 +374,14 @@ def make_halves_trials(speakers: dict[str, str]) -> Trials:
 def plot(results: dict[str, Any], path: Path, theme: str) -> None:
     """Plot the EER of each condition with its interval."""
     rows = results["rows"]
-    colours = {"student": "#e5732a", "teacher": "#3987e5"}
+    models = list(results["models"])
     with figure(path, theme, 8, 0.24 * len(rows) + 1.2) as (axes, _):
-        for offset, name in enumerate(results["models"]):
+        for offset, name in enumerate(models):
             values = [100 * row[name]["eer"] for row in rows]
             ends = [[100 * abs(row[name][end] - row[name]["eer"]) for row in rows] for end in ("eer_low", "eer_high")]
-            places = [number + 0.25 * offset for number in range(len(rows))]
-            axes.errorbar(
-                values, places, xerr=ends, fmt="o", markersize=4, color=colours[name], elinewidth=1, label=name
-            )
+            places = [number + 0.7 / len(models) * offset for number in range(len(rows))]
+            colour = COLOURS[offset % len(COLOURS)]
+            axes.errorbar(values, places, xerr=ends, fmt="o", markersize=4, color=colour, elinewidth=1, label=name)
         axes.set_yticks(range(len(rows)), [f"{row['kind']}, {row['condition']}" for row in rows], fontsize=8)
         axes.invert_yaxis()
         axes.set(xlabel="EER, % (95 % interval)", xlim=(0, None))
@@ -367,6 +399,7 @@ def page(results: dict[str, Any], name: str) -> str:
         lines.append(f"| {row['kind']}, {row['condition']} | {' | '.join(cells)} | {100 * row['warned']:.0f} |")
     student = {(row["kind"], row["condition"]): row["student"]["eer"] for row in results["rows"]}
     clean = student["clean", "as recorded"]
+    compared = "\n".join(comparison(results["rows"], name) for name in models[1:])
     worst = sorted(
         ((rate - clean, key) for key, rate in student.items() if key[0] not in ("clean", "duration")), reverse=True
     )[:3]
@@ -387,11 +420,36 @@ compare them with each other alone. {measured_on(results)}
 What hurts the student most: {hurts}.
 
 {chr(10).join(lines)}
-
+{compared}
 <picture>
   <source media="(prefers-color-scheme: dark)" srcset="{name}_dark.png">
   <img alt="EER of each condition with its interval." src="{name}_light.png">
 </picture>
+"""
+
+
+def comparison(rows: list[dict[str, Any]], name: str) -> str:
+    """Write the paragraph that says where another model differs from the student by more than its interval."""
+    better, worse = [], []
+    for row in rows:
+        low, high = row[name]["difference_low"], row[name]["difference_high"]
+        difference = row[name]["eer"] - row[FIRST]["eer"]
+        points = ", ".join(f"{100 * value:+.1f}" for value in (difference, low, high))
+        text = f"{row['kind']} {row['condition']} ({points})"
+        if high < 0:
+            better.append(text)
+        elif low > 0:
+            worse.append(text)
+    rest = len(rows) - len(better) - len(worse)
+    return f"""
+## The {name} beside the student
+
+Points of EER, and the ends of the 95 % interval of the paired difference (the same draws of speakers for both). Only
+rows whose interval leaves out zero are named; of so many rows, about one in twenty does so by chance.
+
+- Better: {", ".join(better) or "nowhere"}.
+- Worse: {", ".join(worse) or "nowhere"}.
+- Not decided: the {rest} other rows.
 """
 
 

@@ -22,6 +22,8 @@ def results(tmp_path_factory, voices, feature_extractor):
     write_trials(make_trials(load_manifest(voices).by_speaker(), most=12), place / "trials.txt")
     options = ["--model", place / "model", "--data", voices, "--trials", place / "trials.txt"]
     options += ["--noise", place / "noise", "--rooms", place / "none", "--out", place / "out"]
+    save_verifier(place / "other", feature_extractor, adapter_size=3)
+    options += ["--beside", f"copy={place / 'model'}", "--beside", f"other={place / 'other'}"]
     robustness.main([str(option) for option in options])
     return place
 
@@ -38,6 +40,21 @@ def test_every_condition_has_a_rate_and_an_interval(results):
     assert (
         "| noise, 0 dB | " in page and (results / "out_dark.png").is_file() and "What hurts the student most" in page
     )
+
+
+def test_models_beside_are_compared_on_the_same_draws(results):
+    values = json.loads((results / "out.json").read_text())
+    for row in values["rows"]:
+        assert row["copy"]["difference_low"] == row["copy"]["difference_high"] == 0
+        assert row["other"]["difference_low"] <= row["other"]["difference_high"]
+    page = (results / "out.md").read_text()
+    assert "## The copy beside the student" in page and f"Not decided: the {len(values['rows'])} other rows" in page
+
+
+@pytest.mark.parametrize("beside", [["teacher"], ["student=folder"], ["a=x", "a=y"], ["=x"]])
+def test_models_beside_need_names_of_their_own(beside):
+    with pytest.raises(SystemExit, match="--beside"):
+        robustness.main([*(option for text in beside for option in ("--beside", text))])
 
 
 def test_conditions_do_what_they_say(voices):
