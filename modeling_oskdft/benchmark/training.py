@@ -124,7 +124,7 @@ class Step:
         return self.kd(kd_states, targets).mean() + self.speaker(self.student.head(ft_states), self.labels).mean()
 
     def _joint(self) -> Tensor:
-        states, features, _ = self.teacher(self.waveforms)
+        states, features, _ = self.teacher({"input_values": self.waveforms})
         output = self.joint(self.waveforms, self.labels, states, features)
         return output.kd.mean() + output.ft.mean()
 
@@ -144,7 +144,7 @@ class Step:
     def teacher_forward(self) -> None:
         """Run the teacher's forward pass alone, as this variant runs it in its step."""
         with self._autocast():
-            self._whole_teacher_states() if self.variant == PLAIN else self.teacher(self.waveforms)
+            self._whole_teacher_states() if self.variant == PLAIN else self.teacher({"input_values": self.waveforms})
         self._synchronise()
 
     def __call__(self, waveforms: Tensor | None = None) -> None:

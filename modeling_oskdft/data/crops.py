@@ -6,7 +6,7 @@ Therefore a resumed run equals an uninterrupted one, with any number of workers.
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -197,28 +197,38 @@ class CropCollator:
     Args:
         feature_extractor: feature extractor of the teacher.
         teacher_hears: "clean" crops, as in the paper, or "augmented" ones, the same as the student's.
+        others: feature extractors of teachers that read other features than the student.
     """
 
-    def __init__(self, feature_extractor: SequenceFeatureExtractor, teacher_hears: str = "clean") -> None:
+    def __init__(
+        self,
+        feature_extractor: SequenceFeatureExtractor,
+        teacher_hears: str = "clean",
+        others: Sequence[SequenceFeatureExtractor] = (),
+    ) -> None:
         self.feature_extractor = feature_extractor
         self.teacher_hears = teacher_hears
+        self.others = list(others)
 
-    def __call__(self, crops: list[Crop]) -> dict[str, torch.Tensor]:
+    def __call__(self, crops: list[Crop]) -> dict[str, Any]:
         """Collate crops of one length.
 
         Args:
             crops: one crop or more, all of one length.
 
         Returns:
-            `input_values` (batch, samples), `labels` (batch,), and `teacher_input_values` (batch, samples) where it
-            differs from `input_values`.
+            `input_values` (batch, samples), `labels` (batch,), `teacher_input_values` (batch, samples) where it
+            differs from `input_values`, and `teacher_views`, what each of `others` returned, where there are any.
         """
-        batch = {
+        batch: dict[str, Any] = {
             "input_values": self._normalise([crop["waveform"] for crop in crops]),
             "labels": torch.tensor([crop["label"] for crop in crops]),
         }
         if self.teacher_hears == "clean" and any(crop["waveform"] is not crop["clean"] for crop in crops):
             batch["teacher_input_values"] = self._normalise([crop["clean"] for crop in crops])
+        if self.others:
+            heard = [crop["clean" if self.teacher_hears == "clean" else "waveform"] for crop in crops]
+            batch["teacher_views"] = [features_of(extractor, heard) for extractor in self.others]
         return batch
 
     def _normalise(self, waveforms: list[Waveform]) -> torch.Tensor:
@@ -226,3 +236,14 @@ class CropCollator:
             waveforms, sampling_rate=SAMPLING_RATE, return_attention_mask=False, return_tensors="pt"
         )
         return inputs["input_values"]
+
+
+def features_of(feature_extractor: SequenceFeatureExtractor, waveforms: list[Waveform]) -> dict[str, torch.Tensor]:
+    """Compute the inputs of a teacher from crops of one length; nothing is padded, so no mask is needed.
+
+    Args:
+        feature_extractor: of the teacher.
+        waveforms: each (samples,) at 16 kHz.
+    """
+    inputs = feature_extractor(waveforms, sampling_rate=SAMPLING_RATE, return_tensors="pt")
+    return {name: value for name, value in inputs.items() if name != "attention_mask"}

@@ -90,6 +90,8 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
 
     @torch.no_grad()
     def _update_running_statistics(self, mean: Tensor, unbiased_variance: Tensor) -> None:
+        if not self.track_running_stats:
+            return
         momentum = self.momentum or 0.0
         for running, batch in ((self.running_mean, mean), (self.running_var, unbiased_variance)):
             if running is not None:

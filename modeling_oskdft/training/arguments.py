@@ -77,6 +77,10 @@ class TeacherArguments:
         default=None,
         metadata={"help": "number of layers, evenly spaced from the first to the last, instead of layers; 0: all"},
     )
+    embedding_teachers: list[str] | None = field(
+        default=None,
+        metadata={"help": "folders or repositories of verifiers whose embeddings the student learns"},
+    )
     front_end_width: list[float] | None = field(
         default=None,
         metadata={"help": "channels of the widest convolution, or of each; below 1 a share (default: the teacher's)"},

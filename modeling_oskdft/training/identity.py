@@ -3,7 +3,7 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from .joint_model import JointModel, SpecMask
 from .teacher import Teacher
 from .training_arguments import OSKDFTTrainingArguments
 from .validation import TrialDataset
+from .verifiers import VerifierTeacher
 
 RUN_NAME = "run.json"
 # A resumed run may be longer or shorter, with a warning; nothing else may change.
@@ -48,6 +49,7 @@ def describe_run(
     crops: CropDataset,
     collator: CropCollator,
     validation: TrialDataset | None,
+    verifiers: Sequence[VerifierTeacher] = (),
 ) -> dict[str, Any]:
     """Collect the settings that decide a run, as they come back from JSON."""
     labelled = None if crops.speakers == crops.manifest.speakers else digest(crops.speakers)
@@ -58,6 +60,7 @@ def describe_run(
         "student": config_digest(joint.student.config),
         "features": None if features is None else config_digest(features),
         "teacher": None if teacher is None else teacher.fingerprint,
+        **({"verifiers": [verifier.fingerprint for verifier in verifiers]} if verifiers else {}),
         "utterances": manifest_digest(crops.manifest),
         "validation": [None, None]
         if validation is None

@@ -16,6 +16,7 @@ from .objectives.weighted_loss import WeightedLoss
 from .precision import protect_narrow_convolutions
 
 FREEZABLE = ("none", "feature_encoder", "encoder")
+WEIGHTED = ("weighted_kd_loss", "weighted_embedding_kd_loss")  # beside ft_loss, the terms of the loss
 
 
 class JointOutput(NamedTuple):
@@ -23,24 +24,30 @@ class JointOutput(NamedTuple):
 
     Args:
         ft: the speaker loss.
-        kd: the distillation loss, with its term on the convolutions.
+        kd: the distillation loss of hidden states, with its term on the convolutions.
         front_end: that term alone, with its weight inside `kd`.
+        embedding: the distillation loss of embeddings.
     """
 
     ft: WeightedLoss | None
     kd: WeightedLoss | None
     front_end: WeightedLoss | None = None
+    embedding: WeightedLoss | None = None
 
-    def losses(self, kd_share: Tensor, ft_share: Tensor, kd_weight: float) -> dict[str, Tensor]:
+    def losses(
+        self, kd_share: Tensor, ft_share: Tensor, kd_weight: float, embedding_kd_weight: float = 1.0
+    ) -> dict[str, Tensor]:
         """Divide the losses and add them up.
 
         Args:
-            kd_share: scalar factor on the sum `kd`.
+            kd_share: scalar factor on the sums `kd` and `embedding`.
             ft_share: scalar factor on the sum `ft`.
             kd_weight: weight of kd_loss in the loss.
+            embedding_kd_weight: weight of embedding_kd_loss in the loss.
 
         Returns:
-            Scalars: `loss`, and of the terms that exist `ft_loss`, `kd_loss`, `weighted_kd_loss`, `front_end_kd_loss`.
+            Scalars: `loss`, and of the terms that exist `ft_loss`, `kd_loss`, `front_end_kd_loss`,
+            `embedding_kd_loss`, `weighted_kd_loss` and `weighted_embedding_kd_loss`.
         """
         losses: dict[str, Tensor] = {}
         if self.ft is not None:
@@ -50,7 +57,10 @@ class JointOutput(NamedTuple):
             losses["weighted_kd_loss"] = kd_weight * losses["kd_loss"]
         if self.front_end is not None:
             losses["front_end_kd_loss"] = self.front_end.total * kd_share
-        terms = [losses[name] for name in ("ft_loss", "weighted_kd_loss") if name in losses]
+        if self.embedding is not None:
+            losses["embedding_kd_loss"] = self.embedding.total * kd_share
+            losses["weighted_embedding_kd_loss"] = embedding_kd_weight * losses["embedding_kd_loss"]
+        terms = [losses[name] for name in ("ft_loss", *WEIGHTED) if name in losses]
         return {"loss": torch.stack(terms).sum(), **losses}
 
 
@@ -112,7 +122,7 @@ class JointModel(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("freeze", freeze, FREEZABLE)
-        if freeze == "encoder" and objectives.kd is not None:
+        if freeze == "encoder" and objectives.path != "ft":
             raise ValueError(
                 "freeze is 'encoder' with a distillation objective: nothing would learn; set kd_weight to 0."
             )
@@ -129,8 +139,9 @@ class JointModel(nn.Module):
             student.oskdft.requires_grad_(False)
         elif freeze == "feature_encoder":
             student.freeze_feature_encoder()
-        if objectives.speaker is None:  # no loss reads the ft path
+        if not objectives.train_head:
             student.head.requires_grad_(False)
+        if objectives.path == "kd":
             for _, parameter in adapter_parameters(student):
                 parameter.requires_grad_(False)
         protect_narrow_convolutions(student)
@@ -149,8 +160,9 @@ class JointModel(nn.Module):
         teacher_states: Sequence[Tensor] | None = None,
         conv_features: Tensor | None = None,
         conv_target: Tensor | None = None,
+        teacher_embeddings: Sequence[Tensor] = (),
     ) -> JointOutput:
-        """Compute both losses.
+        """Compute the losses.
 
         Args:
             input_values: (batch, samples), crops of one length.
@@ -158,18 +170,38 @@ class JointModel(nn.Module):
             teacher_states: target states, see `KDObjective`.
             conv_features: output of the convolutions for `input_values`, when the teacher has computed it.
             conv_target: output of the teacher's convolutions, for `FrontEndDistillation`.
+            teacher_embeddings: target embeddings, for `EmbeddingDistillation`.
         """
-        encoder = self.student.oskdft
+        encoder, objectives = self.student.oskdft, self.objectives
         features = encoder.convolve(input_values) if conv_features is None else conv_features
-        if self.objectives.speaker is None:
-            kd_states = encoder.encode(features, path="kd").hidden_states
-            return JointOutput(None, *self._distil(features, kd_states, teacher_states, conv_target))
-        outputs = encoder.encode(features, path="ft" if self.objectives.kd is None else "both")
-        ft_states = outputs.hidden_states
+        outputs = encoder.encode(features, path=objectives.path)
+        kd_states = outputs.hidden_states if objectives.path == "kd" else outputs.kd_hidden_states
+        embeddings = None if objectives.path == "kd" else self._embed(outputs.hidden_states or ())
+        ft = None if objectives.speaker is None else objectives.speaker(embeddings, labels)
+        kd, front_end = self._distil(features, kd_states, teacher_states, conv_target)
+        embedding = None
+        if objectives.embedding is not None:
+            compared = embeddings if objectives.embedding.path == "ft" else self._embed_kd_path(kd_states)
+            embedding = objectives.embedding(compared, teacher_embeddings)
+        return JointOutput(ft, kd, front_end, embedding)
+
+    def _embed(self, hidden_states: Sequence[Tensor]) -> Tensor:
+        """Compute the embeddings of the ft path, masked in training."""
         if self.spec_mask is not None and self.training:
-            ft_states = self.spec_mask(ft_states)
-        ft = self.objectives.speaker(self.student.head(ft_states), labels)
-        return JointOutput(ft, *self._distil(features, outputs.kd_hidden_states, teacher_states, conv_target))
+            hidden_states = self.spec_mask(hidden_states)
+        return self.student.head(hidden_states)
+
+    def _embed_kd_path(self, hidden_states: Sequence[Tensor] | None) -> Tensor:
+        """Compute the embeddings of the kd path; running statistics of the head stay those of the ft path."""
+        norms = [module for module in self.student.head.modules() if isinstance(module, nn.BatchNorm1d)]
+        tracked = [norm.track_running_stats for norm in norms]
+        for norm in norms:
+            norm.track_running_stats = False
+        try:
+            return self.student.head(hidden_states)
+        finally:
+            for norm, value in zip(norms, tracked, strict=True):
+                norm.track_running_stats = value
 
     def _distil(
         self,
@@ -178,7 +210,7 @@ class JointModel(nn.Module):
         teacher_states: Sequence[Tensor] | None,
         conv_target: Tensor | None,
     ) -> tuple[WeightedLoss | None, WeightedLoss | None]:
-        """Compute the whole distillation loss and its term on the convolutions."""
+        """Compute the whole distillation loss of hidden states, and its term on the convolutions."""
         objectives = self.objectives
         if objectives.kd is None:
             return None, None

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import TrainingArguments
 
 from ..files import read_json
+from .joint_model import WEIGHTED
 
 
 class LossWindow:
@@ -41,17 +42,20 @@ class LossWindow:
     def pop_means(self, step: int, accelerator: Accelerator) -> dict[str, float]:
         """Return the mean of each loss over the steps since the last call and over processes, and start anew.
 
-        The mean weight of the distillation is `weighted_kd_loss` / `kd_loss`, so that loss = ft_loss + kd_weight *
+        The mean weight of a distillation is `weighted_kd_loss` / `kd_loss`, so that loss = ft_loss + kd_weight *
         kd_loss holds for the means as well. `kd_weight` replaces `weighted_kd_loss`; it is absent where kd_loss is 0.
+        `embedding_kd_weight` likewise.
         """
         steps = max(step - self._first_step, 1)
         sums, self._sums = self._sums, {}
         if accelerator.num_processes > 1:
             sums = {name: accelerator.reduce(value, "mean") for name, value in sums.items()}
         means = {name: value.item() / steps for name, value in sums.items()}
-        weighted = means.pop("weighted_kd_loss", None)
-        if weighted is not None and means["kd_loss"]:
-            means["kd_weight"] = weighted / means["kd_loss"]
+        for name in WEIGHTED:
+            loss = name.removeprefix("weighted_")
+            weighted = means.pop(name, None)
+            if weighted is not None and means[loss]:
+                means[loss.removesuffix("loss") + "weight"] = weighted / means[loss]
         return means
 
     def state(self) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Recipe:
     @property
     def learns_speakers(self) -> bool:
         """Whether the run trains a head; the head of distillation alone has no error rate."""
-        return self.objectives.speaker_objective != "none"
+        return self.objectives.speaker_objective != "none" or self.objectives.distil_embeddings
 
     def describe(self) -> dict[str, Any]:
         """Return the settings that decide the run, for a results file or a card, without any path."""

@@ -61,7 +61,9 @@ def refuse_another_length(num_training_steps: int, clock: Clock) -> None:
         )
 
 
-def refuse_parts(args: OSKDFTTrainingArguments, joint: JointModel, crops: CropDataset, has_teacher: bool) -> None:
+def refuse_parts(
+    args: OSKDFTTrainingArguments, joint: JointModel, crops: CropDataset, has_teacher: bool, verifiers: int = 0
+) -> None:
     """Refuse a joint model, crops and settings that do not belong together.
 
     Raises:
@@ -70,6 +72,11 @@ def refuse_parts(args: OSKDFTTrainingArguments, joint: JointModel, crops: CropDa
     objectives = joint.objectives
     if objectives.kd is not None and not has_teacher:
         raise ValueError("The joint model has a distillation objective and no teacher was given: give teacher=….")
+    if (objectives.embedding is not None) != bool(verifiers):
+        raise ValueError(
+            f"{verifiers} verifiers were given to a joint model {'with' if objectives.embedding else 'without'} "
+            "distillation of embeddings: give both, or neither."
+        )
     if joint.freeze != args.freeze:
         raise ValueError(
             f"freeze is '{args.freeze}' and the joint model was built with '{joint.freeze}': give one value."
@@ -84,7 +91,9 @@ def refuse_parts(args: OSKDFTTrainingArguments, joint: JointModel, crops: CropDa
         )
 
 
-def refuse_run(args: OSKDFTTrainingArguments, joint: JointModel, crops: CropDataset, has_teacher: bool) -> None:
+def refuse_run(
+    args: OSKDFTTrainingArguments, joint: JointModel, crops: CropDataset, has_teacher: bool, verifiers: int = 0
+) -> None:
     """Refuse settings with which a run cannot work.
 
     Args:
@@ -92,19 +101,21 @@ def refuse_run(args: OSKDFTTrainingArguments, joint: JointModel, crops: CropData
         joint: student and objectives.
         crops: training crops.
         has_teacher: whether a teacher was given.
+        verifiers: number of verifiers that were given.
 
     Raises:
         ValueError: naming the setting.
     """
     refuse_peft(joint.student)
-    refuse_parts(args, joint, crops, has_teacher)
+    refuse_parts(args, joint, crops, has_teacher, verifiers)
     objectives = joint.objectives
-    if bool((crops.labels == UNLABELLED).any()) and (objectives.kd is None or objectives.speaker is None):
+    distils = objectives.kd is not None or objectives.embedding is not None
+    if bool((crops.labels == UNLABELLED).any()) and not (distils and objectives.speaker):
         raise ValueError(
             "labelled_fraction is below 1 without both losses: crops without labels are for the distillation; set "
             "kd_weight, and a speaker_objective that reads the labels."
         )
-    if objectives.speaker is None and args.eval_strategy != "no":
+    if not objectives.train_head and args.eval_strategy != "no":
         raise ValueError(
             f"speaker_objective is 'none' with eval_strategy '{args.eval_strategy}': a head that does not learn "
             "has no error rate; set eval_strategy to no."

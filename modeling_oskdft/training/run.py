@@ -37,6 +37,7 @@ from .recipe import Recipe
 from .summary import first_lines, last_lines, say
 from .trainer import OSKDFTTrainer
 from .validation import TrialDataset, metric_of_best
+from .verifiers import load_verifier
 
 RESULTS_NAME = "results.json"
 
@@ -96,6 +97,7 @@ def _run(recipe: Recipe) -> RunResults:
     # The teacher, and the student that is cut out of it.
     teacher, feature_extractor = load_teacher(recipe.student.teacher)
     student = init_student_from_teacher(teacher, student_config(recipe, teacher.config), recipe.student.student_start)
+    verifiers = [load_verifier(name) for name in recipe.student.embedding_teachers or ()]
 
     # Speakers to learn from, and speakers set aside to select the best checkpoint.
     manifest = load_train(recipe)
@@ -105,17 +107,18 @@ def _run(recipe: Recipe) -> RunResults:
     test = load_test(recipe, manifest) if data.test_trials and recipe.learns_speakers else None
     encoders = compare_encoders(teacher, student) if args.should_save else {}
 
-    # One run: kd_weight(t) * kd_loss on one path, ft_loss on the other.
+    # One run: kd_weight(t) * kd_loss on one path, ft_loss on the other, and embeddings of verifiers for either.
     trainer = assemble_trainer(
         student,
         args,
         training_crops(recipe, train),
         feature_extractor,
         recipe.objectives,
-        teacher if recipe.objectives.kd_weight else None,
+        teacher if recipe.objectives.distil_states else None,
         TrialDataset(aside, make_trials(aside.by_speaker(), most=data.validation_trials)),
         spec_mask_of(recipe),
         data.teacher_hears,
+        verifiers=verifiers,
     )
     seconds = _train(trainer, train, aside, checkpoint)
     results = _results(recipe, trainer, train, encoders, seconds, checkpoint is not None)

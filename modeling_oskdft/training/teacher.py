@@ -1,6 +1,6 @@
 """Compute the target states of a frozen teacher."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -41,7 +41,7 @@ class KeptConvolutions(nn.Module):
 
     def forward(self, input_values: Tensor) -> Tensor:
         """Compute (batch, channels, frames) from (batch, samples)."""
-        with _autocast(input_values.device, self.dtype):
+        with autocast(input_values.device, self.dtype):
             self._conv_features = self.convolutions(input_values)
         return self._conv_features
 
@@ -65,6 +65,8 @@ class Teacher:
         shared_dtype: return the output of the convolutions in this precision, for a student that has the same frozen
             convolutions and the same input. None: do not.
         conv_target: return the output of the convolutions as a target.
+        view: index of its inputs among those that the collator makes by other feature extractors than the student's;
+            None: it reads the student's `input_values`.
 
     Raises:
         ValueError: when a target state does not exist.
@@ -77,6 +79,7 @@ class Teacher:
         dtype: torch.dtype = torch.float32,
         shared_dtype: torch.dtype | None = None,
         conv_target: bool = False,
+        view: int | None = None,
     ) -> None:
         depth = model.config.num_hidden_layers
         for layer in target_layers:
@@ -97,7 +100,7 @@ class Teacher:
             model.feature_extractor = self.target = KeptConvolutions(model.feature_extractor, dtype)
         self.model = model.requires_grad_(False).eval()
         protect_narrow_convolutions(self.model)
-        self.dtype = dtype
+        self.dtype, self.view = dtype, view
 
     def stop_sharing(self) -> None:
         """Return no output of the convolutions for the student any more."""
@@ -114,13 +117,18 @@ class Teacher:
         self.model.to(device)
         return self
 
-    def __call__(self, input_values: Tensor) -> TeacherOutput:
-        """Compute the target states of (batch, samples).
+    def __call__(self, inputs: Mapping[str, Tensor]) -> TeacherOutput:
+        """Compute the target states.
 
-        States are copied, because autograd does not accept tensors of inference mode.
+        Args:
+            inputs: what the teacher's feature extractor returned, e.g. `input_values` (batch, samples).
+
+        Returns:
+            States and convolutions; copies, because autograd does not accept tensors of inference mode.
         """
-        with torch.inference_mode(), _autocast(input_values.device, self.dtype):
-            outputs = self.model(input_values, output_hidden_states=True)
+        device = next(iter(inputs.values())).device
+        with torch.inference_mode(), autocast(device, self.dtype):
+            outputs = self.model(**inputs, output_hidden_states=True)
         states = list(outputs.hidden_states)
         if self.needs_last:
             states[-1] = outputs.last_hidden_state
@@ -140,5 +148,6 @@ def same_convolutions(student: OSKDFTForXVector, convolutions: nn.Module) -> boo
     )
 
 
-def _autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Compute in bfloat16 where a teacher's precision is bfloat16."""
     return torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)

@@ -37,6 +37,7 @@ from .teacher import Teacher
 from .training_arguments import OSKDFTTrainingArguments
 from .upstream import Batch, PatchedTrainer
 from .validation import TrialDataset, TrialScorer, decided_by_min_dcf
+from .verifiers import VerifierTeacher
 
 
 class OSKDFTTrainer(PatchedTrainer):
@@ -52,7 +53,8 @@ class OSKDFTTrainer(PatchedTrainer):
         train_dataset: training crops; their speakers are the classes.
         eval_dataset: trials that select the best checkpoint; None for a run without evaluation.
         processing_class: the feature extractor of the student; None for the collator's.
-        teacher: gives the target states; None without distillation.
+        teacher: gives the target states; None without distillation of hidden states.
+        verifiers: give the target embeddings.
         callbacks: further callbacks.
         arguments: other arguments of transformers' Trainer; those without effect are refused.
 
@@ -70,14 +72,16 @@ class OSKDFTTrainer(PatchedTrainer):
         processing_class: SequenceFeatureExtractor | None = None,
         teacher: Teacher | None = None,
         callbacks: Sequence[TrainerCallback] | None = None,
+        verifiers: Sequence[VerifierTeacher] = (),
         **arguments: Any,
     ) -> None:
         refuse_arguments(arguments)
-        refuse_run(args, model, train_dataset, teacher is not None)
+        refuse_run(args, model, train_dataset, teacher is not None, len(verifiers))
         extractor = processing_class or data_collator.feature_extractor
         self.teacher = None if teacher is None else teacher.to(args.device)
+        self.verifiers = [verifier.to(args.device) for verifier in verifiers]
         self.clock = clock_of_run(args, len(train_dataset))
-        self.settings = describe_run(args, model, teacher, train_dataset, data_collator, eval_dataset)
+        self.settings = describe_run(args, model, teacher, train_dataset, data_collator, eval_dataset, verifiers)
         self.changed: dict[str, Any] = {}  # settings that a resumed run has changed
         self.facts = order_and_speakers(args, train_dataset)
         self.scorer = TrialScorer(extractor, args, train_dataset.max_damaged, eval_dataset)
@@ -150,13 +154,15 @@ class OSKDFTTrainer(PatchedTrainer):
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Tensor | None = None
     ) -> Tensor | tuple[Tensor, JointOutput]:
-        """Compute kd_weight(t) * kd_loss + ft_loss, each a mean over all processes and accumulation steps."""
-        teacher_input = inputs.pop("teacher_input_values", inputs["input_values"])
-        targets = (None, None, None) if self.teacher is None else self.teacher(teacher_input)
-        output: JointOutput = model(inputs["input_values"], inputs["labels"], *targets)
+        """Compute the loss of `Objectives`, each of its terms a mean over all processes and accumulation steps."""
+        own = {"input_values": inputs.pop("teacher_input_values", inputs["input_values"])}
+        views: dict[int | None, dict[str, Tensor]] = {None: own, **dict(enumerate(inputs.pop("teacher_views", [])))}
+        targets = (None, None, None) if self.teacher is None else self.teacher(views[self.teacher.view])
+        embeddings = [verifier(views[verifier.view]) for verifier in self.verifiers]
+        output: JointOutput = model(inputs["input_values"], inputs["labels"], *targets, embeddings)
         weights = self.loss_weights([inputs]) if num_items_in_batch is None else num_items_in_batch
         shares = self.args.world_size / weights  # DDP averages gradients over processes
-        losses = output.losses(shares[0], shares[1], self.kd_weight())
+        losses = output.losses(shares[0], shares[1], self.kd_weight(), self.embedding_kd_weight())
         self.losses.add(self.state.global_step, losses)
         return (losses["loss"], output) if return_outputs else losses["loss"]
 
@@ -167,6 +173,10 @@ class OSKDFTTrainer(PatchedTrainer):
     def kd_weight(self) -> float:
         """Return the weight of the distillation loss in the next step."""
         return self.joint.objectives.kd_weight_at(self.clock, self.state.global_step)
+
+    def embedding_kd_weight(self) -> float:
+        """Return the weight of the distillation of embeddings in the next step."""
+        return self.joint.objectives.embedding_kd_weight_at(self.clock, self.state.global_step)
 
     def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
         """Build Adam over head, adapters and backbone, see `optimization`."""
@@ -184,8 +194,9 @@ class OSKDFTTrainer(PatchedTrainer):
         """Add the mean losses since the last line and the learning rates of this step to a line of the training."""
         if "loss" in logs and self.losses:
             logs |= self.losses.pop_means(self.state.global_step, self.accelerator)
-            if "kd_loss" in logs:
-                logs.setdefault("kd_weight", self.kd_weight())
+            for prefix, weight in (("", self.kd_weight), ("embedding_", self.embedding_kd_weight)):
+                if f"{prefix}kd_loss" in logs:
+                    logs.setdefault(f"{prefix}kd_weight", weight())
             logs |= {f"learning_rate_{group['name']}": group["lr"] for group in self.optimizer.param_groups}
         # The gradient of a skipped step has no norm, and JSON has no NaN.
         finite = {name: value for name, value in logs.items() if not isinstance(value, float) or math.isfinite(value)}

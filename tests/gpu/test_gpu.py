@@ -138,7 +138,7 @@ def test_a_step_never_synchronises_with_the_host():
 
     def step():
         optimizer.zero_grad()
-        states, features, target = teacher(waveforms)
+        states, features, target = teacher({"input_values": waveforms})
         output = joint(waveforms, labels, states, features, target)
         (output.ft.mean() + output.kd.mean()).backward()
         optimizer.step()

@@ -31,6 +31,7 @@ def make_trainer(
     speeds=(),
     spec_mask=None,
     labelled_speakers=None,
+    verifiers=(),
     **arguments,
 ):
     torch.manual_seed(0)
@@ -52,17 +53,19 @@ def make_trainer(
         }
         | arguments,
     )
+    described = ObjectiveArguments(**({"kd_objective": "layerwise_heads"} | (objectives or {})))
     labelled = None if labelled_speakers is None else train.speakers[:labelled_speakers]
     return assemble_trainer(
         init_student_from_teacher(teacher, config),
         training,
         CropDataset(train, 0.5, training.seed, augmentation, speeds=speeds, labelled=labelled),
         feature_extractor,
-        ObjectiveArguments(**({"kd_objective": "layerwise_heads"} | (objectives or {}))),
-        teacher,
+        described,
+        teacher if described.distil_states else None,
         TrialDataset(validation, make_trials(validation.by_speaker())) if validate else None,
         spec_mask,
         callbacks=callbacks,
+        verifiers=verifiers,
     )
 
 

@@ -109,7 +109,7 @@ def test_a_front_end_that_another_run_has_moved_is_not_shared(tmp_path, manifest
     assert frozen.teacher.shared is not None
     frozen.start_from(tmp_path / "first")
     assert frozen.teacher.shared is None
-    assert frozen.teacher(torch.randn(2, 4000)).conv_features is None
+    assert frozen.teacher({"input_values": torch.randn(2, 4000)}).conv_features is None
 
 
 def test_shards_are_resumed_by_as_many_readers(tmp_path, manifest, feature_extractor):

@@ -25,7 +25,7 @@ def test_one_step_reaches_every_parameter_and_never_the_teacher(shape):
     model, encoder = joint(shape)
     teacher = Teacher(encoder, [1, 3, 4])
     waveforms, _ = waves(4000, 4000)
-    output = model.train()(waveforms, torch.tensor([0, 3]), teacher(waveforms).hidden_states)
+    output = model.train()(waveforms, torch.tensor([0, 3]), teacher({"input_values": waveforms}).hidden_states)
     (output.kd.mean() + output.ft.mean()).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in encoder.parameters())
@@ -45,7 +45,9 @@ def test_the_kd_loss_is_zero_for_a_student_with_all_layers():
     config = OSKDFTConfig.from_teacher(teacher.config, [0, 1, 2, 3])
     model = JointModel(init_student_from_teacher(teacher, config), Objectives(AAMSoftmax(192, 4), LastLayerMSE(4)))
     waveforms, _ = waves(4000, 4000)
-    output = model.eval()(waveforms, torch.tensor([0, 1]), Teacher(teacher, [4])(waveforms).hidden_states)
+    output = model.eval()(
+        waveforms, torch.tensor([0, 1]), Teacher(teacher, [4])({"input_values": waveforms}).hidden_states
+    )
     assert float(output.kd.mean().detach()) == 0.0
 
 
@@ -91,7 +93,7 @@ def test_one_step_of_a_thin_student_reaches_every_parameter(shape):
     model = JointModel(student, build_objectives(arguments, student, [3] * 4, encoder.config)).train()
     teacher = Teacher(encoder, [1, 3, 4], conv_target=True)
     waveforms, _ = waves(8000, 8000)
-    states, features, target = teacher(waveforms)
+    states, features, target = teacher({"input_values": waveforms})
     assert features is None and target.shape[:2] == (2, 16) and not target.is_inference()
     output = model(waveforms, torch.tensor([0, 3]), states, features, target)
     (output.kd.mean() + output.ft.mean()).backward()
@@ -123,7 +125,7 @@ def test_a_shared_front_end_gives_the_same_losses_and_gradients(shape):
     assert same_convolutions(model.student, encoder.feature_extractor)
     teacher = Teacher(encoder, [1, 3, 4], shared_dtype=torch.float32)
     waveforms, labels = waves(4000, 4000)[0], torch.tensor([0, 3])
-    states, features, _ = teacher(waveforms)
+    states, features, _ = teacher({"input_values": waveforms})
     assert features is not None and not features.is_inference()
     gradients = []
     for given in (features, None):

@@ -16,7 +16,7 @@ def test_a_cut_teacher_gives_the_whole_teacher_s_states(shape, targets):
     expected = [*outputs.hidden_states[:-1], outputs.last_hidden_state]
     teacher = Teacher(tiny_teacher(*shape), targets)
     assert len(teacher.model.encoder.layers) == max(targets)
-    for layer, state in zip(targets, teacher(waveforms).hidden_states, strict=True):
+    for layer, state in zip(targets, teacher({"input_values": waveforms}).hidden_states, strict=True):
         assert torch.equal(state, expected[layer])
         assert not state.requires_grad
 
@@ -30,7 +30,7 @@ def test_a_front_end_target_outlives_the_end_of_sharing():
     teacher = Teacher(tiny_teacher(), [4], conv_target=True)
     teacher.stop_sharing()
     waveforms, _ = waves(4000)
-    target = teacher(waveforms).conv_target
+    target = teacher({"input_values": waveforms}).conv_target
     assert torch.equal(target, tiny_teacher().feature_extractor(waveforms))
 
 
@@ -38,7 +38,7 @@ def test_a_shared_front_end_keeps_the_student_s_precision():
     model, encoder = joint(freeze="feature_encoder")
     expected = model.student.oskdft.convolve(waves(4000, 4000)[0])
     for precision in (torch.float32, torch.bfloat16):
-        rough = Teacher(tiny_teacher(), [4], torch.bfloat16, precision)(waves(4000, 4000)[0])
+        rough = Teacher(tiny_teacher(), [4], torch.bfloat16, precision)({"input_values": waves(4000, 4000)[0]})
         assert rough.hidden_states[0].dtype == torch.float32
         assert torch.equal(rough.conv_features, expected) is (precision == torch.float32)
 
@@ -54,8 +54,8 @@ def test_another_front_end_is_seen():
 
 def test_a_bfloat16_teacher_is_close_and_hands_on_what_autograd_takes():
     waveforms, _ = waves(8000, 8000)
-    exact = Teacher(tiny_teacher(), [2, 4])(waveforms).hidden_states
-    rough = Teacher(tiny_teacher(), [2, 4], torch.bfloat16)(waveforms).hidden_states
+    exact = Teacher(tiny_teacher(), [2, 4])({"input_values": waveforms}).hidden_states
+    rough = Teacher(tiny_teacher(), [2, 4], torch.bfloat16)({"input_values": waveforms}).hidden_states
     for one, other in zip(exact, rough, strict=True):
         assert not torch.equal(one, other)
         assert float((one - other).norm() / one.norm()) < 0.02

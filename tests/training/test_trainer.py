@@ -1,5 +1,6 @@
 import math
 import shutil
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -123,8 +124,8 @@ def test_the_teacher_hears_the_clean_crop_and_the_student_the_augmented(tmp_path
         waveform + generator.normal(size=len(waveform)).astype("float32")
     )
     heard = []
-    teacher = trainer.teacher
-    trainer.teacher = lambda values: heard.append(values.clone()) or teacher(values)
+    teacher, trainer.teacher = trainer.teacher, Mock(view=None)
+    trainer.teacher.side_effect = lambda inputs: heard.append(inputs["input_values"].clone()) or teacher(inputs)
     forward = trainer.joint.forward
     trainer.joint.forward = lambda values, *rest: heard.append(values.clone()) or forward(values, *rest)
     trainer.train()

@@ -25,6 +25,8 @@ def log_line(logs: dict[str, float], step: int = 0, steps: int = 0) -> str:
         if "kd_loss" in logs:
             part = f" (front end {logs['front_end_kd_loss']:.3f})" if "front_end_kd_loss" in logs else ""
             terms.append(f"{logs['kd_weight']:.2f} x kd {logs['kd_loss']:.3f}{part}")
+        if "embedding_kd_loss" in logs:
+            terms.append(f"{logs['embedding_kd_weight']:.2f} x embedding kd {logs['embedding_kd_loss']:.3f}")
         parts = f"  loss {logs['loss']:8.3f}" + (f" = {' + '.join(terms)}" if terms else "")
         rates = [name for name in logs if name.startswith("learning_rate_")]
         return start + parts + "".join(f"  {name.removeprefix('learning_rate_')} {logs[name]:.1e}" for name in rates)

@@ -7,12 +7,13 @@ from typing import ClassVar
 
 from transformers import PreTrainedConfig
 
-from ...errors import choose
+from ...errors import check_choice, choose
 from ...model.modeling_oskdft import OSKDFTForXVector
 from ...student.initialization import thirds
 from ..ranges import ABOVE_0, AT_LEAST_0, AT_LEAST_1, Range, check_choices, check_ranges
 from ..schedules import KD_SCHEDULES
 from .distillation import FrontEndDistillation, KDObjective, LastLayerMSE, LayerwiseHeads, LayerwiseProjection
+from .embeddings import EMBEDDING_PATHS, EmbeddingDistillation
 from .frames import frame_match
 from .objectives import Objectives
 from .speaker import AAMSoftmax, LinearSoftmax, SpeakerObjective, class_weights
@@ -101,6 +102,8 @@ KD_BUILDERS: dict[str, Callable[["ObjectiveArguments", OSKDFTForXVector, PreTrai
     "layerwise_heads": _layerwise_heads,
     "layerwise_projection": _layerwise_projection,
 }
+EMBEDDING = "embedding"  # the kd_objective that reads no hidden states
+KD_OBJECTIVES = (*KD_BUILDERS, EMBEDDING)
 
 
 @dataclass
@@ -108,7 +111,7 @@ class ObjectiveArguments:
     """Fields of both losses of the one step."""
 
     kd_objective: str = field(
-        default="last_layer_mse", metadata={"help": "distillation loss, one of: " + ", ".join(KD_BUILDERS)}
+        default="last_layer_mse", metadata={"help": "distillation loss, one of: " + ", ".join(KD_OBJECTIVES)}
     )
     kd_target_layers: list[int] | None = field(
         default=None,
@@ -130,6 +133,24 @@ class ObjectiveArguments:
     front_end_kd_lambda: float = field(
         default=0.0, metadata={"help": "weight, in kd_loss, of the convolutions' own distillation; 0: none"}
     )
+    embedding_kd_weight: float = field(
+        default=0.0,
+        metadata={"help": "factor on embedding_kd_loss, beside another kd_objective, before its schedule; 0: none"},
+    )
+    embedding_kd_schedule: str = field(
+        default="constant",
+        metadata={"help": "change of embedding_kd_weight over the run, one of: " + ", ".join(KD_SCHEDULES)},
+    )
+    embedding_kd_path: str = field(
+        default="ft",
+        metadata={"help": "path whose embedding is compared: ft, or kd through the same head"},
+    )
+    embedding_cosine: float = field(
+        default=1.0, metadata={"help": "embedding_kd_loss: weight of the cosine to the verifiers' embedding"}
+    )
+    embedding_relations: float = field(
+        default=1.0, metadata={"help": "embedding_kd_loss: weight of the cosines between the crops of a batch"}
+    )
     speaker_objective: str = field(
         default="aam_softmax",
         metadata={"help": "speaker loss, one of: " + ", ".join(SPEAKER_BUILDERS) + " (distillation alone)"},
@@ -147,16 +168,31 @@ class ObjectiveArguments:
         **dict.fromkeys(
             ("kd_weight", "cos_lambda", "hint_lambda", "front_end_kd_lambda", "class_weight_cap"), AT_LEAST_0
         ),
+        **dict.fromkeys(("embedding_kd_weight", "embedding_cosine", "embedding_relations"), AT_LEAST_0),
         **dict.fromkeys(("mse_scale", "scale"), ABOVE_0),
         **dict.fromkeys(("margin", "penalty_margin"), Range(0, math.pi / 2, high_open=True)),
         "penalty_top_k": AT_LEAST_0,
         "sub_centres": AT_LEAST_1,
     }
-    CHOICES: ClassVar[dict[str, Collection[str]]] = {"kd_schedule": tuple(KD_SCHEDULES)}
+    CHOICES: ClassVar[dict[str, Collection[str]]] = {
+        "kd_schedule": tuple(KD_SCHEDULES),
+        "embedding_kd_schedule": tuple(KD_SCHEDULES),
+        "embedding_kd_path": EMBEDDING_PATHS,
+    }
 
     def __post_init__(self) -> None:
         check_ranges(self, self.RANGES)
         check_choices(self, self.CHOICES)
+
+    @property
+    def distil_states(self) -> bool:
+        """Whether a loss reads hidden states of the teacher."""
+        return self.kd_weight > 0 and self.kd_objective != EMBEDDING
+
+    @property
+    def distil_embeddings(self) -> bool:
+        """Whether a loss reads embeddings of verifiers."""
+        return self.embedding_kd_weight > 0 or (self.kd_weight > 0 and self.kd_objective == EMBEDDING)
 
 
 def build_objectives(
@@ -164,14 +200,16 @@ def build_objectives(
     student: OSKDFTForXVector,
     utterance_counts: Sequence[int],
     teacher_config: PreTrainedConfig | None,
+    verifier_sizes: Sequence[int] = (),
 ) -> Objectives:
-    """Build both losses.
+    """Build the losses.
 
     Args:
         arguments: the fields of the recipe.
         student: the verifier that learns.
         utterance_counts: utterances of each class.
-        teacher_config: configuration of the teacher's encoder; None when `kd_weight` is 0.
+        teacher_config: configuration of the teacher's encoder; None without distillation of hidden states.
+        verifier_sizes: embedding size of each verifier to learn from.
 
     Raises:
         ValueError: for fields that contradict each other, the student or the teacher.
@@ -179,16 +217,55 @@ def build_objectives(
     speaker = choose("speaker_objective", arguments.speaker_objective, SPEAKER_BUILDERS)(
         arguments, student.config.embedding_size, utterance_counts
     )
-    settings = asdict(arguments)
-    if not arguments.kd_weight:
+    check_choice("kd_objective", arguments.kd_objective, KD_OBJECTIVES)
+    embedding = _embedding_distillation(arguments, student, verifier_sizes)
+    kd, front_end = _distillation_of_states(arguments, student, teacher_config)
+    if arguments.kd_objective == EMBEDDING:
+        of_embedding = (arguments.kd_weight, arguments.kd_schedule)
+    else:
+        of_embedding = (arguments.embedding_kd_weight, arguments.embedding_kd_schedule)
+    weight = arguments.kd_weight if kd is not None else 0.0
+    return Objectives(
+        speaker, kd, front_end, weight, arguments.kd_schedule, asdict(arguments), embedding, *of_embedding
+    )
+
+
+def _distillation_of_states(
+    arguments: ObjectiveArguments, student: OSKDFTForXVector, teacher_config: PreTrainedConfig | None
+) -> tuple[KDObjective | None, FrontEndDistillation | None]:
+    if not arguments.distil_states:
         if arguments.front_end_kd_lambda:
             raise ValueError(
-                f"front_end_kd_lambda is {arguments.front_end_kd_lambda} with kd_weight 0: it is a part of kd_loss; "
-                "set kd_weight as well."
+                f"front_end_kd_lambda is {arguments.front_end_kd_lambda} with kd_weight {arguments.kd_weight:g} and "
+                f"kd_objective {arguments.kd_objective}: it is a part of the distillation of hidden states; set "
+                "kd_weight and another kd_objective as well."
             )
-        return Objectives(speaker, kd_weight=0.0, settings=settings)
+        return None, None
     if teacher_config is None:
         raise ValueError(f"kd_weight is {arguments.kd_weight} without a teacher: name one, or set kd_weight to 0.")
-    kd = choose("kd_objective", arguments.kd_objective, KD_BUILDERS)(arguments, student, teacher_config)
-    front_end = _front_end_distillation(arguments, student, teacher_config)
-    return Objectives(speaker, kd, front_end, arguments.kd_weight, arguments.kd_schedule, settings)
+    kd = KD_BUILDERS[arguments.kd_objective](arguments, student, teacher_config)
+    return kd, _front_end_distillation(arguments, student, teacher_config)
+
+
+def _embedding_distillation(
+    arguments: ObjectiveArguments, student: OSKDFTForXVector, verifier_sizes: Sequence[int]
+) -> EmbeddingDistillation | None:
+    if arguments.kd_objective == EMBEDDING and arguments.embedding_kd_weight:
+        raise ValueError(
+            f"kd_objective is embedding and embedding_kd_weight {arguments.embedding_kd_weight:g}: its weight is "
+            "kd_weight; leave embedding_kd_weight out."
+        )
+    if not arguments.distil_embeddings:
+        if verifier_sizes:
+            raise ValueError(
+                "embedding_teachers are named and no loss reads their embeddings: set embedding_kd_weight, or "
+                "kd_objective to embedding."
+            )
+        return None
+    return EmbeddingDistillation(
+        student.config.embedding_size,
+        verifier_sizes,
+        arguments.embedding_cosine,
+        arguments.embedding_relations,
+        arguments.embedding_kd_path,
+    )

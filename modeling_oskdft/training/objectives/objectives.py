@@ -7,20 +7,27 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import choose
+from ...model.layers_oskdft import Path
 from ..schedules import KD_SCHEDULES, Clock
 from .distillation import FrontEndDistillation, KDObjective
+from .embeddings import EmbeddingDistillation
 from .speaker import SpeakerObjective
 
 
 class Objectives(nn.Module):
-    """The losses of a run: `kd_weight(t) * kd_loss + ft_loss`. A checkpoint holds them in `objectives.safetensors`.
+    """The losses of a run. A checkpoint holds them in `objectives.safetensors`.
+
+    They are `kd_weight(t) * kd_loss + embedding_kd_weight(t) * embedding_kd_loss + ft_loss`.
 
     Args:
-        speaker: loss of the ft path; None in distillation alone, the first of two steps.
-        kd: loss of the kd path; None in fine-tuning alone.
+        speaker: loss of the ft path; None in distillation alone.
+        kd: loss of the kd path; None without distillation of hidden states.
         front_end: a further term of kd_loss, on the convolutions; None without it.
         kd_weight: factor on kd_loss before its schedule.
         kd_schedule: a name in `KD_SCHEDULES`.
+        embedding: loss of the embeddings; None without verifiers to learn from.
+        embedding_kd_weight: factor on embedding_kd_loss before its schedule.
+        embedding_kd_schedule: a name in `KD_SCHEDULES`.
         settings: the fields that the losses were built from; a resumed run must have the same.
 
     Raises:
@@ -35,20 +42,45 @@ class Objectives(nn.Module):
         kd_weight: float = 1.0,
         kd_schedule: str = "linear",
         settings: Mapping[str, Any] | None = None,
+        embedding: EmbeddingDistillation | None = None,
+        embedding_kd_weight: float = 1.0,
+        embedding_kd_schedule: str = "constant",
     ) -> None:
         super().__init__()
-        if speaker is None and kd is None:
+        if speaker is None and kd is None and embedding is None:
             raise ValueError("speaker_objective is 'none' and kd_weight 0: nothing would learn; set one of them.")
         self.speaker = speaker
         self.kd = kd
         self.front_end = front_end
         self.kd_weight = kd_weight
         self.kd_schedule = choose("kd_schedule", kd_schedule, KD_SCHEDULES)
+        self.embedding = embedding
+        self.embedding_kd_weight = embedding_kd_weight
+        self.embedding_kd_schedule = choose("embedding_kd_schedule", embedding_kd_schedule, KD_SCHEDULES)
         self.settings = dict(settings or {})
+
+    @property
+    def train_head(self) -> bool:
+        """Whether a loss reads embeddings, so that the head learns and the student has an error rate."""
+        return self.speaker is not None or self.embedding is not None
+
+    @property
+    def path(self) -> Path:
+        """The path that the losses read: "ft", "kd" or "both"."""
+        of_embedding = None if self.embedding is None else self.embedding.path
+        reads_ft, reads_kd = (
+            self.speaker is not None or of_embedding == "ft",
+            self.kd is not None or of_embedding == "kd",
+        )
+        return "both" if reads_ft and reads_kd else "ft" if reads_ft else "kd"
 
     def kd_weight_at(self, clock: Clock, finished_steps: int) -> float:
         """Return the factor on kd_loss in the step after `finished_steps`, see `schedules`."""
         return self.kd_weight * self.kd_schedule(clock.epoch(finished_steps), clock.num_epochs)
+
+    def embedding_kd_weight_at(self, clock: Clock, finished_steps: int) -> float:
+        """Return the factor on embedding_kd_loss in the step after `finished_steps`, see `schedules`."""
+        return self.embedding_kd_weight * self.embedding_kd_schedule(clock.epoch(finished_steps), clock.num_epochs)
 
     def batch_weights(self, labels: Tensor) -> Tensor:
         """Compute the weights that divide the losses of a batch.
@@ -57,8 +89,8 @@ class Objectives(nn.Module):
             labels: (batch,).
 
         Returns:
-            (2,): the number of crops for kd_loss, the sum of their class weights for ft_loss. The floor of the latter
-            makes the speaker loss of a batch without labels 0, and not 0 / 0.
+            (2,): the number of crops for both distillation losses, and the sum of their class weights for ft_loss. The
+            floor of the latter makes the speaker loss of a batch without labels 0, and not 0 / 0.
         """
         if self.speaker is None:
             weights = torch.ones(len(labels), device=labels.device)
