@@ -16,12 +16,12 @@ class TeacherOutput(NamedTuple):
     """Everything that a training step needs of the teacher.
 
     Args:
-        hidden_states: the target states, each (batch, frames, hidden), float32.
+        hidden_states: the target states, each (batch, frames, hidden), float32; None without a teacher.
         conv_features: (batch, channels, frames), output of the convolutions, for a student with the same frozen ones.
         conv_target: the same output as a target of `FrontEndDistillation`.
     """
 
-    hidden_states: tuple[Tensor, ...]
+    hidden_states: tuple[Tensor, ...] | None
     conv_features: Tensor | None = None
     conv_target: Tensor | None = None
 

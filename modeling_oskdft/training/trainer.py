@@ -31,8 +31,10 @@ from .callbacks.stalls import StallWatch
 from .identity import RUN_NAME, describe_run, order_and_speakers, refuse_another_run
 from .joint_model import JointModel, JointOutput
 from .loss_window import LossWindow
+from .objectives.objectives import KDWeights
 from .optimization import build_optimizer, build_scheduler, clock_of_run
 from .refusals import refuse_another_length, refuse_arguments, refuse_peft, refuse_run
+from .targets import compute_targets
 from .teacher import Teacher
 from .training_arguments import OSKDFTTrainingArguments
 from .upstream import Batch, PatchedTrainer
@@ -155,14 +157,11 @@ class OSKDFTTrainer(PatchedTrainer):
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Tensor | None = None
     ) -> Tensor | tuple[Tensor, JointOutput]:
         """Compute the loss of `Objectives`, each of its terms a mean over all processes and accumulation steps."""
-        own = {"input_values": inputs.pop("teacher_input_values", inputs["input_values"])}
-        views: dict[int | None, dict[str, Tensor]] = {None: own, **dict(enumerate(inputs.pop("teacher_views", [])))}
-        targets = (None, None, None) if self.teacher is None else self.teacher(views[self.teacher.view])
-        embeddings = [verifier(views[verifier.view]) for verifier in self.verifiers]
-        output: JointOutput = model(inputs["input_values"], inputs["labels"], *targets, embeddings)
+        targets = compute_targets(inputs, self.teacher, self.verifiers)
+        output: JointOutput = model(inputs["input_values"], inputs["labels"], *targets)
         weights = self.loss_weights([inputs]) if num_items_in_batch is None else num_items_in_batch
         shares = self.args.world_size / weights  # DDP averages gradients over processes
-        losses = output.losses(shares[0], shares[1], self.kd_weight(), self.embedding_kd_weight())
+        losses = output.losses(shares[0], shares[1], *self.kd_weights())
         self.losses.add(self.state.global_step, losses)
         return (losses["loss"], output) if return_outputs else losses["loss"]
 
@@ -170,13 +169,9 @@ class OSKDFTTrainer(PatchedTrainer):
         """Return (2,): the number of crops, and the sum of their class weights."""
         return self.joint.objectives.batch_weights(torch.cat([batch["labels"] for batch in batches]))
 
-    def kd_weight(self) -> float:
-        """Return the weight of the distillation loss in the next step."""
-        return self.joint.objectives.kd_weight_at(self.clock, self.state.global_step)
-
-    def embedding_kd_weight(self) -> float:
-        """Return the weight of the distillation of embeddings in the next step."""
-        return self.joint.objectives.embedding_kd_weight_at(self.clock, self.state.global_step)
+    def kd_weights(self) -> KDWeights:
+        """Return the weights of both distillations in the next step."""
+        return self.joint.objectives.kd_weights_at(self.clock, self.state.global_step)
 
     def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
         """Build Adam over head, adapters and backbone, see `optimization`."""
@@ -194,9 +189,7 @@ class OSKDFTTrainer(PatchedTrainer):
         """Add the mean losses since the last line and the learning rates of this step to a line of the training."""
         if "loss" in logs and self.losses:
             logs |= self.losses.pop_means(self.state.global_step, self.accelerator)
-            for prefix, weight in (("", self.kd_weight), ("embedding_", self.embedding_kd_weight)):
-                if f"{prefix}kd_loss" in logs:
-                    logs.setdefault(f"{prefix}kd_weight", weight())
+            logs = self.kd_weights().of_losses(logs) | logs
             logs |= {f"learning_rate_{group['name']}": group["lr"] for group in self.optimizer.param_groups}
         # The gradient of a skipped step has no norm, and JSON has no NaN.
         finite = {name: value for name, value in logs.items() if not isinstance(value, float) or math.isfinite(value)}

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, TrainerCallback
 
+from modeling_oskdft.training.objectives.objectives import KDWeights
 from modeling_oskdft.training.objectives.speaker import AAMSoftmax
 from tests.training.making import assert_same, hiss, make_trainer, parameters
 
@@ -72,7 +73,7 @@ def test_accumulated_batches_are_the_large_batch(tmp_path, manifest, feature_ext
         model = trainer.joint
         model.eval()
         model.train = lambda mode=True, model=model: model  # and it stays there
-        trainer.kd_weight = lambda: 0.5
+        trainer.kd_weights = lambda: KDWeights(0.5, 0.0)
         # Unequal weights: a mean of the micro-batches' means would be another number.
         model.objectives.speaker.class_weights = torch.linspace(0.2, 4.0, model.objectives.speaker.num_speakers)
         trainer.train()

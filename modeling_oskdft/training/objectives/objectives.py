@@ -1,7 +1,7 @@
 """Hold the losses of a run and the weight of the distillation."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Container, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,22 @@ from ..schedules import KD_SCHEDULES, Clock
 from .distillation import FrontEndDistillation, KDObjective
 from .embeddings import EmbeddingDistillation
 from .speaker import SpeakerObjective
+
+
+class KDWeights(NamedTuple):
+    """Factors on the distillation losses of a step.
+
+    Args:
+        kd_weight: of hidden states.
+        embedding_kd_weight: of embeddings.
+    """
+
+    kd_weight: float
+    embedding_kd_weight: float
+
+    def of_losses(self, names: Container[str]) -> dict[str, float]:
+        """Return by name the weights of those losses that are among `names`."""
+        return {name: weight for name, weight in self._asdict().items() if name.replace("weight", "loss") in names}
 
 
 class Objectives(nn.Module):
@@ -74,13 +90,13 @@ class Objectives(nn.Module):
         )
         return "both" if reads_ft and reads_kd else "ft" if reads_ft else "kd"
 
-    def kd_weight_at(self, clock: Clock, finished_steps: int) -> float:
-        """Return the factor on kd_loss in the step after `finished_steps`, see `schedules`."""
-        return self.kd_weight * self.kd_schedule(clock.epoch(finished_steps), clock.num_epochs)
-
-    def embedding_kd_weight_at(self, clock: Clock, finished_steps: int) -> float:
-        """Return the factor on embedding_kd_loss in the step after `finished_steps`, see `schedules`."""
-        return self.embedding_kd_weight * self.embedding_kd_schedule(clock.epoch(finished_steps), clock.num_epochs)
+    def kd_weights_at(self, clock: Clock, finished_steps: int) -> KDWeights:
+        """Return the factors on both distillation losses in the step after `finished_steps`, see `schedules`."""
+        epoch = clock.epoch(finished_steps)
+        return KDWeights(
+            self.kd_weight * self.kd_schedule(epoch, clock.num_epochs),
+            self.embedding_kd_weight * self.embedding_kd_schedule(epoch, clock.num_epochs),
+        )
 
     def batch_weights(self, labels: Tensor) -> Tensor:
         """Compute the weights that divide the losses of a batch.
