@@ -11,6 +11,7 @@ from transformers import AutoModel
 from modeling_oskdft.data.prepare_voxceleb import prepare_voxceleb
 from modeling_oskdft.training.recipe import read_recipe
 from tests.tiny import tiny_teacher
+from tests.training.test_speech_encoders import save as save_teacher
 from train_oskdft import main
 
 RECIPES = Path(__file__).resolve().parents[1] / "examples" / "recipes"
@@ -66,6 +67,27 @@ def test_large_margin_fine_tuning_goes_on_where_the_first_run_ended(place):
     assert main([str(RECIPES / "hubert_base_ecapa_voxceleb2_large_margin.yaml"), *words]) == 0
     results = json.loads((place / "runs/hubert_base_ecapa_voxceleb2_large_margin/results.json").read_text())
     assert "kd_loss" not in results["history"][0] and results["test"]["trials"] == 28
+
+
+def test_a_student_of_one_family_learns_from_a_teacher_of_another(place):
+    save_teacher(place / "w2v-bert", "w2v-BERT 2.0", num_hidden_layers=24)
+    tiny_teacher("hubert", False, "group", layers=12).save_pretrained(place / "teacher")
+    words = ["--teacher", str(place / "w2v-bert"), "--student_from", str(place / "teacher"), *FEW]
+    assert main([str(RECIPES / "w2v_bert_to_hubert_base_voxceleb2.yaml"), *words]) == 0
+    results = json.loads((place / "runs/w2v_bert_to_hubert_base_voxceleb2/results.json").read_text())
+    assert results["history"][0]["kd_loss"] > 0 and results["test"]["trials"] == 28
+    assert results["teachers"] == {"student_from": "teacher", "hidden_states": "w2v-bert"}
+
+
+def test_a_teacher_is_fine_tuned_and_distilled_from(place):
+    tiny_teacher("wavlm", True, "layer", layers=24).save_pretrained(place / "teacher")
+    words = ["--teacher", str(place / "teacher"), *FEW]
+    assert main([str(RECIPES / "wavlm_large_finetuned_voxceleb2.yaml"), *words]) == 0
+    tiny_teacher("wavlm", False, "group", layers=12).save_pretrained(place / "teacher")
+    assert main([str(RECIPES / "wavlm_large_to_wavlm_base_plus_voxceleb2.yaml"), *words]) == 0
+    results = json.loads((place / "runs/wavlm_large_to_wavlm_base_plus_voxceleb2/results.json").read_text())
+    assert results["history"][0]["embedding_kd_loss"] > 0 and "kd_loss" not in results["history"][0]
+    assert results["teachers"] == {"student_from": "teacher", "embeddings": ["wavlm_large_finetuned_voxceleb2"]}
 
 
 def test_the_recipes_say_what_the_authors_settings_are():

@@ -43,8 +43,9 @@ from modeling_oskdft.evaluation.report import speakers_of, trial_scores
 from modeling_oskdft.files import whole_file
 from modeling_oskdft.provenance import machine, versions
 from modeling_oskdft.scoring.metrics import equal_error_rate
-from modeling_oskdft.training.inputs import load_teacher_config, student_config
+from modeling_oskdft.training.inputs import student_config
 from modeling_oskdft.training.recipe import read_recipe
+from modeling_oskdft.training.speech_encoders import load_origin_config
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -193,7 +194,7 @@ def prepare(study: Study, systems: list[str]) -> None:
     for system in {step for name in systems for step in study.chain(name)}:
         options = ["--output_dir", str(study.runs), *map(str, study.options_of(system))]
         recipe = read_recipe([str(study.folder / system / RECIPE), *options])
-        teacher = load_teacher_config(recipe.student.teacher)
+        teacher = load_origin_config(recipe.student.teacher)
         try:
             student_config(recipe, teacher)
         except ValueError as error:

@@ -245,5 +245,9 @@ def features_of(feature_extractor: SequenceFeatureExtractor, waveforms: list[Wav
         feature_extractor: of the teacher.
         waveforms: each (samples,) at 16 kHz.
     """
-    inputs = feature_extractor(waveforms, sampling_rate=SAMPLING_RATE, return_tensors="pt")
-    return {name: value for name, value in inputs.items() if name != "attention_mask"}
+    # Whisper's extractor pads to 30 s; its encoder pairs frames, so an odd last one is left out.
+    is_whisper = type(feature_extractor).__name__ == "WhisperFeatureExtractor"
+    options = {"padding": False} if is_whisper else {}
+    inputs = feature_extractor(waveforms, sampling_rate=SAMPLING_RATE, return_tensors="pt", **options)
+    features = {name: value for name, value in inputs.items() if name != "attention_mask"}
+    return {name: value[..., : value.shape[-1] // 2 * 2] if is_whisper else value for name, value in features.items()}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import SequenceFeatureExtractor
 
 from ..audio.loading import SAMPLING_RATE
 from ..embedding.runtimes import Embedder, OnnxEmbedder, TorchEmbedder
@@ -69,7 +70,11 @@ def alternating_medians(functions: Mapping[str, Callable[[], object]], rounds: i
 
 
 def encoder_seconds(
-    encoders: Mapping[str, nn.Module], audio_seconds: float = 3.0, rounds: int = 9, threads: int = 1
+    encoders: Mapping[str, nn.Module],
+    audio_seconds: float = 3.0,
+    rounds: int = 9,
+    threads: int = 1,
+    features: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> dict[str, float]:
     """Time encoders on one recording of noise, in turn.
 
@@ -78,16 +83,17 @@ def encoder_seconds(
         audio_seconds: length of the recording.
         rounds: timed calls of each.
         threads: threads of torch; the former number is set again afterwards.
+        features: inputs of those encoders that read no samples.
 
     Returns:
         The median time of each encoder in seconds, by name.
     """
-    waveform = noise(audio_seconds)
+    inputs = dict.fromkeys(encoders, {"input_values": noise(audio_seconds)}) | dict(features or {})
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         with torch.inference_mode():
-            calls = {name: partial(encoder.eval(), waveform) for name, encoder in encoders.items()}
+            calls = {name: partial(encoder.eval(), **inputs[name]) for name, encoder in encoders.items()}
             return alternating_medians(calls, rounds)
     finally:
         torch.set_num_threads(before)
@@ -119,18 +125,27 @@ def multiply_adds(encoder: nn.Module, audio_seconds: float = 3.0) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def compare_encoders(teacher: nn.Module, student: nn.Module) -> dict[str, dict[str, float]]:
+def compare_encoders(
+    teacher: nn.Module, student: nn.Module, teacher_extractor: SequenceFeatureExtractor | None = None
+) -> dict[str, dict[str, float]]:
     """Count the parameters of a teacher and a student, and time their encoders in one run: 3 s on one thread.
 
     Args:
         teacher: an encoder.
         student: a verifier; its head is counted in `parameters` alone.
+        teacher_extractor: feature extractor of a teacher that reads no samples. Features are computed before, and
+            padded as the extractor does it: Whisper's to 30 s.
 
     Returns:
         `parameters`, `encoder_parameters` and `encoder_milliseconds` of "teacher" and "student".
     """
     encoders = {"teacher": teacher, "student": student.get_submodule("oskdft")}
-    milliseconds = {name: 1000 * seconds for name, seconds in encoder_seconds(encoders).items()}
+    features = {}
+    if teacher_extractor is not None and "input_values" not in teacher_extractor.model_input_names:
+        waveform = noise(3.0)[0].numpy()
+        inputs = teacher_extractor(waveform, sampling_rate=SAMPLING_RATE, return_tensors="pt")
+        features["teacher"] = {name: value for name, value in inputs.items() if name != "attention_mask"}
+    milliseconds = {name: 1000 * value for name, value in encoder_seconds(encoders, features=features).items()}
     return {
         name: {
             "parameters": count_parameters(teacher if name == "teacher" else student),

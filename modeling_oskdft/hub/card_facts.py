@@ -27,6 +27,7 @@ RESULTS_SHOWN = (
     "encoders",
     "data",
     "recipe",
+    "teachers",
     "test",
     "seed",
     "steps",

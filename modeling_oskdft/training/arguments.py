@@ -70,8 +70,12 @@ class TeacherArguments:
     """The teacher, and which of its layers the student keeps."""
 
     teacher: str = field(default="", metadata={"help": "folder or repository of the teacher's encoder"})
+    student_from: str | None = field(
+        default=None,
+        metadata={"help": "encoder that the student is cut from, HuBERT, wav2vec 2.0 or WavLM (default: the teacher)"},
+    )
     layers: list[int] | None = field(
-        default=None, metadata={"help": "teacher layers of the student, from 0 (default: 0 1)"}
+        default=None, metadata={"help": "layers of it that the student keeps, from 0 (default: 0 1)"}
     )
     evenly_spaced_layers: int | None = field(
         default=None,

@@ -2,20 +2,26 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from torch import nn
 from transformers import PreTrainedModel, SequenceFeatureExtractor, TrainerCallback
 
-from ..data.crops import CropCollator, CropDataset
+from ..data.crops import CropCollator, CropDataset, features_of
 from ..model.modeling_oskdft import OSKDFTForXVector
 from .identity import config_digest
 from .joint_model import JointModel, SpecMask
 from .objectives.building import ObjectiveArguments, build_objectives
 from .refusals import refuse_run
+from .speech_encoders import fit_to_crops
 from .teacher import Teacher, same_convolutions
 from .trainer import OSKDFTTrainer
 from .training_arguments import OSKDFTTrainingArguments
 from .validation import TrialDataset
 from .verifiers import VerifierTeacher
+
+# Fields of a feature extractor that change nothing in features of crops of one length.
+WITHOUT_EFFECT = ("return_attention_mask", "processor_class", "padding_side")
 
 
 def assemble_trainer(
@@ -30,6 +36,7 @@ def assemble_trainer(
     teacher_hears: str = "clean",
     callbacks: Sequence[TrainerCallback] | None = None,
     verifiers: Sequence[tuple[PreTrainedModel, SequenceFeatureExtractor]] = (),
+    teacher_extractor: SequenceFeatureExtractor | None = None,
 ) -> OSKDFTTrainer:
     """Build objectives, joint model, collator and teachers, and the trainer of them.
 
@@ -37,7 +44,7 @@ def assemble_trainer(
         student: as `init_student_from_teacher` returns it.
         args: settings of the training.
         crops: training crops; their speakers are the classes.
-        feature_extractor: of the teacher, and of the student from now on.
+        feature_extractor: of the student.
         objective_arguments: fields of both losses.
         teacher: the encoder; None without distillation of hidden states. It is frozen and cut in place.
         validation: trials that select the best checkpoint; None for a run without evaluation.
@@ -45,6 +52,7 @@ def assemble_trainer(
         teacher_hears: "clean" crops (the paper), or "augmented" ones, which are the student's.
         callbacks: further callbacks.
         verifiers: models whose embeddings the student learns, each with its feature extractor. They are frozen.
+        teacher_extractor: feature extractor of the teacher; None for the student's.
 
     Raises:
         ValueError: for settings with which a run cannot work.
@@ -57,7 +65,14 @@ def assemble_trainer(
     objectives = build_objectives(objective_arguments, student, crops.utterances_of_classes(), config, sizes)
     joint = JointModel(student, objectives, args.freeze, spec_mask)
     refuse_run(args, joint, crops, teacher is not None, len(frozen))  # before the teacher is cut
-    same_input = crops.augmentation is None or teacher_hears == "augmented"
+    frozen_teacher = None
+    if teacher is not None and objectives.kd is not None:
+        view = None if teacher_extractor is None else views.index_of(teacher_extractor)
+        same_input = view is None and (crops.augmentation is None or teacher_hears == "augmented")
+        fit_to_crops(teacher, crops.num_samples)
+        frozen_teacher = freeze_teacher(teacher, joint, args, same_input, view)
+        noise = np.random.default_rng(0).normal(0, 0.1, crops.num_samples).astype(np.float32)
+        frozen_teacher.check(features_of(teacher_extractor or feature_extractor, [noise]), crops.num_samples)
     return OSKDFTTrainer(
         joint,
         args,
@@ -65,7 +80,7 @@ def assemble_trainer(
         crops,
         validation,
         feature_extractor,
-        teacher=None if teacher is None else freeze_teacher(teacher, joint, args, same_input),
+        teacher=frozen_teacher,
         callbacks=callbacks,
         verifiers=frozen,
     )
@@ -79,13 +94,13 @@ class Views:
     """
 
     def __init__(self, feature_extractor: SequenceFeatureExtractor) -> None:
-        self.own = config_digest(feature_extractor)
+        self.own = config_digest(feature_extractor, WITHOUT_EFFECT)
         self.digests: list[str] = []
         self.others: list[SequenceFeatureExtractor] = []
 
     def index_of(self, feature_extractor: SequenceFeatureExtractor) -> int | None:
         """Return the place of an extractor among the others; None for one that does as the student's does."""
-        digest = config_digest(feature_extractor)
+        digest = config_digest(feature_extractor, WITHOUT_EFFECT)
         if digest == self.own:
             return None
         if digest not in self.digests:
@@ -95,24 +110,32 @@ class Views:
 
 
 def freeze_teacher(
-    model: PreTrainedModel, joint: JointModel, args: OSKDFTTrainingArguments, same_input: bool
-) -> Teacher | None:
-    """Freeze and cut a teacher for the distillation objective of a joint model; None without one.
+    model: PreTrainedModel,
+    joint: JointModel,
+    args: OSKDFTTrainingArguments,
+    same_input: bool,
+    view: int | None = None,
+) -> Teacher:
+    """Freeze and cut a teacher for the distillation objective of a joint model.
 
     Args:
         model: the teacher's encoder, changed in place.
-        joint: the joint model.
+        joint: the joint model, with distillation of hidden states.
         args: settings of the training.
         same_input: whether teacher and student have the same input. A student with the same frozen convolutions then
             reads the teacher's output of them.
+        view: see `Teacher`.
     """
     objectives = joint.objectives
-    if objectives.kd is None:
-        return None
+    assert objectives.kd is not None
+    convolutions = getattr(model, "feature_extractor", None)
     shared = (
-        args.freeze == "feature_encoder" and same_input and same_convolutions(joint.student, model.feature_extractor)
+        args.freeze == "feature_encoder"
+        and same_input
+        and isinstance(convolutions, nn.Module)
+        and same_convolutions(joint.student, convolutions)
     )
     student_dtype = torch.bfloat16 if args.bf16 else torch.float32
     dtype = torch.bfloat16 if args.teacher_in_bfloat16 else torch.float32
     conv_target = objectives.front_end is not None
-    return Teacher(model, objectives.kd.target_layers, dtype, student_dtype if shared else None, conv_target)
+    return Teacher(model, objectives.kd.target_layers, dtype, student_dtype if shared else None, conv_target, view)

@@ -109,12 +109,18 @@ def digest(parts: Iterable[object]) -> str:
     return sha.hexdigest()[:16]
 
 
-def config_digest(config: SupportsToDict) -> str:
-    """Hash the fields of a configuration or a feature extractor, without those about its origin."""
+def config_digest(config: SupportsToDict, left_out: Iterable[str] = ()) -> str:
+    """Hash the fields of a configuration or a feature extractor, without those about its origin.
+
+    Args:
+        config: the configuration.
+        left_out: further fields that do not count.
+    """
+    ignored = {*ORIGIN, *left_out}
 
     def without_origin(value: object) -> object:
         if isinstance(value, Mapping):
-            return {str(name): without_origin(item) for name, item in value.items() if name not in ORIGIN}
+            return {str(name): without_origin(item) for name, item in value.items() if name not in ignored}
         return value
 
     return digest([json.dumps(without_origin(config.to_dict()), sort_keys=True, default=str)])

@@ -1,17 +1,8 @@
-"""Load what a recipe names: teacher, student, training and test data, augmentation."""
+"""Load what a recipe names: the student's shape, training and test data, augmentation."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from transformers import (
-    AutoConfig,
-    AutoFeatureExtractor,
-    AutoModel,
-    PreTrainedConfig,
-    PreTrainedModel,
-    SequenceFeatureExtractor,
-)
+from transformers import PreTrainedConfig
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..audio.augmentation import WaveformAugmentation
@@ -20,9 +11,6 @@ from ..data.manifest import Manifest
 from ..data.sources import load_manifest
 from ..data.splits import refuse_common_speakers, split_by_speaker
 from ..data.trials import check_labels, read_trials
-from ..embedding.locations import check_name
-from ..embedding.opening import INSTALLED_CODE
-from ..errors import first_line
 from ..evaluation.report import speakers_of
 from ..model.configuration_oskdft import OSKDFTConfig
 from ..student.initialization import evenly_spaced_layers
@@ -30,51 +18,8 @@ from .joint_model import SpecMask
 from .recipe import Recipe
 
 
-def load_teacher(name: str) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
-    """Load the teacher's encoder in float32, and its feature extractor with a mask in its output.
-
-    Args:
-        name: a folder or a repository.
-
-    Raises:
-        FileNotFoundError: when it is not there.
-        ValueError: when it cannot be opened, or is of a family that is not supported.
-    """
-    load_teacher_config(name)
-    with _loading_errors(name):
-        model = AutoModel.from_pretrained(name, dtype="float32", **INSTALLED_CODE)
-        feature_extractor = AutoFeatureExtractor.from_pretrained(name, **INSTALLED_CODE)
-    feature_extractor.return_attention_mask = True
-    return model, feature_extractor
-
-
-def load_teacher_config(name: str) -> PreTrainedConfig:
-    """Load the teacher's configuration; raises as `load_teacher` does."""
-    if not name:
-        raise ValueError(
-            "The recipe names no teacher: set teacher to a folder or a repository, e.g. facebook/hubert-base-ls960."
-        )
-    with _loading_errors(name):
-        check_name(name)
-        config = AutoConfig.from_pretrained(name, **INSTALLED_CODE)
-    OSKDFTConfig.from_teacher(config, [0])  # raises for a family that is not supported
-    return config
-
-
-@contextmanager
-def _loading_errors(name: str) -> Iterator[None]:
-    """Turn the loading errors of transformers into one sentence that names the teacher."""
-    try:
-        yield
-    except Exception as error:  # a folder from elsewhere can make anything fail
-        reason = first_line(error)
-        if isinstance(error, OSError):
-            raise FileNotFoundError(f"There is no teacher at '{name}' ({reason}): check the name.") from None
-        raise ValueError(f"The teacher at '{name}' cannot be opened ({reason}): check the folder.") from error
-
-
 def student_config(recipe: Recipe, teacher: PreTrainedConfig) -> OSKDFTConfig:
-    """Build the student's configuration from the teacher's and the fields of a recipe."""
+    """Build the student's configuration from that of its origin and the fields of a recipe."""
     layers = recipe.student.layers or [0, 1]
     if recipe.student.evenly_spaced_layers is not None:
         if recipe.student.layers:

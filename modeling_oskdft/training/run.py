@@ -23,7 +23,6 @@ from ..student.initialization import init_student_from_teacher
 from .assembly import assemble_trainer
 from .inputs import (
     checkpoint_to_resume,
-    load_teacher,
     load_test,
     load_train,
     spec_mask_of,
@@ -34,6 +33,7 @@ from .locking import locked_folder
 from .processes import ended_process_group
 from .publishing import Measurement, save_measurements
 from .recipe import Recipe
+from .speech_encoders import load_origin, load_teacher
 from .summary import first_lines, last_lines, say
 from .trainer import OSKDFTTrainer
 from .validation import TrialDataset, metric_of_best
@@ -94,9 +94,12 @@ def _run(recipe: Recipe) -> RunResults:
         )
     set_seed(args.seed)
 
-    # The teacher, and the student that is cut out of it.
-    teacher, feature_extractor = load_teacher(recipe.student.teacher)
-    student = init_student_from_teacher(teacher, student_config(recipe, teacher.config), recipe.student.student_start)
+    # The student, cut out of the teacher or of another encoder, and its frozen teachers.
+    origin, feature_extractor = load_origin(recipe.student.student_from or recipe.student.teacher)
+    student = init_student_from_teacher(origin, student_config(recipe, origin.config), recipe.student.student_start)
+    teacher, teacher_extractor = origin, feature_extractor
+    if recipe.student.student_from and recipe.objectives.distil_states:
+        teacher, teacher_extractor = load_teacher(recipe.student.teacher)
     verifiers = [load_verifier(name) for name in recipe.student.embedding_teachers or ()]
 
     # Speakers to learn from, and speakers set aside to select the best checkpoint.
@@ -105,7 +108,7 @@ def _run(recipe: Recipe) -> RunResults:
     train, aside = split_by_speaker(manifest, data.validation_fraction, seed)
     warn_about_single_utterances(train)
     test = load_test(recipe, manifest) if data.test_trials and recipe.learns_speakers else None
-    encoders = compare_encoders(teacher, student) if args.should_save else {}
+    encoders = compare_encoders(teacher, student, teacher_extractor) if args.should_save else {}
 
     # One run: kd_weight(t) * kd_loss on one path, ft_loss on the other, and embeddings of verifiers for either.
     trainer = assemble_trainer(
@@ -119,6 +122,7 @@ def _run(recipe: Recipe) -> RunResults:
         spec_mask_of(recipe),
         data.teacher_hears,
         verifiers=verifiers,
+        teacher_extractor=teacher_extractor,
     )
     seconds = _train(trainer, train, aside, checkpoint)
     results = _results(recipe, trainer, train, encoders, seconds, checkpoint is not None)
@@ -178,6 +182,7 @@ def _results(
         "selection_eer": metric_of_best(state, "eval_eer") if state.best_global_step else None,
         "fingerprint": trainer.published.fingerprint(),
         "recipe": recipe.describe(),
+        "teachers": _teachers(recipe),
         "data": {"name": _public_name(recipe.data.train_data), **train.describe()},
         "encoders": encoders,
         "history": state.log_history,
@@ -212,6 +217,22 @@ def _test(recipe: Recipe, trainer: OSKDFTTrainer, test: Manifest) -> dict[str, A
         **report_scores(scores, trials, speakers_of(test)).as_dict(),
         **{f"by_{column}": reports_by(column, scores, trials, test) for column in ("gender", "language")},
     }
+
+
+def _teachers(recipe: Recipe) -> dict[str, Any]:
+    """Name the encoder that the student was cut from, and the teachers of each distillation."""
+    student = recipe.student
+    names: dict[str, Any] = {"student_from": _name_of_model(student.student_from or student.teacher)}
+    if recipe.objectives.distil_states:
+        names["hidden_states"] = _name_of_model(student.teacher)
+    if student.embedding_teachers:
+        names["embeddings"] = [_name_of_model(name) for name in student.embedding_teachers]
+    return names
+
+
+def _name_of_model(source: str) -> str:
+    """Return the name of a folder without the folders above it, or a repository as it is."""
+    return Path(source).resolve().name if Path(source).is_dir() else source
 
 
 def _public_name(source: str) -> str:

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from ..model.companions_oskdft import fingerprint_of
 from ..model.modeling_oskdft import OSKDFTForXVector
 from .precision import protect_narrow_convolutions
+from .speech_encoders import check_hidden_states, cut_layers
 
 
 class TeacherOutput(NamedTuple):
@@ -90,8 +91,7 @@ class Teacher:
         self.needs_last = depth in self.target_layers
         deepest = max(self.target_layers)
         if deepest < depth:
-            model.encoder.layers = model.encoder.layers[:deepest]
-            model.config.num_hidden_layers = deepest
+            cut_layers(model, deepest)
         self.shared: KeptConvolutions | None = None
         if shared_dtype is not None:
             model.feature_extractor = self.shared = KeptConvolutions(model.feature_extractor, shared_dtype)
@@ -101,6 +101,13 @@ class Teacher:
         self.model = model.requires_grad_(False).eval()
         protect_narrow_convolutions(self.model)
         self.dtype, self.view = dtype, view
+
+    def check(self, inputs: dict[str, Tensor], samples: int) -> None:
+        """Compute the states of a crop once, see `speech_encoders.check_hidden_states`."""
+        with autocast(next(iter(inputs.values())).device, self.dtype):
+            check_hidden_states(self.model, inputs, samples)
+        for kept in filter(None, (self.shared, self.target)):
+            kept.pop()
 
     def stop_sharing(self) -> None:
         """Return no output of the convolutions for the student any more."""

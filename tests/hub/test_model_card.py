@@ -69,6 +69,18 @@ def test_a_card_names_the_origin_of_the_student(folder, start, kd_weight, origin
     assert f"layers {origin}" in render_record(stored)
 
 
+def test_a_card_names_every_teacher(folder):
+    stored = record(folder)
+    stored["facts"]["teacher"]["name"] = "org/base"
+    stored["facts"]["recipe"] = RESULTS["recipe"]
+    stored["facts"]["teachers"] = {"student_from": "org/base", "hidden_states": "org/large", "embeddings": ["a", "b"]}
+    page = render_record(stored)
+    assert (
+        "cut from org/base. One-step distillation and fine-tuning (OS-KDFT), from hidden states of org/large, " in page
+    )
+    assert "from embeddings of a, b." in page and "|  | teacher (org/large) | this model" in page
+
+
 def test_a_measured_model(folder):
     (folder / "results.json").write_text(json.dumps(RESULTS | {"fingerprint": tiny_verifier().fingerprint()}))
     scores, labels = (0.1 * torch.randn(4000)).numpy(), [0, 1] * 2000

@@ -32,11 +32,13 @@ def make_trainer(
     spec_mask=None,
     labelled_speakers=None,
     verifiers=(),
+    teacher=None,
     **arguments,
 ):
     torch.manual_seed(0)
-    teacher = tiny_teacher("hubert", True, "group", hidden_dropout=0.1, attention_dropout=0.1)
-    config = OSKDFTConfig.from_teacher(teacher.config, [0, 1], adapter_size=8, head_type="statistics_pooling")
+    origin = tiny_teacher("hubert", True, "group", hidden_dropout=0.1, attention_dropout=0.1)
+    encoder, teacher_extractor = teacher or (origin, None)
+    config = OSKDFTConfig.from_teacher(origin.config, [0, 1], adapter_size=8, head_type="statistics_pooling")
     train, validation = split_by_speaker(manifest, 0.3, 0)
     training = OSKDFTTrainingArguments(
         output_dir=str(folder),
@@ -56,16 +58,17 @@ def make_trainer(
     described = ObjectiveArguments(**({"kd_objective": "layerwise_heads"} | (objectives or {})))
     labelled = None if labelled_speakers is None else train.speakers[:labelled_speakers]
     return assemble_trainer(
-        init_student_from_teacher(teacher, config),
+        init_student_from_teacher(origin, config),
         training,
         CropDataset(train, 0.5, training.seed, augmentation, speeds=speeds, labelled=labelled),
         feature_extractor,
         described,
-        teacher if described.distil_states else None,
+        encoder if described.distil_states else None,
         TrialDataset(validation, make_trials(validation.by_speaker())) if validate else None,
         spec_mask,
         callbacks=callbacks,
         verifiers=verifiers,
+        teacher_extractor=teacher_extractor,
     )
 
 

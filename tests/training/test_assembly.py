@@ -11,9 +11,8 @@ def arguments(tmp_path, **fields):
     return OSKDFTTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", **fields)
 
 
-def test_without_a_distillation_objective_there_is_no_teacher(tmp_path):
-    model, encoder = joint(kd=False)
-    assert freeze_teacher(encoder, model, arguments(tmp_path), same_input=True) is None
+def test_without_a_distillation_objective_there_is_no_teacher(tmp_path, manifest, feature_extractor):
+    assert make_trainer(tmp_path, manifest, feature_extractor, {"kd_weight": 0.0}).teacher is None
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@ import pytest
 from modeling_oskdft.training.inputs import (
     augmentation_of,
     checkpoint_to_resume,
-    load_teacher_config,
     spec_mask_of,
     training_crops,
 )
@@ -39,8 +38,3 @@ def test_which_checkpoint_is_meant(tmp_path):
     assert checkpoint_to_resume(str(tmp_path), str(tmp_path / "checkpoint-2")) == str(tmp_path / "checkpoint-2")
     with pytest.raises(ValueError, match="already holds 'checkpoint-10': go on with"):
         checkpoint_to_resume(str(tmp_path), None)
-
-
-def test_a_teacher_without_a_name_is_asked_for():
-    with pytest.raises(ValueError, match="names no teacher: set teacher to a folder or a repository"):
-        load_teacher_config("")

@@ -86,6 +86,11 @@ def _front_end_distillation(
     if not arguments.front_end_kd_lambda:
         return None
     encoder = student.config.encoder_config
+    if not getattr(teacher_config, "conv_dim", None):
+        raise ValueError(
+            f"front_end_kd_lambda is {arguments.front_end_kd_lambda} with a {teacher_config.model_type} as teacher, "
+            "which has no convolutions over samples: set front_end_kd_lambda to 0."
+        )
     match = frame_match(encoder, teacher_config)
     return FrontEndDistillation(
         encoder.conv_dim[-1], teacher_config.conv_dim[-1], arguments.front_end_kd_lambda, match

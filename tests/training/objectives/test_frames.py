@@ -1,11 +1,12 @@
 import pytest
 import torch
+from transformers import Wav2Vec2BertConfig, WhisperConfig
 
 from modeling_oskdft.training.objectives.building import frame_match
 from modeling_oskdft.training.objectives.distillation import (
     LayerwiseHeads,
 )
-from modeling_oskdft.training.objectives.frames import FrameMatch, FrameUpsampling
+from modeling_oskdft.training.objectives.frames import FrameMatch, FrameUpsampling, frame_grid
 from tests.tiny import encoder_config
 from tests.training.objectives.test_distillation import states
 
@@ -51,3 +52,18 @@ def test_frames_that_hear_longer_stretches_are_held_against_those_with_their_mid
     assert shorter.flatten().tolist() == [1, 2, 3, 4]
     assert FrameMatch(1, 0.0).equal and not FrameMatch(1, 1.0).equal and not FrameMatch(2).equal
     assert LayerwiseHeads(8, 8, [1], match=FrameMatch(1, 0.0)).upsampling is None
+
+
+def test_teachers_that_read_mel_frames_are_matched_by_the_middles():
+    student = encoder_config(conv_kernel=(10, 3, 3, 3, 3, 2, 2))
+    whisper = frame_match(student, WhisperConfig())
+    assert (whisper.ratio, whisper.surplus, whisper.shift, whisper.lead) == (1, 0.25, 0.625, 1)
+    w2v_bert = frame_match(student, Wav2Vec2BertConfig())
+    assert (w2v_bert.surplus, w2v_bert.shift, w2v_bert.lead) == (0, -0.25, 0) and w2v_bert.equal
+    module = FrameUpsampling(1, whisper)
+    for samples in range(16000, 16640, 16):
+        own = frame_grid(student).frames(samples)
+        reached = module(torch.arange(float(own)).view(1, own, 1), samples // 320).flatten().tolist()
+        assert reached == [min(max(frame - 1, 0), own - 1) for frame in range(samples // 320)]
+    half = frame_match(student, WhisperConfig(), time_reduction=2)
+    assert (half.ratio, half.lead) == (2, 1)  # middles: 360 and 0, so frame 0 lies over frames 0.6 and 1.6
