@@ -13,6 +13,7 @@ NAMES = {
     "training-step": "the joint step against two separate passes of the same student",
     "crop-reading": "a crop read by seeking against decoding its whole file",
     "training": "the joint step at real size: the plain reading of the method, ours, ours with a frozen front end",
+    "teachers": "the joint step of one student under other teachers, and with distillation of embeddings",
     "gpu": "the joint step at real size on a GPU, which must be there; not a part of all",
     "header-reading": "a manifest of 100,000 small files: files a second, and whether memory grows",
     "augmentation": "ours against audiomentations, where it is installed",

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import HubertConfig, HubertModel
+from transformers import AutoModel, HubertConfig, HubertModel, SeamlessM4TFeatureExtractor, WhisperFeatureExtractor
 
 from modeling_oskdft import OSKDFTConfig, OSKDFTModel
 from modeling_oskdft.benchmark import (
@@ -15,6 +15,7 @@ from modeling_oskdft.benchmark import (
     gpu,
     inference,
     space,
+    teachers,
     thin_students,
     training,
     training_step,
@@ -26,6 +27,7 @@ from modeling_oskdft.evaluation.cost import count_parameters
 from modeling_oskdft.training.objectives.distillation import LayerwiseHeads
 from modeling_oskdft.training.recipe import read_recipe
 from tests.tiny import SHORT, encoder_config
+from tests.training.test_speech_encoders import save as save_teacher
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -92,6 +94,28 @@ def test_a_row_for_every_variant_of_the_step(monkeypatch):
     losses = {row["step"]: row["first loss"] for row in rows}
     assert losses[training.PLAIN] == pytest.approx(losses[training.OURS], rel=1e-4)
     assert rows[1]["bound by multiply-adds"] > 1 and ratios["tiny: share of time spent waiting for data"] == 0.25
+
+
+def test_teachers_of_other_kinds_are_measured_in_turn(monkeypatch, tmp_path):
+    save_teacher(tmp_path / "w2v-bert", "w2v-BERT 2.0")
+    save_teacher(tmp_path / "whisper", "Whisper")
+    tiny = {
+        teachers.STATES: teachers.Taught(lambda: HubertModel(encoder_config(layers=4)), targets=(1, 4)),
+        teachers.EMBEDDING: teachers.Taught(None, verifier=True),
+        "w2v-BERT": teachers.Taught(
+            lambda: AutoModel.from_pretrained(tmp_path / "w2v-bert"), SeamlessM4TFeatureExtractor, (1, 3), True
+        ),
+        "Whisper": teachers.Taught(
+            lambda: AutoModel.from_pretrained(tmp_path / "whisper"), WhisperFeatureExtractor, (1, 3)
+        ),
+    }
+    monkeypatch.setattr(teachers, "TEACHERS", tiny)
+    monkeypatch.setattr(teachers, "hubert_base", lambda: HubertModel(encoder_config(layers=4)))
+    monkeypatch.setattr(teachers, "ROUNDS", 1)
+    monkeypatch.setattr(teachers, "SPEAKERS", 4)
+    rows, ratios = teachers.measure()
+    assert [row["teacher"] for row in rows] == list(tiny) and rows[0]["times the first row"] == 1
+    assert all(row["steps/s"] > 0 and row["features, ms a crop"] >= 0 for row in rows) and len(ratios) == 1
 
 
 def test_on_a_gpu_nothing_is_measured_twice(monkeypatch):
