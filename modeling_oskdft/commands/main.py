@@ -31,6 +31,7 @@ from . import (
     quickstart,
     split,
     train,
+    tune,
     verify,
     voices,
 )
@@ -39,6 +40,7 @@ from .options import prepare_transformers
 COMMANDS = (
     quickstart,
     train,
+    tune,
     verify,
     enroll,
     identify,

@@ -1,0 +1,135 @@
+"""Run a recipe in a process of its own, and follow its validation curve."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..files import read_json, whole_file
+from ..training.run import RESULTS_NAME
+from .space import Value
+
+STATE_NAME = "trainer_state.json"
+LOG_NAME, RECIPE_NAME = "log.txt", "recipe.yaml"
+POLL = 0.5  # seconds between two looks at a process
+PATIENCE = 120.0  # seconds that a process has to save and end
+Curve = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a trial.
+
+    Args:
+        state: "finished"; "stopped", by its curve; "interrupted", which can go on; or "failed".
+        curve: (epoch, EER) of each evaluation.
+        results: content of `results.json`, where it finished.
+        reason: last line of a failed process.
+    """
+
+    state: str
+    curve: Curve
+    results: dict[str, Any] | None = None
+    reason: str = ""
+
+
+def write_recipe(folder: Path, base: Path, values: Mapping[str, Value | None]) -> Path:
+    """Write the recipe of a trial: a base and the fields that differ from it.
+
+    Args:
+        folder: of the trial, which becomes `output_dir`.
+        base: the recipe that is searched.
+        values: fields by name; None takes back what the base has set.
+    """
+    import yaml
+
+    recipe = {"base": os.path.relpath(base, folder), "output_dir": str(folder), **values}
+    with whole_file(folder / RECIPE_NAME) as file:
+        file.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    return folder / RECIPE_NAME
+
+
+def read_curve(folder: Path) -> Curve:
+    """Read the validation curve of a run from its newest checkpoint; empty before the first one."""
+    states = sorted(folder.glob(f"checkpoint-*/{STATE_NAME}"), key=lambda path: int(path.parent.name.split("-")[-1]))
+    for path in reversed(states):
+        with contextlib.suppress(OSError, ValueError):  # the process removes old checkpoints meanwhile
+            history = read_json(path)["log_history"]
+            return [(entry["epoch"], entry["eval_eer"]) for entry in history if "eval_eer" in entry]
+    return []
+
+
+def finished(folder: Path) -> dict[str, Any] | None:
+    """Return the results of a run that has finished, None of another."""
+    path = folder / RESULTS_NAME
+    return read_json(path) if path.is_file() else None
+
+
+def run_trial(
+    recipe: Path, goes_on: Callable[[Curve], bool], deadline: float | None = None, command: tuple[str, ...] = ()
+) -> Outcome:
+    """Run a recipe until it ends, its curve is not good enough, or the time is over. It resumes where it once stopped.
+
+    Args:
+        recipe: file that `write_recipe` wrote.
+        goes_on: whether a curve is good enough; asked after each evaluation.
+        deadline: time on `time.monotonic`; None for no limit.
+        command: what runs a recipe; empty for `oskdft train` in this environment.
+
+    Returns:
+        The outcome. KeyboardInterrupt ends the process, with a checkpoint, before it is raised again.
+    """
+    folder = recipe.parent
+    words = command or (sys.executable, "-m", "modeling_oskdft.commands", "train")
+    seen = 0
+    with (folder / LOG_NAME).open("a", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            [*words, str(recipe), "--resume_from_checkpoint", "auto"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C reaches this process, which then asks the trial to save
+        )
+        try:
+            while process.poll() is None:
+                time.sleep(POLL)
+                curve = read_curve(folder)
+                if len(curve) > seen and not goes_on(curve):
+                    end(process)
+                    return Outcome("stopped", curve)
+                seen = len(curve)
+                if deadline is not None and time.monotonic() > deadline:
+                    end(process)
+                    break
+        except BaseException:
+            end(process)
+            raise
+    results = finished(folder) if process.returncode == 0 else None
+    if results is not None:
+        return Outcome("finished", read_curve(folder), results)
+    if process.returncode in (128 + signal.SIGTERM, -signal.SIGTERM, -signal.SIGKILL):
+        return Outcome("interrupted", read_curve(folder))
+    return Outcome("failed", read_curve(folder), reason=_last_line(folder / LOG_NAME))
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Ask a process to save and end, and kill it when it does not."""
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _last_line(path: Path) -> str:
+    lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1].removeprefix("oskdft: ") if lines else "it ended without a word"
