@@ -132,6 +132,19 @@ def start_weights(run: str | Path, joint: JointModel, averaged: OSKDFTForXVector
         warnings.warn(f"The class vectors start anew: '{checkpoint}' has other speakers.", stacklevel=3)
 
 
+def chosen_of(last: Path, state: TrainerState, load_best: bool) -> Path:
+    """Return the checkpoint that a finished run ends with: its best one where that is wanted and there, else its last.
+
+    Args:
+        last: the last checkpoint.
+        state: of the trainer, as that checkpoint has it.
+        load_best: whether the run ends with the best one.
+    """
+    best = state.best_model_checkpoint
+    chosen = last.parent / Path(best).name if best and load_best else last
+    return chosen if chosen.is_dir() else last
+
+
 def read_student(checkpoint: Path) -> OSKDFTForXVector:
     """Read the student of a checkpoint in float32.
 

@@ -14,10 +14,8 @@ WITHOUT_EFFECT = {
     "compute_metrics": "EER and minDCF are measured; call evaluate with a manifest of your own, or a callback",
     "compute_loss_func": "the losses are those of the joint model's objectives",
     "preprocess_logits_for_metrics": "nothing is gathered but embeddings",
-    "model_init": "give the joint model",
     "optimizers": "the optimiser is Adam over three groups; set learning_rate, its multipliers and weight_decay",
     "optimizer_cls_and_kwargs": "the optimiser is Adam; set learning_rate, its multipliers and weight_decay",
-    "trial": "start a run of train_oskdft.py for each trial",
 }
 
 
@@ -88,6 +86,20 @@ def refuse_parts(
         raise ValueError(
             f"The speaker objective has {objectives.speaker.num_speakers} classes and the crops have {classes}: build "
             "it with crops.utterances_of_classes()."
+        )
+
+
+def refuse_other_targets(joint: JointModel, targets: list[int] | None) -> None:
+    """Refuse a joint model whose objective reads other hidden states than the teacher gives.
+
+    Raises:
+        ValueError: naming both.
+    """
+    kd = joint.objectives.kd
+    if kd is not None and targets is not None and kd.target_layers != targets:
+        raise ValueError(
+            f"The objective reads the teacher's hidden states {kd.target_layers} and the teacher gives {targets}: "
+            "build both with the same target_layers."
         )
 
 

@@ -1,8 +1,7 @@
 """Train a student by transformers' Trainer: the joint step, three learning rates, trials for selection."""
 
 import math
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +13,36 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, SequenceFeatureExtractor, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
-from transformers.trainer_utils import HubStrategy, PredictionOutput, TrainOutput
+from transformers.trainer_utils import PredictionOutput, TrainOutput
 
 from ..data.crops import CropCollator, CropDataset, EpochSampler
 from ..data.manifest import Manifest
-from ..hub.upload import create_repository
 from ..model.modeling_oskdft import OSKDFTForXVector
 from ..scoring.thresholds import Thresholds
-from . import checkpoints, publishing
+from . import checkpoints
 from .callbacks.averaging import WeightAverage
 from .callbacks.epoch_order import EpochOrder
 from .callbacks.nonfinite import NonFiniteGuard
 from .callbacks.progress import log_callback
 from .callbacks.signals import SaveOnSignal
 from .callbacks.stalls import StallWatch
+from .hub_trainer import HubTrainer
 from .identity import RUN_NAME, describe_run, order_and_speakers, refuse_another_run
 from .joint_model import JointModel, JointOutput
 from .loss_window import LossWindow
 from .objectives.objectives import KDWeights
 from .optimization import build_optimizer, build_scheduler, clock_of_run
-from .refusals import refuse_another_length, refuse_arguments, refuse_peft, refuse_run
+from .publishing import Measurement
+from .refusals import refuse_another_length, refuse_arguments, refuse_other_targets, refuse_peft, refuse_run
 from .targets import compute_targets
 from .teacher import Teacher
 from .training_arguments import OSKDFTTrainingArguments
-from .upstream import Batch, PatchedTrainer
+from .upstream import Batch
 from .validation import TrialDataset, TrialScorer, decided_by_min_dcf
 from .verifiers import VerifierTeacher
 
 
-class OSKDFTTrainer(PatchedTrainer):
+class OSKDFTTrainer(HubTrainer):
     """Distils and fine-tunes a student in one run.
 
     A log line has `loss`, `kd_loss` (before its weight), `ft_loss`, `kd_weight` and the three learning rates; an
@@ -57,6 +57,7 @@ class OSKDFTTrainer(PatchedTrainer):
         processing_class: the feature extractor of the student; None for the collator's.
         teacher: gives the target states; None without distillation of hidden states.
         verifiers: give the target embeddings.
+        model_init: makes the joint model anew for each run, as `hyperparameter_search` needs it; then `model` is None.
         callbacks: further callbacks.
         arguments: other arguments of transformers' Trainer; those without effect are refused.
 
@@ -66,7 +67,7 @@ class OSKDFTTrainer(PatchedTrainer):
 
     def __init__(
         self,
-        model: JointModel,
+        model: JointModel | None,
         args: OSKDFTTrainingArguments,
         data_collator: CropCollator,
         train_dataset: CropDataset,
@@ -75,29 +76,31 @@ class OSKDFTTrainer(PatchedTrainer):
         teacher: Teacher | None = None,
         callbacks: Sequence[TrainerCallback] | None = None,
         verifiers: Sequence[VerifierTeacher] = (),
+        model_init: Callable[..., JointModel] | None = None,
         **arguments: Any,
     ) -> None:
         refuse_arguments(arguments)
-        refuse_run(args, model, train_dataset, teacher is not None, len(verifiers))
         extractor = processing_class or data_collator.feature_extractor
         self.teacher = None if teacher is None else teacher.to(args.device)
         self.verifiers = [verifier.to(args.device) for verifier in verifiers]
-        self.clock = clock_of_run(args, len(train_dataset))
-        self.settings = describe_run(args, model, teacher, train_dataset, data_collator, eval_dataset, verifiers)
         self.changed: dict[str, Any] = {}  # settings that a resumed run has changed
         self.facts = order_and_speakers(args, train_dataset)
         self.scorer = TrialScorer(extractor, args, train_dataset.max_damaged, eval_dataset)
+        self.clock = clock_of_run(args, len(train_dataset))
         self.order, self.losses = EpochOrder(self.clock.steps_per_epoch), LossWindow()
         self.stopper, self.stalls = SaveOnSignal(), StallWatch()
         data = (data_collator, train_dataset, eval_dataset)
-        super().__init__(model, args, *data, processing_class=extractor, callbacks=list(callbacks or ()))
+        rest = {"processing_class": extractor, "callbacks": list(callbacks or ()), "model_init": model_init}
+        super().__init__(model, args, *data, **rest)
         # After super().__init__ has moved the model: the average stays on its device.
-        self.average = WeightAverage(model.student, args.ema_decay) if args.ema_decay else None
+        self.use_model(self.joint)
         self.remove_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
         guard = None if args.fp16 else NonFiniteGuard(args.max_nonfinite_steps)  # fp16 skips steps of itself
-        for callback in filter(None, (log_callback(args), guard, self.stopper, self.order, self.stalls, self.average)):
+        for callback in filter(None, (log_callback(args), guard, self.stopper, self.order, self.stalls)):
             self.add_callback(callback)
         self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = True  # compute_loss divides by the whole batch
+
+    average: WeightAverage | None = None
 
     @property
     def joint(self) -> JointModel:
@@ -119,8 +122,8 @@ class OSKDFTTrainer(PatchedTrainer):
 
         Raises `ValueError` for a checkpoint that is damaged, or of a run with other settings.
         """
-        refuse_arguments({"trial": kwargs.pop("trial", None)})
-        refuse_peft(self.joint.student)
+        if self.model is not None:  # between two trials of `hyperparameter_search` there is none
+            refuse_peft(self.joint.student)
         checkpoint = checkpoints.find_checkpoint(self.args.output_dir, resume_from_checkpoint)
         if checkpoint is not None:
             checkpoints.check_checkpoint(checkpoint, self.args.world_size, self.average is not None)
@@ -138,13 +141,27 @@ class OSKDFTTrainer(PatchedTrainer):
             self.stopper.stop_listening()
             self.stalls.stop()
 
+    def start_trial(self) -> None:
+        """Follow the training arguments, which a trial of `hyperparameter_search` may have changed."""
+        self.clock = clock_of_run(self.args, len(self.train_dataset))
+        self.order.steps_per_epoch = self.clock.steps_per_epoch
+
+    def use_model(self, model: JointModel) -> None:
+        """Check a joint model, describe its run, and average its student where the arguments say so."""
+        refuse_run(self.args, model, self.train_dataset, self.teacher is not None, len(self.verifiers))
+        refuse_other_targets(model, None if self.teacher is None else self.teacher.target_layers)
+        self.remove_callback(self.average or WeightAverage)
+        self.average = WeightAverage(model.student, self.args.ema_decay) if self.args.ema_decay else None
+        if self.average is not None:
+            self.add_callback(self.average)
+        parts = (self.train_dataset, self.data_collator, self.eval_dataset, self.verifiers)
+        self.settings = describe_run(self.args, model, self.teacher, *parts)
+
     def _finished(self, checkpoint: Path, state: TrainerState) -> TrainOutput:
         """Load the state and the weights of a run without steps left."""
         self.state = state
         self.state.init_training_references(self, state.max_steps, state.num_train_epochs, None)
-        best = state.best_model_checkpoint
-        chosen = checkpoint.parent / Path(best).name if best and self.args.load_best_model_at_end else checkpoint
-        self.load_weights(chosen if chosen.is_dir() else checkpoint)
+        self.load_weights(checkpoints.chosen_of(checkpoint, state, self.args.load_best_model_at_end))
         return TrainOutput(state.global_step, 0.0, {})
 
     def start_from(self, run: str | Path) -> None:
@@ -242,6 +259,10 @@ class OSKDFTTrainer(PatchedTrainer):
         """Measure the thresholds of the published student on the validation trials, once for the same weights."""
         return self.scorer.thresholds(self.published)
 
+    def measurements(self) -> tuple[Measurement | None, ...]:
+        """Measure thresholds, calibration and cohort of the published student, see `TrialScorer.measurements`."""
+        return () if self.eval_dataset is None else self.scorer.measurements(self.published)
+
     def save_weights(self, folder: str) -> None:
         """Write a checkpoint with everything to resume from, or the published student alone."""
         if not checkpoints.is_checkpoint(folder):
@@ -254,40 +275,3 @@ class OSKDFTTrainer(PatchedTrainer):
         checkpoints.load_weights(checkpoint, self.joint, self.averaged)
         if self.teacher is not None:
             self.teacher.stop_sharing_unless_equal(self.joint.student)
-
-    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Create the repository before the run, so that a wrong name or token is an error now."""
-        if self.is_world_process_zero():
-            name = self.args.hub_model_id or Path(self.args.output_dir).absolute().name
-            private = self.args.hub_private_repo if private is None else private
-            self.hub_model_id = create_repository(name, private=private, token=token or self.args.hub_token).repo_id
-
-    def create_model_card(self, **_: Any) -> None:
-        """Write the card of the published student; a page that was written by hand stays."""
-        if self.is_world_process_zero():
-            publishing.write_card_of_run(self.args, self.hub_model_id)
-
-    def push_to_hub(
-        self, commit_message: str | None = None, blocking: bool = True, token: str | None = None, **options: Any
-    ) -> str | Future[str] | None:
-        """Send the published student with its thresholds and its card, and nothing else of the run.
-
-        Every process calls it; the sending one returns the address, or with `blocking=False` a future of it. `options`
-        are `revision` and `private`.
-        """
-        self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        if self.hub_model_id is None:
-            self.init_hf_repo(token, options.get("private"))
-        self.save_model(_internal_call=True)
-        measured = () if self.eval_dataset is None else self.scorer.measurements(self.published)
-        if not self.is_world_process_zero():
-            return None
-        publishing.save_measurements(self.args.output_dir, *measured)
-        self.create_model_card()
-        revision = options.get("revision")
-        return publishing.push_run(self.args, self.hub_model_id, commit_message, token, revision, blocking)
-
-    def push_step(self) -> None:
-        """Send the student of a checkpoint, with `hub_strategy: every_save`."""
-        if self.args.hub_strategy != HubStrategy.END and self.is_world_process_zero():
-            publishing.push_checkpoint(self.args, self.hub_model_id, self.state.global_step, self.save_weights)

@@ -7,14 +7,16 @@ changes: read the change, adapt the override, and record the new digest there.
 from abc import ABC, abstractmethod
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 from transformers import Trainer
+from transformers.trainer_utils import BestRun
 
 from .checkpoints import StagedCheckpoint
+from .joint_model import JointModel
 
 Batch = dict[str, Tensor]
 
@@ -54,12 +56,36 @@ class PatchedTrainer(Trainer, ABC):
     def push_step(self) -> None:
         """Send the student of the checkpoint that was written last to the Hub."""
 
-    def hyperparameter_search(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Raise `NotImplementedError`: each trial is a run of its own."""
-        raise NotImplementedError(
-            "hyperparameter_search is not supported: start a run of train_oskdft.py for each trial, with --field "
-            "value."
-        )
+    @abstractmethod
+    def start_trial(self) -> None:
+        """Follow the training arguments, which a trial of `hyperparameter_search` may have changed."""
+
+    @abstractmethod
+    def use_model(self, model: JointModel) -> None:
+        """Check and use a model that `model_init` has made."""
+
+    def hyperparameter_search(self, *args: Any, **kwargs: Any) -> BestRun | list[BestRun]:
+        """Search by transformers, on one process; needs `model_init`. `oskdft tune` runs one process a trial.
+
+        Raises:
+            ValueError: on several processes, where only the first one would learn that a trial is stopped.
+        """
+        if self.args.world_size > 1:
+            raise ValueError("hyperparameter_search was started on several processes: use one, or `oskdft tune`.")
+        return super().hyperparameter_search(*args, **kwargs)
+
+    def call_model_init(self, trial: object = None) -> JointModel:
+        """Make the model of a trial."""
+        model: JointModel = super().call_model_init(trial)
+        if hasattr(self, "callback_handler"):  # else the constructor makes the first model, and uses it later
+            self.use_model(model)
+        return model
+
+    def _hp_search_setup(self, trial: object) -> None:
+        # transformers counts the steps of a run when it starts; our schedules count them before.
+        super()._hp_search_setup(trial)
+        if trial is not None:
+            self.start_trial()
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor | None:
         # transformers counts tokens; the two losses are divided by crops and by class weights.

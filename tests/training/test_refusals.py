@@ -19,7 +19,6 @@ from tests.training.making import make_trainer
         {"compute_metrics": lambda _: {}},
         {"compute_loss_func": lambda *_: 0},
         {"preprocess_logits_for_metrics": lambda *_: 0},
-        {"model_init": lambda: None},
         {"optimizers": (object(), None)},
     ],
     ids=lambda words: next(iter(words)),

@@ -1,12 +1,15 @@
+import copy
 import math
 import shutil
 from unittest.mock import Mock
 
+import optuna
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, TrainerCallback
 
+from modeling_oskdft import OSKDFTTrainer
 from modeling_oskdft.training.objectives.objectives import KDWeights
 from modeling_oskdft.training.objectives.speaker import AAMSoftmax
 from tests.training.making import assert_same, hiss, make_trainer, parameters
@@ -269,3 +272,38 @@ def test_without_a_labelled_crop_in_a_batch_only_the_distillation_learns(tmp_pat
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert all(math.isfinite(entry["loss"]) and entry["kd_loss"] > 0 for entry in log)
     assert any(entry["ft_loss"] == 0 for entry in log) and any(entry["ft_loss"] > 0 for entry in log)
+
+
+def test_transformers_searches_with_a_model_made_anew_for_each_trial(tmp_path, manifest, feature_extractor):
+    made = make_trainer(tmp_path, manifest, feature_extractor, ema_decay=0.9, max_steps=2)
+    models, first = [], made.joint.state_dict()
+
+    def model_init():
+        models.append(copy.deepcopy(made.joint))
+        models[-1].load_state_dict(first)
+        return models[-1]
+
+    trainer = OSKDFTTrainer(
+        *(None, made.args, made.data_collator, made.train_dataset, made.eval_dataset),
+        teacher=made.teacher,
+        model_init=model_init,
+    )
+    lengths = []
+    create = trainer.create_scheduler
+    trainer.create_scheduler = lambda *words, **named: lengths.append(trainer.clock.steps) or create(*words, **named)
+    best = trainer.hyperparameter_search(
+        hp_space=lambda trial: {"max_steps": trial.suggest_int("max_steps", 1, 3)},
+        compute_objective=lambda metrics: metrics["eval_eer"],
+        n_trials=3,
+        sampler=optuna.samplers.GridSampler({"max_steps": [1, 2, 3]}),
+    )
+    assert len(models) == 4 and sorted(lengths) == [1, 2, 3], "the schedules follow the length of each trial"
+    assert 0 <= best.objective <= 1 and (tmp_path / f"run-{best.run_id}").is_dir()
+    assert trainer.average._tracked is models[-1].student, "the average follows the model of the trial"
+
+
+def test_an_objective_of_other_states_than_the_teacher_s_is_refused(tmp_path, manifest, feature_extractor):
+    made = make_trainer(tmp_path, manifest, feature_extractor, validate=False)
+    made.joint.objectives.kd.target_layers = [1, 2, 4]
+    with pytest.raises(ValueError, match=r"hidden states \[1, 2, 4\] and the teacher gives \[1, 3, 4\]"):
+        OSKDFTTrainer(made.joint, made.args, made.data_collator, made.train_dataset, teacher=made.teacher)

@@ -18,6 +18,7 @@ READ = {
     "_get_num_items_in_batch": {"f433fabb8110", "91f618bd74d9"},
     "_get_output_dir": {"813afe63edd0"},
     "_get_train_sampler": {"8a5d374a5be1"},
+    "_hp_search_setup": {"e898c3a796ec"},
     "_load_best_model": {"ae61c984826a"},
     "_load_from_checkpoint": {"77210d38b7cb", "f5f023f8499c"},
     "_push_from_checkpoint": {"31697638a210", "21a0e9be1e5b"},
@@ -62,5 +63,5 @@ def test_a_trainer_without_a_hook_cannot_be_constructed():
     class Forgetful(PatchedTrainer):
         save_weights = load_weights = loss_weights = train_sampler = becomes_best = None
 
-    with pytest.raises(TypeError, match="abstract method '?push_step"):
+    with pytest.raises(TypeError, match="abstract methods? .*push_step"):
         Forgetful()
