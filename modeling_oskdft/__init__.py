@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .export.onnx_graph import Export, export_onnx
     from .model.configuration_oskdft import OSKDFTConfig
     from .model.modeling_oskdft import OSKDFTForXVector, OSKDFTModel, OSKDFTPreTrainedModel
+    from .model.modeling_tasks_oskdft import OSKDFTForCTC, OSKDFTForSequenceClassification
     from .scoring.metrics import EqualErrorRate, equal_error_rate, min_detection_cost
     from .student.conversion import ConvertedCheckpoint, convert_original_state_dict
     from .student.initialization import init_student_from_teacher
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "OSKDFTConfig": "model.configuration_oskdft",
+    "OSKDFTForCTC": "model.modeling_tasks_oskdft",
+    "OSKDFTForSequenceClassification": "model.modeling_tasks_oskdft",
     "OSKDFTForXVector": "model.modeling_oskdft",
     "OSKDFTModel": "model.modeling_oskdft",
     "OSKDFTPreTrainedModel": "model.modeling_oskdft",
@@ -49,6 +52,8 @@ __all__ = [
     "EqualErrorRate",
     "Export",
     "OSKDFTConfig",
+    "OSKDFTForCTC",
+    "OSKDFTForSequenceClassification",
     "OSKDFTForXVector",
     "OSKDFTModel",
     "OSKDFTPreTrainedModel",

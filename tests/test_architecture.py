@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "modeling_oskdft"
-TRAVELLING = {f"{name}_oskdft" for name in ("adapters", "companions", "configuration", "heads", "layers", "modeling")}
+PARTS = ("adapters", "companions", "configuration", "heads", "layers", "modeling", "modeling_tasks")
+TRAVELLING = {f"{name}_oskdft" for name in PARTS}
 FLOORS = [
     {"_version", "errors", "files"},
     {"model"},

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ..data.manifest import Manifest
 
 PACKAGE = Path(__file__).parents[1]
-TRAVELLING = tuple(sorted(file.name for file in PACKAGE.glob("model/*_oskdft.py")))
+# The code of other tasks travels with models of other tasks alone.
+TRAVELLING = tuple(sorted(file.name for file in PACKAGE.glob("model/*_oskdft.py") if "tasks" not in file.name))
 WEIGHTS_NAME, INDEX_NAME = "model.safetensors", "model.safetensors.index.json"
 SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 REQUIRED_OF_MODEL = ("config.json", FEATURE_EXTRACTOR_NAME, *TRAVELLING)

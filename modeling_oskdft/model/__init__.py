@@ -2,10 +2,17 @@
 
 from typing import Any, NoReturn
 
-from transformers import AutoConfig, AutoModel, AutoModelForAudioXVector
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForAudioClassification,
+    AutoModelForAudioXVector,
+    AutoModelForCTC,
+)
 
 from .configuration_oskdft import OSKDFTConfig
 from .modeling_oskdft import OSKDFTForXVector, OSKDFTPreTrainedModel
+from .modeling_tasks_oskdft import OSKDFTForCTC, OSKDFTForSequenceClassification
 
 
 def _encoder_alone() -> type[OSKDFTPreTrainedModel]:
@@ -36,5 +43,8 @@ def _encoder_alone() -> type[OSKDFTPreTrainedModel]:
 
 
 AutoConfig.register(OSKDFTConfig.model_type, OSKDFTConfig)
-AutoModel.register(OSKDFTConfig, (OSKDFTForXVector, _encoder_alone()))
+# `AutoModel` opens what the folder holds; the first class stands for a configuration that names none.
+AutoModel.register(OSKDFTConfig, (OSKDFTForXVector, OSKDFTForSequenceClassification, OSKDFTForCTC, _encoder_alone()))
 AutoModelForAudioXVector.register(OSKDFTConfig, OSKDFTForXVector)
+AutoModelForAudioClassification.register(OSKDFTConfig, OSKDFTForSequenceClassification)
+AutoModelForCTC.register(OSKDFTConfig, OSKDFTForCTC)

@@ -134,7 +134,8 @@ class OSKDFTPreTrainedModel(PreTrainedModel):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if cls.__module__ != __name__:  # the code of a user's own class does not travel with ours
+        # The code of a user's own class does not travel with ours, which lies in one folder.
+        if cls.__module__.rpartition(".")[0] != __name__.rpartition(".")[0]:
             cls._auto_class = None
             cls.auto_map = {}
 
@@ -169,6 +170,22 @@ class OSKDFTPreTrainedModel(PreTrainedModel):
     def _get_feat_extract_output_lengths(self, input_lengths: Lengths) -> Lengths:
         """Count the frames of a number of samples, see `feature_lengths`, by the name in transformers' models."""
         return feature_lengths(self.config, input_lengths)
+
+    def _encode(
+        self, input_values: Tensor, attention_mask: Tensor | None, output_attentions: bool | None, **kwargs: Any
+    ) -> tuple[OSKDFTModelOutput, Tensor | None]:
+        """Compute all hidden states of the ft path, and the mask of frames that a head needs."""
+        encoder: OSKDFTModel = self.oskdft
+        outputs = encoder(
+            input_values,
+            attention_mask,
+            path="ft",
+            output_hidden_states=True,
+            output_attentions=output_attentions,
+            return_dict=True,
+            **kwargs,
+        )
+        return outputs, encoder.frame_mask(attention_mask, outputs.last_hidden_state.shape[1])
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
         """Save the model as transformers does, with the code and the `auto_map` that open it without this package.
@@ -585,16 +602,7 @@ class OSKDFTForXVector(Companions, SpeakerAdapters, OSKDFTPreTrainedModel):
         """
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        outputs = self.oskdft(
-            input_values,
-            attention_mask,
-            path="ft",
-            output_hidden_states=True,
-            output_attentions=output_attentions,
-            return_dict=True,
-            **kwargs,
-        )
-        frame_mask = self.oskdft.frame_mask(attention_mask, outputs.last_hidden_state.shape[1])
+        outputs, frame_mask = self._encode(input_values, attention_mask, output_attentions, **kwargs)
         embeddings = self.head(outputs.hidden_states, frame_mask)
         return XVectorOutput(
             loss=None if labels is None else self._loss(embeddings, labels),

@@ -1,0 +1,169 @@
+"""Use the two-path student for other tasks: classify recordings, and write down what is said.
+
+Both classes read the ft path. They live apart from the verifier, so that the folder of a verifier carries no code of
+other tasks.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import CausalLMOutput, SequenceClassifierOutput
+from transformers.utils.generic import can_return_tuple
+
+from .companions_oskdft import Companions
+from .configuration_oskdft import OSKDFTConfig
+from .heads_oskdft import LayerMixture, build_head
+from .modeling_oskdft import OSKDFTModel, OSKDFTPreTrainedModel
+
+PADDING = -100  # a label of transformers that stands for no letter
+
+
+class OSKDFTForSequenceClassification(Companions, OSKDFTPreTrainedModel):
+    """Classify recordings, as by emotion, language or gender: a head's embedding, then one linear layer.
+
+    `config.num_labels` classes have the names of `config.id2label`.
+
+    Example:
+        >>> config = OSKDFTConfig(head_type="statistics_pooling", num_labels=3)
+        >>> OSKDFTForSequenceClassification(config)(torch.randn(2, 16000)).logits.shape
+        torch.Size([2, 3])
+    """
+
+    auto_map: ClassVar[dict[str, str]] = {
+        **OSKDFTPreTrainedModel.auto_map,
+        "AutoModel": "modeling_tasks_oskdft.OSKDFTForSequenceClassification",
+        "AutoModelForAudioClassification": "modeling_tasks_oskdft.OSKDFTForSequenceClassification",
+    }
+
+    def __init__(self, config: OSKDFTConfig) -> None:
+        super().__init__(config)
+        self.oskdft = OSKDFTModel(config)
+        self.head = build_head(config)
+        self.classifier = nn.Linear(config.embedding_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput:
+        """Compute the logits of the classes.
+
+        Args:
+            input_values: (batch, samples), as in `OSKDFTModel`.
+            attention_mask: (batch, samples) or None, as in `OSKDFTModel`.
+            labels: (batch,), classes from 0 to `config.num_labels` - 1. They give `loss`, the mean cross entropy.
+            output_hidden_states: return all hidden states; None: as `config.output_hidden_states`.
+            output_attentions: as in `OSKDFTModel`.
+            **kwargs: as in `OSKDFTForXVector`.
+
+        Returns:
+            A `SequenceClassifierOutput` with `logits` (batch, num_labels), float32.
+
+        Raises:
+            ValueError, TypeError: as `OSKDFTModel` does.
+        """
+        outputs, frame_mask = self._encode(input_values, attention_mask, output_attentions, **kwargs)
+        logits = self.classifier(self.head(outputs.hidden_states, frame_mask)).float()
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        return SequenceClassifierOutput(
+            loss=None if labels is None else nn.functional.cross_entropy(logits, labels),
+            logits=logits,
+            hidden_states=outputs.hidden_states if output_hidden_states else None,
+            attentions=outputs.attentions,
+        )
+
+
+class OSKDFTForCTC(Companions, OSKDFTPreTrainedModel):
+    """Write down what is said: the logits of letters in each frame (CTC, Graves et al., 2006).
+
+    The letters, the blank and the loss are described by the fields that transformers' speech configurations have for
+    it, in `config.encoder_config`: `vocab_size`, `pad_token_id` (the blank), `ctc_loss_reduction`,
+    `ctc_zero_infinity` and `final_dropout`.
+
+    Example:
+        >>> OSKDFTForCTC(OSKDFTConfig())(torch.randn(1, 16000)).logits.shape
+        torch.Size([1, 49, 32])
+    """
+
+    auto_map: ClassVar[dict[str, str]] = {
+        **OSKDFTPreTrainedModel.auto_map,
+        "AutoModel": "modeling_tasks_oskdft.OSKDFTForCTC",
+        "AutoModelForCTC": "modeling_tasks_oskdft.OSKDFTForCTC",
+    }
+
+    def __init__(self, config: OSKDFTConfig) -> None:
+        super().__init__(config)
+        encoder = config.encoder_config
+        self.oskdft = OSKDFTModel(config)
+        self.head = LayerMixture(config)
+        self.dropout = nn.Dropout(encoder.final_dropout)
+        self.lm_head = nn.Linear(encoder.hidden_size, encoder.vocab_size)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutput:
+        """Compute the logits of the letters.
+
+        Args:
+            input_values: (batch, samples), as in `OSKDFTModel`.
+            attention_mask: (batch, samples) or None, as in `OSKDFTModel`.
+            labels: (batch, letters), padded on the right by -100. They give `loss`.
+            output_hidden_states: return all hidden states; None: as `config.output_hidden_states`.
+            output_attentions: as in `OSKDFTModel`.
+            **kwargs: as in `OSKDFTForXVector`.
+
+        Returns:
+            A `CausalLMOutput` with `logits` (batch, frames, vocab_size), float32.
+
+        Raises:
+            ValueError: as `OSKDFTModel` does, and for a label that is no letter.
+            TypeError: as `OSKDFTModel` does.
+        """
+        outputs, frame_mask = self._encode(input_values, attention_mask, output_attentions, **kwargs)
+        logits = self.lm_head(self.dropout(self.head.mix(outputs.hidden_states or ()))).float()
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        return CausalLMOutput(
+            loss=None if labels is None else self._loss(logits, frame_mask, labels),
+            logits=logits,
+            hidden_states=outputs.hidden_states if output_hidden_states else None,
+            attentions=outputs.attentions,
+        )
+
+    def _loss(self, logits: Tensor, frame_mask: Tensor | None, labels: Tensor) -> Tensor:
+        config = self.config.encoder_config
+        if int(labels.max()) >= config.vocab_size:
+            raise ValueError(f"labels have the letter {int(labels.max())}: there are {config.vocab_size}, from 0 on.")
+        frames = torch.full((len(logits),), logits.shape[1], device=logits.device)
+        is_letter = labels != PADDING
+        with torch.autocast(logits.device.type, enabled=False):
+            return nn.functional.ctc_loss(
+                logits.log_softmax(-1).transpose(0, 1),
+                labels.masked_select(is_letter),
+                frames if frame_mask is None else frame_mask.sum(-1),
+                is_letter.sum(-1),
+                blank=config.pad_token_id,
+                reduction=config.ctc_loss_reduction,
+                zero_infinity=config.ctc_zero_infinity,
+            )
+
+
+# With these, save_pretrained copies the travelling files.
+OSKDFTForSequenceClassification.register_for_auto_class("AutoModelForAudioClassification")
+OSKDFTForCTC.register_for_auto_class("AutoModelForCTC")
