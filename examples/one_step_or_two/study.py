@@ -70,8 +70,9 @@ def finish(study: Study, system: str, seed: int) -> None:
         _check_digest(json.loads(result.read_text(encoding="utf-8")).get("digest"), study.digest(system), result)
         return
     for step in study.chain(system):
-        with study.locks[step, seed]:
-            train(study, step, seed)
+        for run in (*study.teachers_of(step, seed), (step, seed)):
+            with study.locks[run]:
+                train(study, *run)
     measured = measure(study, system, seed)
     with whole_file(result) as file:
         file.write_text(json.dumps(measured) + "\n", encoding="utf-8")
@@ -103,6 +104,8 @@ def train(study: Study, system: str, seed: int) -> None:
         options += ["--num_train_epochs", study.epochs_of(system), "--report_to", "none", *study.options_of(system)]
         earlier = study.recipe_of(system).get("start_from")
         options += ["--start_from", study.run_of(earlier, seed)] if earlier else []
+        teachers = [study.run_of(*taught) for taught in study.teachers_of(system, seed)]
+        options += ["--embedding_teachers", *teachers] if teachers else []
         command = [sys.executable, ROOT / "train_oskdft.py", study.folder / system / RECIPE, *options]
         _run([str(argument) for argument in command], run / "log.txt", lock)
 

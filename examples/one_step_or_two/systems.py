@@ -88,6 +88,16 @@ class Study:
             yield from self.chain(earlier)
         yield system
 
+    def teachers_of(self, system: str, seed: int) -> list[tuple[str, int]]:
+        """List the runs whose embeddings a system learns, as (system, seed).
+
+        A recipe names them as `embedding_teachers`: the name of a system for its run of the same seed, and with +1 for
+        that of the next seed.
+        """
+        names = self.recipe_of(system).get("embedding_teachers", [])
+        parts = (name.partition("+") for name in names)
+        return [(name, seed + int(further or 0)) for name, _, further in parts]
+
     def epochs_of(self, system: str) -> float:
         """Compute the epochs of a system, in proportion to base.yaml's."""
         base = float(read_yaml(self.folder / BASE)["num_train_epochs"])
@@ -109,6 +119,8 @@ class Study:
             _without_places(base | self.common | self.recipe_of(step)) | {"num_train_epochs": self.epochs_of(step)}
             for step in self.chain(system)
         ]
+        taught = {name for step in self.chain(system) for name, _ in self.teachers_of(step, 0)}
+        steps += [{"embedding_teacher": self.digest(name)} for name in sorted(taught)]
         trials = hashlib.sha256(self.trials.read_bytes()).hexdigest()
         settings = [steps, Path(self.data).name, Path(self.test_data).name, self.test_split, trials]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,6 +36,24 @@ def test_every_system_is_a_few_lines_over_the_base(tmp_path):
         first, second, *rest = (HERE / name / "recipe.yaml").read_text().splitlines()
         assert first.startswith("# ") and second == "base: ../base.yaml" and len(rest) <= 7
         assert made.recipe_of(name).get("start_from") in (None, *names)
+        assert {teacher for teacher, _ in made.teachers_of(name, 0)} <= set(names)
+
+
+def test_a_verifier_whose_embeddings_are_learnt_is_a_system_of_the_same_seed(tmp_path):
+    made = study(tmp_path)
+    assert made.teachers_of("30_embedding", 2) == [("02_teacher_finetuned", 2)] and not made.teachers_of(
+        "11_oskdft", 2
+    )
+    copy = tmp_path / "systems"
+    shutil.copytree(HERE, copy)
+    (copy / "30_embedding/recipe.yaml").write_text("# Two\nembedding_teachers: [02_teacher_finetuned, 01_x+1]\n")
+    other = replace(made, folder=copy)
+    assert other.teachers_of("30_embedding", 2) == [("02_teacher_finetuned", 2), ("01_x", 3)]
+    teacher = copy / "02_teacher_finetuned/recipe.yaml"
+    before = [other.digest(name) for name in ("32_states_and_embedding", "11_oskdft")]
+    teacher.write_text(teacher.read_text() + "margin: 0.1\n")
+    after = [other.digest(name) for name in ("32_states_and_embedding", "11_oskdft")]
+    assert before[0] != after[0] and before[1] == after[1] == made.digest("11_oskdft")
 
 
 def test_equal_steps_for_every_student(tmp_path):
