@@ -7,13 +7,14 @@ all, so that a voice that is forgotten leaves no byte in it.
 import base64
 import json
 import os
+import threading
 import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -125,6 +126,13 @@ class VoiceStore:
         self._voices: dict[str, Voice] = {}
         self._version: object = None
         self._index: Index | None = None
+        self._lock = threading.RLock()  # of the threads of this process
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}  # a lock has no copy
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.RLock())
 
     def __repr__(self) -> str:
         place = "in memory" if self.path is None else f"'{printable(str(self.path))}'"
@@ -142,12 +150,14 @@ class VoiceStore:
         Raises:
             ValueError: for a damaged file, and for an encrypted one without its key.
         """
-        if self.path is not None:
+        if self.path is None:
+            return self._voices
+        with self._lock:
             version = _version_of(self.path)
             if version != self._version:
                 self._voices, self._index = self._read(), None
                 self._version = version
-        return self._voices
+            return self._voices
 
     def get(self, name: str) -> Voice:
         """Return a voice.
@@ -162,12 +172,14 @@ class VoiceStore:
 
     def index(self) -> Index:
         """Return the vectors of all voices, in one array."""
-        voices = self.voices()
-        if self._index is None:
-            vectors = [voice.vector for voice in voices.values()]
-            speech = np.asarray([voice.speech for voice in voices.values()])
-            self._index = Index(list(voices), np.stack(vectors) if vectors else np.zeros((0, 0), np.float32), speech)
-        return self._index
+        with self._lock:
+            voices = self.voices()
+            if self._index is None:
+                vectors = [voice.vector for voice in voices.values()]
+                speech = np.asarray([voice.speech for voice in voices.values()])
+                stacked = np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
+                self._index = Index(list(voices), stacked, speech)
+            return self._index
 
     def check(self, fingerprint: str) -> None:
         """Check that the voices are of a model.
@@ -274,11 +286,18 @@ class VoiceStore:
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Voice]]:
         """Give the voices to change; they are written when the block ends without error."""
-        if self.path is None:
+        with self._lock:
+            if self.path is not None:
+                with self._changing_file() as voices:
+                    yield voices
+                return
             voices = dict(self._voices)
             yield voices
             self._voices, self._index = voices, None
-            return
+
+    @contextmanager
+    def _changing_file(self) -> Iterator[dict[str, Voice]]:
+        assert self.path is not None
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Of the file that a link leads to: all names of one file have one lock.
         lock = FileLock(f"{os.path.realpath(self.path)}.lock", timeout=self.patience)

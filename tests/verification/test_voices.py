@@ -1,6 +1,9 @@
+import copy
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -117,6 +120,34 @@ def run(program, *arguments):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
+
+
+@pytest.mark.parametrize("place", [None, "voices"])
+def test_threads_of_one_process_lose_nothing(tmp_path, place):
+    store, start = VoiceStore(None if place is None else tmp_path / place), threading.Barrier(8)
+
+    def write(writer):
+        start.wait()
+        for number in range(12):
+            store.add(voice(f"w{writer} {number}"))
+            assert f"w{writer} {number}" in store.index().names
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(write, range(8)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(store) == len(store.index().names) == 96
+
+
+def test_a_copy_of_a_store_in_memory_has_voices_of_its_own():
+    store = VoiceStore()
+    store.add(voice("Ada"))
+    copied = copy.deepcopy(store)
+    copied.add(voice("Bo"))
+    assert list(store.voices()) == ["Ada"] and list(copied.voices()) == ["Ada", "Bo"]
 
 
 def test_eight_writers_lose_nothing(tmp_path):
