@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import signal
 import time
+from typing import NoReturn
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +24,7 @@ def run(options: argparse.Namespace) -> int:
     from pathlib import Path
 
     from ..training.recipe import read_recipe
+    from ..training.speech_encoders import load_origin_config
     from ..tuning.results import BEST_NAME, PAGE_NAME, write_results
     from ..tuning.search import Search
     from ..tuning.space import default_space, read_space
@@ -32,7 +35,14 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--minutes is {options.minutes:g}: a time above 0 is needed.")
     deadline = None if options.minutes is None else time.monotonic() + 60 * options.minutes
     file = Path(options.recipe)
-    space = read_space(options.space) if options.space else default_space(read_recipe([options.recipe]))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    if options.space:
+        space = read_space(options.space)
+    else:
+        recipe = read_recipe([options.recipe])
+        origin = load_origin_config(recipe.student.student_from or recipe.student.teacher)
+        space = default_space(recipe, origin.num_hidden_layers)
     search = Search(file, space, options.out or Path("runs", "tuning", file.stem))
     try:
         search.run(options.trials, deadline)
@@ -48,3 +58,8 @@ def run(options: argparse.Namespace) -> int:
         best = f", the best recipe in '{search.folder / BEST_NAME}'" if results["finals"] else ""
         print(f"The search is in '{search.folder / PAGE_NAME}'{best}.")
     return 0
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """End the search by an exception, so that the trial that is under way saves and ends as well."""
+    raise SystemExit(128 + number)

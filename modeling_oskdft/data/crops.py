@@ -238,6 +238,14 @@ class CropCollator:
         return inputs["input_values"]
 
 
+# What keeps extractors from padding a crop. Both encoders pair frames of 10 ms, and an odd last one is left out: by
+# the extractor of w2v-BERT when it does not pad to pairs, and by `features_of` for Whisper.
+UNPADDED: dict[str, dict[str, Any]] = {
+    "WhisperFeatureExtractor": {"padding": False},
+    "SeamlessM4TFeatureExtractor": {"pad_to_multiple_of": None},
+}
+
+
 def features_of(feature_extractor: SequenceFeatureExtractor, waveforms: list[Waveform]) -> dict[str, torch.Tensor]:
     """Compute the inputs of a teacher from crops of one length; nothing is padded, so no mask is needed.
 
@@ -245,9 +253,10 @@ def features_of(feature_extractor: SequenceFeatureExtractor, waveforms: list[Wav
         feature_extractor: of the teacher.
         waveforms: each (samples,) at 16 kHz.
     """
-    # Whisper's extractor pads to 30 s; its encoder pairs frames, so an odd last one is left out.
-    is_whisper = type(feature_extractor).__name__ == "WhisperFeatureExtractor"
-    options = {"padding": False} if is_whisper else {}
+    kind = type(feature_extractor).__name__
+    options = UNPADDED.get(kind, {})
     inputs = feature_extractor(waveforms, sampling_rate=SAMPLING_RATE, return_tensors="pt", **options)
     features = {name: value for name, value in inputs.items() if name != "attention_mask"}
-    return {name: value[..., : value.shape[-1] // 2 * 2] if is_whisper else value for name, value in features.items()}
+    if kind == "WhisperFeatureExtractor":
+        return {name: value[..., : value.shape[-1] // 2 * 2] for name, value in features.items()}
+    return features

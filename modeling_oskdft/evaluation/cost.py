@@ -126,7 +126,10 @@ def multiply_adds(encoder: nn.Module, audio_seconds: float = 3.0) -> int:
 
 
 def compare_encoders(
-    teacher: nn.Module, student: nn.Module, teacher_extractor: SequenceFeatureExtractor | None = None
+    teacher: nn.Module,
+    student: nn.Module,
+    teacher_extractor: SequenceFeatureExtractor | None = None,
+    origin: nn.Module | None = None,
 ) -> dict[str, dict[str, float]]:
     """Count the parameters of a teacher and a student, and time their encoders in one run: 3 s on one thread.
 
@@ -135,11 +138,14 @@ def compare_encoders(
         student: a verifier; its head is counted in `parameters` alone.
         teacher_extractor: feature extractor of a teacher that reads no samples. Features are computed before, and
             padded as the extractor does it: Whisper's to 30 s.
+        origin: the encoder that the student was cut from, where it is not the teacher.
 
     Returns:
-        `parameters`, `encoder_parameters` and `encoder_milliseconds` of "teacher" and "student".
+        `parameters`, `encoder_parameters` and `encoder_milliseconds` of "teacher" and "student", and of "origin".
     """
     encoders = {"teacher": teacher, "student": student.get_submodule("oskdft")}
+    if origin is not None and origin is not teacher:
+        encoders["origin"] = origin
     features = {}
     if teacher_extractor is not None and "input_values" not in teacher_extractor.model_input_names:
         waveform = noise(3.0)[0].numpy()
@@ -148,7 +154,7 @@ def compare_encoders(
     milliseconds = {name: 1000 * value for name, value in encoder_seconds(encoders, features=features).items()}
     return {
         name: {
-            "parameters": count_parameters(teacher if name == "teacher" else student),
+            "parameters": count_parameters(student if name == "student" else encoder),
             "encoder_parameters": count_parameters(encoder),
             "encoder_milliseconds": round(milliseconds[name], 2),
         }

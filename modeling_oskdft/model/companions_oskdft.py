@@ -30,15 +30,15 @@ WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 PLACEHOLDER = "More Information Needed"  # in transformers' template of a card
 PLAIN_CARD = """---
 library_name: transformers
-pipeline_tag: other
+pipeline_tag: {pipeline}
 tags:
-- speaker-verification
+- {task}
 - oskdft
 ---
 
 # {name}
 
-A speaker verifier by OS-KDFT. Nothing else is stated: `oskdft card` writes what was measured.
+{sentence} by OS-KDFT. Nothing else is stated{advice}.
 """
 
 
@@ -70,11 +70,13 @@ def _write_whole(path: str, content: str) -> None:
 class Companions(Mixin):
     """Copy the companion files on save and on push: feature extractor, thresholds, calibration and card.
 
-    The class is mixed into `OSKDFTForXVector`. The feature extractor is always copied. Thresholds, calibration and
-    card are copied while the weights have the fingerprint that they state: a verifier that was trained further loses
-    them.
+    The class is mixed into `OSKDFTForXVector` and the models of other tasks. The feature extractor is always copied.
+    Thresholds, calibration and card are copied while the weights have the fingerprint that they state: a verifier that
+    was trained further loses them.
     """
 
+    # What a plain card says: a sentence, and the pipeline of transformers; a verifier has none.
+    card_of_task: tuple[str, str | None] = ("A speaker verifier", None)
     _opened_from: str | None = None  # a folder
     _opened_companions: Mapping[str, str | None] = {}  # texts of the files of a repository, by name
 
@@ -154,7 +156,10 @@ class Companions(Mixin):
             with open(card, encoding="utf-8") as file:
                 is_placeholder = PLACEHOLDER in file.read()
             if is_placeholder:
-                _write_whole(card, PLAIN_CARD.format(name=os.path.basename(working_dir)))
+                sentence, pipeline = self.card_of_task
+                words = {"name": os.path.basename(working_dir), "sentence": sentence, "pipeline": pipeline or "other"}
+                advice = "" if pipeline else ": `oskdft card` writes what was measured"
+                _write_whole(card, PLAIN_CARD.format(**words, task=pipeline or "speaker-verification", advice=advice))
         self._write_companions(working_dir)
         return super()._upload_modified_files(working_dir, *args, **kwargs)
 

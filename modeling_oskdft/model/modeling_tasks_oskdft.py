@@ -30,6 +30,7 @@ class OSKDFTForSequenceClassification(Companions, OSKDFTPreTrainedModel):
         torch.Size([2, 3])
     """
 
+    card_of_task = ("A classifier of recordings", "audio-classification")
     auto_map: ClassVar[dict[str, str]] = {
         **OSKDFTPreTrainedModel.auto_map,
         "AutoModel": "modeling_tasks_oskdft.OSKDFTForSequenceClassification",
@@ -89,10 +90,13 @@ class OSKDFTForCTC(Companions, OSKDFTPreTrainedModel):
     `ctc_zero_infinity` and `final_dropout`.
 
     Example:
-        >>> OSKDFTForCTC(OSKDFTConfig())(torch.randn(1, 16000)).logits.shape
-        torch.Size([1, 49, 32])
+        >>> config = OSKDFTConfig()  # or that of a verifier, for OSKDFTForCTC.from_pretrained(…, config=config)
+        >>> config.encoder_config.vocab_size = 40
+        >>> OSKDFTForCTC(config)(torch.randn(1, 16000)).logits.shape
+        torch.Size([1, 49, 40])
     """
 
+    card_of_task = ("A speech recogniser", "automatic-speech-recognition")
     auto_map: ClassVar[dict[str, str]] = {
         **OSKDFTPreTrainedModel.auto_map,
         "AutoModel": "modeling_tasks_oskdft.OSKDFTForCTC",
@@ -148,10 +152,11 @@ class OSKDFTForCTC(Companions, OSKDFTPreTrainedModel):
 
     def _loss(self, logits: Tensor, frame_mask: Tensor | None, labels: Tensor) -> Tensor:
         config = self.config.encoder_config
-        if int(labels.max()) >= config.vocab_size:
-            raise ValueError(f"labels have the letter {int(labels.max())}: there are {config.vocab_size}, from 0 on.")
-        frames = torch.full((len(logits),), logits.shape[1], device=logits.device)
         is_letter = labels != PADDING
+        outside = labels[is_letter & ((labels < 0) | (labels >= config.vocab_size))]
+        if len(outside):
+            raise ValueError(f"labels have the letter {int(outside[0])}: there are {config.vocab_size}, from 0 on.")
+        frames = torch.full((len(logits),), logits.shape[1], device=logits.device)
         with torch.autocast(logits.device.type, enabled=False):
             return nn.functional.ctc_loss(
                 logits.log_softmax(-1).transpose(0, 1),

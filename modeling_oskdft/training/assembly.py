@@ -65,14 +65,16 @@ def assemble_trainer(
     objectives = build_objectives(objective_arguments, student, crops.utterances_of_classes(), config, sizes)
     joint = JointModel(student, objectives, args.freeze, spec_mask)
     refuse_run(args, joint, crops, teacher is not None, len(frozen))  # before the teacher is cut
+    noise = [np.random.default_rng(0).normal(0, 0.1, crops.num_samples).astype(np.float32)]
+    for verifier, (_, extractor) in zip(frozen, verifiers, strict=True):
+        verifier.check(features_of(extractor, noise))
     frozen_teacher = None
     if teacher is not None and objectives.kd is not None:
         view = None if teacher_extractor is None else views.index_of(teacher_extractor)
         same_input = view is None and (crops.augmentation is None or teacher_hears == "augmented")
         fit_to_crops(teacher, crops.num_samples)
         frozen_teacher = freeze_teacher(teacher, joint, args, same_input, view)
-        noise = np.random.default_rng(0).normal(0, 0.1, crops.num_samples).astype(np.float32)
-        frozen_teacher.check(features_of(teacher_extractor or feature_extractor, [noise]), crops.num_samples)
+        frozen_teacher.check(features_of(teacher_extractor or feature_extractor, noise), crops.num_samples)
     return OSKDFTTrainer(
         joint,
         args,

@@ -4,6 +4,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from ..data.manifest import Manifest
 from ..data.trials import Trials
 from ..files import read_json
 from .joint_model import JointModel, SpecMask
+from .objectives.building import ObjectiveArguments
 from .teacher import Teacher
 from .training_arguments import OSKDFTTrainingArguments
 from .validation import TrialDataset
@@ -161,6 +163,8 @@ def refuse_another_run(checkpoint: Path, wanted: Mapping[str, Any]) -> dict[str,
     stored = read_json(file).get("run", {})
     if "crop_seconds" in stored:  # earlier versions recorded a length that is no whole number of samples
         stored["crop_seconds"] = round(stored["crop_seconds"] * SAMPLING_RATE) / SAMPLING_RATE
+    if "objectives" in stored:  # fields of a later version had their defaults
+        stored["objectives"] = asdict(ObjectiveArguments()) | stored["objectives"]
     changed = {
         name: [stored.get(name), wanted.get(name)]
         for name in sorted({*stored, *wanted})

@@ -124,7 +124,8 @@ class JointModel(nn.Module):
         check_choice("freeze", freeze, FREEZABLE)
         if freeze == "encoder" and objectives.path != "ft":
             raise ValueError(
-                "freeze is 'encoder' with a distillation objective: nothing would learn; set kd_weight to 0."
+                "freeze is 'encoder' with a distillation on the kd path: nothing would learn; set kd_weight to 0, and "
+                "embedding_kd_path to ft."
             )
         if freeze == "feature_encoder" and objectives.front_end is not None:
             raise ValueError(
@@ -181,8 +182,9 @@ class JointModel(nn.Module):
         kd, front_end = self._distil(features, kd_states, teacher_states, conv_target)
         embedding = None
         if objectives.embedding is not None:
-            compared = embeddings if objectives.embedding.path == "ft" else self._embed_kd_path(kd_states)
-            embedding = objectives.embedding(compared, teacher_embeddings)
+            if objectives.embedding.path == "kd":
+                embeddings = self._embed_kd_path(kd_states, has_ft_path=embeddings is not None)
+            embedding = objectives.embedding(embeddings, teacher_embeddings)
         return JointOutput(ft, kd, front_end, embedding)
 
     def _embed(self, hidden_states: Sequence[Tensor]) -> Tensor:
@@ -191,8 +193,10 @@ class JointModel(nn.Module):
             hidden_states = self.spec_mask(hidden_states)
         return self.student.head(hidden_states)
 
-    def _embed_kd_path(self, hidden_states: Sequence[Tensor] | None) -> Tensor:
-        """Compute the embeddings of the kd path; running statistics of the head stay those of the ft path."""
+    def _embed_kd_path(self, hidden_states: Sequence[Tensor] | None, has_ft_path: bool) -> Tensor:
+        """Compute the embeddings of the kd path; running statistics of the head are the ft path's where it has one."""
+        if not has_ft_path:
+            return self.student.head(hidden_states)
         norms = [module for module in self.student.head.modules() if isinstance(module, nn.BatchNorm1d)]
         tracked = [norm.track_running_stats for norm in norms]
         for norm in norms:

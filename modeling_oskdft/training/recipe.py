@@ -90,7 +90,7 @@ def read_recipe(arguments: Sequence[str]) -> Recipe:
     known = {each.name for group in GROUPS for each in fields(group)}
     command_line: list[str] = []
     for path in paths:
-        for name, value in _read_yaml(Path(path)).items():
+        for name, value in read_values(Path(path)).items():
             if name not in known:
                 raise ValueError(f"'{path}' has no field '{name}' to set: {nearest_name(name, known)}")
             command_line += _as_arguments(name, value)
@@ -101,7 +101,16 @@ def read_recipe(arguments: Sequence[str]) -> Recipe:
     return Recipe(*recipe_parser().parse_args_into_dataclasses(command_line + overrides))
 
 
-def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+def read_values(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read the values of a recipe file and of its bases, each as text.
+
+    Args:
+        path: the file.
+        seen: files that name it as their base.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_recipe` does.
+    """
     import yaml
 
     if not path.is_file():
@@ -116,7 +125,7 @@ def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"'{path}' holds a {type(values).__name__}: a recipe is 'field: value' lines.")
     base = values.pop("base", None)
-    inherited = _read_yaml(path.parent / base, (*seen, path.resolve())) if base else {}
+    inherited = read_values(path.parent / base, (*seen, path.resolve())) if base else {}
     return inherited | values
 
 

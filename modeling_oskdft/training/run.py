@@ -108,7 +108,7 @@ def _run(recipe: Recipe) -> RunResults:
     train, aside = split_by_speaker(manifest, data.validation_fraction, seed)
     warn_about_single_utterances(train)
     test = load_test(recipe, manifest) if data.test_trials and recipe.learns_speakers else None
-    encoders = compare_encoders(teacher, student, teacher_extractor) if args.should_save else {}
+    encoders = compare_encoders(teacher, student, teacher_extractor, origin) if args.should_save else {}
 
     # One run: kd_weight(t) * kd_loss on one path, ft_loss on the other, and embeddings of verifiers for either.
     trainer = assemble_trainer(

@@ -41,12 +41,21 @@ def load_teacher(name: str) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
     with _loading_errors(name):
         model = AutoModel.from_pretrained(name, dtype="float32", **INSTALLED_CODE)
         feature_extractor = AutoFeatureExtractor.from_pretrained(name, **INSTALLED_CODE)
+    check_rate(feature_extractor, name)
+    return encoder_of(model, name), feature_extractor
+
+
+def check_rate(feature_extractor: SequenceFeatureExtractor, name: str) -> None:
+    """Refuse a teacher for another sampling rate.
+
+    Raises:
+        ValueError: naming both rates.
+    """
     if feature_extractor.sampling_rate != SAMPLING_RATE:
         raise ValueError(
             f"The teacher at '{name}' reads {feature_extractor.sampling_rate} Hz: a teacher for {SAMPLING_RATE} Hz is "
             "needed."
         )
-    return encoder_of(model, name), feature_extractor
 
 
 def load_origin(name: str) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:

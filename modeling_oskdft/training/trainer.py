@@ -86,14 +86,13 @@ class OSKDFTTrainer(HubTrainer):
         self.changed: dict[str, Any] = {}  # settings that a resumed run has changed
         self.facts = order_and_speakers(args, train_dataset)
         self.scorer = TrialScorer(extractor, args, train_dataset.max_damaged, eval_dataset)
-        self.clock = clock_of_run(args, len(train_dataset))
-        self.order, self.losses = EpochOrder(self.clock.steps_per_epoch), LossWindow()
+        self.order = EpochOrder(1)  # until `start_run`
         self.stopper, self.stalls = SaveOnSignal(), StallWatch()
         data = (data_collator, train_dataset, eval_dataset)
         rest = {"processing_class": extractor, "callbacks": list(callbacks or ()), "model_init": model_init}
         super().__init__(model, args, *data, **rest)
         # After super().__init__ has moved the model: the average stays on its device.
-        self.use_model(self.joint)
+        self.start_run()
         self.remove_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
         guard = None if args.fp16 else NonFiniteGuard(args.max_nonfinite_steps)  # fp16 skips steps of itself
         for callback in filter(None, (log_callback(args), guard, self.stopper, self.order, self.stalls)):
@@ -136,26 +135,28 @@ class OSKDFTTrainer(HubTrainer):
         try:
             output = super().train(resume_from_checkpoint=checkpoint and str(checkpoint), **kwargs)
             self.stopper.agree(self.args)  # one process alone may have received a signal in the last evaluation
+            if self.stopper.received and kwargs.get("trial") is not None:
+                raise KeyboardInterrupt  # else `hyperparameter_search` would go on with the next trial
             return output
         finally:
             self.stopper.stop_listening()
             self.stalls.stop()
 
-    def start_trial(self) -> None:
-        """Follow the training arguments, which a trial of `hyperparameter_search` may have changed."""
-        self.clock = clock_of_run(self.args, len(self.train_dataset))
+    def start_run(self) -> None:
+        """Check and describe a run by its arguments and its model, and average the student where they say so."""
+        joint, teacher = self.joint, self.teacher
+        refuse_run(self.args, joint, self.train_dataset, teacher is not None, len(self.verifiers))
+        self.clock, self.losses = clock_of_run(self.args, len(self.train_dataset)), LossWindow()
         self.order.steps_per_epoch = self.clock.steps_per_epoch
-
-    def use_model(self, model: JointModel) -> None:
-        """Check a joint model, describe its run, and average its student where the arguments say so."""
-        refuse_run(self.args, model, self.train_dataset, self.teacher is not None, len(self.verifiers))
-        refuse_other_targets(model, None if self.teacher is None else self.teacher.target_layers)
+        if teacher is not None:
+            refuse_other_targets(joint, teacher.target_layers)
+            teacher.stop_sharing_unless_equal(joint.student)
         self.remove_callback(self.average or WeightAverage)
-        self.average = WeightAverage(model.student, self.args.ema_decay) if self.args.ema_decay else None
+        self.average = WeightAverage(joint.student, self.args.ema_decay) if self.args.ema_decay else None
         if self.average is not None:
             self.add_callback(self.average)
         parts = (self.train_dataset, self.data_collator, self.eval_dataset, self.verifiers)
-        self.settings = describe_run(self.args, model, self.teacher, *parts)
+        self.settings = describe_run(self.args, joint, teacher, *parts)
 
     def _finished(self, checkpoint: Path, state: TrainerState) -> TrainOutput:
         """Load the state and the weights of a run without steps left."""

@@ -16,7 +16,6 @@ from transformers import Trainer
 from transformers.trainer_utils import BestRun
 
 from .checkpoints import StagedCheckpoint
-from .joint_model import JointModel
 
 Batch = dict[str, Tensor]
 
@@ -57,12 +56,8 @@ class PatchedTrainer(Trainer, ABC):
         """Send the student of the checkpoint that was written last to the Hub."""
 
     @abstractmethod
-    def start_trial(self) -> None:
-        """Follow the training arguments, which a trial of `hyperparameter_search` may have changed."""
-
-    @abstractmethod
-    def use_model(self, model: JointModel) -> None:
-        """Check and use a model that `model_init` has made."""
+    def start_run(self) -> None:
+        """Follow the training arguments and the model of a run; both may be others in each run with `model_init`."""
 
     def hyperparameter_search(self, *args: Any, **kwargs: Any) -> BestRun | list[BestRun]:
         """Search by transformers, on one process; needs `model_init`. `oskdft tune` runs one process a trial.
@@ -74,18 +69,12 @@ class PatchedTrainer(Trainer, ABC):
             raise ValueError("hyperparameter_search was started on several processes: use one, or `oskdft tune`.")
         return super().hyperparameter_search(*args, **kwargs)
 
-    def call_model_init(self, trial: object = None) -> JointModel:
-        """Make the model of a trial."""
-        model: JointModel = super().call_model_init(trial)
-        if hasattr(self, "callback_handler"):  # else the constructor makes the first model, and uses it later
-            self.use_model(model)
-        return model
-
     def _hp_search_setup(self, trial: object) -> None:
-        # transformers counts the steps of a run when it starts; our schedules count them before.
+        # transformers makes the model of a run, and then sets the arguments of a trial. It counts the steps of the run
+        # afterwards; our schedules count them before.
         super()._hp_search_setup(trial)
-        if trial is not None:
-            self.start_trial()
+        if self.model_init is not None:
+            self.start_run()
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor | None:
         # transformers counts tokens; the two losses are divided by crops and by class weights.

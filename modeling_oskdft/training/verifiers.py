@@ -21,6 +21,7 @@ from ..model.companions_oskdft import fingerprint_of
 from ..model.configuration_oskdft import OSKDFTConfig
 from ..model.modeling_oskdft import OSKDFTForXVector
 from .precision import protect_narrow_convolutions
+from .speech_encoders import check_rate
 from .teacher import autocast
 
 # Weights behind the embedding: a verifier is complete without them.
@@ -62,6 +63,7 @@ def load_verifier(name: str) -> tuple[PreTrainedModel, SequenceFeatureExtractor]
             f"'{name}' has no trained head for embeddings ('{sorted(missing)[0]}' is missing): name a verifier in "
             "embedding_teachers, and an encoder in teacher."
         )
+    check_rate(feature_extractor, name)
     return model, feature_extractor
 
 
@@ -88,6 +90,23 @@ class VerifierTeacher:
         """Size of the embeddings."""
         config: Any = self.model.config
         return config.embedding_size if isinstance(config, OSKDFTConfig) else config.xvector_output_dim
+
+    def check(self, inputs: Mapping[str, Tensor]) -> None:
+        """Embed a crop once, before the run.
+
+        Raises:
+            ValueError: when the verifier cannot embed it, as one whose filters are longer than the crop.
+        """
+        kind = type(self.model).__name__
+        try:
+            embeddings = self(inputs)
+        except Exception as error:  # a model of another kind can make anything fail
+            raise ValueError(
+                f"embedding_teachers has a {kind}, which cannot embed a crop ({first_line(error)}): raise "
+                "crop_seconds, or name another."
+            ) from error
+        if not bool(torch.isfinite(embeddings).all()):
+            raise ValueError(f"embedding_teachers has a {kind} whose embedding of a crop is not finite: name another.")
 
     def to(self, device: torch.device) -> "VerifierTeacher":
         """Move the verifier to a device."""

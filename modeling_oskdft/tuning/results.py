@@ -1,17 +1,22 @@
 """Write the results of a search: JSON, a page with the front as a plot, and the best recipe."""
 
-import os
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..benchmark.plotting import figure
-from ..files import whole_file, write_json
+from ..files import read_json, whole_file, write_json
 from ..provenance import machine, measured_on, versions
 from .search import HAND_CHOSEN, Measured, Search, words_of
+from .trial import relative_to
 
 RESULTS_NAME, PAGE_NAME, BEST_NAME = "tuning.json", "tuning.md", "best.yaml"
+PICTURE = """<picture>
+  <source media="(prefers-color-scheme: dark)" srcset="front_dark.png">
+  <img alt="EER over encoder time of every trial, and the front." src="front_light.png">
+</picture>
+"""
 STATES = {"COMPLETE": "finished", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "unfinished"}
 
 
@@ -27,23 +32,25 @@ def write_results(search: Search, finals: Sequence[dict[str, Any]] = ()) -> dict
     """
     rows = [_row(search, trial) for trial in search.trials(*STATES) if "values" in trial.user_attrs]
     front = {row["number"] for row in front_of(rows)}
+    path = search.folder / RESULTS_NAME
+    earlier = read_json(path)["finals"] if path.is_file() and not finals else []
     results = {
         "name": "tuning",
         "recipe": search.file.name,
         "seed": search.recipe.training.seed,
         "space": {name: values.describe() for name, values in search.space.items()},
         "trials": [row | {"front": row["number"] in front} for row in rows],
-        "finals": list(finals),
+        "finals": list(finals) or earlier,
         "machine": machine(),
         "versions": versions(),
     }
-    write_json(results, search.folder / RESULTS_NAME)
+    write_json(results, path)
     if any(row["eer"] is not None for row in rows):
         for theme in ("light", "dark"):
             plot_front(results, search.folder / f"front_{theme}.png", theme)
     with whole_file(search.folder / PAGE_NAME) as file:
         file.write_text(page(results), encoding="utf-8")
-    if finals:
+    if finals and all(len(row["eers"]) == len(finals[0]["eers"]) for row in finals):
         write_best(search.folder / BEST_NAME, search.file, finals[0])
     return results
 
@@ -73,7 +80,7 @@ def plot_front(results: Mapping[str, Any], path: Path, theme: str) -> None:
         for row in front:
             place = (row["encoder_share"], 100 * row["eer"])
             axes.annotate(row["number"], place, xytext=(5, 4), textcoords="offset points", fontsize=8)
-        axes.set(xlabel="encoder time, share of the teacher's", ylabel="EER on the speakers set aside, %")
+        axes.set(xlabel="encoder time, share of the whole encoder's", ylabel="EER on the speakers set aside, %")
         axes.grid(alpha=0.25)
 
 
@@ -90,19 +97,16 @@ def page(results: Mapping[str, Any]) -> str:
 
 <!-- Written by `oskdft tune` from {RESULTS_NAME}: change that, not this. -->
 
-EER on the speakers set aside, with seed {results["seed"]}, and the time of the student's encoder as a share of the
-teacher's, timed in turn in the same run. The lowest of many EERs is too low: the finals have other seeds.
+EER on the speakers set aside, with seed {results["seed"]}, and the time of the student's encoder as a share of that of
+the encoder that it was cut from, timed in turn in the same run. The lowest of many EERs is too low: the finals have
+other seeds.
 {measured_on(results)}
 
 {space}
 
 {chr(10).join([*head, *lines])}
 
-<picture>
-  <source media="(prefers-color-scheme: dark)" srcset="front_dark.png">
-  <img alt="EER over encoder time of every trial, and the front." src="front_light.png">
-</picture>
-{_finals(results["finals"])}"""
+{PICTURE if any(row["eer"] is not None for row in results["trials"]) else ""}{_finals(results["finals"])}"""
 
 
 def _range(values: Any) -> str:  # noqa: ANN401 - JSON
@@ -134,7 +138,7 @@ def write_best(path: Path, recipe: Path, row: Mapping[str, Any]) -> None:
     import yaml
 
     eers = ", ".join(f"{100 * eer:.2f} % (seed {seed})" for seed, eer in row["eers"].items())
-    base = {"base": os.path.relpath(recipe, path.parent)}
+    base = {"base": relative_to(recipe, path.parent)}
     fields = yaml.safe_dump(base | row["values"], sort_keys=False)
     with whole_file(path) as file:
         file.write_text(

@@ -5,15 +5,19 @@ import json
 import logging
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from filelock import FileLock
 
 from ..data.sources import load_manifest
 from ..errors import first_line
 from ..files import read_json, write_json
 from ..training.locking import locked_folder
-from ..training.recipe import Recipe, read_recipe
+from ..training.recipe import read_recipe, read_values
 from ..training.summary import say
 from .space import SHAPE, Space, Value
 from .trial import Curve, Outcome, finished, run_trial, write_recipe
@@ -23,8 +27,11 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 JOURNAL_NAME, DATA_NAME, OUTCOME_NAME = "journal.log", "data.parquet", "outcome.json"
+CLAIM = "claim"  # folder inside a trial's, locked by the search that works on it
+OPENING = 600.0  # seconds that other searches may take to open the folder, and to read the data
 ENOUGH = 4  # finished trials of a shape until others are stopped by comparison with them
 FIRST_SHARE = 0.25  # of a run, in which no trial is stopped
+NOT_EVALUATED = "it was never evaluated; lower eval_steps"
 MOST_FAILURES = 3  # in a row, until the search ends
 HAND_CHOSEN = "the recipe as it is"
 Values = dict[str, Value | None]
@@ -35,7 +42,8 @@ class Measured(NamedTuple):
 
     Args:
         eer: on the speakers set aside, a fraction.
-        encoder_share: time of the student's encoder as a share of the teacher's, timed in turn in one run.
+        encoder_share: time of the student's encoder as a share of that of the encoder that it was cut from, timed in
+            turn in one run.
     """
 
     eer: float
@@ -73,8 +81,9 @@ class Search:
             raise ValueError("The recipe has no validation curve (eval_strategy no, or no head): nothing to compare.")
         check_values(self.file, space)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.study = self._open_study()
-        self.data = self._prepare_data()
+        with FileLock(self.folder / "opening.lock", timeout=OPENING):
+            self.study = self._open_study()
+            self.data = self._prepare_data()
 
     def _open_study(self) -> "Study":
         storages = self.optuna.storages
@@ -85,7 +94,7 @@ class Search:
             directions=["minimize", "minimize"],
             load_if_exists=True,
         )
-        wanted = digest(self.recipe, self.space)
+        wanted = digest(self.file, self.space)
         stored = study.user_attrs.get("digest")
         if stored is None:
             study.set_user_attr("digest", wanted)
@@ -124,11 +133,11 @@ class Search:
         """
         failures = 0
         while len(self.trials("COMPLETE", "PRUNED")) < trials and (deadline is None or time.monotonic() < deadline):
-            number, values = self._unfinished() or self._ask()
-            say([f"trial {number}: {words_of(values)}"])
-            outcome = self.runner(self._write(f"trial-{number:04d}", values), self._rule(values), deadline)
-            self._tell(number, outcome)
-            failures = failures + 1 if outcome.state == "failed" else 0
+            with self._claimed() as (number, values):
+                say([f"trial {number}: {words_of(values)}"])
+                outcome = self.runner(self._write(f"trial-{number:04d}", values), self._rule(values), deadline)
+                self._tell(number, outcome)
+            failures = failures + 1 if number in {trial.number for trial in self.trials("FAIL")} else 0
             if failures == MOST_FAILURES:
                 raise ValueError(f"{failures} trials failed one after the other, the last with: {outcome.reason}")
 
@@ -140,7 +149,10 @@ class Search:
         """Let Optuna choose the fields of a new trial."""
         # A seed by the number of trials: the same search twice chooses the same, and goes on as if never interrupted.
         known = len(self.study.get_trials(deepcopy=False))
-        self.study.sampler = self.optuna.samplers.TPESampler(multivariate=True, seed=self.recipe.training.seed + known)
+        seed = self.recipe.training.seed + known
+        with warnings.catch_warnings(action="ignore"):  # Optuna calls `group` experimental
+            # In groups, because the first trial has no values: fields together need trials that have all of them.
+            self.study.sampler = self.optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)
         trial = self.study.ask()
         if "values" not in trial.user_attrs:
             values: Values = {name: ranged.suggest(trial, name) for name, ranged in self.space.items()}
@@ -149,24 +161,38 @@ class Search:
             trial.set_user_attr("values", values)
         return trial.number, trial.user_attrs["values"]
 
-    def _unfinished(self) -> tuple[int, Values] | None:
-        """Find a trial that was interrupted, and on which no process works."""
+    @contextmanager
+    def _claimed(self) -> Iterator[tuple[int, Values]]:
+        """Claim a trial that was interrupted, or else a new one, for this search alone."""
+        while True:
+            for number, values in self._unfinished() or [self._ask()]:
+                with ExitStack() as stack:
+                    try:
+                        stack.enter_context(locked_folder(self.folder / f"trial-{number:04d}" / CLAIM))
+                    except ValueError:  # another search works on it
+                        continue
+                    if number in {trial.number for trial in self.trials("RUNNING")}:  # nor has just ended it
+                        yield number, values
+                        return
+
+    def _unfinished(self) -> list[tuple[int, Values]]:
+        """List the trials without an end on which no search works."""
+        unfinished = []
         for trial in self.trials("RUNNING"):
-            folder = self.folder / f"trial-{trial.number:04d}"
             try:
-                with locked_folder(folder):
-                    return trial.number, trial.user_attrs["values"]
-            except (ValueError, KeyError):  # a process works on it, or has just asked for it
+                with locked_folder(self.folder / f"trial-{trial.number:04d}" / CLAIM):
+                    unfinished.append((trial.number, trial.user_attrs["values"]))
+            except (ValueError, KeyError):  # a search works on it, or has just asked for it
                 continue
-        return None
+        return unfinished
 
     def _rule(self, values: Values) -> Callable[[Curve], bool]:
         """Make the rule that stops a trial by its curve, among those of its shape."""
-        shape, epochs = shape_of(values), self.recipe.training.num_train_epochs
+        shape = shape_of(values)
 
         def goes_on(curve: Curve) -> bool:
             same = [trial for trial in self.trials("COMPLETE") if shape_of(trial.user_attrs["values"]) == shape]
-            return keeps_up(curve, [self.outcome(trial)["curve"] for trial in same], FIRST_SHARE * epochs)
+            return keeps_up(curve, [self.outcome(trial)["curve"] for trial in same])
 
         return goes_on
 
@@ -178,20 +204,20 @@ class Search:
         if outcome.state == "interrupted":
             say([f"trial {number} was interrupted; the next call goes on with it"])
             return
-        stored = {"state": outcome.state, "curve": outcome.curve, "reason": outcome.reason}
+        stored = {"curve": outcome.curve, "reason": outcome.reason}
         write_json(stored, self.folder / f"trial-{number:04d}" / OUTCOME_NAME)
         states = self.optuna.trial.TrialState
-        if outcome.results is not None:
-            measured = measured_of(outcome.results)
+        measured = None if outcome.results is None else measured_of(outcome.results)
+        if measured is not None:
             self.study.tell(number, measured)
-            cost = f"encoder {measured.encoder_share:.3f} of the teacher's time"
+            cost = f"encoder {measured.encoder_share:.3f} of the whole one's time"
             say([f"trial {number}: EER {measured.eer:.2%}, {cost}"])
         elif outcome.state == "stopped":
             self.study.tell(number, state=states.PRUNED)
             say([f"trial {number} was stopped: half of the trials of its shape were better at that time"])
         else:
             self.study.tell(number, state=states.FAIL)
-            say([f"trial {number} failed: {outcome.reason}"])
+            say([f"trial {number} failed: {outcome.reason or NOT_EVALUATED}"])
 
     def trials(self, *names: str) -> list["FrozenTrial"]:
         """List the trials in some of Optuna's states."""
@@ -208,14 +234,16 @@ class Search:
 
         Returns:
             A row for each: `name`, `values`, `eers` by seed, `encoder_share`; those with all seeds first, then by
-            their mean EER.
-
-        Raises:
-            ValueError: when another process runs them.
+            their mean EER. None while another process runs them.
         """
         best = sorted((t for t in self.trials("COMPLETE") if t.user_attrs["values"]), key=lambda t: t.values)[:most]
         chosen = {HAND_CHOSEN: {}} | {f"trial {trial.number}": trial.user_attrs["values"] for trial in best}
-        with locked_folder(self.folder):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked_folder(self.folder / "finals"))
+            except ValueError:
+                say(["another process runs the finals"])
+                return []
             rows = [self._final(name, values, seeds, deadline) for name, values in chosen.items()]
         return sorted(
             (row for row in rows if row["eers"]),
@@ -239,9 +267,13 @@ class Search:
             results = finished(recipe.parent)
             if results is None and (deadline is None or time.monotonic() < deadline):
                 say([f"final of {name}, seed {seed}"])
-                results = self.runner(recipe, lambda curve: True, deadline).results
-            if results is not None:
-                yield seed, measured_of(results)
+                outcome = self.runner(recipe, lambda curve: True, deadline)
+                results = outcome.results
+                if results is None:
+                    say([f"final of {name}, seed {seed}: {outcome.state} {outcome.reason}".strip()])
+            measured = None if results is None else measured_of(results)
+            if measured is not None:
+                yield seed, measured
 
 
 def import_optuna() -> Any:  # noqa: ANN401 - a module
@@ -258,11 +290,11 @@ def import_optuna() -> Any:  # noqa: ANN401 - a module
     return optuna
 
 
-def digest(recipe: Recipe, space: Space) -> str:
-    """Hash what a search is about: 16 hexadecimal digits."""
+def digest(recipe: Path, space: Space) -> str:
+    """Hash what a search is about, every field of the recipe and of its bases: 16 hexadecimal digits."""
     ranges = {name: values.describe() for name, values in space.items()}
-    facts = {"recipe": recipe.describe(), "student": recipe.student_config_fields(), "space": ranges}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    fields = {name: value for name, value in read_values(recipe).items() if name != "output_dir"}
+    return hashlib.sha256(json.dumps([fields, ranges], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def check_values(recipe: Path, space: Space) -> None:
@@ -272,7 +304,7 @@ def check_values(recipe: Path, space: Space) -> None:
         ValueError: naming the field and the value.
     """
     for name, values in space.items():
-        for value in values.examples():
+        for value in filter(None, values.examples()):
             words = [f"--{name}", *(value if isinstance(value, list) else [value])]
             try:
                 read_recipe([str(recipe), *words])
@@ -282,25 +314,26 @@ def check_values(recipe: Path, space: Space) -> None:
                 ) from None
 
 
-def keeps_up(curve: Curve, others: Sequence[Curve], first_epoch: float) -> bool:
+def keeps_up(curve: Curve, others: Sequence[Curve]) -> bool:
     """Apply the median rule (Golovin et al., 2017): whether a curve is no worse than half of the others so far.
 
     Args:
-        curve: (epoch, EER) of each evaluation.
+        curve: as `read_curve` returns it. One of less than `FIRST_SHARE` of a run keeps up, and one that is whole.
         others: curves of finished trials; fewer than `ENOUGH` say nothing.
-        first_epoch: time before which every curve keeps up.
     """
-    epoch, best = curve[-1][0], min(eer for _, eer in curve)
-    bests = [min(so_far) for other in others if (so_far := [eer for at, eer in other if at <= epoch + 1e-6])]
-    if epoch < first_epoch or len(bests) < ENOUGH:
+    share, best = curve[-1][0], min(eer for _, eer in curve)
+    bests = [min(so_far) for other in others if (so_far := [eer for at, eer in other if at <= share + 1e-6])]
+    if not FIRST_SHARE <= share < 1 or len(bests) < ENOUGH:
         return True
     return best <= statistics.median(bests)
 
 
-def measured_of(results: Mapping[str, Any]) -> Measured:
-    """Take both objectives out of the results of a run."""
+def measured_of(results: Mapping[str, Any]) -> Measured | None:
+    """Take both objectives out of the results of a run; None of one that never evaluated."""
     milliseconds = {name: each["encoder_milliseconds"] for name, each in results["encoders"].items()}
-    return Measured(results["selection_eer"], milliseconds["student"] / milliseconds["teacher"])
+    whole = milliseconds.get("origin", milliseconds["teacher"])
+    eer = results["selection_eer"]
+    return None if eer is None else Measured(eer, milliseconds["student"] / whole)
 
 
 def shape_of(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import read_text
 from ..model.configuration_oskdft import nearest_name
-from ..training.objectives.building import EMBEDDING
 from ..training.recipe import GROUPS, Recipe
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-Value = str | list[str]
+Value = str | list[str] | None  # as a recipe writes it; None takes back what its base has set
 # Fields that a trial gets from the search itself, or that must be the same in all trials.
 FIXED = (
     *("output_dir", "seed", "data_seed", "train_data", "train_split", "data_root", "validation_fraction"),
     *("validation_trials", "test_data", "test_split", "test_root", "test_trials", "resume_from_checkpoint"),
+    *("eval_strategy", "eval_steps", "save_strategy", "save_steps", "load_best_model_at_end", "metric_for_best_model"),
+    *("greater_is_better", "push_to_hub", "hub_model_id", "hub_strategy", "hub_token", "report_to"),
 )
 # Fields that decide the size of the student: trials are stopped early by comparison with those of one shape.
 SHAPE = (
@@ -63,7 +64,7 @@ class Choices:
     """A list of values, each as a recipe writes it.
 
     Args:
-        values: texts, or lists of texts.
+        values: texts, lists of texts, or None.
     """
 
     values: tuple[Any, ...]
@@ -85,27 +86,31 @@ class Choices:
 Space = dict[str, Interval | Choices]
 
 
-def default_space(recipe: Recipe) -> Space:
-    """Make a small space around a recipe.
+def default_space(recipe: Recipe, depth: int) -> Space:
+    """Make a small space around a recipe, of values that go together.
 
-    Rates from a third to three times the recipe's, the weight of the distillation from a tenth to ten times, its
-    schedule and objective, the width of the adapters, and one layer more or fewer.
+    Rates from a third to three times the recipe's; where it distils, the weight from a tenth to ten times, the
+    schedule, and of hidden states alone the objective; the width of the adapters, where it has some; one layer more or
+    fewer.
+
+    Args:
+        recipe: the recipe.
+        depth: layers of the encoder that the student is cut from.
     """
-    training, objectives = recipe.training, recipe.objectives
-    weight = objectives.kd_weight or 1.0
-    kd = ["layerwise_heads", "layerwise_projection"]
-    kd += [EMBEDDING] if recipe.student.embedding_teachers else []
-    space: Space = {
-        "learning_rate": Interval(training.learning_rate / 3, training.learning_rate * 3, log=True),
-        "backbone_lr_multiplier": _around(training.backbone_lr_multiplier, 3),
-        "kd_weight": _around(weight, 10),
-        "kd_schedule": Choices(("constant", "linear")),
-        "kd_objective": Choices(tuple(dict.fromkeys([objectives.kd_objective, *kd]))),
-        "adapter_size": Choices(("0", "16", "64", "128")),
-    }
-    layers = recipe.student.layers or [0, 1]
-    if recipe.student.evenly_spaced_layers is None and layers == list(range(len(layers))):
-        numbers = [number for number in (len(layers) - 1, len(layers), len(layers) + 1) if number]
+    training, objectives, student = recipe.training, recipe.objectives, recipe.student
+    space: Space = {"learning_rate": _around(training.learning_rate, 3)}
+    if training.freeze != "encoder":
+        space["backbone_lr_multiplier"] = _around(training.backbone_lr_multiplier, 3)
+    if objectives.kd_weight:
+        space |= {"kd_weight": _around(objectives.kd_weight, 10), "kd_schedule": Choices(("constant", "linear"))}
+    if objectives.distil_states and not student.embedding_teachers:
+        kd = (objectives.kd_objective, "layerwise_heads", "layerwise_projection")
+        space["kd_objective"] = Choices(tuple(dict.fromkeys(kd)))
+    if student.adapter_size:
+        space["adapter_size"] = Choices(("0", "16", "64", "128"))
+    layers = student.layers or [0, 1]
+    if student.evenly_spaced_layers is None and student.adapter_layers is None and layers == list(range(len(layers))):
+        numbers = [number for number in (len(layers) - 1, len(layers), len(layers) + 1) if 0 < number <= depth]
         space["layers"] = Choices(tuple([str(layer) for layer in range(number)] for number in numbers))
     return space
 
@@ -147,9 +152,13 @@ def _is_whole(annotation: object) -> bool:
     return "int" in text and "float" not in text
 
 
+def _is_value(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+
+
 def _read_range(name: str, value: object, whole: bool) -> Interval | Choices:
-    if isinstance(value, list) and value:
-        return Choices(tuple(value))
+    if isinstance(value, list) and value and all(map(_is_value, value)):
+        return Choices(tuple(None if each in ("", "null", "~") else each for each in value))
     if not isinstance(value, Mapping) or not {"low", "high"} <= set(value) <= {"low", "high", "log"}:
         raise ValueError(f"The range of {name} is {value!r}: give [value, ...] or {{low: …, high: …, log: true}}.")
     try:

@@ -19,7 +19,7 @@ STATE_NAME = "trainer_state.json"
 LOG_NAME, RECIPE_NAME = "log.txt", "recipe.yaml"
 POLL = 0.5  # seconds between two looks at a process
 PATIENCE = 120.0  # seconds that a process has to save and end
-Curve = list[tuple[float, float]]
+Curve = list[tuple[float, float]]  # share of the run that is done, and EER on the speakers set aside
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Outcome:
     """The end of a trial.
 
     Args:
-        state: "finished"; "stopped", by its curve; "interrupted", which can go on; or "failed".
-        curve: (epoch, EER) of each evaluation.
+        state: "finished"; "stopped", by its curve; "interrupted", when the time is over; or "failed".
+        curve: as `read_curve` returns it.
         results: content of `results.json`, where it finished.
         reason: last line of a failed process.
     """
@@ -49,19 +49,29 @@ def write_recipe(folder: Path, base: Path, values: Mapping[str, Value | None]) -
     """
     import yaml
 
-    recipe = {"base": os.path.relpath(base, folder), "output_dir": str(folder), **values}
+    recipe = {"base": relative_to(base, folder), "output_dir": str(folder), **values}
     with whole_file(folder / RECIPE_NAME) as file:
         file.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
     return folder / RECIPE_NAME
 
 
+def relative_to(file: Path, folder: Path) -> str:
+    """Return the way from a folder to a file, past symbolic links on either side."""
+    return os.path.relpath(file.resolve(), folder.resolve())
+
+
 def read_curve(folder: Path) -> Curve:
-    """Read the validation curve of a run from its newest checkpoint; empty before the first one."""
+    """Read the validation curve of a run from its newest checkpoint.
+
+    Returns:
+        (share of the run that is done, EER) of each evaluation; empty before the first checkpoint.
+    """
     states = sorted(folder.glob(f"checkpoint-*/{STATE_NAME}"), key=lambda path: int(path.parent.name.split("-")[-1]))
     for path in reversed(states):
         with contextlib.suppress(OSError, ValueError):  # the process removes old checkpoints meanwhile
-            history = read_json(path)["log_history"]
-            return [(entry["epoch"], entry["eval_eer"]) for entry in history if "eval_eer" in entry]
+            state = read_json(path)
+            entries = [entry for entry in state["log_history"] if "eval_eer" in entry]
+            return [(entry["step"] / state["max_steps"], entry["eval_eer"]) for entry in entries]
     return []
 
 
@@ -83,7 +93,7 @@ def run_trial(
         command: what runs a recipe; empty for `oskdft train` in this environment.
 
     Returns:
-        The outcome. KeyboardInterrupt ends the process, with a checkpoint, before it is raised again.
+        The outcome. KeyboardInterrupt and SystemExit end the process, with a checkpoint, before they are raised again.
     """
     folder = recipe.parent
     words = command or (sys.executable, "-m", "modeling_oskdft.commands", "train")
@@ -106,16 +116,17 @@ def run_trial(
                 seen = len(curve)
                 if deadline is not None and time.monotonic() > deadline:
                     end(process)
-                    break
+                    if process.returncode:
+                        return Outcome("interrupted", read_curve(folder))
         except BaseException:
             end(process)
             raise
     results = finished(folder) if process.returncode == 0 else None
     if results is not None:
         return Outcome("finished", read_curve(folder), results)
-    if process.returncode in (128 + signal.SIGTERM, -signal.SIGTERM, -signal.SIGKILL):
-        return Outcome("interrupted", read_curve(folder))
-    return Outcome("failed", read_curve(folder), reason=_last_line(folder / LOG_NAME))
+    killed = f"signal {-process.returncode} ended it, as a system without memory does: "
+    reason = (killed if process.returncode < 0 else "") + _last_line(folder / LOG_NAME)
+    return Outcome("failed", read_curve(folder), reason=reason)
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:

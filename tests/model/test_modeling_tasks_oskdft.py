@@ -72,8 +72,11 @@ def test_the_ctc_loss_is_that_of_each_text_in_its_frames():
         losses.append(F.ctc_loss(logits[0].log_softmax(-1)[:, None], torch.tensor([text]), *sizes, reduction="sum"))
     expected = (losses[0] / 3 + losses[1] / 1) / 2
     torch.testing.assert_close(model(waveforms, mask, labels=labels).loss, expected, atol=1e-3, rtol=1e-3)
-    with pytest.raises(ValueError, match="labels have the letter 5: there are 5, from 0 on"):
-        model(waveforms, mask, labels=torch.tensor([[5], [1]]))
+    for letter in (5, -5):
+        with pytest.raises(ValueError, match=f"labels have the letter {letter}: there are 5, from 0 on"):
+            model(waveforms, mask, labels=torch.tensor([[letter], [1]]))
+    nothing = model(waveforms, mask, labels=torch.full((2, 1), -100)).loss
+    assert torch.isfinite(nothing), "a recording in which nothing is said"
 
 
 def save(model, place):
@@ -97,6 +100,28 @@ def test_the_auto_classes_open_what_was_saved(make, door, tmp_path):
     assert (tmp_path / "modeling_tasks_oskdft.py").is_file()
     tiny_verifier().save_pretrained(tmp_path / "verifier")
     assert not (tmp_path / "verifier/modeling_tasks_oskdft.py").exists()
+
+
+@pytest.mark.parametrize("door", [AutoModelForAudioClassification, AutoModelForCTC])
+def test_a_verifier_is_never_opened_with_a_random_head(door, tmp_path):
+    tiny_verifier().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="holds a verifier, which knows no (classes|letters): start a"):
+        door.from_pretrained(tmp_path)
+    started, info = OSKDFTForSequenceClassification.from_pretrained(tmp_path, num_labels=4, output_loading_info=True)
+    assert started.classifier.out_features == 4 and set(info["missing_keys"]) == {
+        "classifier.weight",
+        "classifier.bias",
+    }
+
+
+def test_the_plain_card_names_the_task(tmp_path):
+    template = "---\n---\n[More Information Needed]\n"
+    for model, words in ((classifier(), "pipeline_tag: audio-classification"), (writer(), "A speech recogniser by")):
+        (tmp_path / "README.md").write_text(template)
+        with pytest.raises(Exception, match=r"."):  # nothing is sent: there is no such repository
+            model._upload_modified_files(str(tmp_path), "org/none", {}, token="no")
+        page = (tmp_path / "README.md").read_text()
+        assert words in page and "verifier" not in page
 
 
 def test_a_pipeline_classifies_arrays(tmp_path):

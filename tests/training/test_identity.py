@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from modeling_oskdft.audio.augmentation import WaveformAugmentation
 from modeling_oskdft.training.identity import RUN_NAME, config_digest, digest, manifest_digest, refuse_another_run
+from modeling_oskdft.training.objectives.building import ObjectiveArguments
 from tests.tiny import tiny_verifier
 from tests.training.making import assert_same, make_trainer, parameters
 
@@ -30,6 +32,15 @@ def test_what_may_change_is_said_and_the_rest_refused(tmp_path):
     (tmp_path / RUN_NAME).unlink()
     with pytest.warns(UserWarning, match="made by an earlier version"):
         refuse_another_run(tmp_path, {"seed": 1})
+
+
+def test_a_run_of_a_version_with_fewer_losses_goes_on(tmp_path):
+    now = asdict(ObjectiveArguments(margin=0.3))
+    before = {name: value for name, value in now.items() if not name.startswith("embedding_")}
+    (tmp_path / RUN_NAME).write_text(json.dumps({"run": {"objectives": before}}))
+    assert refuse_another_run(tmp_path, {"objectives": now}) == {}
+    with pytest.raises(ValueError, match="was started with objectives"):
+        refuse_another_run(tmp_path, {"objectives": now | {"embedding_kd_weight": 1.0}})
 
 
 OTHER_OBJECTIVES = "objectives in .* are not those of this recipe"

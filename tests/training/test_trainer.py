@@ -1,4 +1,5 @@
 import copy
+import json
 import math
 import shutil
 from unittest.mock import Mock
@@ -298,7 +299,11 @@ def test_transformers_searches_with_a_model_made_anew_for_each_trial(tmp_path, m
         sampler=optuna.samplers.GridSampler({"max_steps": [1, 2, 3]}),
     )
     assert len(models) == 4 and sorted(lengths) == [1, 2, 3], "the schedules follow the length of each trial"
-    assert 0 <= best.objective <= 1 and (tmp_path / f"run-{best.run_id}").is_dir()
+    assert 0 <= best.objective <= 1
+    for trial in range(3):
+        checkpoint = max((tmp_path / f"run-{trial}").glob("checkpoint-*"))
+        run = json.loads((checkpoint / "run.json").read_text())["run"]
+        assert run["max_steps"] == int(checkpoint.name.split("-")[1]), "the settings are those of this trial"
     assert trainer.average._tracked is models[-1].student, "the average follows the model of the trial"
 
 

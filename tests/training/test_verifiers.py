@@ -102,6 +102,23 @@ def test_the_kd_path_leaves_the_running_statistics_to_the_ft_path():
     assert norms and all(norm.track_running_stats for norm in norms)
 
 
+def test_the_kd_path_alone_gives_the_head_its_statistics():
+    model = joint_of("kd", speaker=False)
+    before = model.student.head.embedding_norm.running_mean.clone()
+    waveforms, _ = waves(4000, 4000, 4000)
+    model(waveforms, torch.tensor([0, 1, 3]), teacher_embeddings=[nn.functional.normalize(torch.randn(3, 12))])
+    assert not torch.equal(model.student.head.embedding_norm.running_mean, before)
+
+
+def test_a_verifier_that_cannot_embed_a_crop_is_named_before_the_run(tmp_path, manifest, feature_extractor):
+    long = Wav2Vec2ForXVector(Wav2Vec2Config(**XVECTOR | {"tdnn_kernel": (60, 1)}))
+    with pytest.raises(ValueError, match="Wav2Vec2ForXVector, which cannot embed a crop"):
+        make_trainer(
+            *(tmp_path, manifest, feature_extractor, {"kd_objective": "embedding"}),
+            verifiers=[(long, feature_extractor)],
+        )
+
+
 def test_a_run_learns_from_verifiers_with_other_features_and_logs_it(tmp_path, manifest, feature_extractor):
     other = Wav2Vec2FeatureExtractor(do_normalize=not feature_extractor.do_normalize)
     verifiers = [(tiny_verifier(), feature_extractor), (tiny_xvector(), other)]
@@ -149,6 +166,11 @@ def test_verifiers_and_the_loss_that_reads_them_belong_together(tmp_path, manife
         make_trainer(tmp_path, manifest, feature_extractor, verifiers=[(tiny_verifier(), feature_extractor)])
     with pytest.raises(ValueError, match="name embedding_teachers"):
         make_trainer(tmp_path, manifest, feature_extractor, {"kd_objective": "embedding"})
+    with pytest.raises(ValueError, match="set kd_weight above 0"):
+        make_trainer(
+            *(tmp_path, manifest, feature_extractor, {"kd_objective": "embedding", "kd_weight": 0.0}),
+            verifiers=[(tiny_verifier(), feature_extractor)],
+        )
     with pytest.raises(ValueError, match="its weight is kd_weight"):
         make_trainer(tmp_path, manifest, feature_extractor, {"kd_objective": "embedding", "embedding_kd_weight": 1.0})
     with pytest.raises(ValueError, match="part of the distillation of hidden states"):

@@ -27,10 +27,20 @@ def test_the_results_hold_everything_and_the_winner_is_a_recipe(tmp_path, recipe
     assert winner.training.learning_rate == pytest.approx(float(finals[0]["values"]["learning_rate"]))
 
 
+def test_finals_are_kept_and_only_whole_ones_have_a_winner(tmp_path, recipe):  # noqa: F811
+    failing = {"final_the_recipe_as_it_is_seed_2": "failed"}
+    search = Search(recipe, SPACE, tmp_path / "out", Runner(**failing))
+    search.run(3)
+    finals = search.finals([1, 2], most=1)
+    write_results(search, finals)
+    assert len(finals[-1]["eers"]) == 1 and not (tmp_path / "out/best.yaml").exists()
+    assert write_results(search)["finals"] == finals
+
+
 def test_a_search_without_a_finished_trial_has_a_page(tmp_path, recipe):  # noqa: F811
     search = Search(recipe, SPACE, tmp_path / "out", Runner())
     results = write_results(search)
-    assert results["trials"] == [] and (tmp_path / "out/tuning.md").is_file()
+    assert results["trials"] == [] and "<picture>" not in (tmp_path / "out/tuning.md").read_text()
 
 
 def test_the_front_is_what_nothing_beats():

@@ -35,7 +35,7 @@ class Runner:
         assert values["test_trials"] is None and Path(values["train_data"]).is_file()
         state = self.states.get(recipe.parent.name.replace("-", "_"), "finished")
         eer = 0.1 - float(values.get("learning_rate", 0)) + 0.001 * int(values.get("seed", 0))
-        curve = [(1.0, 2 * eer), (2.0, eer)]
+        curve = [(0.5, 2 * eer), (1.0, eer)]
         if state != "finished":
             return Outcome(state, curve, reason="it is broken" if state == "failed" else "")
         milliseconds = 10.0 * len(values.get("layers", [0, 1]))
@@ -56,7 +56,7 @@ def test_a_search_runs_the_recipe_first_and_then_what_optuna_chooses(tmp_path, r
     assert [trial.number for trial in trials] == list(range(5)) and trials[0].user_attrs["values"] == {}
     assert all(set(trial.user_attrs["values"]) == set(SPACE) for trial in trials[1:])
     assert trials[0].values == [0.1, 0.2] and runner.seen[0] == "trial-0000"
-    assert search.outcome(trials[0])["curve"] == [[1.0, 0.2], [2.0, 0.1]]
+    assert search.outcome(trials[0])["curve"] == [[0.5, 0.2], [1.0, 0.1]]
 
 
 def test_a_search_goes_on_where_it_was_interrupted(tmp_path, recipe):
@@ -95,9 +95,27 @@ def test_a_trial_on_which_a_process_works_is_left_alone(tmp_path, recipe):
     search = Search(recipe, SPACE, tmp_path / "out", Runner())
     number, values = search._ask()
     search._write(f"trial-{number:04d}", values)
-    with module.locked_folder(tmp_path / "out" / f"trial-{number:04d}"):
-        assert search._unfinished() is None
-    assert search._unfinished() == (number, values)
+    with module.locked_folder(tmp_path / "out" / f"trial-{number:04d}" / module.CLAIM):
+        assert search._unfinished() == []
+    assert search._unfinished() == [(number, values)]
+
+
+def test_two_searches_on_one_folder_share_the_trials(tmp_path, recipe):
+    """The second begins while the first works on a trial."""
+    others, second = Runner(), None
+
+    class First(Runner):
+        def __call__(self, *words):
+            nonlocal second
+            if second is None:
+                second = Search(recipe, SPACE, tmp_path / "out", others)
+                second.run(2)
+            return super().__call__(*words)
+
+    first = First()
+    Search(recipe, SPACE, tmp_path / "out", first).run(4)
+    assert not {*first.seen} & {*others.seen} and len(first.seen) + len(others.seen) == 4
+    assert len(second.trials("COMPLETE")) == 4 and not second.trials("FAIL", "RUNNING")
 
 
 def test_failures_in_a_row_end_the_search_with_the_reason(tmp_path, recipe):
@@ -129,17 +147,18 @@ def test_the_finals_have_other_seeds_and_are_not_repeated(tmp_path, recipe):
     assert rows[0]["name"] == f"trial {best.number}"
     before = len(runner.seen)
     assert search.finals([1, 2], most=2) == rows and len(runner.seen) == before
-    with module.locked_folder(tmp_path / "out"), pytest.raises(ValueError, match="is in use"):
-        search.finals([1, 2])
+    with module.locked_folder(tmp_path / "out/finals"):
+        assert search.finals([1, 2]) == [], "another process runs them"
 
 
 def test_the_median_rule():
-    others = [[(1.0, 0.4), (2.0, rate)] for rate in (0.10, 0.12, 0.14, 0.16)]
-    assert keeps_up([(2.0, 0.13)], others, 1.0) and not keeps_up([(2.0, 0.131)], others, 1.0)
-    assert keeps_up([(1.0, 0.13), (2.0, 0.5)], others, 1.0), "the best so far counts"
-    assert keeps_up([(2.0, 0.9)], others, 3.0), "too early"
-    assert keeps_up([(2.0, 0.9)], others[:3], 1.0), "too few"
-    assert keeps_up([(0.5, 0.9)], others, 0.0), "the others were not evaluated yet"
+    others = [[(0.25, 0.4), (0.5, rate)] for rate in (0.10, 0.12, 0.14, 0.16)]
+    assert keeps_up([(0.5, 0.13)], others) and not keeps_up([(0.5, 0.131)], others)
+    assert keeps_up([(0.25, 0.13), (0.5, 0.5)], others), "the best so far counts"
+    assert keeps_up([(0.2, 0.9)], [[(0.1, 0.1)]] * 4), "too early"
+    assert keeps_up([(1.0, 0.9)], others), "the run has ended: nothing is saved"
+    assert keeps_up([(0.5, 0.9)], others[:3]), "too few"
+    assert keeps_up([(0.25, 0.9)], [[(0.5, 0.1)]] * 4), "the others were not evaluated yet"
 
 
 def test_what_beats_what():
@@ -152,9 +171,25 @@ def test_a_folder_of_another_search_is_refused(tmp_path, recipe):
     Search(recipe, SPACE, tmp_path / "out", Runner())
     with pytest.raises(ValueError, match="holds the search of another recipe or space"):
         Search(recipe, {"margin": Interval(0.1, 0.3)}, tmp_path / "out", Runner())
-    recipe.write_text(recipe.read_text() + "margin: 0.3\n")
-    with pytest.raises(ValueError, match="holds the search of another recipe or space"):
-        Search(recipe, SPACE, tmp_path / "out", Runner())
+    before = recipe.read_text()
+    for change in ("margin: 0.3", "layers: [0]", "seed: 4", "teacher: elsewhere"):
+        recipe.write_text(f"{before}{change}\n" if "teacher" not in change else before.replace("nowhere", "elsewhere"))
+        with pytest.raises(ValueError, match="holds the search of another recipe or space"):
+            Search(recipe, SPACE, tmp_path / "out", Runner())
+    recipe.write_text(before.replace("output_dir: x", "output_dir: y"))
+    Search(recipe, SPACE, tmp_path / "out", Runner())
+
+
+def test_a_trial_that_was_never_evaluated_has_failed(tmp_path, recipe, capsys):
+    class Unevaluated(Runner):
+        def __call__(self, *words):
+            outcome = super().__call__(*words)
+            outcome.results["selection_eer"] = None
+            return outcome
+
+    with pytest.raises(ValueError, match="3 trials failed"):
+        Search(recipe, SPACE, tmp_path / "out", Unevaluated()).run(4)
+    assert "failed: it was never evaluated; lower eval_steps" in capsys.readouterr().err
 
 
 def test_values_that_the_recipe_refuses_are_named_before_any_trial(tmp_path, recipe):

@@ -20,8 +20,8 @@ for step, rate in enumerate(rates, 1):
     time.sleep(0.2)
     place = folder / f"checkpoint-{step}"
     place.mkdir(exist_ok=True)
-    history = [{"epoch": float(n + 1), "eval_eer": rates[n]} for n in range(step)]
-    (place / "trainer_state.json").write_text(json.dumps({"log_history": history}))
+    history = [{"step": n + 1, "eval_eer": rates[n]} for n in range(step)]
+    (place / "trainer_state.json").write_text(json.dumps({"log_history": history, "max_steps": 4}))
 if "slow" in sys.argv[1]:
     time.sleep(60)
 (folder / "results.json").write_text(json.dumps({"selection_eer": rates[-1]}))
@@ -50,7 +50,7 @@ def test_the_recipe_of_a_trial_inherits_and_takes_back(tmp_path):
 def test_a_trial_is_followed_to_its_end(tmp_path, program):
     outcome = run_trial(recipe_of(tmp_path), lambda curve: True, command=program)
     assert outcome.state == "finished" and outcome.results == {"selection_eer": 0.3}
-    assert outcome.curve == [(1.0, 0.5), (2.0, 0.4), (3.0, 0.3)] == read_curve(tmp_path / "trial")
+    assert outcome.curve == [(0.25, 0.5), (0.5, 0.4), (0.75, 0.3)] == read_curve(tmp_path / "trial")
     assert finished(tmp_path / "trial") and finished(tmp_path) is None
 
 
@@ -80,8 +80,23 @@ def test_a_failure_has_a_reason(tmp_path):
     assert (outcome.state, outcome.reason) == ("failed", "There is no teacher.")
 
 
+def test_a_trial_that_the_system_kills_has_failed(tmp_path):
+    program = "import os, signal; print('step 3', flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    outcome = run_trial(recipe_of(tmp_path), lambda curve: True, command=(sys.executable, "-c", program))
+    assert outcome.state == "failed" and "signal 9 ended it" in outcome.reason and "step 3" in outcome.reason
+
+
+def test_a_recipe_below_a_link_finds_its_base(tmp_path):
+    (tmp_path / "scratch/deep").mkdir(parents=True)
+    (tmp_path / "runs").symlink_to(tmp_path / "scratch/deep")
+    (tmp_path / "base.yaml").write_text("teacher: t\noutput_dir: x\n")
+    (tmp_path / "runs/trial").mkdir()
+    written = write_recipe(tmp_path / "runs/trial", tmp_path / "base.yaml", {})
+    assert read_recipe([str(written), "--use_cpu", "true"]).student.teacher == "t"
+
+
 def test_a_checkpoint_that_is_being_removed_is_passed_over(tmp_path):
-    for step, text in ((1, json.dumps({"log_history": [{"epoch": 1.0, "eval_eer": 0.2}]})), (2, "{")):
+    for step, text in ((1, json.dumps({"log_history": [{"step": 1, "eval_eer": 0.2}], "max_steps": 4})), (2, "{")):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}/trainer_state.json").write_text(text)
-    assert read_curve(tmp_path) == [(1.0, 0.2)]
+    assert read_curve(tmp_path) == [(0.25, 0.2)]

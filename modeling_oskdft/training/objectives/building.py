@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from transformers import PreTrainedConfig
 
-from ...errors import check_choice, choose
+from ...errors import choose
 from ...model.modeling_oskdft import OSKDFTForXVector
 from ...student.initialization import thirds
 from ..ranges import ABOVE_0, AT_LEAST_0, AT_LEAST_1, Range, check_choices, check_ranges
@@ -125,7 +125,7 @@ class ObjectiveArguments:
             "thirds, or all)"
         },
     )
-    kd_weight: float = field(default=1.0, metadata={"help": "factor on kd_loss before its schedule; 0: no kd path"})
+    kd_weight: float = field(default=1.0, metadata={"help": "factor on kd_loss before its schedule; 0: no kd_loss"})
     kd_schedule: str = field(
         default="linear", metadata={"help": "change of kd_weight over the run, one of: " + ", ".join(KD_SCHEDULES)}
     )
@@ -183,6 +183,8 @@ class ObjectiveArguments:
         "kd_schedule": tuple(KD_SCHEDULES),
         "embedding_kd_schedule": tuple(KD_SCHEDULES),
         "embedding_kd_path": EMBEDDING_PATHS,
+        "kd_objective": KD_OBJECTIVES,
+        "speaker_objective": tuple(SPEAKER_BUILDERS),
     }
 
     def __post_init__(self) -> None:
@@ -222,7 +224,6 @@ def build_objectives(
     speaker = choose("speaker_objective", arguments.speaker_objective, SPEAKER_BUILDERS)(
         arguments, student.config.embedding_size, utterance_counts
     )
-    check_choice("kd_objective", arguments.kd_objective, KD_OBJECTIVES)
     embedding = _embedding_distillation(arguments, student, verifier_sizes)
     kd, front_end = _distillation_of_states(arguments, student, teacher_config)
     if arguments.kd_objective == EMBEDDING:
@@ -262,10 +263,9 @@ def _embedding_distillation(
         )
     if not arguments.distil_embeddings:
         if verifier_sizes:
-            raise ValueError(
-                "embedding_teachers are named and no loss reads their embeddings: set embedding_kd_weight, or "
-                "kd_objective to embedding."
-            )
+            advice = "embedding_kd_weight, or kd_objective to embedding"
+            wanted = "kd_weight above 0" if arguments.kd_objective == EMBEDDING else advice
+            raise ValueError(f"embedding_teachers are named and no loss reads their embeddings: set {wanted}.")
         return None
     return EmbeddingDistillation(
         student.config.embedding_size,

@@ -29,8 +29,8 @@ class FrameGrid(NamedTuple):
 
 
 # Encoders that read log-mel frames of 25 ms every 10 ms, two of which make a frame. w2v-BERT stacks them; Whisper pads
-# the spectrogram, so that its first frame lies around sample 0, and `data.crops.features_of` leaves no odd frame.
-MEL_GRIDS = {"wav2vec2-bert": FrameGrid(320, 400, 280.0), "whisper": FrameGrid(320, 320, 0.0)}
+# the spectrogram, so that its first frame lies around sample 0. `data.crops.features_of` leaves no half pair.
+MEL_GRIDS = {"wav2vec2-bert": FrameGrid(320, 560, 280.0), "whisper": FrameGrid(320, 320, 0.0)}
 
 
 def frame_grid(config: PreTrainedConfig, time_reduction: int = 1) -> FrameGrid:
