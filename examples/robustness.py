@@ -60,6 +60,12 @@ RUNS, DOCS = ROOT / "runs" / "small_speech", ROOT / "docs" / "results"
 SHARED = ROOT.parent / "shared" / "data"
 FIRST = "student"  # the name of --model in the results; the card looks for it
 BESIDE = {"teacher": RUNS / "teacher_finetuned", "student with codecs": RUNS / "student_codecs"}
+ABOUT = {
+    "student with codecs": """
+It is `examples/recipes/small_speech_codecs.yaml`: half of the augmented crops go through a codec, a telephone's
+band with µ-law, µ-law alone, MP3 or Ogg Vorbis. It has never heard GSM, AMR, A-law or Opus.
+"""
+}
 COLOURS = ("#e5732a", "#3987e5", "#1d9a6c", "#a65fd0", "#8b8b3a")
 SNRS = (0, 5, 10, 15, 20)
 SECONDS = (1, 2, 3, 5, 10)
@@ -399,7 +405,7 @@ def page(results: dict[str, Any], name: str) -> str:
         lines.append(f"| {row['kind']}, {row['condition']} | {' | '.join(cells)} | {100 * row['warned']:.0f} |")
     student = {(row["kind"], row["condition"]): row["student"]["eer"] for row in results["rows"]}
     clean = student["clean", "as recorded"]
-    compared = "\n".join(comparison(results["rows"], name) for name in models[1:])
+    compared = "".join(comparison(results["rows"], name) for name in models[1:])
     worst = sorted(
         ((rate - clean, key) for key, rate in student.items() if key[0] not in ("clean", "duration")), reverse=True
     )[:3]
@@ -441,9 +447,10 @@ def comparison(rows: list[dict[str, Any]], name: str) -> str:
         elif low > 0:
             worse.append(text)
     rest = len(rows) - len(better) - len(worse)
+    about = ABOUT.get(name, "")
     return f"""
 ## The {name} beside the student
-
+{about}
 Points of EER, and the ends of the 95 % interval of the paired difference (the same draws of speakers for both). Only
 rows whose interval leaves out zero are named; of so many rows, about one in twenty does so by chance.
 

@@ -48,6 +48,12 @@ def test_a_page_of_results_is_rendered_from_them(name):
     assert module.page(results) == (ROOT / f"docs/results/{name}.md").read_text()
 
 
+def test_the_page_of_robustness_is_rendered_from_its_results():
+    module = load(ROOT / "examples" / "robustness.py")
+    results = json.loads((ROOT / "docs/results/robustness.json").read_text())
+    assert module.page(results, "robustness") == (ROOT / "docs/results/robustness.md").read_text()
+
+
 def test_the_study_s_page_is_rendered_from_its_results():
     from examples.one_step_or_two.page import NOTES_NAME, page, read
 
