@@ -19,6 +19,7 @@ from .damaged import DamagedRows
 from .manifest import Manifest
 from .shard_reading import visiting_order
 
+SPEAKERS = "speaker_id"  # the column whose values a verifier tells apart
 UNLABELLED = -100  # torch's ignore_index: a crop whose speaker is not known
 
 Augmentation = Callable[[Waveform, np.random.Generator], Waveform]
@@ -49,6 +50,25 @@ def crop_generator(seed: int, epoch: int, utterance_id: str) -> np.random.Genera
     return np.random.default_rng([seed, epoch, zlib.crc32(utterance_id.encode())])
 
 
+def classes_of(manifest: Manifest, column: str) -> list[str]:
+    """List the values of a column, sorted: the order of the classes in training.
+
+    Raises:
+        ValueError: for a column that is not there, or has fewer than two values.
+    """
+    if column == SPEAKERS:
+        return manifest.speakers
+    if column not in manifest.table.column_names:
+        raise ValueError(
+            f"The data have no column '{column}': they have {', '.join(manifest.table.column_names)}; correct "
+            "label_column."
+        )
+    classes = sorted({str(value) for value in manifest.column(column) if value not in (None, "")})
+    if len(classes) < 2:
+        raise ValueError(f"The column '{column}' has {len(classes)} classes ({', '.join(classes)}): give 2 or more.")
+    return classes
+
+
 class CropDataset(Dataset[Crop]):
     """Cut crops from the recordings of a manifest, indexed by (epoch, row).
 
@@ -63,13 +83,17 @@ class CropDataset(Dataset[Crop]):
             be read; one more of either is a `ValueError` of `__getitem__`.
         speeds: further speeds, each drawn as often as the speed 1. Every speed makes new speakers of all speakers:
             class `speakers * (1 + number of the speed) + speaker`.
-        labelled: speakers that are classes; None: all. Crops of other speakers have the label `UNLABELLED`.
+        labelled: classes that are learnt; None: all of the column. Crops of others, and those without a value, have
+            the label `UNLABELLED`.
+        label_column: column of the manifest whose values are the classes.
 
     Attributes:
+        speakers: the classes in their order, which are speakers unless another column is given.
         damaged: count and marks of the damaged rows, shared by the workers.
 
     Raises:
-        ValueError: for a length that is not positive, and for a speed outside [0.5, 2] or equal to 1.
+        ValueError: for a length that is not positive, for a speed outside [0.5, 2] or equal to 1, and as `classes_of`
+            does.
     """
 
     def __init__(
@@ -81,6 +105,7 @@ class CropDataset(Dataset[Crop]):
         max_damaged: int = 100,
         speeds: Sequence[float] = (),
         labelled: Sequence[str] | None = None,
+        label_column: str = SPEAKERS,
     ) -> None:
         self.manifest = manifest
         self.num_samples = round(crop_seconds * SAMPLING_RATE)
@@ -93,9 +118,10 @@ class CropDataset(Dataset[Crop]):
         self.augmentation = augmentation
         self.max_damaged = max_damaged
         self.utterance_ids = manifest.table.column("utterance_id")
-        self.speakers = manifest.speakers if labelled is None else sorted(labelled)
-        label_of = {speaker: label for label, speaker in enumerate(self.speakers)}
-        self.labels = np.asarray([label_of.get(speaker, UNLABELLED) for speaker in manifest.column("speaker_id")])
+        self.label_column = label_column
+        self.speakers = classes_of(manifest, label_column) if labelled is None else sorted(labelled)
+        label_of = {name: label for label, name in enumerate(self.speakers)}
+        self.labels = np.asarray([label_of.get(name, UNLABELLED) for name in manifest.column(label_column)])
         refusal = (
             "More than {most} files of the training set are damaged ({reason}): check the data, or raise "
             "max_damaged_files."

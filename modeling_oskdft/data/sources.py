@@ -168,9 +168,10 @@ def _from_csv(path: Path, root: Path, split: str | None, max_damaged: int) -> Ma
         for entry in entries
     ]
     table, numbers = _measured(rows, max_damaged)
-    return Manifest(_with_optional_columns(table, [entries[number] for number in numbers]), root)
+    return Manifest(_with_further_columns(table, [entries[number] for number in numbers]), root)
 
 
+OF_A_ROW = ("path", "speaker", "session", "num_samples")  # columns of a CSV file that a manifest has by other names
 LINE = "\0line"  # key of a row's line number, for error sentences
 
 
@@ -217,18 +218,19 @@ def _join_speakers(path: Path, entries: list[dict[str, Any]]) -> None:
     if not path.is_file() or not entries:
         return
     speakers = {row.get("speaker"): row for row in _read_rows(path)}
-    columns = [name for name in OPTIONAL_COLUMNS if any(name in row for row in speakers.values())]
+    columns = sorted({name for row in speakers.values() for name in row if name not in (*OF_A_ROW, LINE)})
     for entry in entries:
         speaker = speakers.get(entry.get("speaker"), {})
         for name in columns:
             entry.setdefault(name, speaker.get(name))
 
 
-def _with_optional_columns(table: pa.Table, entries: Sequence[dict[str, Any]]) -> pa.Table:
-    for name in OPTIONAL_COLUMNS:
-        if entries and name in entries[0]:
-            values = [None if entry[name] in (None, "") else str(entry[name]) for entry in entries]
-            table = table.append_column(name, pa.array(values, pa.string()))
+def _with_further_columns(table: pa.Table, entries: Sequence[dict[str, Any]]) -> pa.Table:
+    """Add every column that a manifest does not need: `label_column` of a recipe may name any of them."""
+    known = {*COLUMNS, *OF_A_ROW, LINE, ""}
+    for name in (name for name in (entries[0] if entries else ()) if name not in known):
+        values = [None if entry.get(name) in (None, "") else str(entry[name]) for entry in entries]
+        table = table.append_column(name, pa.array(values, pa.string()))
     return table
 
 
@@ -335,6 +337,11 @@ def _from_datasets(name: Path | str, split: str | None, max_damaged: int) -> Man
     return manifest_from_dataset(loaded, max_damaged)
 
 
+def _is_a_label(kind: Any) -> bool:  # noqa: ANN401 - a feature of datasets
+    """Whether a column of a dataset holds texts or classes."""
+    return type(kind).__name__ == "ClassLabel" or getattr(kind, "dtype", "") in ("string", "large_string")
+
+
 def manifest_from_dataset(dataset: "Dataset", max_damaged: int = 100) -> Manifest:
     """Make the manifest of a `datasets.Dataset`.
 
@@ -371,7 +378,12 @@ def manifest_from_dataset(dataset: "Dataset", max_damaged: int = 100) -> Manifes
             yield _Row(utterance, speaker, session, str(number), entry["audio"], entry.get("num_samples"))
 
     table, numbers = _measured(rows(), max_damaged)
-    optional = recordings.select_columns([name for name in OPTIONAL_COLUMNS if name in recordings.column_names])
+    kinds = {name: kind for name, kind in recordings.features.items() if name not in (*COLUMNS, "audio")}
+    optional = recordings.select_columns([name for name, kind in kinds.items() if _is_a_label(kind)])
+    for name in optional.column_names:
+        if isinstance(kinds[name], datasets.ClassLabel):
+            names = [kinds[name].int2str(value) for value in optional[name]]
+            optional = optional.remove_columns(name).add_column(name, names)
     if optional.column_names:
-        table = _with_optional_columns(table, [optional[number] for number in numbers])
+        table = _with_further_columns(table, [optional[number] for number in numbers])
     return Manifest(table, Path(), recordings.select_columns(["audio"]))

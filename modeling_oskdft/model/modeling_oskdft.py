@@ -612,6 +612,10 @@ class OSKDFTForXVector(Companions, SpeakerAdapters, OSKDFTPreTrainedModel):
             attentions=outputs.attentions,
         )
 
+    def task_output(self, embeddings: Tensor) -> Tensor:
+        """Return what a loss of the task reads of an embedding: itself."""
+        return embeddings
+
     def _loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         if not hasattr(self, "objective"):
             raise ValueError(

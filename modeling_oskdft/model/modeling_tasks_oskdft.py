@@ -4,6 +4,7 @@ Both classes read the ft path. They live apart from the verifier, so that the fo
 other tasks.
 """
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -14,9 +15,20 @@ from transformers.utils.generic import can_return_tuple
 from .companions_oskdft import Companions
 from .configuration_oskdft import OSKDFTConfig
 from .heads_oskdft import LayerMixture, build_head
-from .modeling_oskdft import OSKDFTModel, OSKDFTPreTrainedModel
+from .modeling_oskdft import OSKDFTForXVector, OSKDFTModel, OSKDFTPreTrainedModel
 
 PADDING = -100  # a label of transformers that stands for no letter
+
+
+@dataclass
+class OSKDFTClassifierOutput(SequenceClassifierOutput):
+    """Hold the logits of a classifier, and the embeddings that they are computed from.
+
+    Attributes:
+        embeddings: (batch, embedding_size), float32.
+    """
+
+    embeddings: Tensor | None = None
 
 
 class OSKDFTForSequenceClassification(Companions, OSKDFTPreTrainedModel):
@@ -53,7 +65,7 @@ class OSKDFTForSequenceClassification(Companions, OSKDFTPreTrainedModel):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         **kwargs: Any,
-    ) -> SequenceClassifierOutput:
+    ) -> OSKDFTClassifierOutput:
         """Compute the logits of the classes.
 
         Args:
@@ -65,21 +77,29 @@ class OSKDFTForSequenceClassification(Companions, OSKDFTPreTrainedModel):
             **kwargs: as in `OSKDFTForXVector`.
 
         Returns:
-            A `SequenceClassifierOutput` with `logits` (batch, num_labels), float32.
+            An `OSKDFTClassifierOutput` with `logits` (batch, num_labels) and `embeddings` (batch, embedding_size),
+            float32.
 
         Raises:
             ValueError, TypeError: as `OSKDFTModel` does.
         """
         outputs, frame_mask = self._encode(input_values, attention_mask, output_attentions, **kwargs)
-        logits = self.classifier(self.head(outputs.hidden_states, frame_mask)).float()
+        embeddings = self.head(outputs.hidden_states, frame_mask)
+        logits = self.task_output(embeddings)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        return SequenceClassifierOutput(
+        return OSKDFTClassifierOutput(
             loss=None if labels is None else nn.functional.cross_entropy(logits, labels),
             logits=logits,
+            embeddings=embeddings,
             hidden_states=outputs.hidden_states if output_hidden_states else None,
             attentions=outputs.attentions,
         )
+
+    def task_output(self, embeddings: Tensor) -> Tensor:
+        """Compute the logits of the classes from embeddings; (batch, num_labels), float32."""
+        logits: Tensor = self.classifier(embeddings)
+        return logits.float()
 
 
 class OSKDFTForCTC(Companions, OSKDFTPreTrainedModel):
@@ -168,6 +188,8 @@ class OSKDFTForCTC(Companions, OSKDFTPreTrainedModel):
                 zero_infinity=config.ctc_zero_infinity,
             )
 
+
+Student = OSKDFTForXVector | OSKDFTForSequenceClassification  # what a recipe trains
 
 # With these, save_pretrained copies the travelling files.
 OSKDFTForSequenceClassification.register_for_auto_class("AutoModelForAudioClassification")

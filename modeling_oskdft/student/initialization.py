@@ -1,7 +1,7 @@
 """Start a student from its teacher: chosen layers and everything below them, copied and cut to its widths."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from ..model.configuration_oskdft import OSKDFTConfig
 from ..model.modeling_oskdft import OSKDFTForXVector
 from .importance import KeptUnits, choose_units, select_highest, select_random
 
+Student = TypeVar("Student", bound=PreTrainedModel)
 STARTS = ("importance", "random_channels", "random_weights")
 # Fields of the encoder's configuration that a copied weight needs to be equal, and those that may be smaller.
 _EQUAL_FIELDS = [
@@ -95,14 +96,32 @@ def init_student_from_teacher(
     Raises:
         ValueError: for an unknown `start`, a teacher of another family, or a teacher smaller than the student.
     """
+    check_choice("start", start, STARTS)  # before the student is built
+    return cut_from_teacher(OSKDFTForXVector(config), teacher, start)
+
+
+def cut_from_teacher(student: Student, teacher: PreTrainedModel, start: str = "importance") -> Student:
+    """Give the encoder of a new student of any task its first weights, as `init_student_from_teacher` does.
+
+    Args:
+        student: a verifier or a model of another task, changed in place.
+        teacher: see there.
+        start: see there.
+
+    Returns:
+        The student.
+
+    Raises:
+        ValueError: as `init_student_from_teacher` does.
+    """
     check_choice("start", start, STARTS)
-    student = OSKDFTForXVector(config)
+    config: OSKDFTConfig = student.config
     if start == "random_weights":
         return student
     _check(teacher, config)
     select = select_random if start == "random_channels" else select_highest
     kept = choose_units(teacher, config.encoder_config, config.teacher_layers or [], select)
-    encoder = student.oskdft
+    encoder = student.get_submodule("oskdft")
     with torch.no_grad():
         state = dict(_cut(teacher, config, kept))
         missing, unexpected = encoder.load_state_dict(state, strict=False)

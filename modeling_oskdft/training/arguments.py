@@ -127,6 +127,10 @@ class DataArguments:
         default="auto", metadata={"help": "meaning of the folders above a file: auto, speaker/session, speaker"}
     )
     train_split: str | None = field(default=None, metadata={"help": "rows whose split is this one"})
+    label_column: str | None = field(
+        default=None,
+        metadata={"help": "column whose values are the classes of a classifier (default: a verifier of speakers)"},
+    )
     validation_fraction: float = field(
         default=0.1,
         metadata={"help": "share of the train speakers that is set aside; their trials select the best checkpoint"},

@@ -8,7 +8,8 @@ from torch import nn
 from transformers import PreTrainedModel, SequenceFeatureExtractor, TrainerCallback
 
 from ..data.crops import CropCollator, CropDataset, features_of
-from ..model.modeling_oskdft import OSKDFTForXVector
+from ..model.modeling_tasks_oskdft import Student
+from .class_validation import LabelledDataset
 from .identity import config_digest
 from .joint_model import JointModel, SpecMask
 from .objectives.building import ObjectiveArguments, build_objectives
@@ -25,13 +26,13 @@ WITHOUT_EFFECT = ("return_attention_mask", "processor_class", "padding_side")
 
 
 def assemble_trainer(
-    student: OSKDFTForXVector,
+    student: Student,
     args: OSKDFTTrainingArguments,
     crops: CropDataset,
     feature_extractor: SequenceFeatureExtractor,
     objective_arguments: ObjectiveArguments,
     teacher: PreTrainedModel | None = None,
-    validation: TrialDataset | None = None,
+    validation: TrialDataset | LabelledDataset | None = None,
     spec_mask: SpecMask | None = None,
     teacher_hears: str = "clean",
     callbacks: Sequence[TrainerCallback] | None = None,
@@ -47,7 +48,7 @@ def assemble_trainer(
         feature_extractor: of the student.
         objective_arguments: fields of both losses.
         teacher: the encoder; None without distillation of hidden states. It is frozen and cut in place.
-        validation: trials that select the best checkpoint; None for a run without evaluation.
+        validation: trials or recordings that select the best checkpoint; None for a run without evaluation.
         spec_mask: masks the head's input.
         teacher_hears: "clean" crops (the paper), or "augmented" ones, which are the student's.
         callbacks: further callbacks.

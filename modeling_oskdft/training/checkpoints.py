@@ -26,7 +26,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoin
 
 from ..errors import first_line
 from ..files import read_json, read_text, whole_folder
-from ..model.modeling_oskdft import OSKDFTForXVector
+from ..model.modeling_tasks_oskdft import Student
 from .identity import RUN_NAME
 from .joint_model import JointModel
 
@@ -41,7 +41,7 @@ def is_checkpoint(folder: str | Path) -> bool:
     return prefix == PREFIX_CHECKPOINT_DIR and step.isdigit()
 
 
-def write_student(folder: str | Path, student: OSKDFTForXVector, feature_extractor: SequenceFeatureExtractor) -> None:
+def write_student(folder: str | Path, student: Student, feature_extractor: SequenceFeatureExtractor) -> None:
     """Write a student and its feature extractor, whole or not at all."""
     with whole_folder(folder) as aside:
         student.save_pretrained(aside)
@@ -51,7 +51,7 @@ def write_student(folder: str | Path, student: OSKDFTForXVector, feature_extract
 def write_checkpoint(
     folder: str | Path,
     joint: JointModel,
-    averaged: OSKDFTForXVector | None,
+    averaged: Student | None,
     feature_extractor: SequenceFeatureExtractor,
     run: Mapping[str, Any],
     facts: Mapping[str, str],
@@ -75,7 +75,7 @@ def write_checkpoint(
             _save_weights(averaged, aside / EMA_NAME)
 
 
-def load_weights(checkpoint: Path, joint: JointModel, averaged: OSKDFTForXVector | None) -> None:
+def load_weights(checkpoint: Path, joint: JointModel, averaged: Student | None) -> None:
     """Load student, objectives and moving average of a checkpoint.
 
     The student is read by `from_pretrained`, because key names on disk depend on where a model was first loaded from.
@@ -83,7 +83,7 @@ def load_weights(checkpoint: Path, joint: JointModel, averaged: OSKDFTForXVector
     Raises:
         ValueError: for a checkpoint of another recipe, and for one that cannot be read.
     """
-    student = read_student(checkpoint)
+    student = read_student(checkpoint, type(joint.student))
     try:
         joint.student.load_state_dict(student.state_dict())
         joint.objectives.load_state_dict(load_file(checkpoint / OBJECTIVES_NAME))
@@ -93,7 +93,7 @@ def load_weights(checkpoint: Path, joint: JointModel, averaged: OSKDFTForXVector
         raise other_objectives(checkpoint) from None
 
 
-def start_weights(run: str | Path, joint: JointModel, averaged: OSKDFTForXVector | None, speakers: str) -> None:
+def start_weights(run: str | Path, joint: JointModel, averaged: Student | None, speakers: str) -> None:
     """Load the weights of another run's best checkpoint, averaged if it has an average, to begin a new run with.
 
     Class vectors are loaded for the same speakers; otherwise they start anew, with a warning.
@@ -109,7 +109,7 @@ def start_weights(run: str | Path, joint: JointModel, averaged: OSKDFTForXVector
         ValueError: for a student of another shape.
     """
     checkpoint = best_checkpoint(run)
-    student = read_student(checkpoint)
+    student = read_student(checkpoint, type(joint.student))
     if (checkpoint / EMA_NAME).is_file():
         student.load_state_dict(load_file(checkpoint / EMA_NAME))
     try:
@@ -145,14 +145,14 @@ def chosen_of(last: Path, state: TrainerState, load_best: bool) -> Path:
     return chosen if chosen.is_dir() else last
 
 
-def read_student(checkpoint: Path) -> OSKDFTForXVector:
-    """Read the student of a checkpoint in float32.
+def read_student(checkpoint: Path, kind: type[Student]) -> Student:
+    """Read the student of a checkpoint in float32, as the class that it was saved as.
 
     Raises:
         ValueError: when it cannot be read.
     """
     try:
-        return OSKDFTForXVector.from_pretrained(checkpoint, dtype=torch.float32)
+        return kind.from_pretrained(checkpoint, dtype=torch.float32)
     except Exception as error:  # a damaged folder can make anything fail
         raise ValueError(
             f"The student in '{checkpoint}' cannot be read ({first_line(error)}): use another checkpoint."

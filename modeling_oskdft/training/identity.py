@@ -10,10 +10,11 @@ from typing import Any, Protocol
 
 from ..audio.augmentation import WaveformAugmentation
 from ..audio.loading import SAMPLING_RATE
-from ..data.crops import Augmentation, CropCollator, CropDataset
+from ..data.crops import SPEAKERS, Augmentation, CropCollator, CropDataset
 from ..data.manifest import Manifest
 from ..data.trials import Trials
 from ..files import read_json
+from .class_validation import LabelledDataset
 from .joint_model import JointModel, SpecMask
 from .objectives.building import ObjectiveArguments
 from .teacher import Teacher
@@ -50,11 +51,12 @@ def describe_run(
     teacher: Teacher | None,
     crops: CropDataset,
     collator: CropCollator,
-    validation: TrialDataset | None,
+    validation: TrialDataset | LabelledDataset | None,
     verifiers: Sequence[VerifierTeacher] = (),
 ) -> dict[str, Any]:
     """Collect the settings that decide a run, as they come back from JSON."""
-    labelled = None if crops.speakers == crops.manifest.speakers else digest(crops.speakers)
+    of_column = crops.label_column != SPEAKERS
+    labelled = None if not of_column and crops.speakers == crops.manifest.speakers else digest(crops.speakers)
     features = collator.feature_extractor
     facts = {
         **{name: getattr(args, name) for name in ARGUMENTS},
@@ -64,9 +66,8 @@ def describe_run(
         "teacher": None if teacher is None else teacher.fingerprint,
         **({"verifiers": [verifier.fingerprint for verifier in verifiers]} if verifiers else {}),
         "utterances": manifest_digest(crops.manifest),
-        "validation": [None, None]
-        if validation is None
-        else [manifest_digest(validation.manifest), trials_digest(validation.trials)],
+        "validation": _validation_facts(validation),
+        **({} if crops.label_column == SPEAKERS else {"label_column": crops.label_column}),
         "labelled": labelled,
         "crop_seconds": crops.num_samples / SAMPLING_RATE,
         "speeds": list(crops.speeds[1:]),
@@ -82,6 +83,14 @@ def _augmentation_facts(augmentation: Augmentation | None) -> dict[str, Any] | s
     if isinstance(augmentation, WaveformAugmentation):
         return augmentation.facts()
     return None if augmentation is None else getattr(augmentation, "__qualname__", type(augmentation).__qualname__)
+
+
+def _validation_facts(validation: TrialDataset | LabelledDataset | None) -> list[str | None]:
+    if validation is None:
+        return [None, None]
+    if isinstance(validation, LabelledDataset):
+        return [manifest_digest(validation.manifest), digest(validation.labels().values())]
+    return [manifest_digest(validation.manifest), trials_digest(validation.trials)]
 
 
 def _mask_facts(spec_mask: SpecMask | None) -> list[float] | None:

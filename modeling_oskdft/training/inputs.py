@@ -1,12 +1,13 @@
 """Load what a recipe names: the student's shape, training and test data, augmentation."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from transformers import PreTrainedConfig
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..audio.augmentation import WaveformAugmentation
-from ..data.crops import CropDataset
+from ..data.crops import SPEAKERS, CropDataset
 from ..data.manifest import Manifest
 from ..data.sources import load_manifest
 from ..data.splits import refuse_common_speakers, split_by_speaker
@@ -18,8 +19,14 @@ from .joint_model import SpecMask
 from .recipe import Recipe
 
 
-def student_config(recipe: Recipe, teacher: PreTrainedConfig) -> OSKDFTConfig:
-    """Build the student's configuration from that of its origin and the fields of a recipe."""
+def student_config(recipe: Recipe, teacher: PreTrainedConfig, classes: Sequence[str] = ()) -> OSKDFTConfig:
+    """Build the student's configuration from that of its origin and the fields of a recipe.
+
+    Args:
+        recipe: the recipe.
+        teacher: configuration of the encoder that the student is cut from.
+        classes: names of the classes of a classifier.
+    """
     layers = recipe.student.layers or [0, 1]
     if recipe.student.evenly_spaced_layers is not None:
         if recipe.student.layers:
@@ -27,6 +34,8 @@ def student_config(recipe: Recipe, teacher: PreTrainedConfig) -> OSKDFTConfig:
         depth = teacher.num_hidden_layers
         layers = evenly_spaced_layers(depth, recipe.student.evenly_spaced_layers or depth)
     fields = recipe.student.shape_fields() | recipe.student_config_fields()
+    if classes:
+        fields |= {"id2label": dict(enumerate(classes)), "label2id": {name: i for i, name in enumerate(classes)}}
     return OSKDFTConfig.from_teacher(teacher, layers, **fields)
 
 
@@ -64,20 +73,43 @@ def load_test(recipe: Recipe, train: Manifest) -> Manifest:
     return test
 
 
-def training_crops(recipe: Recipe, train: Manifest) -> CropDataset:
+def load_labelled_test(recipe: Recipe, train: Manifest) -> Manifest | None:
+    """Load the recordings that test a classifier; None where the recipe names no `test_data` and no `test_split`.
+
+    Raises:
+        ValueError: when a speaker is in the training data as well.
+    """
+    data = recipe.data
+    if not (data.test_data or data.test_split):
+        return None
+    source, root = (data.test_data, data.test_root) if data.test_data else (data.train_data, data.data_root)
+    test = load_manifest(source, data.test_split, root, data.max_damaged_files, data.layout)
+    refuse_common_speakers(train, test)
+    return test
+
+
+def training_crops(recipe: Recipe, train: Manifest, classes: Sequence[str] = ()) -> CropDataset:
     """Build the training crops, with the augmentation of the recipe.
 
     Args:
         recipe: the recipe.
         train: the training data without the speakers of the selection.
+        classes: those of a classifier.
     """
     data, seed = recipe.data, recipe.training.seed
-    labelled = None
+    labelled: Sequence[str] | None = list(classes) or None
     if data.labelled_fraction < 1:
         labelled = split_by_speaker(train, data.labelled_fraction, seed)[1].speakers
     speeds = data.speed_perturbation or ()
     return CropDataset(
-        train, data.crop_seconds, seed, augmentation_of(recipe), data.max_damaged_files, speeds, labelled
+        train,
+        data.crop_seconds,
+        seed,
+        augmentation_of(recipe),
+        data.max_damaged_files,
+        speeds,
+        labelled,
+        data.label_column or SPEAKERS,
     )
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import check_choice
-from ..model.modeling_oskdft import OSKDFTForXVector, adapter_parameters
+from ..model.modeling_oskdft import adapter_parameters
+from ..model.modeling_tasks_oskdft import Student
 from .objectives.objectives import Objectives
 from .objectives.weighted_loss import WeightedLoss
 from .precision import protect_narrow_convolutions
@@ -115,7 +116,7 @@ class JointModel(nn.Module):
 
     def __init__(
         self,
-        student: OSKDFTForXVector,
+        student: Student,
         objectives: Objectives,
         freeze: str = "none",
         spec_mask: SpecMask | None = None,
@@ -178,7 +179,9 @@ class JointModel(nn.Module):
         outputs = encoder.encode(features, path=objectives.path)
         kd_states = outputs.hidden_states if objectives.path == "kd" else outputs.kd_hidden_states
         embeddings = None if objectives.path == "kd" else self._embed(outputs.hidden_states or ())
-        ft = None if objectives.speaker is None else objectives.speaker(embeddings, labels)
+        ft = None
+        if objectives.speaker is not None and embeddings is not None:
+            ft = objectives.speaker(self.student.task_output(embeddings), labels)
         kd, front_end = self._distil(features, kd_states, teacher_states, conv_target)
         embedding = None
         if objectives.embedding is not None:

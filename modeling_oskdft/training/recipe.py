@@ -5,7 +5,7 @@ parser of its type, so `1e-3` is a number wherever it stands.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +15,7 @@ from ..files import read_text
 from ..model.configuration_oskdft import nearest_name
 from .arguments import DataArguments, StudentArguments, TeacherArguments
 from .objectives.building import ObjectiveArguments
-from .training_arguments import OSKDFTTrainingArguments
+from .training_arguments import CLASS_METRICS, OSKDFTTrainingArguments
 
 GROUPS = (StudentArguments, ObjectiveArguments, DataArguments, OSKDFTTrainingArguments)
 PATHS = {"train_data", "test_data", "test_trials", "data_root", "test_root", "noise_root", "rir_root"}
@@ -52,6 +52,11 @@ class Recipe:
     def learns_speakers(self) -> bool:
         """Whether the run trains a head; the head of distillation alone has no error rate."""
         return self.objectives.speaker_objective != "none" or self.objectives.distil_embeddings
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the run trains a classifier instead of a verifier."""
+        return self.data.label_column is not None
 
     def describe(self) -> dict[str, Any]:
         """Return the settings that decide the run, for a results file or a card, without any path."""
@@ -98,7 +103,27 @@ def read_recipe(arguments: Sequence[str]) -> Recipe:
         name = override.removeprefix("--").split("=")[0].replace("-", "_")
         if override.startswith("--") and name not in (*known, "help", *(f"no_{each}" for each in known)):
             raise ValueError(f"There is no option '--{name}': {nearest_name(name, known)}")
-    return Recipe(*recipe_parser().parse_args_into_dataclasses(command_line + overrides))
+    recipe = Recipe(*recipe_parser().parse_args_into_dataclasses(command_line + overrides))
+    return as_classifier(recipe) if recipe.classifies else recipe
+
+
+def as_classifier(recipe: Recipe) -> Recipe:
+    """Give the recipe of a classifier the loss and the selecting metric of one.
+
+    Raises:
+        ValueError: for a field that belongs to a verifier.
+    """
+    data, training = recipe.data, recipe.training
+    for name, empty in (("labelled_fraction", 1.0), ("speed_perturbation", None), ("cohort_utterances", 0)):
+        if getattr(data, name) != empty:
+            raise ValueError(f"{name} is {getattr(data, name)} with label_column: it is for verifiers; leave it out.")
+    if data.test_trials or training.push_to_hub:
+        name = "test_trials" if data.test_trials else "push_to_hub"
+        raise ValueError(f"{name} is set with label_column: it is for verifiers; leave it out.")
+    if str(training.metric_for_best_model).removeprefix("eval_") not in CLASS_METRICS:
+        training.metric_for_best_model, training.greater_is_better = CLASS_METRICS[0], True
+    loss = "none" if recipe.objectives.speaker_objective == "none" else "class_softmax"
+    return replace(recipe, objectives=replace(recipe.objectives, speaker_objective=loss))
 
 
 def read_values(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:

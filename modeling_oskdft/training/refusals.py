@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..data.crops import UNLABELLED, CropDataset
-from ..model.modeling_oskdft import OSKDFTForXVector, shortest_input
+from ..model.modeling_oskdft import shortest_input
+from ..model.modeling_tasks_oskdft import Student
 from .joint_model import JointModel
 from .schedules import Clock
 from .training_arguments import OSKDFTTrainingArguments
@@ -33,7 +34,7 @@ def refuse_arguments(arguments: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} was given to OSKDFTTrainer, which would not read it: {WITHOUT_EFFECT[name]}.")
 
 
-def refuse_peft(student: OSKDFTForXVector) -> None:
+def refuse_peft(student: Student) -> None:
     """Refuse a student with an adapter of PEFT, which a checkpoint could not hold.
 
     Raises:
@@ -124,8 +125,9 @@ def refuse_run(
     distils = objectives.kd is not None or objectives.embedding is not None
     if bool((crops.labels == UNLABELLED).any()) and not (distils and objectives.speaker):
         raise ValueError(
-            "labelled_fraction is below 1 without both losses: crops without labels are for the distillation; set "
-            "kd_weight, and a speaker_objective that reads the labels."
+            "Some crops have no label, by labelled_fraction or by an empty label_column, and the run does not have "
+            "both losses: crops without labels are for the distillation; set kd_weight, and a speaker_objective that "
+            "reads the labels."
         )
     if not objectives.train_head and args.eval_strategy != "no":
         raise ValueError(

@@ -8,6 +8,7 @@ from typing import Any
 from ..data.manifest import Manifest
 from ..scoring.metrics import eer_in_percent
 from ..scoring.thresholds import ENOUGH_SPEAKERS, Thresholds
+from .class_validation import LabelledDataset
 from .schedules import Clock
 from .training_arguments import OSKDFTTrainingArguments
 from .validation import TrialDataset
@@ -24,7 +25,7 @@ def first_lines(
     clock: Clock,
     train: Manifest,
     aside: Manifest,
-    validation: TrialDataset | None,
+    validation: TrialDataset | LabelledDataset | None,
     checkpoint: str | None,
 ) -> list[str]:
     """Describe a run that begins: data, selection, length, place, and warnings.
@@ -34,12 +35,12 @@ def first_lines(
         clock: its length.
         train: training data.
         aside: data of the speakers set aside.
-        validation: their trials.
+        validation: their trials or recordings.
         checkpoint: the checkpoint to resume from.
     """
     counts = train.describe()
     batch = args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps
-    trials = "" if validation is None else f", by {len(validation):,} trials"
+    trials = "" if validation is None else f", by {len(validation):,} {validation.unit}"
     logs = ""
     if args.report_to:
         logs = f", logs for TensorBoard too: tensorboard --logdir {shlex.quote(args.output_dir)}"
@@ -90,7 +91,19 @@ def last_lines(results: dict[str, Any], thresholds: Thresholds | None, output_di
             f"best checkpoint: step {results['selected_step']} of {results['steps']}, EER "
             f"{100 * results['selection_eer']:.2f} % on the speakers set aside"
         )
-    if "test" in results:
+    if "selection_uar" in results:
+        lines.append(
+            f"best checkpoint: step {results['selected_step']} of {results['steps']}, UAR "
+            f"{100 * results['selection_uar']:.1f} % on the speakers set aside"
+        )
+    if "uar" in results.get("test", {}):
+        test = results["test"]
+        low, high = test["uar_interval"]
+        lines.append(
+            f"test: UAR {100 * test['uar']:.1f} % ({100 * low:.1f} to {100 * high:.1f}), accuracy "
+            f"{100 * test['accuracy']:.1f} %, {test['recordings']:,} recordings of {test['speakers']} speakers"
+        )
+    elif "test" in results:
         test = results["test"]
         lines.append(
             f"test: EER {eer_in_percent(test, 2)} %, minDCF {test['min_dcf']:.3f}, {test['trials']:,} trials of "

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..model.companions_oskdft import fingerprint_of
-from ..model.modeling_oskdft import OSKDFTForXVector
+from ..model.modeling_tasks_oskdft import Student
 from .precision import protect_narrow_convolutions
 from .speech_encoders import check_hidden_states, cut_layers
 
@@ -114,7 +114,7 @@ class Teacher:
         if self.shared is not None:
             self.model.feature_extractor, self.shared = self.shared.convolutions, None
 
-    def stop_sharing_unless_equal(self, student: OSKDFTForXVector) -> None:
+    def stop_sharing_unless_equal(self, student: Student) -> None:
         """Stop sharing when the student's convolutions are others, as after loading weights."""
         if self.shared is not None and not same_convolutions(student, self.shared.convolutions):
             self.stop_sharing()
@@ -146,7 +146,7 @@ class Teacher:
         )
 
 
-def same_convolutions(student: OSKDFTForXVector, convolutions: nn.Module) -> bool:
+def same_convolutions(student: Student, convolutions: nn.Module) -> bool:
     """Return whether the student's convolutions have the same weights, number for number."""
     weights, others = student.oskdft.feature_extractor.state_dict(), convolutions.state_dict()
     return weights.keys() == others.keys() and all(

@@ -15,9 +15,9 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PredictionOutput, TrainOutput
 
-from ..data.crops import CropCollator, CropDataset, EpochSampler
+from ..data.crops import SPEAKERS, CropCollator, CropDataset, EpochSampler
 from ..data.manifest import Manifest
-from ..model.modeling_oskdft import OSKDFTForXVector
+from ..model.modeling_tasks_oskdft import Student
 from ..scoring.thresholds import Thresholds
 from . import checkpoints
 from .callbacks.averaging import WeightAverage
@@ -26,6 +26,7 @@ from .callbacks.nonfinite import NonFiniteGuard
 from .callbacks.progress import log_callback
 from .callbacks.signals import SaveOnSignal
 from .callbacks.stalls import StallWatch
+from .class_validation import ClassScorer, LabelledDataset
 from .hub_trainer import HubTrainer
 from .identity import RUN_NAME, describe_run, order_and_speakers, refuse_another_run
 from .joint_model import JointModel, JointOutput
@@ -53,7 +54,7 @@ class OSKDFTTrainer(HubTrainer):
         args: settings of the training.
         data_collator: makes batches of crops.
         train_dataset: training crops; their speakers are the classes.
-        eval_dataset: trials that select the best checkpoint; None for a run without evaluation.
+        eval_dataset: trials, or of a classifier recordings, that select the best checkpoint; None for none.
         processing_class: the feature extractor of the student; None for the collator's.
         teacher: gives the target states; None without distillation of hidden states.
         verifiers: give the target embeddings.
@@ -71,7 +72,7 @@ class OSKDFTTrainer(HubTrainer):
         args: OSKDFTTrainingArguments,
         data_collator: CropCollator,
         train_dataset: CropDataset,
-        eval_dataset: TrialDataset | None = None,
+        eval_dataset: TrialDataset | LabelledDataset | None = None,
         processing_class: SequenceFeatureExtractor | None = None,
         teacher: Teacher | None = None,
         callbacks: Sequence[TrainerCallback] | None = None,
@@ -85,7 +86,9 @@ class OSKDFTTrainer(HubTrainer):
         self.verifiers = [verifier.to(args.device) for verifier in verifiers]
         self.changed: dict[str, Any] = {}  # settings that a resumed run has changed
         self.facts = order_and_speakers(args, train_dataset)
-        self.scorer = TrialScorer(extractor, args, train_dataset.max_damaged, eval_dataset)
+        classifies = train_dataset.label_column != SPEAKERS
+        scorer: Any = ClassScorer if classifies else TrialScorer
+        self.scorer = scorer(extractor, args, train_dataset.max_damaged, eval_dataset)
         self.order = EpochOrder(1)  # until `start_run`
         self.stopper, self.stalls = SaveOnSignal(), StallWatch()
         data = (data_collator, train_dataset, eval_dataset)
@@ -107,12 +110,12 @@ class OSKDFTTrainer(HubTrainer):
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     @property
-    def averaged(self) -> OSKDFTForXVector | None:
+    def averaged(self) -> Student | None:
         """The moving average of the student, where there is one."""
         return None if self.average is None else self.average.student
 
     @property
-    def published(self) -> OSKDFTForXVector:
+    def published(self) -> Student:
         """The student that is evaluated and published: the moving average where there is one."""
         return self.averaged or self.joint.student
 
@@ -229,7 +232,7 @@ class OSKDFTTrainer(HubTrainer):
     def evaluate(
         self, eval_dataset: object = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Measure EER and minDCF (p_target 0.01) of the ft path, as fractions.
+        """Measure EER and minDCF (p_target 0.01) of the ft path, or accuracy, macro F1 and UAR of a classifier.
 
         `eval_dataset` is None for the trials of this trainer, a `TrialDataset`, a manifest for balanced trials of its
         speakers, or a dict of data sets. Raises `TypeError` for anything else.

@@ -13,6 +13,7 @@ from .joint_model import FREEZABLE
 from .ranges import ABOVE_0, AT_LEAST_0, AT_LEAST_1, Range, check_choices, check_ranges
 
 METRICS = ("eer", "min_dcf")
+CLASS_METRICS = ("uar", "macro_f1", "accuracy")  # of a classifier; larger is better
 
 
 @dataclass
@@ -121,8 +122,11 @@ class OSKDFTTrainingArguments(TrainingArguments):
             self.greater_is_better = False  # transformers maximises a metric whose name does not end in "loss"
         if self.metric_for_best_model is None:
             self.metric_for_best_model = METRICS[0]
-        if self.metric_for_best_model.removeprefix("eval_") not in METRICS:
-            raise ValueError(f"metric_for_best_model is '{self.metric_for_best_model}': use {' or '.join(METRICS)}.")
+        if self.metric_for_best_model.removeprefix("eval_") not in (*METRICS, *CLASS_METRICS):
+            raise ValueError(
+                f"metric_for_best_model is '{self.metric_for_best_model}': use {' or '.join(METRICS)}, or with "
+                f"label_column {', '.join(CLASS_METRICS)}."
+            )
         if self.greater_is_better:
             raise ValueError("greater_is_better is true: of EER and minDCF the lower one is better; leave it out.")
         if self.eval_strategy == "no":

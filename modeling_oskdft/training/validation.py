@@ -42,6 +42,7 @@ class TrialDataset:
 
     manifest: Manifest
     trials: Trials
+    unit = "trials"
 
     @cached_property
     def recordings(self) -> Manifest:

@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
-from ...model.modeling_oskdft import OSKDFTForXVector
+from ...model.modeling_tasks_oskdft import Student
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
 
@@ -28,7 +28,7 @@ class WeightAverage(TrainerCallback):
         ValueError: for a decay outside its range.
     """
 
-    def __init__(self, student: OSKDFTForXVector, decay: float) -> None:
+    def __init__(self, student: Student, decay: float) -> None:
         if not 0 < decay < 1:
             raise ValueError(f"ema_decay is {decay}: use a value between 0 and 1, such as 0.999; 0 for no average.")
         self._tracked = student
@@ -37,9 +37,9 @@ class WeightAverage(TrainerCallback):
         self._step = 0
 
     @property
-    def student(self) -> OSKDFTForXVector:
+    def student(self) -> Student:
         """The averaged student."""
-        return cast(OSKDFTForXVector, self._average.module)
+        return cast(Student, self._average.module)
 
     @torch.no_grad()
     def _mix(self, averages: Tensors, values: Tensors, count: Tensor | int) -> None:

@@ -34,6 +34,12 @@ def log_line(logs: dict[str, float], step: int = 0, steps: int = 0) -> str:
         if name.endswith("_eer"):
             prefix = name.removesuffix("_eer")
             return f"{start}  {prefix}: EER {100 * logs[name]:.2f} %  minDCF {logs[f'{prefix}_min_dcf']:.3f}"
+    for name in logs:
+        if name.endswith("_uar"):
+            prefix = name.removesuffix("_uar")
+            return (
+                f"{start}  {prefix}: UAR {100 * logs[name]:.1f} %  accuracy {100 * logs[f'{prefix}_accuracy']:.1f} %"
+            )
     if "train_runtime" in logs:
         return f"{start}  trained for {logs['train_runtime']:.0f} s, {logs['train_steps_per_second']:.2f} steps/s"
     return ""

@@ -8,7 +8,7 @@ from typing import ClassVar
 from transformers import PreTrainedConfig
 
 from ...errors import choose
-from ...model.modeling_oskdft import OSKDFTForXVector
+from ...model.modeling_tasks_oskdft import Student
 from ...student.initialization import thirds
 from ..ranges import ABOVE_0, AT_LEAST_0, AT_LEAST_1, Range, check_choices, check_ranges
 from ..schedules import KD_SCHEDULES
@@ -16,7 +16,7 @@ from .distillation import FrontEndDistillation, KDObjective, LastLayerMSE, Layer
 from .embeddings import EMBEDDING_PATHS, EmbeddingDistillation
 from .frames import frame_match
 from .objectives import Objectives
-from .speaker import AAMSoftmax, LinearSoftmax, SpeakerObjective, class_weights
+from .speaker import AAMSoftmax, ClassSoftmax, LinearSoftmax, SpeakerObjective, class_weights
 
 
 def _no_speaker_objective(arguments: "ObjectiveArguments", embedding_size: int, counts: Sequence[int]) -> None:
@@ -26,6 +26,11 @@ def _no_speaker_objective(arguments: "ObjectiveArguments", embedding_size: int, 
 def _linear_softmax(arguments: "ObjectiveArguments", embedding_size: int, counts: Sequence[int]) -> LinearSoftmax:
     weights = class_weights(counts, arguments.class_weight_cap) if arguments.class_weight_cap else None
     return LinearSoftmax(embedding_size, len(counts), weights)
+
+
+def _class_softmax(arguments: "ObjectiveArguments", embedding_size: int, counts: Sequence[int]) -> ClassSoftmax:
+    weights = class_weights(counts, arguments.class_weight_cap) if arguments.class_weight_cap else None
+    return ClassSoftmax(len(counts), weights)
 
 
 def _aam_softmax(arguments: "ObjectiveArguments", embedding_size: int, counts: Sequence[int]) -> AAMSoftmax:
@@ -42,7 +47,7 @@ def _aam_softmax(arguments: "ObjectiveArguments", embedding_size: int, counts: S
 
 
 def _last_layer_mse(
-    arguments: "ObjectiveArguments", student: OSKDFTForXVector, teacher_config: PreTrainedConfig
+    arguments: "ObjectiveArguments", student: Student, teacher_config: PreTrainedConfig
 ) -> LastLayerMSE:
     encoder, depth = student.config.encoder_config, teacher_config.num_hidden_layers
     match = frame_match(encoder, teacher_config, student.config.time_reduction)
@@ -61,7 +66,7 @@ def _last_layer_mse(
 
 
 def _layerwise_heads(
-    arguments: "ObjectiveArguments", student: OSKDFTForXVector, teacher_config: PreTrainedConfig
+    arguments: "ObjectiveArguments", student: Student, teacher_config: PreTrainedConfig
 ) -> LayerwiseHeads:
     encoder = student.config.encoder_config
     match = frame_match(encoder, teacher_config, student.config.time_reduction)
@@ -71,7 +76,7 @@ def _layerwise_heads(
 
 
 def _layerwise_projection(
-    arguments: "ObjectiveArguments", student: OSKDFTForXVector, teacher_config: PreTrainedConfig
+    arguments: "ObjectiveArguments", student: Student, teacher_config: PreTrainedConfig
 ) -> LayerwiseProjection:
     encoder = student.config.encoder_config
     match = frame_match(encoder, teacher_config, student.config.time_reduction)
@@ -80,7 +85,7 @@ def _layerwise_projection(
 
 
 def _front_end_distillation(
-    arguments: "ObjectiveArguments", student: OSKDFTForXVector, teacher_config: PreTrainedConfig
+    arguments: "ObjectiveArguments", student: Student, teacher_config: PreTrainedConfig
 ) -> FrontEndDistillation | None:
     """Build the term on the convolutions. It reads the frames before time reduction, which the convolutions make."""
     if not arguments.front_end_kd_lambda:
@@ -100,9 +105,10 @@ def _front_end_distillation(
 SPEAKER_BUILDERS: dict[str, Callable[["ObjectiveArguments", int, Sequence[int]], SpeakerObjective | None]] = {
     "aam_softmax": _aam_softmax,
     "linear_softmax": _linear_softmax,
+    "class_softmax": _class_softmax,
     "none": _no_speaker_objective,
 }
-KD_BUILDERS: dict[str, Callable[["ObjectiveArguments", OSKDFTForXVector, PreTrainedConfig], KDObjective]] = {
+KD_BUILDERS: dict[str, Callable[["ObjectiveArguments", Student, PreTrainedConfig], KDObjective]] = {
     "last_layer_mse": _last_layer_mse,
     "layerwise_heads": _layerwise_heads,
     "layerwise_projection": _layerwise_projection,
@@ -158,7 +164,11 @@ class ObjectiveArguments:
     )
     speaker_objective: str = field(
         default="aam_softmax",
-        metadata={"help": "speaker loss, one of: " + ", ".join(SPEAKER_BUILDERS) + " (distillation alone)"},
+        metadata={
+            "help": "loss of the labels, one of: "
+            + ", ".join(SPEAKER_BUILDERS)
+            + "; none for distillation alone, class_softmax with label_column"
+        },
     )
     margin: float = field(default=0.2, metadata={"help": "angular margin of aam_softmax (the paper's 0.2)"})
     scale: float = field(default=30.0, metadata={"help": "scale of aam_softmax (the paper's 30)"})
@@ -204,7 +214,7 @@ class ObjectiveArguments:
 
 def build_objectives(
     arguments: ObjectiveArguments,
-    student: OSKDFTForXVector,
+    student: Student,
     utterance_counts: Sequence[int],
     teacher_config: PreTrainedConfig | None,
     verifier_sizes: Sequence[int] = (),
@@ -237,7 +247,7 @@ def build_objectives(
 
 
 def _distillation_of_states(
-    arguments: ObjectiveArguments, student: OSKDFTForXVector, teacher_config: PreTrainedConfig | None
+    arguments: ObjectiveArguments, student: Student, teacher_config: PreTrainedConfig | None
 ) -> tuple[KDObjective | None, FrontEndDistillation | None]:
     if not arguments.distil_states:
         if arguments.front_end_kd_lambda:
@@ -254,7 +264,7 @@ def _distillation_of_states(
 
 
 def _embedding_distillation(
-    arguments: ObjectiveArguments, student: OSKDFTForXVector, verifier_sizes: Sequence[int]
+    arguments: ObjectiveArguments, student: Student, verifier_sizes: Sequence[int]
 ) -> EmbeddingDistillation | None:
     if arguments.kd_objective == EMBEDDING and arguments.embedding_kd_weight:
         raise ValueError(

@@ -170,6 +170,28 @@ class AAMSoftmax(SpeakerObjective):
         return torch.where(is_target, add_angular_margin(cosine, self.margin), result)
 
 
+class ClassSoftmax(SpeakerObjective):
+    """Plain cross entropy of the logits of a classifier, whose linear layer belongs to the published model.
+
+    Args:
+        num_classes: number of classes.
+        weights: (num_classes,) class weights; None for 1 each.
+    """
+
+    def __init__(self, num_classes: int, weights: Tensor | None = None) -> None:
+        super().__init__(num_classes, weights)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> WeightedLoss:
+        """Compute the weighted cross entropy.
+
+        Args:
+            logits: (batch, num_classes).
+            labels: (batch,).
+        """
+        self.check(labels)
+        return self.weigh(logits.float(), labels)
+
+
 class LinearSoftmax(SpeakerObjective):
     """A linear classifier on the embedding with plain cross entropy, as in the recipes of the authors' repository.
 
