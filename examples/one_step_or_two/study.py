@@ -17,6 +17,7 @@ beside the project, and about three hours of two CPU cores.
 import argparse
 import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -51,6 +52,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 SHARED = ROOT.parent / "shared"
 CURVES = ("kd_loss", "ft_loss", "eval_eer")
+ENVIRONMENT = dict(os.environ)  # of the runs
 RUNNING: set[subprocess.Popen[bytes]] = set()
 
 
@@ -131,7 +133,7 @@ def _alone_in(run: Path) -> Iterator[IO[str]]:
 
 def _run(command: list[str], log: Path, lock: IO[str]) -> None:
     with log.open("a", encoding="utf-8") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, pass_fds=(lock.fileno(),))
+        process = subprocess.Popen(command, stdout=output, stderr=output, pass_fds=(lock.fileno(),), env=ENVIRONMENT)
         RUNNING.add(process)
         try:
             ended = process.wait()
@@ -313,6 +315,9 @@ def main(arguments: list[str] | None = None) -> int:
     logging.disable_progress_bar()
     chosen, fields = parse(arguments)
     failures = []
+    # Runs beside each other share the cores: with a thread a core for each of them, all wait for each other.
+    threads = max((os.cpu_count() or 1) // chosen.jobs, 1)
+    ENVIRONMENT.setdefault("OMP_NUM_THREADS", str(threads))
     if chosen.seeds:
         study = study_of(chosen, fields)
         systems = study.with_a_row(chosen.systems)

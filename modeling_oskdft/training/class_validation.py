@@ -14,7 +14,7 @@ from ..data.manifest import Manifest
 from ..embedding.corpus import extract_embeddings
 from ..evaluation.report import speakers_of
 from ..model.modeling_tasks_oskdft import OSKDFTForSequenceClassification
-from ..scoring.classification import class_intervals, class_rates, confusion_matrix
+from ..scoring.classification import class_rates, class_report, confusion_matrix
 from .training_arguments import OSKDFTTrainingArguments
 
 
@@ -105,18 +105,8 @@ class ClassScorer:
         """Measure the rates with 95 % intervals over speakers, and count the confusions."""
         logits, labels = self.classify(model, dataset.recordings, 0), dataset.labels()
         predicted, true = [int(row.argmax()) for row in logits.values()], [labels[name] for name in logits]
-        speaker_of, classes = speakers_of(dataset.recordings), len(dataset.classes)
-        speakers = [speaker_of[name] for name in logits]
-        confusion = confusion_matrix(predicted, true, classes)
-        intervals = class_intervals(predicted, true, speakers, classes)
-        return {
-            **class_rates(confusion),
-            **{f"{name}_interval": interval for name, interval in intervals.items()},
-            "classes": list(dataset.classes),
-            "confusion": confusion.astype(int).tolist(),
-            "recordings": len(predicted),
-            "speakers": len(set(speakers)),
-        }
+        speaker_of = speakers_of(dataset.recordings)
+        return class_report(predicted, true, [speaker_of[name] for name in logits], dataset.classes)
 
     def predict(self, model: OSKDFTForSequenceClassification, manifest: object, prefix: str) -> PredictionOutput:
         """Compute the logits of a manifest; returns (recordings, num_labels).
