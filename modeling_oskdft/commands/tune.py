@@ -36,7 +36,8 @@ def run(options: argparse.Namespace) -> int:
     deadline = None if options.minutes is None else time.monotonic() + 60 * options.minutes
     file = Path(options.recipe)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _end)
     if options.space:
         space = read_space(options.space)
     else:
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(results))
     else:
-        best = f", the best recipe in '{search.folder / BEST_NAME}'" if results["finals"] else ""
+        best = f", the best recipe in '{search.folder / BEST_NAME}'" if (search.folder / BEST_NAME).is_file() else ""
         print(f"The search is in '{search.folder / PAGE_NAME}'{best}.")
     return 0
 

@@ -69,6 +69,20 @@ def classes_of(manifest: Manifest, column: str) -> list[str]:
     return classes
 
 
+def check_classes(manifest: Manifest, column: str, classes: Sequence[str]) -> None:
+    """Refuse data that lack one of the classes, as those of the training speakers may.
+
+    Raises:
+        ValueError: naming the class.
+    """
+    missing = sorted({*classes} - {*manifest.column(column)})
+    if missing:
+        raise ValueError(
+            f"No training speaker has '{missing[0]}' in the column '{column}': the speakers set aside have all of it; "
+            "give more speakers, another data_seed or validation_fraction, or leave these recordings out."
+        )
+
+
 class CropDataset(Dataset[Crop]):
     """Cut crops from the recordings of a manifest, indexed by (epoch, row).
 
@@ -121,7 +135,7 @@ class CropDataset(Dataset[Crop]):
         self.label_column = label_column
         self.speakers = classes_of(manifest, label_column) if labelled is None else sorted(labelled)
         label_of = {name: label for label, name in enumerate(self.speakers)}
-        self.labels = np.asarray([label_of.get(name, UNLABELLED) for name in manifest.column(label_column)])
+        self.labels = np.asarray([label_of.get(str(name), UNLABELLED) for name in manifest.column(label_column)])
         refusal = (
             "More than {most} files of the training set are damaged ({reason}): check the data, or raise "
             "max_damaged_files."

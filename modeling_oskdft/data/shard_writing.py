@@ -100,7 +100,7 @@ def _row_groups(manifest: Manifest, seed: int) -> list[list[int]]:
 def _digest(manifest: Manifest, seed: int) -> bytes:
     """Hash the manifest and the seed, to recognise shards of other data."""
     digest = hashlib.sha256(str(seed).encode())
-    for name in sorted(manifest.table.column_names):
+    for name in sorted({*COLUMNS, *OPTIONAL_COLUMNS} & {*manifest.table.column_names}):
         digest.update("\n".join([name, *map(str, manifest.column(name))]).encode())
     return digest.hexdigest().encode()
 

@@ -227,7 +227,7 @@ def _join_speakers(path: Path, entries: list[dict[str, Any]]) -> None:
 
 def _with_further_columns(table: pa.Table, entries: Sequence[dict[str, Any]]) -> pa.Table:
     """Add every column that a manifest does not need: `label_column` of a recipe may name any of them."""
-    known = {*COLUMNS, *OF_A_ROW, LINE, ""}
+    known = {*COLUMNS, LINE, ""} | ({*OF_A_ROW} if entries and LINE in entries[0] else set())
     for name in (name for name in (entries[0] if entries else ()) if name not in known):
         values = [None if entry.get(name) in (None, "") else str(entry[name]) for entry in entries]
         table = table.append_column(name, pa.array(values, pa.string()))
@@ -259,7 +259,9 @@ def _with_manifest_types(table: pa.Table, path: Path) -> pa.Table:
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise ValueError(f"'{path}' lacks the columns {', '.join(missing)}: a manifest has {', '.join(COLUMNS)}.")
-    texts = [name for name in (*COLUMNS[:4], *OPTIONAL_COLUMNS) if name in table.column_names]
+    kinds = dict(zip(table.column_names, table.schema.types, strict=True))
+    labels = [name for name, kind in kinds.items() if pa.types.is_integer(kind) or pa.types.is_boolean(kind)]
+    texts = {*(name for name in (*COLUMNS[:4], *OPTIONAL_COLUMNS) if name in kinds), *labels} - {COLUMNS[4]}
     try:
         for name in texts:
             table = table.set_column(table.column_names.index(name), name, table.column(name).cast(pa.string()))
@@ -338,8 +340,15 @@ def _from_datasets(name: Path | str, split: str | None, max_damaged: int) -> Man
 
 
 def _is_a_label(kind: Any) -> bool:  # noqa: ANN401 - a feature of datasets
-    """Whether a column of a dataset holds texts or classes."""
-    return type(kind).__name__ == "ClassLabel" or getattr(kind, "dtype", "") in ("string", "large_string")
+    """Whether a column of a dataset can hold classes: texts, whole numbers, truth values, or names."""
+    return hasattr(kind, "int2str") or getattr(kind, "dtype", "").startswith(("string", "large_string", "int", "bool"))
+
+
+def _texts_of(values: Iterable[Any], kind: Any) -> list[str | None]:  # noqa: ANN401 - a feature of datasets
+    """Turn the values of such a column into texts; -1 stands for no name in `datasets`."""
+    if not hasattr(kind, "int2str"):
+        return [None if value is None else str(value) for value in values]
+    return [None if value is None or value < 0 else kind.int2str(value) for value in values]
 
 
 def manifest_from_dataset(dataset: "Dataset", max_damaged: int = 100) -> Manifest:
@@ -378,12 +387,11 @@ def manifest_from_dataset(dataset: "Dataset", max_damaged: int = 100) -> Manifes
             yield _Row(utterance, speaker, session, str(number), entry["audio"], entry.get("num_samples"))
 
     table, numbers = _measured(rows(), max_damaged)
-    kinds = {name: kind for name, kind in recordings.features.items() if name not in (*COLUMNS, "audio")}
-    optional = recordings.select_columns([name for name, kind in kinds.items() if _is_a_label(kind)])
-    for name in optional.column_names:
-        if isinstance(kinds[name], datasets.ClassLabel):
-            names = [kinds[name].int2str(value) for value in optional[name]]
-            optional = optional.remove_columns(name).add_column(name, names)
-    if optional.column_names:
-        table = _with_further_columns(table, [optional[number] for number in numbers])
+    labels = {
+        name: _texts_of(recordings[name], kind)
+        for name, kind in recordings.features.items()
+        if name not in (*COLUMNS, "audio") and (name in OPTIONAL_COLUMNS or _is_a_label(kind))
+    }
+    further = [{name: values[number] for name, values in labels.items()} for number in numbers]
+    table = _with_further_columns(table, further)
     return Manifest(table, Path(), recordings.select_columns(["audio"]))

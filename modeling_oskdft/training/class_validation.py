@@ -33,6 +33,12 @@ class LabelledDataset:
     classes: tuple[str, ...]
     unit = "recordings"
 
+    def __post_init__(self) -> None:
+        if not len(self):
+            raise ValueError(
+                f"No recording here has a class in '{self.label_column}': give others, or set more speakers aside."
+            )
+
     @cached_property
     def recordings(self) -> Manifest:
         """The recordings with a class."""

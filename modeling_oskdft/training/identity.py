@@ -173,7 +173,9 @@ def refuse_another_run(checkpoint: Path, wanted: Mapping[str, Any]) -> dict[str,
     if "crop_seconds" in stored:  # earlier versions recorded a length that is no whole number of samples
         stored["crop_seconds"] = round(stored["crop_seconds"] * SAMPLING_RATE) / SAMPLING_RATE
     if "objectives" in stored:  # fields of a later version had their defaults
-        stored["objectives"] = asdict(ObjectiveArguments()) | stored["objectives"]
+        defaults = asdict(ObjectiveArguments())
+        known = {name: defaults[name] for name in wanted.get("objectives", {}) if name in defaults}
+        stored["objectives"] = known | stored["objectives"]
     changed = {
         name: [stored.get(name), wanted.get(name)]
         for name in sorted({*stored, *wanted})

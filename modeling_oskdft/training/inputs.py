@@ -7,7 +7,7 @@ from transformers import PreTrainedConfig
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..audio.augmentation import WaveformAugmentation
-from ..data.crops import SPEAKERS, CropDataset
+from ..data.crops import SPEAKERS, CropDataset, classes_of
 from ..data.manifest import Manifest
 from ..data.sources import load_manifest
 from ..data.splits import refuse_common_speakers, split_by_speaker
@@ -77,14 +77,16 @@ def load_labelled_test(recipe: Recipe, train: Manifest) -> Manifest | None:
     """Load the recordings that test a classifier; None where the recipe names no `test_data` and no `test_split`.
 
     Raises:
-        ValueError: when a speaker is in the training data as well.
+        ValueError: when a speaker is in the training data as well, and as `classes_of` does.
     """
     data = recipe.data
     if not (data.test_data or data.test_split):
         return None
     source, root = (data.test_data, data.test_root) if data.test_data else (data.train_data, data.data_root)
-    test = load_manifest(source, data.test_split, root, data.max_damaged_files, data.layout)
+    layout = "auto" if data.test_data else data.layout
+    test = load_manifest(source, data.test_split, root, data.max_damaged_files, layout)
     refuse_common_speakers(train, test)
+    classes_of(test, data.label_column or "")  # raises for a column that is not there
     return test
 
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
 
+from ..data.manifest import COLUMNS
 from ..files import read_text
 from ..model.configuration_oskdft import nearest_name
 from .arguments import DataArguments, StudentArguments, TeacherArguments
@@ -54,9 +55,14 @@ class Recipe:
         return self.objectives.speaker_objective != "none" or self.objectives.distil_embeddings
 
     @property
+    def distils(self) -> bool:
+        """Whether the run has a distillation of either kind."""
+        return self.objectives.distil_states or self.objectives.distil_embeddings
+
+    @property
     def classifies(self) -> bool:
         """Whether the run trains a classifier instead of a verifier."""
-        return self.data.label_column is not None
+        return bool(self.data.label_column)
 
     def describe(self) -> dict[str, Any]:
         """Return the settings that decide the run, for a results file or a card, without any path."""
@@ -104,7 +110,20 @@ def read_recipe(arguments: Sequence[str]) -> Recipe:
         if override.startswith("--") and name not in (*known, "help", *(f"no_{each}" for each in known)):
             raise ValueError(f"There is no option '--{name}': {nearest_name(name, known)}")
     recipe = Recipe(*recipe_parser().parse_args_into_dataclasses(command_line + overrides))
-    return as_classifier(recipe) if recipe.classifies else recipe
+    return as_classifier(recipe) if recipe.classifies else as_verifier(recipe)
+
+
+def as_verifier(recipe: Recipe) -> Recipe:
+    """Refuse the loss and the metrics of a classifier without `label_column`.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    metric = str(recipe.training.metric_for_best_model).removeprefix("eval_")
+    for name, value in (("speaker_objective", recipe.objectives.speaker_objective), ("metric_for_best_model", metric)):
+        if value in ("class_softmax", *CLASS_METRICS):
+            raise ValueError(f"{name} is {value} without label_column: it is for classifiers; name their column.")
+    return recipe
 
 
 def as_classifier(recipe: Recipe) -> Recipe:
@@ -117,13 +136,22 @@ def as_classifier(recipe: Recipe) -> Recipe:
     for name, empty in (("labelled_fraction", 1.0), ("speed_perturbation", None), ("cohort_utterances", 0)):
         if getattr(data, name) != empty:
             raise ValueError(f"{name} is {getattr(data, name)} with label_column: it is for verifiers; leave it out.")
-    if data.test_trials or training.push_to_hub:
-        name = "test_trials" if data.test_trials else "push_to_hub"
+    given = {"test_trials": data.test_trials, "push_to_hub": training.push_to_hub, "start_from": training.start_from}
+    for name in filter(given.get, given):
         raise ValueError(f"{name} is set with label_column: it is for verifiers; leave it out.")
-    if str(training.metric_for_best_model).removeprefix("eval_") not in CLASS_METRICS:
+    if data.label_column in COLUMNS:
+        raise ValueError(
+            f"label_column is {data.label_column}, which every recording has: leave it out for a verifier, or name a "
+            "column of classes."
+        )
+    if recipe.objectives.speaker_objective == "none":
+        raise ValueError("speaker_objective is none with label_column: no loss would read the labels; leave it out.")
+    metric = str(training.metric_for_best_model).removeprefix("eval_")
+    if metric == "min_dcf":
+        raise ValueError(f"metric_for_best_model is min_dcf with label_column: use {', '.join(CLASS_METRICS)}.")
+    if metric not in CLASS_METRICS:
         training.metric_for_best_model, training.greater_is_better = CLASS_METRICS[0], True
-    loss = "none" if recipe.objectives.speaker_objective == "none" else "class_softmax"
-    return replace(recipe, objectives=replace(recipe.objectives, speaker_objective=loss))
+    return replace(recipe, objectives=replace(recipe.objectives, speaker_objective="class_softmax"))
 
 
 def read_values(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:

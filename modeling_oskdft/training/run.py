@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PreTrainedModel, set_seed
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..data.crops import classes_of
+from ..data.crops import check_classes, classes_of
 from ..data.manifest import Manifest
 from ..data.parallel import end_with_parent
 from ..data.splits import split_by_speaker, warn_about_single_utterances
@@ -101,6 +101,8 @@ def _run(recipe: Recipe) -> RunResults:
     # The student, cut out of the teacher or of another encoder, and its frozen teachers.
     origin, feature_extractor = load_origin(recipe.student.student_from or recipe.student.teacher)
     student = _new_student(recipe, origin, manifest := load_train(recipe))
+    if recipe.classifies and not recipe.distils:  # recordings without a class are for the distillation alone
+        manifest = manifest.where(recipe.data.label_column or "", _classes(student))
     teacher, teacher_extractor = origin, feature_extractor
     if recipe.student.student_from and recipe.objectives.distil_states:
         teacher, teacher_extractor = load_teacher(recipe.student.teacher)
@@ -109,6 +111,8 @@ def _run(recipe: Recipe) -> RunResults:
     # Speakers to learn from, and speakers set aside to select the best checkpoint.
     seed = args.seed if args.data_seed is None else args.data_seed
     train, aside = split_by_speaker(manifest, data.validation_fraction, seed)
+    if recipe.classifies:
+        check_classes(train, recipe.data.label_column or "", _classes(student))
     warn_about_single_utterances(train)
     test = load_test(recipe, manifest) if data.test_trials and recipe.learns_speakers else None
     if recipe.classifies:
@@ -170,7 +174,7 @@ def _labelled(recipe: Recipe, student: Student, manifest: Manifest) -> LabelledD
 
 
 def _classes(student: Student) -> tuple[str, ...]:
-    names = student.config.id2label
+    names = student.config.id2label or {}
     return tuple(names[index] for index in range(len(names)))
 
 

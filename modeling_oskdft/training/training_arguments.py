@@ -58,7 +58,7 @@ class OSKDFTTrainingArguments(TrainingArguments):
     metric_for_best_model: str | None = field(
         default="eer", metadata={"help": "metric that selects the best checkpoint: eer or min_dcf"}
     )
-    greater_is_better: bool | None = field(default=False, metadata={"help": "whether larger is better"})
+    greater_is_better: bool | None = field(default=None, metadata={"help": "follows from the metric"})
     dataloader_drop_last: bool = field(default=True, metadata={"help": "batch norm needs full batches"})
     remove_unused_columns: bool = field(default=False, metadata={"help": "fixed, because crops have no columns"})
     max_nonfinite_steps: int = field(default=10, metadata={"help": "steps with a NaN or infinity until the run stops"})
@@ -118,16 +118,17 @@ class OSKDFTTrainingArguments(TrainingArguments):
 
     def _check_selection(self) -> None:
         """Fill in the metric that selects the best checkpoint; refuse others."""
-        if self.greater_is_better is None:
-            self.greater_is_better = False  # transformers maximises a metric whose name does not end in "loss"
         if self.metric_for_best_model is None:
             self.metric_for_best_model = METRICS[0]
-        if self.metric_for_best_model.removeprefix("eval_") not in (*METRICS, *CLASS_METRICS):
+        of_classes = self.metric_for_best_model.removeprefix("eval_") in CLASS_METRICS
+        if self.greater_is_better is None or of_classes:  # transformers maximises what does not end in "loss"
+            self.greater_is_better = of_classes
+        if not of_classes and self.metric_for_best_model.removeprefix("eval_") not in METRICS:
             raise ValueError(
                 f"metric_for_best_model is '{self.metric_for_best_model}': use {' or '.join(METRICS)}, or with "
                 f"label_column {', '.join(CLASS_METRICS)}."
             )
-        if self.greater_is_better:
+        if self.greater_is_better and not of_classes:
             raise ValueError("greater_is_better is true: of EER and minDCF the lower one is better; leave it out.")
         if self.eval_strategy == "no":
             self.load_best_model_at_end = False

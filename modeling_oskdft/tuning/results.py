@@ -50,7 +50,7 @@ def write_results(search: Search, finals: Sequence[dict[str, Any]] = ()) -> dict
             plot_front(results, search.folder / f"front_{theme}.png", theme)
     with whole_file(search.folder / PAGE_NAME) as file:
         file.write_text(page(results), encoding="utf-8")
-    if finals and all(len(row["eers"]) == len(finals[0]["eers"]) for row in finals):
+    if finals and all(len(row["eers"]) == len(finals[0]["eers"]) > 0 for row in finals):
         write_best(search.folder / BEST_NAME, search.file, finals[0])
     return results
 
@@ -120,6 +120,9 @@ def _finals(finals: Sequence[Mapping[str, Any]]) -> str:
         return ""
     lines = ["| | EER by seed, % | mean, % | encoder's share |", "| --- | --- | ---: | ---: |"]
     for row in finals:
+        if not row["eers"]:
+            lines.append(f"| {row['name']} | – | – | – |")
+            continue
         eers = row["eers"].values()
         by_seed = ", ".join(f"{100 * eer:.2f}" for eer in eers)
         mean = 100 * statistics.mean(eers)

@@ -169,9 +169,12 @@ class Search:
         while True:
             for number, values in self._unfinished() or [self._ask()]:
                 with ExitStack() as stack:
+                    folder = self.folder / f"trial-{number:04d}"
                     try:
-                        stack.enter_context(locked_folder(self.folder / f"trial-{number:04d}" / CLAIM))
-                    except ValueError:  # another search works on it
+                        stack.enter_context(locked_folder(folder / CLAIM))
+                        with locked_folder(folder):  # by a training whose search was killed
+                            pass
+                    except ValueError:  # another process works on it
                         continue
                     if number in {trial.number for trial in self.trials("RUNNING")}:  # nor has just ended it
                         yield number, values
@@ -181,8 +184,9 @@ class Search:
         """List the trials without an end on which no search works."""
         unfinished = []
         for trial in self.trials("RUNNING"):
+            folder = self.folder / f"trial-{trial.number:04d}"
             try:
-                with locked_folder(self.folder / f"trial-{trial.number:04d}" / CLAIM):
+                with locked_folder(folder / CLAIM), locked_folder(folder):
                     unfinished.append((trial.number, trial.user_attrs["values"]))
             except (ValueError, KeyError):  # a search works on it, or has just asked for it
                 continue
@@ -235,8 +239,8 @@ class Search:
             deadline: as in `run`.
 
         Returns:
-            A row for each: `name`, `values`, `eers` by seed, `encoder_share`; those with all seeds first, then by
-            their mean EER. None while another process runs them.
+            A row for each: `name`, `values`, `eers` by seed, `encoder_share`; those with more seeds first, then by
+            their mean EER. An empty list while another process runs them.
         """
         best = sorted((t for t in self.trials("COMPLETE") if t.user_attrs["values"]), key=lambda t: t.values)[:most]
         chosen = {HAND_CHOSEN: {}} | {f"trial {trial.number}": trial.user_attrs["values"] for trial in best}
@@ -247,10 +251,7 @@ class Search:
                 say(["another process runs the finals"])
                 return []
             rows = [self._final(name, values, seeds, deadline) for name, values in chosen.items()]
-        return sorted(
-            (row for row in rows if row["eers"]),
-            key=lambda row: (-len(row["eers"]), statistics.mean(row["eers"].values())),
-        )
+        return sorted(rows, key=lambda row: (-len(row["eers"]), statistics.mean([*row["eers"].values()] or [1.0])))
 
     def _final(self, name: str, values: Values, seeds: Sequence[int], deadline: float | None) -> dict[str, Any]:
         measured = dict(self._measured_with(name, values, seeds, deadline))

@@ -276,3 +276,24 @@ def test_a_name_that_no_list_can_hold_is_named_and_left_out(tmp_path):
     assert sorted(manifest.column("utterance_id")) == ["a/s/1", "b\u3000b/s/1"]
     warned = " ".join(str(warning.message) for warning in caught)
     assert "bad\\xff.wav': its name is not UTF-8" in warned and "two\\nlines.wav': its name has a line break" in warned
+
+
+def test_columns_of_a_dataset_become_texts(voices):
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed: pip install datasets")
+    files = sorted(voices.rglob("*.flac"))[:4]
+    features = {
+        "audio": {"path": datasets.Value("string"), "bytes": datasets.Value("binary")},
+        "gender": datasets.ClassLabel(names=["f", "m"]),
+        **{name: datasets.Value("string") for name in ("speaker_id", "emotion")},
+        **{"split": datasets.Value("int64"), "age": datasets.Value("int32"), "level": datasets.Value("float32")},
+    }
+    rows = {
+        "audio": [{"path": str(file), "bytes": file.read_bytes()} for file in files],
+        **{"speaker_id": ["a", "a", "b", "b"], "gender": [0, 1, -1, None], "split": [1, 1, 2, 2]},
+        **{"emotion": ["sad", "", None, "glad"], "age": [20, 30, None, 40], "level": [0.0, 1.0, 2.0, 3.0]},
+    }
+    rows = {name: rows[name] for name in features}
+    manifest = manifest_from_dataset(datasets.Dataset.from_dict(rows, datasets.Features(features)))
+    assert manifest.column("gender") == ["f", "m", None, None] and manifest.column("split") == ["1", "1", "2", "2"]
+    assert manifest.column("emotion") == ["sad", None, None, "glad"]
+    assert manifest.column("age") == ["20", "30", None, "40"] and "level" not in manifest.table.column_names

@@ -3,13 +3,16 @@ import json
 import re
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from transformers import pipeline
 
 from modeling_oskdft.audio.loading import load_audio
-from modeling_oskdft.data.crops import UNLABELLED, CropDataset, classes_of
+from modeling_oskdft.data.crops import UNLABELLED, CropDataset, check_classes, classes_of
 from modeling_oskdft.data.sources import load_manifest
 from modeling_oskdft.training.class_validation import LabelledDataset
+from modeling_oskdft.training.recipe import read_recipe
 from tests.tiny import tiny_teacher
 from train_oskdft import main
 
@@ -69,6 +72,38 @@ def test_the_pipeline_of_transformers_opens_it(run, voices):
     assert {row["label"] for row in found} == {"angry", "calm"}
 
 
+@pytest.mark.parametrize("metric", ["uar", "macro_f1", "accuracy"])
+def test_of_a_metric_of_classes_the_larger_is_better(words, metric):
+    recipe = read_recipe([*words, "--output_dir", "x", "--label_column", "mood", "--metric_for_best_model", metric])
+    assert recipe.training.greater_is_better and recipe.training.metric_for_best_model == metric
+    assert recipe.objectives.speaker_objective == "class_softmax"
+    verifier = read_recipe([*words, "--output_dir", "x"])
+    assert verifier.training.greater_is_better is False and verifier.training.metric_for_best_model == "eer"
+
+
+def test_without_distillation_recordings_without_a_class_are_left_out(words, tmp_path):
+    more = ["--label_column", "mood", "--kd_weight", "0", "--max_steps", "1", "--output_dir", str(tmp_path / "x")]
+    assert main([*words, *more]) == 0
+    assert "kd_loss" not in json.loads((tmp_path / "x/results.json").read_text())["history"][0]
+
+
+def test_a_class_that_no_training_speaker_has_is_named(table):
+    with pytest.raises(ValueError, match="No training speaker has 'sad' in the column 'mood'"):
+        check_classes(load_manifest(table), "mood", ["angry", "calm", "sad"])
+    with pytest.raises(ValueError, match="No recording here has a class in 'mood'"):
+        LabelledDataset(load_manifest(table), "mood", ("sad", "glad"))
+
+
+def test_whole_numbers_of_a_manifest_are_classes(table, tmp_path):
+    manifest = load_manifest(table)
+    ages = pa.array([20 + number % 3 for number in range(len(manifest))])
+    pq.write_table(manifest.table.append_column("age", ages), tmp_path / "m.parquet")
+    opened = load_manifest(tmp_path / "m.parquet", data_root=manifest.root)
+    crops = CropDataset(opened, 0.5, 0, label_column="age")
+    assert crops.speakers == ["20", "21", "22"] and set(crops.labels) == {0, 1, 2}
+    assert len(LabelledDataset(opened, "age", ("20", "21", "22"))) == len(manifest)
+
+
 def test_a_run_of_a_classifier_goes_on(run, words, capsys):
     again = ["--label_column", "mood", "--output_dir", str(run), "--resume_from_checkpoint", "last"]
     assert main([*words, *again]) == 0, capsys.readouterr().err
@@ -90,7 +125,12 @@ def test_crops_without_a_label_are_for_the_distillation(table):
     [
         (["--label_column", "colour"], "The data have no column 'colour': they have .*mood"),
         (["--label_column", "split"], "has 1 classes"),
-        (["--label_column", "mood", "--kd_weight", "0"], "Some crops have no label"),
+        (["--label_column", "speaker_id"], "label_column is speaker_id, which every recording has"),
+        (["--label_column", "mood", "--speaker_objective", "none"], "no loss would read the labels"),
+        (["--label_column", "mood", "--metric_for_best_model", "min_dcf"], "use uar, macro_f1, accuracy"),
+        (["--label_column", "mood", "--start_from", "x"], "start_from is set with label_column"),
+        (["--speaker_objective", "class_softmax"], "class_softmax without label_column"),
+        (["--metric_for_best_model", "uar"], "metric_for_best_model is uar without label_column"),
         (["--label_column", "mood", "--labelled_fraction", "0.5"], "labelled_fraction is 0.5 with label_column"),
         (["--label_column", "mood", "--speed_perturbation", "0.9"], "speed_perturbation is"),
         (["--label_column", "mood", "--test_trials", "x.txt"], "test_trials is set with label_column"),
