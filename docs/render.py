@@ -26,7 +26,7 @@ PLACE = re.compile(r"^<!-- (\w+) -->\n(?:.*\n)*?<!-- /\1 -->$", flags=re.MULTILI
 
 def pages() -> list[Path]:
     """List the pages that have a place for a table."""
-    candidates = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    candidates = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), RESULTS / "log.md")
     return [page for page in candidates if PLACE.search(page.read_text(encoding="utf-8"))]
 
 
@@ -56,6 +56,8 @@ def render(text: str) -> str:
         "estimates": estimates,
         "augmentation": augmentation,
         "thin_students": thin_students,
+        "teachers": partial(benchmark_table, "teachers"),
+        "experiments": experiments,
         "student_fields": partial(recipe_fields, "StudentArguments"),
         "objective_fields": partial(recipe_fields, "ObjectiveArguments"),
         "data_fields": partial(recipe_fields, "DataArguments"),
@@ -213,6 +215,25 @@ def thin_students() -> str:
     """Tabulate thinner students beside their teacher."""
     result = read_benchmarks()["thin-students"]
     return "\n".join([*grid(result["rows"]), "", measured_on(result)])
+
+
+def experiments() -> str:
+    """Tabulate the log of experiments: what was tried, why, what came of it beside OS-KDFT, and what it cost."""
+    systems = read("one_step_or_two.json")["systems"]
+    lines = [
+        "| date | what | why | EER, % | less OS-KDFT's, points | minutes a run |",
+        "| --- | --- | --- | ---: | ---: | ---: |",
+    ]
+    for entry in json.loads((RESULTS / "log.json").read_text(encoding="utf-8")):
+        facts = systems[entry["system"]]
+        eer, gap = (facts[name] for name in ("eer", "eer_difference"))
+        interval, points = (
+            f"{100 * rate['mean']:{sign}.1f} ({100 * rate['low']:{sign}.1f}{to}{100 * rate['high']:{sign}.1f})"
+            for rate, sign, to in ((eer, "", "–"), (gap, "+", " to "))
+        )
+        what = f"{entry['system'].split('_')[0]}: {facts['label']}"
+        lines.append(f"| {entry['date']} | {what} | {entry['why']} | {interval} | {points} | {facts['minutes']:.1f} |")
+    return "\n".join(lines)
 
 
 def recipe_fields(name: str) -> str:
