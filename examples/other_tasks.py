@@ -124,11 +124,15 @@ def page(results: dict[str, Any]) -> str:
             report = ways[way]
             cells = [_percent(report, name) for name in ("uar", "accuracy", "macro_f1")]
             lines.append(f"| {TASKS[task]} | {label} | {' | '.join(cells)} | {report.get('steps', '–')} |")
-    tests = "; ".join(
-        f"{TASKS[task]}: {ways['one_step']['recordings']:,} recordings of {ways['one_step']['speakers']} speakers, "
-        f"{', '.join(ways['one_step']['classes'])}"
+    tests = "\n".join(
+        f"- {TASKS[task]}: {ways['epochs']:g} epochs; {ways['one_step']['recordings']:,} recordings of "
+        f"{ways['one_step']['speakers']} speakers, {', '.join(ways['one_step']['classes'])}"
         for task, ways in results["tasks"].items()
     )
+    if "language" in results["tasks"]:
+        tests += (
+            "\n\nLanguages and corpora nearly coincide: that row says more about microphones than about languages."
+        )
     return f"""# Other tasks
 
 <!-- Written by examples/other_tasks.py from other_tasks.json: change that, not this. -->
@@ -137,8 +141,9 @@ def page(results: dict[str, Any]) -> str:
 
 The one step for a classifier, beside fine-tuning the same cut student alone, and beside a logistic regression on the
 embeddings of the small student, which was trained to tell speakers apart. Seed 0. Tested on speakers that nobody
-trained on ({tests}). 95 % intervals by bootstrap over speakers. Languages and corpora nearly coincide in these data:
-that row says more about microphones than about languages. {measured_on(results)}
+trained on; 95 % intervals by bootstrap over speakers. {measured_on(results)}
+
+{tests}
 
 {chr(10).join(lines)}
 """

@@ -41,7 +41,7 @@ def test_every_stored_benchmark_is_in_a_table(renderer):
         assert sum(text.count(f"\n| {next(iter(row.values()))} | ") > 0 for row in rows) == len(rows), name
 
 
-@pytest.mark.parametrize("name", ["small_speech", "speaker_objectives", "adapt_to_site", "export_int8"])
+@pytest.mark.parametrize("name", ["small_speech", "speaker_objectives", "adapt_to_site", "export_int8", "other_tasks"])
 def test_a_page_of_results_is_rendered_from_them(name):
     module = load(ROOT / "examples" / f"{name}.py")
     results = json.loads((ROOT / f"docs/results/{name}.json").read_text())
