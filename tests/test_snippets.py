@@ -149,6 +149,8 @@ def check_accelerate(words):
 def check_python(words):
     from modeling_oskdft.benchmark.__main__ import NAMES
 
+    if words[0] == "-m" and words[1].startswith("examples."):
+        words = [f"{words[1].replace('.', '/')}.py", *words[2:]]
     if words[0] == "-m":
         assert words[1] == "modeling_oskdft.benchmark" and words[2] in {*NAMES, "all"}, words
     elif words[0] != "exported/verify.py":

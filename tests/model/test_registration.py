@@ -19,7 +19,8 @@ def test_auto_model_builds_from_a_configuration(tmp_path):
 
 
 def test_the_class_that_refuses_hides_no_other():
-    _, refusing = MODEL_MAPPING[OSKDFTConfig]
+    first, *_, refusing = MODEL_MAPPING[OSKDFTConfig]
+    assert first is OSKDFTForXVector, "of a configuration that names no architecture"
     assert refusing.__name__ == "OSKDFTModel" and refusing is not OSKDFTModel
     assert not hasattr(modeling_oskdft.model, "OSKDFTModel")
 
