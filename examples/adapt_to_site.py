@@ -194,7 +194,7 @@ def adapt(
     """
     torch.manual_seed(SEED)
     crops = CropDataset(speech, crop_seconds=2.0, seed=SEED)
-    objective = AAMSoftmax(model.config.embedding_size, len(crops.speakers))
+    objective = AAMSoftmax(model.config.embedding_size, len(crops.classes))
     sampler = EpochSampler(speech, SEED)
     loader = DataLoader(crops, 32, sampler=sampler, collate_fn=CropCollator(feature_extractor), drop_last=False)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

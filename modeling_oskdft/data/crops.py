@@ -102,7 +102,7 @@ class CropDataset(Dataset[Crop]):
         label_column: column of the manifest whose values are the classes.
 
     Attributes:
-        speakers: the classes in their order, which are speakers unless another column is given.
+        classes: the values of the column that are learnt, in their order: speakers of a verifier.
         damaged: count and marks of the damaged rows, shared by the workers.
 
     Raises:
@@ -133,8 +133,8 @@ class CropDataset(Dataset[Crop]):
         self.max_damaged = max_damaged
         self.utterance_ids = manifest.table.column("utterance_id")
         self.label_column = label_column
-        self.speakers = classes_of(manifest, label_column) if labelled is None else sorted(labelled)
-        label_of = {name: label for label, name in enumerate(self.speakers)}
+        self.classes = classes_of(manifest, label_column) if labelled is None else sorted(labelled)
+        label_of = {name: label for label, name in enumerate(self.classes)}
         self.labels = np.asarray([label_of.get(str(name), UNLABELLED) for name in manifest.column(label_column)])
         refusal = (
             "More than {most} files of the training set are damaged ({reason}): check the data, or raise "
@@ -150,7 +150,7 @@ class CropDataset(Dataset[Crop]):
     def utterances_of_classes(self) -> list[int]:
         """Count the utterances of each class: the speakers in their order, once a speed."""
         labels = self.labels[self.labels != UNLABELLED]
-        return np.bincount(labels, minlength=len(self.speakers)).tolist() * len(self.speeds)
+        return np.bincount(labels, minlength=len(self.classes)).tolist() * len(self.speeds)
 
     def __getitem__(self, item: tuple[int, int]) -> Crop:
         epoch, row = item
@@ -175,7 +175,7 @@ class CropDataset(Dataset[Crop]):
         clean = change_speed(recorded, speed, self.num_samples)
         label = int(self.labels[row])
         if label != UNLABELLED:
-            label += number * len(self.speakers)
+            label += number * len(self.classes)
         return Crop(waveform=self._augment(clean, generator), clean=clean, label=label)
 
     def _augment(self, clean: Waveform, generator: np.random.Generator) -> Waveform:

@@ -339,16 +339,18 @@ def _from_datasets(name: Path | str, split: str | None, max_damaged: int) -> Man
     return manifest_from_dataset(loaded, max_damaged)
 
 
-def _is_a_label(kind: Any) -> bool:  # noqa: ANN401 - a feature of datasets
-    """Whether a column of a dataset can hold classes: texts, whole numbers, truth values, or names."""
-    return hasattr(kind, "int2str") or getattr(kind, "dtype", "").startswith(("string", "large_string", "int", "bool"))
+def _is_a_label(kind: object) -> bool:
+    """Whether a column of a dataset, a feature of `datasets`, holds texts, whole numbers, truth values, or names."""
+    texts = ("string", "large_string", "int", "uint", "bool")
+    return hasattr(kind, "int2str") or getattr(kind, "dtype", "").startswith(texts)
 
 
-def _texts_of(values: Iterable[Any], kind: Any) -> list[str | None]:  # noqa: ANN401 - a feature of datasets
+def _texts_of(values: Iterable[Any], kind: object) -> list[str | None]:
     """Turn the values of such a column into texts; -1 stands for no name in `datasets`."""
-    if not hasattr(kind, "int2str"):
+    name_of = getattr(kind, "int2str", None)
+    if name_of is None:
         return [None if value is None else str(value) for value in values]
-    return [None if value is None or value < 0 else kind.int2str(value) for value in values]
+    return [None if value is None or value < 0 else name_of(value) for value in values]
 
 
 def manifest_from_dataset(dataset: "Dataset", max_damaged: int = 100) -> Manifest:

@@ -112,6 +112,7 @@ def render(facts: dict[str, Any], repository: str | None = None, statements: Sta
         groups_of_speakers=_groups_of_speakers(facts["data"] or {}),
         recipe_fields=_recipe_fields(facts["recipe"] or {}),
         operating_points=OPERATING_POINTS,
+        all_teachers=", ".join(_all_teachers(facts)),
         count=_count,
         milliseconds=_milliseconds,
         change=_change,
@@ -120,6 +121,13 @@ def render(facts: dict[str, Any], repository: str | None = None, statements: Sta
         kept=_kept(repository, statements),
     )
     return f"{card.content.rstrip()}\n"
+
+
+def _all_teachers(facts: dict[str, Any]) -> list[str]:
+    """Name the encoder that the student was cut from, and then every model that it was distilled from, once."""
+    teachers = facts.get("teachers") or {}
+    names = [facts["teacher"]["name"] or "the teacher", teachers.get("hidden_states"), *teachers.get("embeddings", ())]
+    return list(dict.fromkeys(filter(None, names)))
 
 
 def _front_matter(facts: dict[str, Any], title: str, statements: Statements) -> ModelCardData:

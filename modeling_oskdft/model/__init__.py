@@ -9,6 +9,7 @@ from transformers import (
     AutoModelForAudioXVector,
     AutoModelForCTC,
 )
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from .configuration_oskdft import OSKDFTConfig
 from .modeling_oskdft import OSKDFTForXVector, OSKDFTPreTrainedModel
@@ -42,26 +43,28 @@ def _refusing(name: str, sentence: str) -> type[OSKDFTPreTrainedModel]:
     return Refusing
 
 
-_WITHOUT_HEAD = (
-    "{source} holds an OSKDFTModel without a speaker head: open it with OSKDFTModel.from_pretrained, or give "
-    "AutoModel a saved OSKDFTForXVector."
-)
-_NO_CLASSIFIER = (
-    "{source} holds a verifier, which knows no classes: start a classifier from it with "
-    "OSKDFTForSequenceClassification.from_pretrained(…, num_labels=N), and train it."
-)
-_NO_LETTERS = (
-    "{source} holds a verifier, which knows no letters: start a recogniser from it with OSKDFTForCTC.from_pretrained, "
-    "and train it."
-)
-ENCODER, VERIFIER = "OSKDFTModel", "OSKDFTForXVector"
+# What an auto class says of a folder that holds another model than its own.
+_OTHERS = {
+    "OSKDFTModel": "{source} holds an OSKDFTModel without a speaker head: open it with OSKDFTModel.from_pretrained, "
+    "or give AutoModel a saved OSKDFTForXVector.",
+    "OSKDFTForXVector": "{source} holds a verifier, which knows neither classes nor letters: start from it with "
+    "OSKDFTForSequenceClassification.from_pretrained(…, num_labels=N) or OSKDFTForCTC.from_pretrained, and train it.",
+    "OSKDFTForSequenceClassification": "{source} holds a classifier: open it with AutoModelForAudioClassification.",
+    "OSKDFTForCTC": "{source} holds a recogniser of letters: open it with AutoModelForCTC.",
+}
+
+
+def _register(door: type[_BaseAutoModelClass], *models: type[OSKDFTPreTrainedModel]) -> None:
+    """Let an auto class open the folders of some models, and refuse those of all others.
+
+    The first model stands for a configuration that names none.
+    """
+    own = {model.__name__ for model in models}
+    door.register(OSKDFTConfig, (*models, *(_refusing(*other) for other in _OTHERS.items() if other[0] not in own)))
+
 
 AutoConfig.register(OSKDFTConfig.model_type, OSKDFTConfig)
-# `AutoModel` opens what the folder holds; the first class stands for a configuration that names none.
-TASKS = (OSKDFTForSequenceClassification, OSKDFTForCTC)
-AutoModel.register(OSKDFTConfig, (OSKDFTForXVector, *TASKS, _refusing(ENCODER, _WITHOUT_HEAD)))
-AutoModelForAudioXVector.register(OSKDFTConfig, OSKDFTForXVector)
-AutoModelForAudioClassification.register(
-    OSKDFTConfig, (OSKDFTForSequenceClassification, _refusing(VERIFIER, _NO_CLASSIFIER))
-)
-AutoModelForCTC.register(OSKDFTConfig, (OSKDFTForCTC, _refusing(VERIFIER, _NO_LETTERS)))
+_register(AutoModel, OSKDFTForXVector, OSKDFTForSequenceClassification, OSKDFTForCTC)
+_register(AutoModelForAudioXVector, OSKDFTForXVector)
+_register(AutoModelForAudioClassification, OSKDFTForSequenceClassification)
+_register(AutoModelForCTC, OSKDFTForCTC)

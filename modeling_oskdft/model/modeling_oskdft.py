@@ -172,9 +172,18 @@ class OSKDFTPreTrainedModel(PreTrainedModel):
         return feature_lengths(self.config, input_lengths)
 
     def _encode(
-        self, input_values: Tensor, attention_mask: Tensor | None, output_attentions: bool | None, **kwargs: Any
-    ) -> tuple[OSKDFTModelOutput, Tensor | None]:
-        """Compute all hidden states of the ft path, and the mask of frames that a head needs."""
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None,
+        output_hidden_states: bool | None,
+        output_attentions: bool | None,
+        **kwargs: Any,
+    ) -> tuple[tuple[Tensor, ...], Tensor | None, dict[str, Any]]:
+        """Compute what a head reads: all hidden states of the ft path, and the mask of frames.
+
+        Returns:
+            Both, and `hidden_states` and `attentions` as the output of a model has them: None where nobody asked.
+        """
         encoder: OSKDFTModel = self.oskdft
         outputs = encoder(
             input_values,
@@ -185,7 +194,11 @@ class OSKDFTPreTrainedModel(PreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        return outputs, encoder.frame_mask(attention_mask, outputs.last_hidden_state.shape[1])
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        states = outputs.hidden_states
+        asked = {"hidden_states": states if output_hidden_states else None, "attentions": outputs.attentions}
+        return states, encoder.frame_mask(attention_mask, states[-1].shape[1]), asked
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
         """Save the model as transformers does, with the code and the `auto_map` that open it without this package.
@@ -600,17 +613,12 @@ class OSKDFTForXVector(Companions, SpeakerAdapters, OSKDFTPreTrainedModel):
                 without class vectors.
             TypeError: for a misspelt argument.
         """
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
-        outputs, frame_mask = self._encode(input_values, attention_mask, output_attentions, **kwargs)
-        embeddings = self.head(outputs.hidden_states, frame_mask)
-        return XVectorOutput(
-            loss=None if labels is None else self._loss(embeddings, labels),
-            logits=embeddings,
-            embeddings=embeddings,
-            hidden_states=outputs.hidden_states if output_hidden_states else None,
-            attentions=outputs.attentions,
+        states, frame_mask, asked = self._encode(
+            input_values, attention_mask, output_hidden_states, output_attentions, **kwargs
         )
+        embeddings = self.head(states, frame_mask)
+        loss = None if labels is None else self._loss(embeddings, labels)
+        return XVectorOutput(loss=loss, logits=embeddings, embeddings=embeddings, **asked)
 
     def task_output(self, embeddings: Tensor) -> Tensor:
         """Return what a loss of the task reads of an embedding: itself."""

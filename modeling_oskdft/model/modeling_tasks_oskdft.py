@@ -83,18 +83,13 @@ class OSKDFTForSequenceClassification(Companions, OSKDFTPreTrainedModel):
         Raises:
             ValueError, TypeError: as `OSKDFTModel` does.
         """
-        outputs, frame_mask = self._encode(input_values, attention_mask, output_attentions, **kwargs)
-        embeddings = self.head(outputs.hidden_states, frame_mask)
-        logits = self.task_output(embeddings)
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
-        return OSKDFTClassifierOutput(
-            loss=None if labels is None else nn.functional.cross_entropy(logits, labels),
-            logits=logits,
-            embeddings=embeddings,
-            hidden_states=outputs.hidden_states if output_hidden_states else None,
-            attentions=outputs.attentions,
+        states, frame_mask, asked = self._encode(
+            input_values, attention_mask, output_hidden_states, output_attentions, **kwargs
         )
+        embeddings = self.head(states, frame_mask)
+        logits = self.task_output(embeddings)
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        return OSKDFTClassifierOutput(loss=loss, logits=logits, embeddings=embeddings, **asked)
 
     def task_output(self, embeddings: Tensor) -> Tensor:
         """Compute the logits of the classes from embeddings; (batch, num_labels), float32."""
@@ -159,16 +154,12 @@ class OSKDFTForCTC(Companions, OSKDFTPreTrainedModel):
             ValueError: as `OSKDFTModel` does, and for a label that is no letter.
             TypeError: as `OSKDFTModel` does.
         """
-        outputs, frame_mask = self._encode(input_values, attention_mask, output_attentions, **kwargs)
-        logits = self.lm_head(self.dropout(self.head.mix(outputs.hidden_states or ()))).float()
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
-        return CausalLMOutput(
-            loss=None if labels is None else self._loss(logits, frame_mask, labels),
-            logits=logits,
-            hidden_states=outputs.hidden_states if output_hidden_states else None,
-            attentions=outputs.attentions,
+        states, frame_mask, asked = self._encode(
+            input_values, attention_mask, output_hidden_states, output_attentions, **kwargs
         )
+        logits = self.lm_head(self.dropout(self.head.mix(states))).float()
+        loss = None if labels is None else self._loss(logits, frame_mask, labels)
+        return CausalLMOutput(loss=loss, logits=logits, **asked)
 
     def _loss(self, logits: Tensor, frame_mask: Tensor | None, labels: Tensor) -> Tensor:
         config = self.config.encoder_config

@@ -7,15 +7,12 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import SequenceFeatureExtractor
-from transformers.trainer_utils import PredictionOutput
 
 from ..data.manifest import Manifest
-from ..embedding.corpus import extract_embeddings
 from ..evaluation.report import speakers_of
-from ..model.modeling_tasks_oskdft import OSKDFTForSequenceClassification
+from ..model.modeling_tasks_oskdft import Student
 from ..scoring.classification import class_rates, class_report, confusion_matrix
-from .training_arguments import OSKDFTTrainingArguments
+from .scorer import Scorer
 
 
 @dataclass(frozen=True)
@@ -54,44 +51,18 @@ class LabelledDataset:
         return len(self.recordings)
 
 
-class ClassScorer:
-    """Classifies recordings during training.
+class ClassScorer(Scorer[LabelledDataset]):
+    """Classifies recordings during training; see `Scorer` for its arguments."""
 
-    Args:
-        feature_extractor: of the student.
-        args: settings of the training.
-        max_damaged: unreadable recordings until an error.
-        validation: recordings that are classified when no others are given.
-    """
-
-    def __init__(
-        self,
-        feature_extractor: SequenceFeatureExtractor,
-        args: OSKDFTTrainingArguments,
-        max_damaged: int,
-        validation: LabelledDataset | None = None,
-    ) -> None:
-        self.feature_extractor, self.args, self.max_damaged = feature_extractor, args, max_damaged
-        self.validation = validation
-
-    def classify(
-        self, model: OSKDFTForSequenceClassification, manifest: Manifest, max_damaged: int
-    ) -> dict[str, NDArray[np.floating]]:
+    def outputs(self, model: Student, manifest: Manifest, max_damaged: int) -> dict[str, NDArray[np.floating]]:
         """Compute the logits of whole recordings; returns utterance id to (num_labels,)."""
-        embeddings = extract_embeddings(
-            model,
-            self.feature_extractor,
-            manifest,
-            progress=not self.args.disable_tqdm,
-            num_workers=self.args.dataloader_num_workers,
-            max_damaged=max_damaged,
-        )
-        rows = torch.from_numpy(np.stack(list(embeddings.values()))).to(model.device)
+        embeddings = self.embed(model, manifest, max_damaged)
+        rows = torch.from_numpy(np.stack(list(embeddings.values()))).to(model.device, model.dtype)
         with torch.inference_mode():
-            logits = model.task_output(rows.to(model.classifier.weight.dtype)).cpu().numpy()
+            logits = model.task_output(rows).float().cpu().numpy()
         return dict(zip(embeddings, logits, strict=True))
 
-    def error_rates(self, model: OSKDFTForSequenceClassification, dataset: object = None) -> dict[str, float]:
+    def error_rates(self, model: Student, dataset: object = None) -> dict[str, float]:
         """Measure accuracy, macro F1 and UAR, as fractions.
 
         Args:
@@ -102,41 +73,29 @@ class ClassScorer:
             TypeError: for a data set of another kind.
             ValueError: without validation recordings.
         """
-        chosen = self._dataset(dataset)
-        logits, labels = self.classify(model, chosen.recordings, self.max_damaged), chosen.labels()
-        predicted = [int(row.argmax()) for row in logits.values()]
-        return class_rates(confusion_matrix(predicted, [labels[name] for name in logits], len(chosen.classes)))
+        chosen = self.validation if dataset is None else dataset
+        if not isinstance(chosen, LabelledDataset):
+            raise TypeError(f"evaluate was given a {type(chosen).__name__}: a LabelledDataset is needed, or nothing.")
+        predicted, labels, _ = self._classify(model, chosen, self.max_damaged)
+        return class_rates(confusion_matrix(predicted, labels, len(chosen.classes)))
 
-    def report(self, model: OSKDFTForSequenceClassification, dataset: LabelledDataset) -> dict[str, Any]:
+    def report(self, model: Student, dataset: LabelledDataset) -> dict[str, Any]:
         """Measure the rates with 95 % intervals over speakers, and count the confusions."""
-        logits, labels = self.classify(model, dataset.recordings, 0), dataset.labels()
-        predicted, true = [int(row.argmax()) for row in logits.values()], [labels[name] for name in logits]
+        return class_report(*self._classify(model, dataset, max_damaged=0), dataset.classes)
+
+    def _classify(
+        self, model: Student, dataset: LabelledDataset, max_damaged: int
+    ) -> tuple[list[int], list[int], list[str]]:
+        """Return the predicted class, the true class and the speaker of each recording."""
+        logits, labels = self.outputs(model, dataset.recordings, max_damaged), dataset.labels()
         speaker_of = speakers_of(dataset.recordings)
-        return class_report(predicted, true, [speaker_of[name] for name in logits], dataset.classes)
+        predicted = [int(row.argmax()) for row in logits.values()]
+        return predicted, [labels[name] for name in logits], [speaker_of[name] for name in logits]
 
-    def predict(self, model: OSKDFTForSequenceClassification, manifest: object, prefix: str) -> PredictionOutput:
-        """Compute the logits of a manifest; returns (recordings, num_labels).
-
-        Raises:
-            TypeError: for anything but a manifest.
-        """
-        if not isinstance(manifest, Manifest):
-            raise TypeError(f"predict was given a {type(manifest).__name__}: a Manifest is needed.")
-        logits = self.classify(model, manifest, max_damaged=0)
-        return PredictionOutput(np.stack(list(logits.values())), None, {f"{prefix}_utterances": len(logits)})
-
-    def measurements(self, model: OSKDFTForSequenceClassification) -> tuple[()]:
+    def measurements(self, model: Student) -> tuple[()]:
         """Return nothing: a classifier has no thresholds."""
         return ()
 
-    def thresholds(self, model: OSKDFTForSequenceClassification) -> NoReturn:
+    def thresholds(self, model: Student) -> NoReturn:
         """Raise `ValueError`: a classifier has no thresholds."""
         raise ValueError("A classifier has no thresholds: it chooses the class with the largest logit.")
-
-    def _dataset(self, dataset: object) -> LabelledDataset:
-        chosen = self.validation if dataset is None else dataset
-        if chosen is None:
-            raise ValueError("evaluate was called without validation data: give the Trainer an eval_dataset.")
-        if not isinstance(chosen, LabelledDataset):
-            raise TypeError(f"evaluate was given a {type(chosen).__name__}: a LabelledDataset is needed, or nothing.")
-        return chosen

@@ -56,7 +56,7 @@ def describe_run(
 ) -> dict[str, Any]:
     """Collect the settings that decide a run, as they come back from JSON."""
     of_column = crops.label_column != SPEAKERS
-    labelled = None if not of_column and crops.speakers == crops.manifest.speakers else digest(crops.speakers)
+    labelled = None if not of_column and crops.classes == crops.manifest.speakers else digest(crops.classes)
     features = collator.feature_extractor
     facts = {
         **{name: getattr(args, name) for name in ARGUMENTS},
@@ -105,7 +105,7 @@ def order_and_speakers(args: OSKDFTTrainingArguments, crops: CropDataset) -> dic
         digest of the classes in their order, because class vectors mean nothing for other speakers.
     """
     readers = f"{args.world_size} processes, {args.dataloader_num_workers} workers"
-    classes = [f"{speed:g} {speaker}" for speed in crops.speeds for speaker in crops.speakers]
+    classes = [f"{speed:g} {speaker}" for speed in crops.speeds for speaker in crops.classes]
     return {
         "order": "rows" if crops.manifest.row_groups() is None else readers,
         "speakers": hashlib.sha256("\n".join(classes).encode()).hexdigest(),

@@ -66,6 +66,8 @@ class OSKDFTTrainer(HubTrainer):
         ValueError, TypeError: for settings with which a run cannot work, and for an unknown argument.
     """
 
+    average: WeightAverage | None = None
+
     def __init__(
         self,
         model: JointModel | None,
@@ -101,8 +103,6 @@ class OSKDFTTrainer(HubTrainer):
         for callback in filter(None, (log_callback(args), guard, self.stopper, self.order, self.stalls)):
             self.add_callback(callback)
         self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = True  # compute_loss divides by the whole batch
-
-    average: WeightAverage | None = None
 
     @property
     def joint(self) -> JointModel:

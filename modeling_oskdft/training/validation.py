@@ -7,28 +7,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import SequenceFeatureExtractor
 from transformers.trainer_callback import TrainerState
-from transformers.trainer_utils import PredictionOutput
 
 from ..audio.speech import speech_network
 from ..data.manifest import Manifest
 from ..data.trials import Trials, make_trials
-from ..embedding.corpus import extract_cut_embeddings, extract_embeddings
+from ..embedding.corpus import extract_cut_embeddings
 from ..evaluation.report import speakers_of
-from ..model.modeling_oskdft import OSKDFTForXVector
+from ..model.modeling_tasks_oskdft import Student
 from ..scoring.calibration import Calibration
 from ..scoring.calibration_fitting import fit_calibration
 from ..scoring.cosine import score_trials
 from ..scoring.metrics import equal_error_rate, min_detection_cost
 from ..scoring.normalization import Cohort
 from ..scoring.thresholds import SET_ASIDE, Thresholds, measure_thresholds
-from .training_arguments import OSKDFTTrainingArguments
+from .scorer import NEEDED, Scorer
 
 CUT_SECONDS = (1.0, 2.0, 3.0, 5.0)  # so that the trials of a calibration have speech of several lengths
 MOST_CALIBRATION_TRIALS = 8000  # of each kind: more do not make the fit better, and their speech takes time to find
 TIE = 1e-9  # of error rates: a larger difference is no rounding
-NEEDED = "a Manifest (data.sources.load_manifest)"
 
 
 @dataclass(frozen=True)
@@ -69,53 +66,25 @@ def as_trial_dataset(dataset: object) -> TrialDataset:
     )
 
 
-class TrialScorer:
-    """Embeds recordings and scores trials during training.
+class TrialScorer(Scorer[TrialDataset]):
+    """Scores trials during training; see `Scorer` for its arguments."""
 
-    Args:
-        feature_extractor: of the student.
-        args: settings of the training.
-        max_damaged: unreadable recordings until an error.
-        validation: trials that are scored when no others are given.
-    """
-
-    def __init__(
-        self,
-        feature_extractor: SequenceFeatureExtractor,
-        args: OSKDFTTrainingArguments,
-        max_damaged: int,
-        validation: TrialDataset | None = None,
-    ) -> None:
-        self.feature_extractor, self.args, self.max_damaged = feature_extractor, args, max_damaged
-        self._validation = validation
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._thresholds: Thresholds | None = None
         self.cohort: Cohort | None = None
 
-    @property
-    def validation(self) -> TrialDataset:
-        """The validation trials; raises `ValueError` where there are none."""
-        if self._validation is None:
-            raise ValueError("evaluate was called without validation data: give the Trainer an eval_dataset.")
-        return self._validation
+    def outputs(self, model: Student, manifest: Manifest, max_damaged: int) -> dict[str, NDArray[np.floating]]:
+        """Embed the recordings of a manifest."""
+        return self.embed(model, manifest, max_damaged)
 
-    def embed(self, model: OSKDFTForXVector, manifest: Manifest, max_damaged: int) -> dict[str, NDArray[np.floating]]:
-        """Embed the recordings of a manifest; returns utterance id to (embedding_size,)."""
-        return extract_embeddings(
-            model,
-            self.feature_extractor,
-            manifest,
-            progress=not self.args.disable_tqdm,
-            num_workers=self.args.dataloader_num_workers,
-            max_damaged=max_damaged,
-        )
-
-    def score(self, model: OSKDFTForXVector, dataset: TrialDataset) -> tuple[NDArray[np.floating], Trials]:
+    def score(self, model: Student, dataset: TrialDataset) -> tuple[NDArray[np.floating], Trials]:
         """Score the trials whose recordings can be read; returns (trials,) cosines and those trials."""
         embeddings = self.embed(model, dataset.recordings, self.max_damaged)
         trials = dataset.trials.among(embeddings)
         return score_trials(trials, embeddings), trials
 
-    def error_rates(self, model: OSKDFTForXVector, dataset: object = None) -> dict[str, float]:
+    def error_rates(self, model: Student, dataset: object = None) -> dict[str, float]:
         """Measure EER and minDCF (p_target 0.01), as fractions.
 
         Args:
@@ -132,22 +101,7 @@ class TrialScorer:
             "min_dcf": min_detection_cost(scores, trials.labels),
         }
 
-    def predict(self, model: OSKDFTForXVector, manifest: object, prefix: str) -> PredictionOutput:
-        """Embed a manifest; returns (utterances, embedding_size) with their speakers as `label_ids`.
-
-        Raises:
-            TypeError: for anything but a manifest.
-        """
-        if not isinstance(manifest, Manifest):
-            raise TypeError(f"predict was given a {type(manifest).__name__}: {NEEDED} is needed.")
-        embeddings = self.embed(model, manifest, max_damaged=0)  # a row for every recording
-        speaker_of = speakers_of(manifest)
-        speakers = np.asarray([speaker_of[name] for name in embeddings])
-        return PredictionOutput(
-            np.stack(list(embeddings.values())), speakers, {f"{prefix}_utterances": len(embeddings)}
-        )
-
-    def thresholds(self, model: OSKDFTForXVector) -> Thresholds:
+    def thresholds(self, model: Student) -> Thresholds:
         """Measure thresholds on the validation trials, once for the same weights.
 
         Raises:
@@ -162,7 +116,7 @@ class TrialScorer:
             self._thresholds = measure_thresholds(scores, trials.labels, speakers, data, fingerprint, pairs)
         return self._thresholds
 
-    def make_cohort(self, model: OSKDFTForXVector, manifest: Manifest, utterances: int) -> None:
+    def make_cohort(self, model: Student, manifest: Manifest, utterances: int) -> None:
         """Embed some utterances of each speaker, and normalise scores with their means from now on.
 
         Args:
@@ -180,11 +134,11 @@ class TrialScorer:
             except ValueError as error:
                 warnings.warn(f"The student has no cohort: {error}", stacklevel=2)
 
-    def measurements(self, model: OSKDFTForXVector) -> tuple[Thresholds, Calibration | None, Cohort | None]:
+    def measurements(self, model: Student) -> tuple[Thresholds, Calibration | None, Cohort | None]:
         """Measure thresholds and calibration, see there; every process of a launch calls this."""
         return self.thresholds(model), self.calibration(model), self.cohort
 
-    def calibration(self, model: OSKDFTForXVector) -> Calibration | None:
+    def calibration(self, model: Student) -> Calibration | None:
         """Fit a calibration on the validation trials: both recordings whole, one of them cut, and both cut.
 
         Args:

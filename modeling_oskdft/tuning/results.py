@@ -3,13 +3,16 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..benchmark.plotting import figure
 from ..files import read_json, whole_file, write_json
 from ..provenance import machine, measured_on, versions
 from .search import HAND_CHOSEN, Measured, Search, words_of
 from .trial import relative_to
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
 
 RESULTS_NAME, PAGE_NAME, BEST_NAME = "tuning.json", "tuning.md", "best.yaml"
 PICTURE = """<picture>
@@ -55,7 +58,7 @@ def write_results(search: Search, finals: Sequence[dict[str, Any]] = ()) -> dict
     return results
 
 
-def _row(search: Search, trial: Any) -> dict[str, Any]:  # noqa: ANN401 - a trial of Optuna
+def _row(search: Search, trial: "FrozenTrial") -> dict[str, Any]:
     row = {"number": trial.number, "state": STATES[trial.state.name], "values": trial.user_attrs["values"]}
     row |= Measured(*trial.values)._asdict() if trial.values else {"eer": None, "encoder_share": None}
     return row | (search.outcome(trial) if row["state"] != "unfinished" else {})
@@ -109,7 +112,7 @@ other seeds.
 {PICTURE if any(row["eer"] is not None for row in results["trials"]) else ""}{_finals(results["finals"])}"""
 
 
-def _range(values: Any) -> str:  # noqa: ANN401 - JSON
+def _range(values: list[Any] | dict[str, Any]) -> str:
     if isinstance(values, list):
         return ", ".join(" ".join(value) if isinstance(value, list) else str(value) for value in values)
     return f"{values['low']:.4g} to {values['high']:.4g}" + (", equal ratios alike" if values["log"] else "")

@@ -8,7 +8,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock
@@ -166,31 +168,21 @@ class Search:
     @contextmanager
     def _claimed(self) -> Iterator[tuple[int, Values]]:
         """Claim a trial that was interrupted, or else a new one, for this search alone."""
-        while True:
-            for number, values in self._unfinished() or [self._ask()]:
-                with ExitStack() as stack:
-                    folder = self.folder / f"trial-{number:04d}"
-                    try:
-                        stack.enter_context(locked_folder(folder / CLAIM))
-                        with locked_folder(folder):  # by a training whose search was killed
-                            pass
-                    except ValueError:  # another process works on it
-                        continue
-                    if number in {trial.number for trial in self.trials("RUNNING")}:  # nor has just ended it
-                        yield number, values
-                        return
-
-    def _unfinished(self) -> list[tuple[int, Values]]:
-        """List the trials without an end on which no search works."""
-        unfinished = []
-        for trial in self.trials("RUNNING"):
-            folder = self.folder / f"trial-{trial.number:04d}"
-            try:
-                with locked_folder(folder / CLAIM), locked_folder(folder):
-                    unfinished.append((trial.number, trial.user_attrs["values"]))
-            except (ValueError, KeyError):  # a search works on it, or has just asked for it
-                continue
-        return unfinished
+        begun = [(trial.number, trial.user_attrs.get("values")) for trial in self.trials("RUNNING")]
+        new = iter(self._ask, None)  # without end: another search may claim a trial that this one has asked for
+        for number, values in chain(begun, new):
+            with ExitStack() as stack:
+                folder = self.folder / f"trial-{number:04d}"
+                try:
+                    stack.enter_context(locked_folder(folder / CLAIM))
+                    with locked_folder(folder):  # by a training whose search was killed
+                        pass
+                except ValueError:  # another process works on it
+                    continue
+                # Nor has another search just ended it, or not chosen its fields yet.
+                if values is not None and number in {trial.number for trial in self.trials("RUNNING")}:
+                    yield number, values
+                    return
 
     def _rule(self, values: Values) -> Callable[[Curve], bool]:
         """Make the rule that stops a trial by its curve, among those of its shape."""
@@ -279,7 +271,7 @@ class Search:
                 yield seed, measured
 
 
-def import_optuna() -> Any:  # noqa: ANN401 - a module
+def import_optuna() -> ModuleType:
     """Import Optuna, and silence the lines that it logs.
 
     Raises:

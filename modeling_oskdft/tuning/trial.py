@@ -17,6 +17,7 @@ from .space import Value
 
 STATE_NAME = "trainer_state.json"
 LOG_NAME, RECIPE_NAME = "log.txt", "recipe.yaml"
+TRAIN = (sys.executable, "-m", "modeling_oskdft.commands", "train")
 POLL = 0.5  # seconds between two looks at a process
 PATIENCE = 120.0  # seconds that a process has to save and end
 Curve = list[tuple[float, float]]  # share of the run that is done, and EER on the speakers set aside
@@ -81,26 +82,22 @@ def finished(folder: Path) -> dict[str, Any] | None:
     return read_json(path) if path.is_file() else None
 
 
-def run_trial(
-    recipe: Path, goes_on: Callable[[Curve], bool], deadline: float | None = None, command: tuple[str, ...] = ()
-) -> Outcome:
+def run_trial(recipe: Path, goes_on: Callable[[Curve], bool], deadline: float | None = None) -> Outcome:
     """Run a recipe until it ends, its curve is not good enough, or the time is over. It resumes where it once stopped.
 
     Args:
         recipe: file that `write_recipe` wrote.
         goes_on: whether a curve is good enough; asked after each evaluation.
         deadline: time on `time.monotonic`; None for no limit.
-        command: what runs a recipe; empty for `oskdft train` in this environment.
 
     Returns:
         The outcome. KeyboardInterrupt and SystemExit end the process, with a checkpoint, before they are raised again.
     """
     folder = recipe.parent
-    words = command or (sys.executable, "-m", "modeling_oskdft.commands", "train")
     seen = 0
     with (folder / LOG_NAME).open("a", encoding="utf-8") as log:
         process = subprocess.Popen(
-            [*words, str(recipe), "--resume_from_checkpoint", "auto"],
+            [*TRAIN, str(recipe), "--resume_from_checkpoint", "auto"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

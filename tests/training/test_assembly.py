@@ -40,4 +40,4 @@ def test_an_assembled_trainer_has_every_part(tmp_path, manifest, feature_extract
     assert trainer.teacher.target_layers == trainer.joint.objectives.kd.target_layers
     assert trainer.processing_class is feature_extractor is trainer.data_collator.feature_extractor
     aside = set(trainer.eval_dataset.manifest.speakers)
-    assert aside and not aside & set(trainer.train_dataset.speakers)
+    assert aside and not aside & set(trainer.train_dataset.classes)

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import pipeline
 
+from modeling_oskdft import OSKDFTForSequenceClassification
 from modeling_oskdft.audio.loading import load_audio
 from modeling_oskdft.data.crops import UNLABELLED, CropDataset, check_classes, classes_of
 from modeling_oskdft.data.sources import load_manifest
@@ -100,19 +101,25 @@ def test_whole_numbers_of_a_manifest_are_classes(table, tmp_path):
     pq.write_table(manifest.table.append_column("age", ages), tmp_path / "m.parquet")
     opened = load_manifest(tmp_path / "m.parquet", data_root=manifest.root)
     crops = CropDataset(opened, 0.5, 0, label_column="age")
-    assert crops.speakers == ["20", "21", "22"] and set(crops.labels) == {0, 1, 2}
+    assert crops.classes == ["20", "21", "22"] and set(crops.labels) == {0, 1, 2}
     assert len(LabelledDataset(opened, "age", ("20", "21", "22"))) == len(manifest)
 
 
 def test_a_run_of_a_classifier_goes_on(run, words, capsys):
+    before = OSKDFTForSequenceClassification.from_pretrained(run).fingerprint()
+    written = {place.name: place.stat().st_mtime_ns for place in run.glob("checkpoint-*")}
     again = ["--label_column", "mood", "--output_dir", str(run), "--resume_from_checkpoint", "last"]
     assert main([*words, *again]) == 0, capsys.readouterr().err
+    results = json.loads((run / "results.json").read_text())
+    assert results["resumed"] and written
+    assert {place.name: place.stat().st_mtime_ns for place in run.glob("checkpoint-*")} == written, "no step was left"
+    assert OSKDFTForSequenceClassification.from_pretrained(run).fingerprint() == before == results["fingerprint"]
 
 
 def test_crops_without_a_label_are_for_the_distillation(table):
     manifest = load_manifest(table)
     crops = CropDataset(manifest, 0.5, 0, label_column="mood")
-    assert crops.speakers == classes_of(manifest, "mood") == ["angry", "calm"]
+    assert crops.classes == classes_of(manifest, "mood") == ["angry", "calm"]
     without = len([number for number in range(len(manifest)) if number % 7 == 5])
     assert (crops.labels == UNLABELLED).sum() == without > 3
     assert sum(crops.utterances_of_classes()) == len(manifest) - without

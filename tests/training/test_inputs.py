@@ -24,7 +24,7 @@ def test_crops_follow_the_recipe(manifest):
     words = ["--crop_seconds", "0.5", "--speed_perturbation", "0.9", "--max_damaged_files", "3"]
     crops = training_crops(recipe(*words, "--labelled_fraction", "0.5", "--seed", "4"), manifest)
     assert (crops.num_samples, crops.speeds, crops.max_damaged, crops.seed) == (8000, (1.0, 0.9), 3, 4)
-    assert len(crops.speakers) == 5 and set(crops.speakers) < set(manifest.speakers)
+    assert len(crops.classes) == 5 and set(crops.classes) < set(manifest.speakers)
 
 
 def test_which_checkpoint_is_meant(tmp_path):

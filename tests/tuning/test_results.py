@@ -5,12 +5,10 @@ import pytest
 from modeling_oskdft.training.recipe import read_recipe
 from modeling_oskdft.tuning.results import front_of, write_results
 from modeling_oskdft.tuning.search import Search
-from tests.tuning.test_search import SPACE, Runner, recipe
-
-__all__ = ["recipe"]
+from tests.tuning.test_search import SPACE, Runner
 
 
-def test_the_results_hold_everything_and_the_winner_is_a_recipe(tmp_path, recipe):  # noqa: F811
+def test_the_results_hold_everything_and_the_winner_is_a_recipe(tmp_path, recipe):
     search = Search(recipe, SPACE, tmp_path / "out", Runner(trial_0001="stopped", trial_0002="failed"))
     search.run(5)
     finals = search.finals([1, 2], most=1)
@@ -27,7 +25,7 @@ def test_the_results_hold_everything_and_the_winner_is_a_recipe(tmp_path, recipe
     assert winner.training.learning_rate == pytest.approx(float(finals[0]["values"]["learning_rate"]))
 
 
-def test_finals_are_kept_and_only_whole_ones_have_a_winner(tmp_path, recipe):  # noqa: F811
+def test_finals_are_kept_and_only_whole_ones_have_a_winner(tmp_path, recipe):
     failing = {"final_the_recipe_as_it_is_seed_2": "failed"}
     search = Search(recipe, SPACE, tmp_path / "out", Runner(**failing))
     search.run(3)
@@ -37,7 +35,7 @@ def test_finals_are_kept_and_only_whole_ones_have_a_winner(tmp_path, recipe):  #
     assert write_results(search)["finals"] == finals
 
 
-def test_a_search_without_a_finished_trial_has_a_page(tmp_path, recipe):  # noqa: F811
+def test_a_search_without_a_finished_trial_has_a_page(tmp_path, recipe):
     search = Search(recipe, SPACE, tmp_path / "out", Runner())
     results = write_results(search)
     assert results["trials"] == [] and "<picture>" not in (tmp_path / "out/tuning.md").read_text()

@@ -14,13 +14,6 @@ from tests.tiny import tiny_teacher
 SPACE = {"learning_rate": Interval(1e-4, 1e-2, log=True), "layers": Choices((["0"], ["0", "1"]))}
 
 
-@pytest.fixture
-def recipe(tmp_path, voices):
-    text = f"teacher: nowhere\noutput_dir: x\ntrain_data: {voices}\ntest_trials: never-read.txt\nuse_cpu: true\n"
-    (tmp_path / "recipe.yaml").write_text(text)
-    return tmp_path / "recipe.yaml"
-
-
 class Runner:
     """Stands for a process: the EER falls with the rate, one layer costs half of two."""
 
@@ -91,13 +84,14 @@ def test_the_same_search_chooses_the_same_and_goes_on_as_if_never_stopped(tmp_pa
     assert values("a", 4) == values("b", 2, 4)
 
 
-def test_a_trial_on_which_a_process_works_is_left_alone(tmp_path, recipe):
+@pytest.mark.parametrize("part", ["", module.CLAIM])
+def test_a_trial_on_which_a_search_or_a_training_works_is_left_alone(tmp_path, recipe, part):
     search = Search(recipe, SPACE, tmp_path / "out", Runner())
     number, values = search._ask()
-    search._write(f"trial-{number:04d}", values)
-    with module.locked_folder(tmp_path / "out" / f"trial-{number:04d}" / module.CLAIM):
-        assert search._unfinished() == []
-    assert search._unfinished() == [(number, values)]
+    with module.locked_folder(tmp_path / "out" / f"trial-{number:04d}" / part), search._claimed() as (other, _):
+        assert other != number
+    with search._claimed() as claimed:
+        assert claimed == (number, values)
 
 
 def test_two_searches_on_one_folder_share_the_trials(tmp_path, recipe):

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from modeling_oskdft.training.recipe import read_recipe
+from modeling_oskdft.tuning import trial
 from modeling_oskdft.tuning.trial import finished, read_curve, run_trial, write_recipe
 
 # Stands for a training: an evaluation every 0.2 s, a checkpoint at SIGTERM, the results at the end.
@@ -32,7 +33,7 @@ if "slow" in sys.argv[1]:
 def program(tmp_path, monkeypatch):
     monkeypatch.setattr("modeling_oskdft.tuning.trial.POLL", 0.02)
     (tmp_path / "program.py").write_text(PROGRAM)
-    return sys.executable, str(tmp_path / "program.py")
+    monkeypatch.setattr(trial, "TRAIN", (sys.executable, str(tmp_path / "program.py")))
 
 
 def recipe_of(tmp_path, name="trial"):
@@ -48,20 +49,20 @@ def test_the_recipe_of_a_trial_inherits_and_takes_back(tmp_path):
 
 
 def test_a_trial_is_followed_to_its_end(tmp_path, program):
-    outcome = run_trial(recipe_of(tmp_path), lambda curve: True, command=program)
+    outcome = run_trial(recipe_of(tmp_path), lambda curve: True)
     assert outcome.state == "finished" and outcome.results == {"selection_eer": 0.3}
     assert outcome.curve == [(0.25, 0.5), (0.5, 0.4), (0.75, 0.3)] == read_curve(tmp_path / "trial")
     assert finished(tmp_path / "trial") and finished(tmp_path) is None
 
 
 def test_a_curve_that_is_not_good_enough_ends_the_process(tmp_path, program):
-    outcome = run_trial(recipe_of(tmp_path, "slow"), lambda curve: curve[-1][1] > 0.4, command=program)
+    outcome = run_trial(recipe_of(tmp_path, "slow"), lambda curve: curve[-1][1] > 0.4)
     assert outcome.state == "stopped" and outcome.results is None and (tmp_path / "slow/saved").is_file()
 
 
 def test_the_end_of_the_time_interrupts(tmp_path, program):
     start = time.monotonic()
-    outcome = run_trial(recipe_of(tmp_path, "slow"), lambda curve: True, time.monotonic() + 1, program)
+    outcome = run_trial(recipe_of(tmp_path, "slow"), lambda curve: True, time.monotonic() + 1)
     assert outcome.state == "interrupted" and (tmp_path / "slow/saved").is_file() and time.monotonic() - start < 20
 
 
@@ -70,19 +71,21 @@ def test_an_interrupt_ends_the_process_before_it_is_raised(tmp_path, program):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_trial(recipe_of(tmp_path, "slow"), interrupt, command=program)
+        run_trial(recipe_of(tmp_path, "slow"), interrupt)
     assert (tmp_path / "slow/saved").is_file()
 
 
-def test_a_failure_has_a_reason(tmp_path):
+def test_a_failure_has_a_reason(tmp_path, monkeypatch):
     command = (sys.executable, "-c", "import sys; sys.exit('oskdft: There is no teacher.')")
-    outcome = run_trial(recipe_of(tmp_path), lambda curve: True, command=command)
+    monkeypatch.setattr(trial, "TRAIN", command)
+    outcome = run_trial(recipe_of(tmp_path), lambda curve: True)
     assert (outcome.state, outcome.reason) == ("failed", "There is no teacher.")
 
 
-def test_a_trial_that_the_system_kills_has_failed(tmp_path):
+def test_a_trial_that_the_system_kills_has_failed(tmp_path, monkeypatch):
     program = "import os, signal; print('step 3', flush=True); os.kill(os.getpid(), signal.SIGKILL)"
-    outcome = run_trial(recipe_of(tmp_path), lambda curve: True, command=(sys.executable, "-c", program))
+    monkeypatch.setattr(trial, "TRAIN", (sys.executable, "-c", program))
+    outcome = run_trial(recipe_of(tmp_path), lambda curve: True)
     assert outcome.state == "failed" and "signal 9 ended it" in outcome.reason and "step 3" in outcome.reason
 
 

@@ -16,7 +16,7 @@ from .distillation import FrontEndDistillation, KDObjective, LastLayerMSE, Layer
 from .embeddings import EMBEDDING_PATHS, EmbeddingDistillation
 from .frames import frame_match
 from .objectives import Objectives
-from .speaker import AAMSoftmax, ClassSoftmax, LinearSoftmax, SpeakerObjective, class_weights
+from .speaker import AAMSoftmax, ClassSoftmax, LinearSoftmax, TaskObjective, class_weights
 
 
 def _no_speaker_objective(arguments: "ObjectiveArguments", embedding_size: int, counts: Sequence[int]) -> None:
@@ -102,7 +102,7 @@ def _front_end_distillation(
     )
 
 
-SPEAKER_BUILDERS: dict[str, Callable[["ObjectiveArguments", int, Sequence[int]], SpeakerObjective | None]] = {
+SPEAKER_BUILDERS: dict[str, Callable[["ObjectiveArguments", int, Sequence[int]], TaskObjective | None]] = {
     "aam_softmax": _aam_softmax,
     "linear_softmax": _linear_softmax,
     "class_softmax": _class_softmax,

@@ -11,7 +11,7 @@ from ...model.layers_oskdft import Path
 from ..schedules import KD_SCHEDULES, Clock
 from .distillation import FrontEndDistillation, KDObjective
 from .embeddings import EmbeddingDistillation
-from .speaker import SpeakerObjective
+from .speaker import TaskObjective
 
 
 class KDWeights(NamedTuple):
@@ -52,7 +52,7 @@ class Objectives(nn.Module):
 
     def __init__(
         self,
-        speaker: SpeakerObjective | None,
+        speaker: TaskObjective | None,
         kd: KDObjective | None = None,
         front_end: FrontEndDistillation | None = None,
         kd_weight: float = 1.0,

@@ -33,8 +33,8 @@ def class_weights(utterance_counts: Sequence[int], cap: float = 10.0) -> Tensor:
     return (counts.mean() / counts).clamp(max=cap)
 
 
-class SpeakerObjective(nn.Module):
-    """Base of the speaker classifiers: checks labels and weights items by their class.
+class TaskObjective(nn.Module):
+    """Base of the losses of labels, of speakers or of other classes: checks labels, weights items by their class.
 
     An item with the label `UNLABELLED` weighs 0: such a crop takes part in the distillation alone.
 
@@ -95,7 +95,7 @@ class SpeakerObjective(nn.Module):
             )
 
 
-class AAMSoftmax(SpeakerObjective):
+class AAMSoftmax(TaskObjective):
     """Additive angular margin softmax (ArcFace, Deng et al., 2019), optionally with a penalty on the top k impostors.
 
     The target's logit is `scale * cos(theta + margin)`; beyond theta + margin = pi it is its linear continuation,
@@ -170,7 +170,7 @@ class AAMSoftmax(SpeakerObjective):
         return torch.where(is_target, add_angular_margin(cosine, self.margin), result)
 
 
-class ClassSoftmax(SpeakerObjective):
+class ClassSoftmax(TaskObjective):
     """Plain cross entropy of the logits of a classifier, whose linear layer belongs to the published model.
 
     Args:
@@ -192,7 +192,7 @@ class ClassSoftmax(SpeakerObjective):
         return self.weigh(logits.float(), labels)
 
 
-class LinearSoftmax(SpeakerObjective):
+class LinearSoftmax(TaskObjective):
     """A linear classifier on the embedding with plain cross entropy, as in the recipes of the authors' repository.
 
     Args:
