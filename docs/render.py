@@ -218,22 +218,29 @@ def thin_students() -> str:
 
 
 def experiments() -> str:
-    """Tabulate the log of experiments: what was tried, why, what came of it beside OS-KDFT, and what it cost."""
+    """Tabulate the log of experiments: what was tried, why, what came of it beside a rival, and what it cost."""
     systems = read("one_step_or_two.json")["systems"]
     lines = [
-        "| date | what | why | EER, % | less OS-KDFT's, points | minutes a run |",
-        "| --- | --- | --- | ---: | ---: | ---: |",
+        "| date | what | why | EER, % | each seed | beside | EER, % | each seed | minutes a run |",
+        "| --- | --- | --- | ---: | --- | --- | ---: | --- | ---: |",
     ]
     for entry in json.loads((RESULTS / "log.json").read_text(encoding="utf-8")):
-        facts = systems[entry["system"]]
-        eer, gap = (facts[name] for name in ("eer", "eer_difference"))
-        interval, points = (
-            f"{100 * rate['mean']:{sign}.1f} ({100 * rate['low']:{sign}.1f}{to}{100 * rate['high']:{sign}.1f})"
-            for rate, sign, to in ((eer, "", "–"), (gap, "+", " to "))
-        )
-        what = f"{entry['system'].split('_')[0]}: {facts['label']}"
-        lines.append(f"| {entry['date']} | {what} | {entry['why']} | {interval} | {points} | {facts['minutes']:.1f} |")
+        cells = [entry["date"], label_of(systems, entry["system"]), entry["why"], *rates_of(systems, entry["system"])]
+        cells += [label_of(systems, entry["beside"]), *rates_of(systems, entry["beside"])]
+        lines.append(f"| {' | '.join([*cells, format(systems[entry['system']]['minutes'], '.1f')])} |")
     return "\n".join(lines)
+
+
+def label_of(systems: dict[str, Any], name: str) -> str:
+    """Write the number and the name of a system of the study."""
+    return f"{name.split('_')[0]}: {systems[name]['label']}"
+
+
+def rates_of(systems: dict[str, Any], name: str) -> tuple[str, str]:
+    """Write the EER of a system of the study with its interval, and that of each seed."""
+    eer = systems[name]["eer"]
+    mean, low, high = (f"{100 * eer[end]:.1f}" for end in ("mean", "low", "high"))
+    return f"{mean} ({low}–{high})", ", ".join(f"{100 * value:.1f}" for value in eer["each"])
 
 
 def recipe_fields(name: str) -> str:
