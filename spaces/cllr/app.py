@@ -6,11 +6,15 @@ import gradio as gr
 from cllr import Cllr
 from metric_page import compute, metric_page
 
+TRIALS = "5.1 1\n2.0 0\n3.4 1\n2.2 1\n0.9 1\n-0.7 0\n-2.5 0\n-4.8 0\n"
+
 
 def build() -> gr.Blocks:
     """Build the page."""
     readme = Path(__file__).with_name("README.md")
-    return metric_page("Cost of log-likelihood ratios", readme, measure, ["Cllr", "Minimum of Cllr"])
+    results = ["Cllr", "Minimum of Cllr"]
+    score = "a natural log-likelihood ratio"
+    return metric_page("Cost of log-likelihood ratios", readme, measure, results, score=score, trials=TRIALS)
 
 
 def measure(pasted: str, file: str | None = None) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from huggingface_hub import RepoCard
 
 from modeling_oskdft.data.trials import read_scores
 
-LEAD = "One trial a line: a score, then 1 (the same speaker) or 0 (different speakers)."
+LEAD = "One trial a line: {score}, then 1 (the same speaker) or 0 (different speakers)."
 TRIALS = "0.9 1\n0.8 0\n0.7 1\n0.6 1\n0.5 1\n0.4 0\n0.3 0\n0.2 0\n"
 UPLOAD_SECONDS = 600  # after which an uploaded file is removed
 
@@ -24,6 +24,8 @@ def metric_page(
     measure: Callable[..., object],
     results: Sequence[str],
     settings: Mapping[str, float] | None = None,
+    score: str = "a score",
+    trials: str = TRIALS,
 ) -> gr.Blocks:
     """Build the page.
 
@@ -33,11 +35,13 @@ def metric_page(
         measure: called with the pasted text, the path of the uploaded file or None, and the settings.
         results: labels of the numbers that `measure` returns.
         settings: label to value of further numbers to give.
+        score: what the first number of a line is.
+        trials: lines that the page begins with, and measures at once: an empty number would be shown as 0.
     """
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(60, UPLOAD_SECONDS)) as page:
-        gr.Markdown(f"# {title}\n\n{LEAD}")
+        gr.Markdown(f"# {title}\n\n{LEAD.format(score=score)}")
         with gr.Row():
-            pasted = gr.Textbox(TRIALS, lines=8, max_lines=16, label="Trials")
+            pasted = gr.Textbox(trials, lines=8, max_lines=16, label="Trials")
             file = gr.File(label="Or a file of them", file_types=["text", ".csv"])
         numbers: list[gr.Number] = []
         if settings:
@@ -47,6 +51,7 @@ def metric_page(
         with gr.Row():
             outputs = [gr.Number(label=label, interactive=False) for label in results]
         button.click(measure, [pasted, file, *numbers], outputs, api_name="measure")
+        page.load(measure, [pasted, file, *numbers], outputs, api_visibility="private")
         with gr.Accordion("About", open=False):
             gr.Markdown(RepoCard.load(readme).text)
     return page

@@ -237,7 +237,7 @@ def app(request, load, tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location(f"app_of_{request.param}", tmp_path / "app.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.name, module.trials = request.param, sys.modules["metric_page"].TRIALS
+    module.name, module.trials = request.param, getattr(module, "TRIALS", sys.modules["metric_page"].TRIALS)
     return module
 
 
@@ -249,7 +249,12 @@ def test_a_push_sends_the_page_and_the_metric(name):
 
 
 def test_the_page_builds_and_measures_what_is_pasted_or_uploaded(app, tmp_path):
-    assert "/measure" in app.build().get_api_info()["named_endpoints"]
+    page = app.build()
+    assert list(page.get_api_info()["named_endpoints"]) == ["/measure"]
+    # No number is shown before it was measured: the page measures the trials that it begins with.
+    assert [event.targets[0][1] for event in page.fns.values()] == ["click", "load"]
+    (pasted,) = (block for block in page.blocks.values() if getattr(block, "label", "") == "Trials")
+    assert pasted.value.split() == app.trials.split()
     scores, labels = read_scores(app.trials)
     expected = of_the_package(app.name, scores, labels)
     expected = expected["min_dcf"] if app.name == "min_dcf" else tuple(expected.values())
