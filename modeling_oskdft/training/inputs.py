@@ -56,9 +56,7 @@ def load_test(recipe: Recipe, train: Manifest) -> Manifest:
         ValueError: when a recording is missing, a label is wrong, or a speaker is in the training data as well.
     """
     data = recipe.data
-    source, root = (data.test_data, data.test_root) if data.test_data else (data.train_data, data.data_root)
-    layout = "auto" if data.test_data else data.layout
-    test = load_manifest(source, data.test_split, root, data.max_damaged_files, layout)
+    test, source = _test_data(recipe), data.test_data or data.train_data
     trials = read_trials(data.test_trials or "")
     utterances = set(trials.utterances())
     test = test.where("utterance_id", [name for name in test.column("utterance_id") if name in utterances])
@@ -73,6 +71,14 @@ def load_test(recipe: Recipe, train: Manifest) -> Manifest:
     return test
 
 
+def _test_data(recipe: Recipe) -> Manifest:
+    """Load `test_data`; where the recipe names none, the training data."""
+    data = recipe.data
+    source, root = (data.test_data, data.test_root) if data.test_data else (data.train_data, data.data_root)
+    layout = "auto" if data.test_data else data.layout
+    return load_manifest(source, data.test_split, root, data.max_damaged_files, layout)
+
+
 def load_labelled_test(recipe: Recipe, train: Manifest) -> Manifest | None:
     """Load the recordings that test a classifier; None where the recipe names no `test_data` and no `test_split`.
 
@@ -82,21 +88,22 @@ def load_labelled_test(recipe: Recipe, train: Manifest) -> Manifest | None:
     data = recipe.data
     if not (data.test_data or data.test_split):
         return None
-    source, root = (data.test_data, data.test_root) if data.test_data else (data.train_data, data.data_root)
-    layout = "auto" if data.test_data else data.layout
-    test = load_manifest(source, data.test_split, root, data.max_damaged_files, layout)
+    test = _test_data(recipe)
     refuse_common_speakers(train, test)
     classes_of(test, data.label_column or "")  # raises for a column that is not there
     return test
 
 
-def training_crops(recipe: Recipe, train: Manifest, classes: Sequence[str] = ()) -> CropDataset:
+def training_crops(
+    recipe: Recipe, train: Manifest, label_column: str = SPEAKERS, classes: Sequence[str] = ()
+) -> CropDataset:
     """Build the training crops, with the augmentation of the recipe.
 
     Args:
         recipe: the recipe.
         train: the training data without the speakers of the selection.
-        classes: those of a classifier.
+        label_column: column of the labels.
+        classes: its values; empty: those of the training data.
     """
     data, seed = recipe.data, recipe.training.seed
     labelled: Sequence[str] | None = list(classes) or None
@@ -111,7 +118,7 @@ def training_crops(recipe: Recipe, train: Manifest, classes: Sequence[str] = ())
         data.max_damaged_files,
         speeds,
         labelled,
-        data.label_column or SPEAKERS,
+        label_column,
     )
 
 

@@ -7,30 +7,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, set_seed
+from transformers import set_seed
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..data.crops import check_classes, classes_of
 from ..data.manifest import Manifest
 from ..data.parallel import end_with_parent
 from ..data.splits import split_by_speaker, warn_about_single_utterances
-from ..data.trials import make_trials, read_trials
 from ..evaluation.cost import compare_encoders
-from ..evaluation.report import report_scores, reports_by, speakers_of, trial_scores
 from ..files import check_writable, write_json
-from ..model.modeling_tasks_oskdft import OSKDFTForSequenceClassification, Student
 from ..provenance import machine, versions
 from ..scoring.thresholds import Thresholds
-from ..student.initialization import cut_from_teacher, init_student_from_teacher
 from .assembly import assemble_trainer
-from .class_validation import LabelledDataset
 from .inputs import (
     checkpoint_to_resume,
-    load_labelled_test,
-    load_test,
     load_train,
     spec_mask_of,
-    student_config,
     training_crops,
 )
 from .locking import locked_folder
@@ -39,8 +30,8 @@ from .publishing import Measurement, save_measurements
 from .recipe import Recipe
 from .speech_encoders import load_origin, load_teacher
 from .summary import first_lines, last_lines, say
+from .tasks import task_of
 from .trainer import OSKDFTTrainer
-from .validation import TrialDataset, metric_of_best
 from .verifiers import load_verifier
 
 RESULTS_NAME = "results.json"
@@ -100,9 +91,8 @@ def _run(recipe: Recipe) -> RunResults:
 
     # The student, cut out of the teacher or of another encoder, and its frozen teachers.
     origin, feature_extractor = load_origin(recipe.student.student_from or recipe.student.teacher)
-    student = _new_student(recipe, origin, manifest := load_train(recipe))
-    if recipe.classifies and not recipe.distils:  # recordings without a class are for the distillation alone
-        manifest = manifest.where(recipe.data.label_column or "", _classes(student))
+    task = task_of(recipe, load_train(recipe))
+    student = task.new_student(origin)
     teacher, teacher_extractor = origin, feature_extractor
     if recipe.student.student_from and recipe.objectives.distil_states:
         teacher, teacher_extractor = load_teacher(recipe.student.teacher)
@@ -110,24 +100,21 @@ def _run(recipe: Recipe) -> RunResults:
 
     # Speakers to learn from, and speakers set aside to select the best checkpoint.
     seed = args.seed if args.data_seed is None else args.data_seed
-    train, aside = split_by_speaker(manifest, data.validation_fraction, seed)
-    if recipe.classifies:
-        check_classes(train, recipe.data.label_column or "", _classes(student))
+    train, aside = split_by_speaker(task.manifest, data.validation_fraction, seed)
+    validation = task.validation(train, aside)
     warn_about_single_utterances(train)
-    test = load_test(recipe, manifest) if data.test_trials and recipe.learns_speakers else None
-    if recipe.classifies:
-        test = load_labelled_test(recipe, manifest)
+    test = task.load_test()
     encoders = compare_encoders(teacher, student, teacher_extractor, origin) if args.should_save else {}
 
     # One run: kd_weight(t) * kd_loss on one path, ft_loss on the other, and embeddings of verifiers for either.
     trainer = assemble_trainer(
         student,
         args,
-        training_crops(recipe, train, _classes(student) if recipe.classifies else ()),
+        training_crops(recipe, train, task.label_column, task.classes),
         feature_extractor,
         recipe.objectives,
         teacher if recipe.objectives.distil_states else None,
-        _validation(recipe, student, aside),
+        validation,
         spec_mask_of(recipe),
         data.teacher_hears,
         verifiers=verifiers,
@@ -135,47 +122,19 @@ def _run(recipe: Recipe) -> RunResults:
     )
     seconds = _train(trainer, train, aside, checkpoint)
     results = _results(recipe, trainer, train, encoders, seconds, checkpoint is not None)
-    thresholds = None
-    if recipe.learns_speakers and not recipe.classifies:
-        trainer.scorer.make_cohort(trainer.published, train, data.cohort_utterances)
-        thresholds = trainer.measure_thresholds()
+    results |= task.selection(trainer.state)
+    thresholds = task.measure(trainer, train)
     _save(trainer, results, *(trainer.scorer.measurements(trainer.published) if thresholds else ()))
 
     # The test: trials that selected nothing, read once.
     if test is not None:
-        results["test"] = _test(recipe, trainer, test)
+        results["test"] = task.test(trainer, test)
     if args.should_save:
         write_json(results, Path(args.output_dir, RESULTS_NAME))
         say(last_lines(results, thresholds, args.output_dir, args.push_to_hub))
     if thresholds is not None:
         trainer.push_to_hub() if args.push_to_hub else trainer.create_model_card()
     return RunResults(args.output_dir, results, thresholds)
-
-
-def _new_student(recipe: Recipe, origin: PreTrainedModel, manifest: Manifest) -> Student:
-    """Cut a verifier out of an encoder, or the classifier of a column."""
-    column = recipe.data.label_column
-    if column is None:
-        config = student_config(recipe, origin.config)
-        return init_student_from_teacher(origin, config, recipe.student.student_start)
-    config = student_config(recipe, origin.config, classes_of(manifest, column))
-    return cut_from_teacher(OSKDFTForSequenceClassification(config), origin, recipe.student.student_start)
-
-
-def _validation(recipe: Recipe, student: Student, aside: Manifest) -> TrialDataset | LabelledDataset:
-    """Make what selects the best checkpoint, of the speakers set aside."""
-    if recipe.classifies:
-        return _labelled(recipe, student, aside)
-    return TrialDataset(aside, make_trials(aside.by_speaker(), most=recipe.data.validation_trials))
-
-
-def _labelled(recipe: Recipe, student: Student, manifest: Manifest) -> LabelledDataset:
-    return LabelledDataset(manifest, recipe.data.label_column or "", _classes(student))
-
-
-def _classes(student: Student) -> tuple[str, ...]:
-    names = student.config.id2label or {}
-    return tuple(names[index] for index in range(len(names)))
 
 
 def _train(trainer: OSKDFTTrainer, train: Manifest, aside: Manifest, checkpoint: str | None) -> float:
@@ -214,8 +173,6 @@ def _results(
         "resumed": resumed,  # then `seconds` are those of the last process
         "changed_when_resumed": trainer.changed,
         "selected_step": state.best_global_step,
-        "selection_eer": metric_of_best(state, "eval_eer") if state.best_global_step else None,
-        **({"selection_uar": metric_of_best(state, "eval_uar")} if recipe.classifies else {}),
         "fingerprint": trainer.published.fingerprint(),
         "recipe": recipe.describe(),
         "teachers": _teachers(recipe),
@@ -234,30 +191,6 @@ def _save(trainer: OSKDFTTrainer, results: dict[str, Any], *measured: Measuremen
         trainer.save_model(_internal_call=True)
         save_measurements(args.output_dir, *measured)
         write_json(results, Path(args.output_dir, RESULTS_NAME))
-
-
-def _test(recipe: Recipe, trainer: OSKDFTTrainer, test: Manifest) -> dict[str, Any]:
-    """Score the test trials; returns error rates, also by gender and language where the data have them.
-
-    Of a classifier, the rates of its classes.
-    """
-    data = recipe.data
-    if recipe.classifies:
-        return trainer.scorer.report(trainer.published, _labelled(recipe, trainer.published, test))
-    trials = read_trials(data.test_trials or "")
-    scores = trial_scores(
-        trainer.published,
-        trainer.processing_class,
-        test,
-        trials,
-        data.test_scoring,
-        num_workers=recipe.training.dataloader_num_workers,
-    )
-    return {
-        "name": Path(data.test_trials or "").stem,
-        **report_scores(scores, trials, speakers_of(test)).as_dict(),
-        **{f"by_{column}": reports_by(column, scores, trials, test) for column in ("gender", "language")},
-    }
 
 
 def _teachers(recipe: Recipe) -> dict[str, Any]:

@@ -96,12 +96,11 @@ class OSKDFTTrainer(HubTrainer):
         data = (data_collator, train_dataset, eval_dataset)
         rest = {"processing_class": extractor, "callbacks": list(callbacks or ()), "model_init": model_init}
         super().__init__(model, args, *data, **rest)
-        # After super().__init__ has moved the model: the average stays on its device.
-        self.start_run()
         self.remove_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
         guard = None if args.fp16 else NonFiniteGuard(args.max_nonfinite_steps)  # fp16 skips steps of itself
         for callback in filter(None, (log_callback(args), guard, self.stopper, self.order, self.stalls)):
             self.add_callback(callback)
+        self.start_run()  # last, and after super().__init__ has moved the model: an average stays on its device
         self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = True  # compute_loss divides by the whole batch
 
     @property

@@ -1,0 +1,171 @@
+"""Say what a run learns: to tell speakers apart, or the classes of a column.
+
+A task makes the student, chooses its data, and measures it; the run around it is the same for all.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+from transformers.trainer_callback import TrainerState
+
+from ..data.crops import SPEAKERS, check_classes, classes_of
+from ..data.manifest import Manifest
+from ..data.trials import make_trials, read_trials
+from ..evaluation.report import report_scores, reports_by, speakers_of, trial_scores
+from ..model.modeling_oskdft import OSKDFTForXVector
+from ..model.modeling_tasks_oskdft import OSKDFTForSequenceClassification, Student
+from ..scoring.thresholds import Thresholds
+from ..student.initialization import cut_from_teacher
+from .class_validation import LabelledDataset
+from .inputs import load_labelled_test, load_test, student_config
+from .recipe import Recipe
+from .trainer import OSKDFTTrainer
+from .validation import TrialDataset, metric_of_best
+
+
+class Task(ABC):
+    """What a run learns.
+
+    Args:
+        recipe: the recipe.
+        manifest: its training data, speakers of the selection included.
+
+    Attributes:
+        manifest: the recordings that the run uses.
+        label_column: the column whose values are told apart.
+        classes: these values; empty where the speakers of the training decide.
+    """
+
+    def __init__(self, recipe: Recipe, manifest: Manifest) -> None:
+        self.recipe, self.manifest = recipe, manifest
+        self.label_column, self.classes = SPEAKERS, ()
+
+    label_column: str
+    classes: Sequence[str]
+
+    @abstractmethod
+    def new_student(self, origin: PreTrainedModel) -> Student:
+        """Cut the student out of an encoder."""
+
+    @abstractmethod
+    def validation(self, train: Manifest, aside: Manifest) -> TrialDataset | LabelledDataset:
+        """Make what selects the best checkpoint, of the speakers set aside.
+
+        Raises:
+            ValueError: for speakers with which the run could not learn or not be measured.
+        """
+
+    @abstractmethod
+    def load_test(self) -> Manifest | None:
+        """Load the recordings of the test; None for a run without one."""
+
+    @abstractmethod
+    def selection(self, state: TrainerState) -> dict[str, float | None]:
+        """Return what the best checkpoint reached on the speakers set aside, as `results.json` names it."""
+
+    @abstractmethod
+    def measure(self, trainer: OSKDFTTrainer, train: Manifest) -> Thresholds | None:
+        """Measure what is published beside the weights; None where a decision needs no threshold."""
+
+    @abstractmethod
+    def test(self, trainer: OSKDFTTrainer, recordings: Manifest) -> dict[str, Any]:
+        """Test the published student, once, on recordings that selected nothing."""
+
+
+class Verification(Task):
+    """Tell speakers apart."""
+
+    def new_student(self, origin: PreTrainedModel) -> Student:
+        """Cut a verifier out of an encoder."""
+        student = OSKDFTForXVector(student_config(self.recipe, origin.config))
+        return cut_from_teacher(student, origin, self.recipe.student.student_start)
+
+    def validation(self, train: Manifest, aside: Manifest) -> TrialDataset:
+        """Make balanced trials."""
+        return TrialDataset(aside, make_trials(aside.by_speaker(), most=self.recipe.data.validation_trials))
+
+    def load_test(self) -> Manifest | None:
+        """Load the recordings of the test trials."""
+        wanted = self.recipe.data.test_trials and self.recipe.learns_speakers
+        return load_test(self.recipe, self.manifest) if wanted else None
+
+    def selection(self, state: TrainerState) -> dict[str, float | None]:
+        """Return the EER."""
+        return {"selection_eer": metric_of_best(state, "eval_eer") if state.best_global_step else None}
+
+    def measure(self, trainer: OSKDFTTrainer, train: Manifest) -> Thresholds | None:
+        """Measure cohort and thresholds; None for a run that trains no head."""
+        if not self.recipe.learns_speakers:
+            return None
+        trainer.scorer.make_cohort(trainer.published, train, self.recipe.data.cohort_utterances)
+        return trainer.measure_thresholds()
+
+    def test(self, trainer: OSKDFTTrainer, recordings: Manifest) -> dict[str, Any]:
+        """Score the test trials; returns error rates, also by gender and language where the data have them."""
+        data = self.recipe.data
+        trials = read_trials(data.test_trials or "")
+        scores = trial_scores(
+            trainer.published,
+            trainer.processing_class,
+            recordings,
+            trials,
+            data.test_scoring,
+            num_workers=self.recipe.training.dataloader_num_workers,
+        )
+        return {
+            "name": Path(data.test_trials or "").stem,
+            **report_scores(scores, trials, speakers_of(recordings)).as_dict(),
+            **{f"by_{column}": reports_by(column, scores, trials, recordings) for column in ("gender", "language")},
+        }
+
+
+class Classification(Task):
+    """Tell the values of a column apart; recordings without one are for the distillation alone."""
+
+    def __init__(self, recipe: Recipe, manifest: Manifest) -> None:
+        super().__init__(recipe, manifest)
+        self.label_column = recipe.data.label_column or ""
+        self.classes = classes_of(manifest, self.label_column)
+        if not recipe.distils:
+            self.manifest = manifest.where(self.label_column, self.classes)
+
+    def new_student(self, origin: PreTrainedModel) -> Student:
+        """Cut a classifier out of an encoder."""
+        student = OSKDFTForSequenceClassification(student_config(self.recipe, origin.config, self.classes))
+        return cut_from_teacher(student, origin, self.recipe.student.student_start)
+
+    def validation(self, train: Manifest, aside: Manifest) -> LabelledDataset:
+        """Return the recordings with a class."""
+        check_classes(train, self.label_column, self.classes)
+        return self._labelled(aside)
+
+    def load_test(self) -> Manifest | None:
+        """Load the recordings that the recipe names."""
+        return load_labelled_test(self.recipe, self.manifest)
+
+    def selection(self, state: TrainerState) -> dict[str, float | None]:
+        """Return the UAR."""
+        return {"selection_eer": None, "selection_uar": metric_of_best(state, "eval_uar")}
+
+    def measure(self, trainer: OSKDFTTrainer, train: Manifest) -> None:
+        """Measure nothing: the class with the largest logit is chosen."""
+
+    def test(self, trainer: OSKDFTTrainer, recordings: Manifest) -> dict[str, Any]:
+        """Classify the recordings of the test."""
+        report: dict[str, Any] = trainer.scorer.report(trainer.published, self._labelled(recordings))
+        return report
+
+    def _labelled(self, manifest: Manifest) -> LabelledDataset:
+        return LabelledDataset(manifest, self.label_column, tuple(self.classes))
+
+
+def task_of(recipe: Recipe, manifest: Manifest) -> Task:
+    """Return the task of a recipe.
+
+    Raises:
+        ValueError: for a column that the data do not have.
+    """
+    return Classification(recipe, manifest) if recipe.classifies else Verification(recipe, manifest)
