@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 from transformers import SequenceFeatureExtractor
 
@@ -31,12 +32,12 @@ class Crop(TypedDict):
     Attributes:
         waveform: (samples,) at 16 kHz, augmented.
         clean: (samples,) the crop before augmentation; the same object as `waveform` where nothing was changed.
-        label: class of the speaker, or `UNLABELLED`.
+        label: class of the speaker, or `UNLABELLED`; of a recording with a text, the letters.
     """
 
     waveform: Waveform
     clean: Waveform
-    label: int
+    label: int | NDArray[np.int64]
 
 
 def crop_generator(seed: int, epoch: int, utterance_id: str) -> np.random.Generator:
@@ -146,6 +147,11 @@ class CropDataset(Dataset[Crop]):
 
     def __len__(self) -> int:
         return len(self.manifest)
+
+    @property
+    def has_unlabelled(self) -> bool:
+        """Whether a crop has no label, so that it is for the distillation alone."""
+        return bool((self.labels == UNLABELLED).any())
 
     def utterances_of_classes(self) -> list[int]:
         """Count the utterances of each class: the speakers in their order, once a speed."""

@@ -97,6 +97,27 @@ class OSKDFTForSequenceClassification(Companions, OSKDFTPreTrainedModel):
         return logits.float()
 
 
+class FrameHead(LayerMixture):
+    """Mix the encoder's hidden states into one state a frame, with dropout."""
+
+    def __init__(self, config: OSKDFTConfig) -> None:
+        super().__init__(config)
+        self.dropout = nn.Dropout(config.encoder_config.final_dropout)
+
+    def forward(self, hidden_states: tuple[Tensor, ...], frame_mask: Tensor | None = None) -> Tensor:
+        """Mix hidden states.
+
+        Args:
+            hidden_states: n + 1 tensors (batch, frames, hidden).
+            frame_mask: as every head takes it; frames do not see each other here.
+
+        Returns:
+            (batch, frames, hidden).
+        """
+        mixed: Tensor = self.dropout(self.mix(hidden_states))
+        return mixed
+
+
 class OSKDFTForCTC(Companions, OSKDFTPreTrainedModel):
     """Write down what is said: the logits of letters in each frame (CTC, Graves et al., 2006).
 
@@ -122,8 +143,7 @@ class OSKDFTForCTC(Companions, OSKDFTPreTrainedModel):
         super().__init__(config)
         encoder = config.encoder_config
         self.oskdft = OSKDFTModel(config)
-        self.head = LayerMixture(config)
-        self.dropout = nn.Dropout(encoder.final_dropout)
+        self.head = FrameHead(config)
         self.lm_head = nn.Linear(encoder.hidden_size, encoder.vocab_size)
         self.post_init()
 
@@ -157,9 +177,14 @@ class OSKDFTForCTC(Companions, OSKDFTPreTrainedModel):
         states, frame_mask, asked = self._encode(
             input_values, attention_mask, output_hidden_states, output_attentions, **kwargs
         )
-        logits = self.lm_head(self.dropout(self.head.mix(states))).float()
+        logits = self.task_output(self.head(states, frame_mask))
         loss = None if labels is None else self._loss(logits, frame_mask, labels)
         return CausalLMOutput(loss=loss, logits=logits, **asked)
+
+    def task_output(self, states: Tensor) -> Tensor:
+        """Compute the logits of the letters from the states of the head; (batch, frames, vocab_size), float32."""
+        logits: Tensor = self.lm_head(states)
+        return logits.float()
 
     def _loss(self, logits: Tensor, frame_mask: Tensor | None, labels: Tensor) -> Tensor:
         config = self.config.encoder_config
@@ -180,7 +205,7 @@ class OSKDFTForCTC(Companions, OSKDFTPreTrainedModel):
             )
 
 
-Student = OSKDFTForXVector | OSKDFTForSequenceClassification  # what a recipe trains
+Student = OSKDFTForXVector | OSKDFTForSequenceClassification | OSKDFTForCTC  # what a recipe trains
 
 # With these, save_pretrained copies the travelling files.
 OSKDFTForSequenceClassification.register_for_auto_class("AutoModelForAudioClassification")

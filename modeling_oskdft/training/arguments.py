@@ -131,6 +131,10 @@ class DataArguments:
         default=None,
         metadata={"help": "column whose values are the classes of a classifier (default: a verifier of speakers)"},
     )
+    text_column: str | None = field(
+        default=None,
+        metadata={"help": "column of what is said, for a recogniser of whole recordings of up to crop_seconds"},
+    )
     validation_fraction: float = field(
         default=0.1,
         metadata={"help": "share of the train speakers that is set aside; their trials select the best checkpoint"},

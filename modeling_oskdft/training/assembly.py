@@ -8,6 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel, SequenceFeatureExtractor, TrainerCallback
 
 from ..data.crops import CropCollator, CropDataset, features_of
+from ..data.texts import TextCollator, TextDataset
 from ..model.modeling_tasks_oskdft import Student
 from .class_validation import LabelledDataset
 from .identity import config_digest
@@ -18,6 +19,7 @@ from .speech_encoders import fit_to_crops
 from .teacher import Teacher, same_convolutions
 from .trainer import OSKDFTTrainer
 from .training_arguments import OSKDFTTrainingArguments
+from .transcription import TranscribedDataset
 from .validation import TrialDataset
 from .verifiers import VerifierTeacher
 
@@ -32,7 +34,7 @@ def assemble_trainer(
     feature_extractor: SequenceFeatureExtractor,
     objective_arguments: ObjectiveArguments,
     teacher: PreTrainedModel | None = None,
-    validation: TrialDataset | LabelledDataset | None = None,
+    validation: TrialDataset | LabelledDataset | TranscribedDataset | None = None,
     spec_mask: SpecMask | None = None,
     teacher_hears: str = "clean",
     callbacks: Sequence[TrainerCallback] | None = None,
@@ -69,17 +71,23 @@ def assemble_trainer(
     noise = [np.random.default_rng(0).normal(0, 0.1, crops.num_samples).astype(np.float32)]
     for verifier, (_, extractor) in zip(frozen, verifiers, strict=True):
         verifier.check(features_of(extractor, noise))
+    reads_texts = isinstance(crops, TextDataset)
     frozen_teacher = None
     if teacher is not None and objectives.kd is not None:
         view = None if teacher_extractor is None else views.index_of(teacher_extractor)
-        same_input = view is None and (crops.augmentation is None or teacher_hears == "augmented")
+        if reads_texts and view is not None:
+            raise ValueError(
+                f"The teacher is a {teacher.config.model_type}, which reads other features than the student: with "
+                "text_column, use one of wav2vec 2.0, HuBERT, WavLM and their kin."
+            )
+        same_input = view is None and not reads_texts and (crops.augmentation is None or teacher_hears == "augmented")
         fit_to_crops(teacher, crops.num_samples)
         frozen_teacher = freeze_teacher(teacher, joint, args, same_input, view)
         frozen_teacher.check(features_of(teacher_extractor or feature_extractor, noise), crops.num_samples)
     return OSKDFTTrainer(
         joint,
         args,
-        CropCollator(feature_extractor, teacher_hears, views.others),
+        (TextCollator if reads_texts else CropCollator)(feature_extractor, teacher_hears, views.others),
         crops,
         validation,
         feature_extractor,

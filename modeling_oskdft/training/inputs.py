@@ -11,6 +11,7 @@ from ..data.crops import SPEAKERS, CropDataset, classes_of
 from ..data.manifest import Manifest
 from ..data.sources import load_manifest
 from ..data.splits import refuse_common_speakers, split_by_speaker
+from ..data.texts import TextDataset, texts_of
 from ..data.trials import check_labels, read_trials
 from ..evaluation.report import speakers_of
 from ..model.configuration_oskdft import OSKDFTConfig
@@ -80,36 +81,45 @@ def _test_data(recipe: Recipe) -> Manifest:
 
 
 def load_labelled_test(recipe: Recipe, train: Manifest) -> Manifest | None:
-    """Load the recordings that test a classifier; None where the recipe names no `test_data` and no `test_split`.
+    """Load the recordings that test a classifier or a recogniser.
+
+    Returns:
+        The recordings; None where the recipe names no `test_data` and no `test_split`.
 
     Raises:
-        ValueError: when a speaker is in the training data as well, and as `classes_of` does.
+        ValueError: when a speaker is in the training data as well, and as `classes_of` or `texts_of` does.
     """
     data = recipe.data
     if not (data.test_data or data.test_split):
         return None
     test = _test_data(recipe)
     refuse_common_speakers(train, test)
-    classes_of(test, data.label_column or "")  # raises for a column that is not there
+    if data.text_column:
+        texts_of(test, data.text_column)
+    else:
+        classes_of(test, data.label_column or "")  # raises for a column that is not there
     return test
 
 
 def training_crops(
     recipe: Recipe, train: Manifest, label_column: str = SPEAKERS, classes: Sequence[str] = ()
 ) -> CropDataset:
-    """Build the training crops, with the augmentation of the recipe.
+    """Build the training crops, or whole recordings with texts, with the augmentation of the recipe.
 
     Args:
         recipe: the recipe.
         train: the training data without the speakers of the selection.
         label_column: column of the labels.
-        classes: its values; empty: those of the training data.
+        classes: its values, or the vocabulary of its texts; empty: those of the training data.
     """
     data, seed = recipe.data, recipe.training.seed
     labelled: Sequence[str] | None = list(classes) or None
     if data.labelled_fraction < 1:
         labelled = split_by_speaker(train, data.labelled_fraction, seed)[1].speakers
     speeds = data.speed_perturbation or ()
+    if data.text_column:
+        parts = (augmentation_of(recipe), data.max_damaged_files, data.text_column, classes)
+        return TextDataset(train, data.crop_seconds, seed, *parts)
     return CropDataset(
         train,
         data.crop_seconds,

@@ -4,7 +4,7 @@ DDP, compilation and accumulation see this one module. The frozen teacher is not
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -140,7 +140,7 @@ class JointModel(nn.Module):
         if self.frozen_encoder:
             student.oskdft.requires_grad_(False)
         elif freeze == "feature_encoder":
-            student.freeze_feature_encoder()
+            student.oskdft.freeze_feature_encoder()
         if not objectives.train_head:
             student.head.requires_grad_(False)
         if objectives.path == "kd":
@@ -163,26 +163,29 @@ class JointModel(nn.Module):
         conv_features: Tensor | None = None,
         conv_target: Tensor | None = None,
         teacher_embeddings: Sequence[Tensor] = (),
+        attention_mask: Tensor | None = None,
     ) -> JointOutput:
         """Compute the losses.
 
         Args:
-            input_values: (batch, samples), crops of one length.
-            labels: (batch,), classes of the speakers.
+            input_values: (batch, samples), crops of one length; with `attention_mask`, padded recordings.
+            labels: as the objective of the ft path takes them.
             teacher_states: target states, see `KDObjective`.
             conv_features: output of the convolutions for `input_values`, when the teacher has computed it.
             conv_target: output of the teacher's convolutions, for `FrontEndDistillation`.
             teacher_embeddings: target embeddings, for `EmbeddingDistillation`.
+            attention_mask: (batch, samples), 1 where audio is real; None where nothing is padded.
         """
         encoder, objectives = self.student.oskdft, self.objectives
-        features = encoder.convolve(input_values) if conv_features is None else conv_features
-        outputs = encoder.encode(features, path=objectives.path)
+        features = encoder.convolve(input_values, attention_mask) if conv_features is None else conv_features
+        frame_mask = encoder.frame_mask(attention_mask, features.shape[-1] // encoder.config.time_reduction)
+        outputs = encoder.encode(features, frame_mask, path=objectives.path)
         kd_states = outputs.hidden_states if objectives.path == "kd" else outputs.kd_hidden_states
-        embeddings = None if objectives.path == "kd" else self._embed(outputs.hidden_states or ())
+        embeddings = None if objectives.path == "kd" else self._embed(outputs.hidden_states or (), frame_mask)
         ft = None
         if objectives.speaker is not None and embeddings is not None:
-            ft = objectives.speaker(self.student.task_output(embeddings), labels)
-        kd, front_end = self._distil(features, kd_states, teacher_states, conv_target)
+            ft = objectives.speaker(self.student.task_output(embeddings), labels, frame_mask)
+        kd, front_end = self._distil(features, kd_states, teacher_states, conv_target, frame_mask)
         embedding = None
         if objectives.embedding is not None:
             if objectives.embedding.path == "kd":
@@ -190,11 +193,11 @@ class JointModel(nn.Module):
             embedding = objectives.embedding(embeddings, teacher_embeddings)
         return JointOutput(ft, kd, front_end, embedding)
 
-    def _embed(self, hidden_states: Sequence[Tensor]) -> Tensor:
-        """Compute the embeddings of the ft path, masked in training."""
+    def _embed(self, hidden_states: Sequence[Tensor], frame_mask: Tensor | None) -> Tensor:
+        """Compute what the head makes of the ft path, masked in training."""
         if self.spec_mask is not None and self.training:
             hidden_states = self.spec_mask(hidden_states)
-        return self.student.head(hidden_states)
+        return self.student.head(hidden_states, frame_mask)
 
     def _embed_kd_path(self, hidden_states: Sequence[Tensor] | None, has_ft_path: bool) -> Tensor:
         """Compute the embeddings of the kd path; running statistics of the head are the ft path's where it has one."""
@@ -216,12 +219,13 @@ class JointModel(nn.Module):
         student_states: Sequence[Tensor] | None,
         teacher_states: Sequence[Tensor] | None,
         conv_target: Tensor | None,
+        frame_mask: Tensor | None,
     ) -> tuple[WeightedLoss | None, WeightedLoss | None]:
         """Compute the whole distillation loss of hidden states, and its term on the convolutions."""
         objectives = self.objectives
         if objectives.kd is None:
             return None, None
-        kd = objectives.kd(student_states, teacher_states)
+        kd = objectives.kd(student_states, teacher_states, frame_mask)
         if objectives.front_end is None:
             return kd, None
         front_end = objectives.front_end(conv_features, conv_target)
@@ -241,7 +245,7 @@ class JointModel(nn.Module):
         The bias of the linear layer before the head's last batch norm is left out: its gradient is rounding alone.
         Adam would turn it into whole steps, and embeddings would depend on the number of processes.
         """
-        no_gradient = id(cast(Any, self.student.head).projection.bias)
+        no_gradient = id(getattr(getattr(self.student.head, "projection", None), "bias", None))
         adapters = {id(parameter) for _, parameter in adapter_parameters(self.student)}
         shared = {id(parameter) for parameter in self.student.oskdft.parameters()} - adapters
         groups: dict[str, list[nn.Parameter]] = {"head": [], "adapters": [], "backbone": []}

@@ -7,7 +7,7 @@ parser of its type, so `1e-3` is a number wherever it stands.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from transformers import HfArgumentParser
 
@@ -16,7 +16,7 @@ from ..files import read_text
 from ..model.configuration_oskdft import nearest_name
 from .arguments import DataArguments, StudentArguments, TeacherArguments
 from .objectives.building import ObjectiveArguments
-from .training_arguments import CLASS_METRICS, OSKDFTTrainingArguments
+from .training_arguments import CLASS_METRICS, METRICS, TEXT_METRICS, OSKDFTTrainingArguments
 
 GROUPS = (StudentArguments, ObjectiveArguments, DataArguments, OSKDFTTrainingArguments)
 PATHS = {"train_data", "test_data", "test_trials", "data_root", "test_root", "noise_root", "rir_root"}
@@ -25,6 +25,30 @@ DESCRIBED = [
     *("adapter_lr_multiplier", "backbone_lr_multiplier", "backbone_schedule", "weight_decay", "freeze"),
     *("ema_decay", "bf16"),
 ]
+
+
+class OtherTask(NamedTuple):
+    """What a column makes of a recipe.
+
+    Args:
+        what: name of such models.
+        column: what the column holds.
+        objective: the loss of the ft path.
+        metrics: those that may select the best checkpoint, the first by default.
+        greater_is_better: whether a larger metric is better.
+    """
+
+    what: str
+    column: str
+    objective: str
+    metrics: tuple[str, ...]
+    greater_is_better: bool
+
+
+OTHER_TASKS = {
+    "label_column": OtherTask("classifiers", "classes", "class_softmax", CLASS_METRICS, True),
+    "text_column": OtherTask("recognisers", "texts", "ctc", TEXT_METRICS, False),
+}
 
 
 @dataclass
@@ -60,9 +84,9 @@ class Recipe:
         return self.objectives.distil_states or self.objectives.distil_embeddings
 
     @property
-    def classifies(self) -> bool:
-        """Whether the run trains a classifier instead of a verifier."""
-        return bool(self.data.label_column)
+    def verifies(self) -> bool:
+        """Whether the run trains a verifier, and no model of another task."""
+        return not (self.data.label_column or self.data.text_column)
 
     def describe(self) -> dict[str, Any]:
         """Return the settings that decide the run, for a results file or a card, without any path."""
@@ -110,48 +134,53 @@ def read_recipe(arguments: Sequence[str]) -> Recipe:
         if override.startswith("--") and name not in (*known, "help", *(f"no_{each}" for each in known)):
             raise ValueError(f"There is no option '--{name}': {nearest_name(name, known)}")
     recipe = Recipe(*recipe_parser().parse_args_into_dataclasses(command_line + overrides))
-    return as_classifier(recipe) if recipe.classifies else as_verifier(recipe)
+    return as_verifier(recipe) if recipe.verifies else as_other_task(recipe)
 
 
 def as_verifier(recipe: Recipe) -> Recipe:
-    """Refuse the loss and the metrics of a classifier without `label_column`.
+    """Refuse the losses and the metrics of other tasks without their column.
 
     Raises:
         ValueError: naming the field.
     """
     metric = str(recipe.training.metric_for_best_model).removeprefix("eval_")
     for name, value in (("speaker_objective", recipe.objectives.speaker_objective), ("metric_for_best_model", metric)):
-        if value in ("class_softmax", *CLASS_METRICS):
-            raise ValueError(f"{name} is {value} without label_column: it is for classifiers; name their column.")
+        for column, task in OTHER_TASKS.items():
+            if value in (task.objective, *task.metrics):
+                raise ValueError(f"{name} is {value} without {column}: it is for {task.what}; name their column.")
     return recipe
 
 
-def as_classifier(recipe: Recipe) -> Recipe:
-    """Give the recipe of a classifier the loss and the selecting metric of one.
+def as_other_task(recipe: Recipe) -> Recipe:
+    """Give the recipe of a classifier or of a recogniser its loss and its selecting metric.
 
     Raises:
-        ValueError: for a field that belongs to a verifier.
+        ValueError: for a field that belongs to a verifier, or to the other task.
     """
     data, training = recipe.data, recipe.training
+    if data.label_column and data.text_column:
+        raise ValueError("label_column and text_column are set: a run learns one task; leave one of them out.")
+    column = "label_column" if data.label_column else "text_column"
+    task, name_of_column = OTHER_TASKS[column], data.label_column or data.text_column
     for name, empty in (("labelled_fraction", 1.0), ("speed_perturbation", None), ("cohort_utterances", 0)):
         if getattr(data, name) != empty:
-            raise ValueError(f"{name} is {getattr(data, name)} with label_column: it is for verifiers; leave it out.")
+            raise ValueError(f"{name} is {getattr(data, name)} with {column}: it is for verifiers; leave it out.")
     given = {"test_trials": data.test_trials, "push_to_hub": training.push_to_hub, "start_from": training.start_from}
     for name in filter(given.get, given):
-        raise ValueError(f"{name} is set with label_column: it is for verifiers; leave it out.")
-    if data.label_column in COLUMNS:
+        raise ValueError(f"{name} is set with {column}: it is for verifiers; leave it out.")
+    if name_of_column in COLUMNS:
         raise ValueError(
-            f"label_column is {data.label_column}, which every recording has: leave it out for a verifier, or name a "
-            "column of classes."
+            f"{column} is {name_of_column}, which every recording has: leave it out for a verifier, or name a column "
+            f"of {task.column}."
         )
     if recipe.objectives.speaker_objective == "none":
-        raise ValueError("speaker_objective is none with label_column: no loss would read the labels; leave it out.")
+        raise ValueError(f"speaker_objective is none with {column}: no loss would read the labels; leave it out.")
     metric = str(training.metric_for_best_model).removeprefix("eval_")
-    if metric == "min_dcf":
-        raise ValueError(f"metric_for_best_model is min_dcf with label_column: use {', '.join(CLASS_METRICS)}.")
-    if metric not in CLASS_METRICS:
-        training.metric_for_best_model, training.greater_is_better = CLASS_METRICS[0], True
-    return replace(recipe, objectives=replace(recipe.objectives, speaker_objective="class_softmax"))
+    if metric != METRICS[0] and metric not in task.metrics:  # the first one is the default of every recipe
+        raise ValueError(f"metric_for_best_model is {metric} with {column}: use {', '.join(task.metrics)}.")
+    if metric not in task.metrics:
+        training.metric_for_best_model, training.greater_is_better = task.metrics[0], task.greater_is_better
+    return replace(recipe, objectives=replace(recipe.objectives, speaker_objective=task.objective))
 
 
 def read_values(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..data.crops import UNLABELLED, CropDataset
-from ..model.modeling_oskdft import shortest_input
+from ..data.crops import CropDataset
+from ..data.texts import TextDataset, frames_needed
+from ..model.modeling_oskdft import feature_lengths, shortest_input
 from ..model.modeling_tasks_oskdft import Student
 from .joint_model import JointModel
 from .schedules import Clock
@@ -104,6 +105,26 @@ def refuse_other_targets(joint: JointModel, targets: list[int] | None) -> None:
         )
 
 
+def refuse_texts(joint: JointModel, crops: TextDataset) -> None:
+    """Refuse texts with more letters than their recordings have frames, and losses that read crops of one length.
+
+    Raises:
+        ValueError: naming the recording or the field.
+    """
+    objectives = joint.objectives
+    for name, loss in (("front_end_kd_lambda", objectives.front_end), ("embedding_teachers", objectives.embedding)):
+        if loss is not None:
+            raise ValueError(f"{name} is set with text_column: it reads crops of one length; leave it out.")
+    columns = (crops.manifest.column(name) for name in ("utterance_id", "num_samples"))
+    for name, samples, letters in zip(*columns, crops.letters, strict=True):
+        frames = feature_lengths(joint.student.config, int(samples))
+        if frames < frames_needed(letters):
+            raise ValueError(
+                f"The text of '{name}' needs {frames_needed(letters)} frames and its recording has {frames}: correct "
+                "the text, leave the recording out, or give the student a lower time_reduction."
+            )
+
+
 def refuse_run(
     args: OSKDFTTrainingArguments, joint: JointModel, crops: CropDataset, has_teacher: bool, verifiers: int = 0
 ) -> None:
@@ -123,11 +144,11 @@ def refuse_run(
     refuse_parts(args, joint, crops, has_teacher, verifiers)
     objectives = joint.objectives
     distils = objectives.kd is not None or objectives.embedding is not None
-    if bool((crops.labels == UNLABELLED).any()) and not (distils and objectives.speaker):
+    if crops.has_unlabelled and not (distils and objectives.speaker):
         raise ValueError(
-            "Some crops have no label, by labelled_fraction or by an empty label_column, and the run does not have "
-            "both losses: crops without labels are for the distillation; set kd_weight, and a speaker_objective that "
-            "reads the labels."
+            "Some crops have no label, by labelled_fraction or by an empty label_column or text_column, and the run "
+            "does not have both losses: crops without labels are for the distillation; set kd_weight, and a "
+            "speaker_objective that reads the labels."
         )
     if not objectives.train_head and args.eval_strategy != "no":
         raise ValueError(
@@ -146,6 +167,8 @@ def refuse_run(
             f"A crop has {crops.num_samples} samples: one frame needs {shortest_input(joint.student.config)} samples "
             "at 16 kHz; raise crop_seconds."
         )
+    if isinstance(crops, TextDataset):
+        refuse_texts(joint, crops)
     batch = args.per_device_train_batch_size * args.world_size
     if len(crops) < batch:
         raise ValueError(

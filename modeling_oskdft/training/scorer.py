@@ -1,7 +1,8 @@
 """Embed recordings during training, for whatever selects the best checkpoint."""
 
 from abc import ABC, abstractmethod
-from typing import Generic, TypeVar
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,7 @@ class Scorer(ABC, Generic[Dataset]):
         return PredictionOutput(np.stack(list(outputs.values())), speakers, {f"{prefix}_utterances": len(outputs)})
 
     @abstractmethod
-    def outputs(self, model: Student, manifest: Manifest, max_damaged: int) -> dict[str, NDArray[np.floating]]:
+    def outputs(self, model: Student, manifest: Manifest, max_damaged: int) -> Mapping[str, NDArray[Any]]:
         """Compute what `predict` returns of each recording, by its utterance id."""
 
     @abstractmethod

@@ -11,6 +11,7 @@ from ..scoring.thresholds import ENOUGH_SPEAKERS, Thresholds
 from .class_validation import LabelledDataset
 from .schedules import Clock
 from .training_arguments import OSKDFTTrainingArguments
+from .transcription import TranscribedDataset
 from .validation import TrialDataset
 
 
@@ -25,7 +26,7 @@ def first_lines(
     clock: Clock,
     train: Manifest,
     aside: Manifest,
-    validation: TrialDataset | LabelledDataset | None,
+    validation: TrialDataset | LabelledDataset | TranscribedDataset | None,
     checkpoint: str | None,
 ) -> list[str]:
     """Describe a run that begins: data, selection, length, place, and warnings.
@@ -96,7 +97,20 @@ def last_lines(results: dict[str, Any], thresholds: Thresholds | None, output_di
             f"best checkpoint: step {results['selected_step']} of {results['steps']}, UAR "
             f"{100 * results['selection_uar']:.1f} % on the speakers set aside"
         )
-    if "uar" in results.get("test", {}):
+    if "selection_cer" in results:
+        lines.append(
+            f"best checkpoint: step {results['selected_step']} of {results['steps']}, CER "
+            f"{100 * results['selection_cer']:.1f} % on the speakers set aside"
+        )
+    if "cer" in results.get("test", {}):
+        test = results["test"]
+        low, high = test["wer_interval"]
+        lines.append(
+            f"test: CER {100 * test['cer']:.1f} %, "
+            f"WER {100 * test['wer']:.1f} % ({100 * low:.1f} to {100 * high:.1f}), "
+            f"{test['recordings']:,} recordings of {test['speakers']} speakers"
+        )
+    elif "uar" in results.get("test", {}):
         test = results["test"]
         low, high = test["uar_interval"]
         lines.append(

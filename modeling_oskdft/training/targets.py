@@ -32,6 +32,8 @@ def compute_targets(batch: dict[str, Any], teacher: Teacher | None, verifiers: S
         verifiers: give embeddings.
     """
     own = {"input_values": batch.pop("teacher_input_values", batch["input_values"])}
+    if "attention_mask" in batch:
+        own["attention_mask"] = batch["attention_mask"]
     views: dict[int | None, dict[str, Tensor]] = {None: own, **dict(enumerate(batch.pop("teacher_views", ())))}
     output = TeacherOutput(None) if teacher is None else teacher(views[teacher.view])
     return Targets(*output, [verifier(views[verifier.view]) for verifier in verifiers])

@@ -1,29 +1,35 @@
-"""Say what a run learns: to tell speakers apart, or the classes of a column.
+"""Say what a run learns: to tell speakers apart, or the classes of a column, or to write down what is said.
 
 A task makes the student, chooses its data, and measures it; the run around it is the same for all.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 from transformers.trainer_callback import TrainerState
 
 from ..data.crops import SPEAKERS, check_classes, classes_of
 from ..data.manifest import Manifest
+from ..data.texts import SPECIAL, UNKNOWN, texts_of, vocabulary_of
 from ..data.trials import make_trials, read_trials
 from ..evaluation.report import report_scores, reports_by, speakers_of, trial_scores
 from ..model.modeling_oskdft import OSKDFTForXVector
-from ..model.modeling_tasks_oskdft import OSKDFTForSequenceClassification, Student
+from ..model.modeling_tasks_oskdft import OSKDFTForCTC, OSKDFTForSequenceClassification, Student
 from ..scoring.thresholds import Thresholds
 from ..student.initialization import cut_from_teacher
 from .class_validation import LabelledDataset
 from .inputs import load_labelled_test, load_test, student_config
 from .recipe import Recipe
 from .trainer import OSKDFTTrainer
+from .transcription import TranscribedDataset, tokenizer_of
 from .validation import TrialDataset, metric_of_best
+
+NEVER = -1e4  # logit of a letter that is not written
 
 
 class Task(ABC):
@@ -36,7 +42,7 @@ class Task(ABC):
     Attributes:
         manifest: the recordings that the run uses.
         label_column: the column whose values are told apart.
-        classes: these values; empty where the speakers of the training decide.
+        classes: these values, or the vocabulary of their letters; empty where the speakers of the training decide.
     """
 
     def __init__(self, recipe: Recipe, manifest: Manifest) -> None:
@@ -51,7 +57,7 @@ class Task(ABC):
         """Cut the student out of an encoder."""
 
     @abstractmethod
-    def validation(self, train: Manifest, aside: Manifest) -> TrialDataset | LabelledDataset:
+    def validation(self, train: Manifest, aside: Manifest) -> TrialDataset | LabelledDataset | TranscribedDataset:
         """Make what selects the best checkpoint, of the speakers set aside.
 
         Raises:
@@ -162,10 +168,69 @@ class Classification(Task):
         return LabelledDataset(manifest, self.label_column, tuple(self.classes))
 
 
+class Transcription(Task):
+    """Write down what is said; recordings without a text are for the distillation alone."""
+
+    def __init__(self, recipe: Recipe, manifest: Manifest) -> None:
+        super().__init__(recipe, manifest)
+        self.label_column = recipe.data.text_column or ""
+        texts = texts_of(manifest, self.label_column)
+        if not recipe.distils:
+            names = manifest.column("utterance_id")
+            self.manifest = manifest.where(
+                "utterance_id", [name for name, text in zip(names, texts, strict=True) if text]
+            )
+        self.classes = vocabulary_of(texts)
+
+    def new_student(self, origin: PreTrainedModel) -> Student:
+        """Cut a recogniser out of an encoder."""
+        config = student_config(self.recipe, origin.config)
+        config.encoder_config.vocab_size, config.encoder_config.pad_token_id = len(self.classes), 0
+        config.encoder_config.ctc_zero_infinity = True
+        student = OSKDFTForCTC(config)
+        with torch.no_grad():
+            student.lm_head.bias[SPECIAL.index(UNKNOWN)] = NEVER  # no text of the training has it
+        return cut_from_teacher(student, origin, self.recipe.student.student_start)
+
+    def validation(self, train: Manifest, aside: Manifest) -> TranscribedDataset:
+        """Return the recordings with a text."""
+        return self._transcribed(aside)
+
+    def load_test(self) -> Manifest | None:
+        """Load the recordings that the recipe names."""
+        return load_labelled_test(self.recipe, self.manifest)
+
+    def selection(self, state: TrainerState) -> dict[str, float | None]:
+        """Return the CER."""
+        return {"selection_eer": None, "selection_cer": metric_of_best(state, "eval_cer")}
+
+    def measure(self, trainer: OSKDFTTrainer, train: Manifest) -> None:
+        """Write the tokenizer beside the weights; there is nothing to measure."""
+        if trainer.args.should_save:
+            tokenizer_of(self.classes).save_pretrained(trainer.args.output_dir)
+
+    def test(self, trainer: OSKDFTTrainer, recordings: Manifest) -> dict[str, Any]:
+        """Write down the recordings of the test."""
+        report: dict[str, Any] = trainer.scorer.report(trainer.published, self._transcribed(recordings))
+        return report
+
+    def _transcribed(self, manifest: Manifest) -> TranscribedDataset:
+        dataset = TranscribedDataset(manifest, self.label_column, tuple(self.classes))
+        unknown = dataset.unknown_letters()
+        if unknown:
+            letters = ", ".join(unknown)
+            warnings.warn(
+                f"Some texts have letters that no training text has ({letters}): they count as errors.", stacklevel=2
+            )
+        return dataset
+
+
 def task_of(recipe: Recipe, manifest: Manifest) -> Task:
     """Return the task of a recipe.
 
     Raises:
-        ValueError: for a column that the data do not have.
+        ValueError: for a column that the data do not have, or that has nothing to learn.
     """
-    return Classification(recipe, manifest) if recipe.classifies else Verification(recipe, manifest)
+    data = recipe.data
+    task = Classification if data.label_column else Transcription if data.text_column else Verification
+    return task(recipe, manifest)

@@ -1,13 +1,14 @@
 """Compute the target states of a frozen teacher."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..model.companions_oskdft import fingerprint_of
+from ..model.modeling_oskdft import masked_group_norm
 from ..model.modeling_tasks_oskdft import Student
 from .precision import protect_narrow_convolutions
 from .speech_encoders import check_hidden_states, cut_layers
@@ -52,6 +53,31 @@ class KeptConvolutions(nn.Module):
         return None if features is None else features.clone()
 
 
+class PaddingBlindNorm:
+    """Makes the GroupNorm of an encoder's first convolution leave padding out, as the student's does.
+
+    transformers' own averages over the padding of a batch as well, so that a recording would have other targets beside
+    a longer one.
+
+    Args:
+        model: an encoder of transformers; without such a norm nothing changes.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.samples: Tensor | None = None  # (batch,), while padded recordings are computed
+        layers = getattr(getattr(model, "feature_extractor", None), "conv_layers", None)
+        norm = None if layers is None else getattr(layers[0], "layer_norm", None)
+        if isinstance(norm, nn.GroupNorm):
+            self.kernel, self.stride = model.config.conv_kernel[0], model.config.conv_stride[0]
+            norm.register_forward_hook(self)
+
+    def __call__(self, norm: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        """Replace the output of the norm while recordings are padded."""
+        if self.samples is None:
+            return output
+        return masked_group_norm(cast(nn.GroupNorm, norm), inputs[0], (self.samples - self.kernel) // self.stride + 1)
+
+
 class Teacher:
     """A frozen encoder, cut after the deepest target state.
 
@@ -92,6 +118,7 @@ class Teacher:
         deepest = max(self.target_layers)
         if deepest < depth:
             cut_layers(model, deepest)
+        self.norm = PaddingBlindNorm(model)
         self.shared: KeptConvolutions | None = None
         if shared_dtype is not None:
             model.feature_extractor = self.shared = KeptConvolutions(model.feature_extractor, shared_dtype)
@@ -134,6 +161,8 @@ class Teacher:
             States and convolutions; copies, because autograd does not accept tensors of inference mode.
         """
         device = next(iter(inputs.values())).device
+        mask = inputs.get("attention_mask")
+        self.norm.samples = None if mask is None else mask.sum(-1)
         with torch.inference_mode(), autocast(device, self.dtype):
             outputs = self.model(**inputs, output_hidden_states=True)
         states = list(outputs.hidden_states)

@@ -17,6 +17,7 @@ from transformers.trainer_utils import PredictionOutput, TrainOutput
 
 from ..data.crops import SPEAKERS, CropCollator, CropDataset, EpochSampler
 from ..data.manifest import Manifest
+from ..data.texts import TextDataset
 from ..model.modeling_tasks_oskdft import Student
 from ..scoring.thresholds import Thresholds
 from . import checkpoints
@@ -38,6 +39,7 @@ from .refusals import refuse_another_length, refuse_arguments, refuse_other_targ
 from .targets import compute_targets
 from .teacher import Teacher
 from .training_arguments import OSKDFTTrainingArguments
+from .transcription import TextScorer, TranscribedDataset
 from .upstream import Batch
 from .validation import TrialDataset, TrialScorer, decided_by_min_dcf
 from .verifiers import VerifierTeacher
@@ -54,7 +56,7 @@ class OSKDFTTrainer(HubTrainer):
         args: settings of the training.
         data_collator: makes batches of crops.
         train_dataset: training crops; their speakers are the classes.
-        eval_dataset: trials, or of a classifier recordings, that select the best checkpoint; None for none.
+        eval_dataset: trials, or recordings with classes or texts, that select the best checkpoint; None for none.
         processing_class: the feature extractor of the student; None for the collator's.
         teacher: gives the target states; None without distillation of hidden states.
         verifiers: give the target embeddings.
@@ -74,7 +76,7 @@ class OSKDFTTrainer(HubTrainer):
         args: OSKDFTTrainingArguments,
         data_collator: CropCollator,
         train_dataset: CropDataset,
-        eval_dataset: TrialDataset | LabelledDataset | None = None,
+        eval_dataset: TrialDataset | LabelledDataset | TranscribedDataset | None = None,
         processing_class: SequenceFeatureExtractor | None = None,
         teacher: Teacher | None = None,
         callbacks: Sequence[TrainerCallback] | None = None,
@@ -88,8 +90,8 @@ class OSKDFTTrainer(HubTrainer):
         self.verifiers = [verifier.to(args.device) for verifier in verifiers]
         self.changed: dict[str, Any] = {}  # settings that a resumed run has changed
         self.facts = order_and_speakers(args, train_dataset)
-        classifies = train_dataset.label_column != SPEAKERS
-        scorer: Any = ClassScorer if classifies else TrialScorer
+        scorer: Any = TrialScorer if train_dataset.label_column == SPEAKERS else ClassScorer
+        scorer = TextScorer if isinstance(train_dataset, TextDataset) else scorer
         self.scorer = scorer(extractor, args, train_dataset.max_damaged, eval_dataset)
         self.order = EpochOrder(1)  # until `start_run`
         self.stopper, self.stalls = SaveOnSignal(), StallWatch()
@@ -178,7 +180,8 @@ class OSKDFTTrainer(HubTrainer):
     ) -> Tensor | tuple[Tensor, JointOutput]:
         """Compute the loss of `Objectives`, each of its terms a mean over all processes and accumulation steps."""
         targets = compute_targets(inputs, self.teacher, self.verifiers)
-        output: JointOutput = model(inputs["input_values"], inputs["labels"], *targets)
+        mask = inputs.get("attention_mask")
+        output: JointOutput = model(inputs["input_values"], inputs["labels"], *targets, attention_mask=mask)
         weights = self.loss_weights([inputs]) if num_items_in_batch is None else num_items_in_batch
         shares = self.args.world_size / weights  # DDP averages gradients over processes
         losses = output.losses(shares[0], shares[1], *self.kd_weights())
@@ -231,7 +234,7 @@ class OSKDFTTrainer(HubTrainer):
     def evaluate(
         self, eval_dataset: object = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Measure EER and minDCF (p_target 0.01) of the ft path, or accuracy, macro F1 and UAR of a classifier.
+        """Measure EER and minDCF (p_target 0.01) of the ft path, or the metrics of another task.
 
         `eval_dataset` is None for the trials of this trainer, a `TrialDataset`, a manifest for balanced trials of its
         speakers, or a dict of data sets. Raises `TypeError` for anything else.

@@ -14,6 +14,7 @@ from .ranges import ABOVE_0, AT_LEAST_0, AT_LEAST_1, Range, check_choices, check
 
 METRICS = ("eer", "min_dcf")
 CLASS_METRICS = ("uar", "macro_f1", "accuracy")  # of a classifier; larger is better
+TEXT_METRICS = ("cer", "wer")  # of a recogniser
 
 
 @dataclass
@@ -123,13 +124,15 @@ class OSKDFTTrainingArguments(TrainingArguments):
         of_classes = self.metric_for_best_model.removeprefix("eval_") in CLASS_METRICS
         if self.greater_is_better is None or of_classes:  # transformers maximises what does not end in "loss"
             self.greater_is_better = of_classes
-        if not of_classes and self.metric_for_best_model.removeprefix("eval_") not in METRICS:
+        if not of_classes and self.metric_for_best_model.removeprefix("eval_") not in METRICS + TEXT_METRICS:
             raise ValueError(
                 f"metric_for_best_model is '{self.metric_for_best_model}': use {' or '.join(METRICS)}, or with "
-                f"label_column {', '.join(CLASS_METRICS)}."
+                f"label_column {', '.join(CLASS_METRICS)}, or with text_column {' or '.join(TEXT_METRICS)}."
             )
         if self.greater_is_better and not of_classes:
-            raise ValueError("greater_is_better is true: of EER and minDCF the lower one is better; leave it out.")
+            raise ValueError(
+                "greater_is_better is true: of error rates and minDCF the lower one is better; leave it out."
+            )
         if self.eval_strategy == "no":
             self.load_best_model_at_end = False
 

@@ -79,8 +79,10 @@ class Search:
         self.optuna = import_optuna()
         self.file, self.space, self.folder, self.runner = Path(recipe), space, Path(folder), runner
         self.recipe = read_recipe([str(recipe)])
-        if self.recipe.classifies:
-            raise ValueError("The recipe trains a classifier (label_column): the search compares verifiers.")
+        if not self.recipe.verifies:
+            raise ValueError(
+                "The recipe has label_column or text_column: the search compares verifiers; leave it out."
+            )
         if self.recipe.training.eval_strategy == "no" or not self.recipe.learns_speakers:
             raise ValueError("The recipe has no validation curve (eval_strategy no, or no head): nothing to compare.")
         check_values(self.file, space)

@@ -15,6 +15,7 @@ from ..schedules import KD_SCHEDULES
 from .distillation import FrontEndDistillation, KDObjective, LastLayerMSE, LayerwiseHeads, LayerwiseProjection
 from .embeddings import EMBEDDING_PATHS, EmbeddingDistillation
 from .frames import frame_match
+from .letters import LetterCTC
 from .objectives import Objectives
 from .speaker import AAMSoftmax, ClassSoftmax, LinearSoftmax, TaskObjective, class_weights
 
@@ -31,6 +32,10 @@ def _linear_softmax(arguments: "ObjectiveArguments", embedding_size: int, counts
 def _class_softmax(arguments: "ObjectiveArguments", embedding_size: int, counts: Sequence[int]) -> ClassSoftmax:
     weights = class_weights(counts, arguments.class_weight_cap) if arguments.class_weight_cap else None
     return ClassSoftmax(len(counts), weights)
+
+
+def _letter_ctc(arguments: "ObjectiveArguments", embedding_size: int, counts: Sequence[int]) -> LetterCTC:
+    return LetterCTC(len(counts))
 
 
 def _aam_softmax(arguments: "ObjectiveArguments", embedding_size: int, counts: Sequence[int]) -> AAMSoftmax:
@@ -106,6 +111,7 @@ SPEAKER_BUILDERS: dict[str, Callable[["ObjectiveArguments", int, Sequence[int]],
     "aam_softmax": _aam_softmax,
     "linear_softmax": _linear_softmax,
     "class_softmax": _class_softmax,
+    "ctc": _letter_ctc,
     "none": _no_speaker_objective,
 }
 KD_BUILDERS: dict[str, Callable[["ObjectiveArguments", Student, PreTrainedConfig], KDObjective]] = {
@@ -167,7 +173,7 @@ class ObjectiveArguments:
         metadata={
             "help": "loss of the labels, one of: "
             + ", ".join(SPEAKER_BUILDERS)
-            + "; none for distillation alone, class_softmax with label_column"
+            + "; none for distillation alone, class_softmax with label_column, ctc with text_column"
         },
     )
     margin: float = field(default=0.2, metadata={"help": "angular margin of aam_softmax (the paper's 0.2)"})

@@ -7,14 +7,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .frames import FrameMatch, upsampling_for
-from .weighted_loss import WeightedLoss, over_items
+from .weighted_loss import WeightedLoss, over_frames, over_items
 
 
 class KDObjective(nn.Module):
     """Base of the distillation objectives.
 
-    `forward(student_states, teacher_states)` takes all n + 1 hidden states of the kd path and the teacher's states at
-    `target_layers`, each (batch, frames, hidden).
+    `forward(student_states, teacher_states, frame_mask)` takes all n + 1 hidden states of the kd path, the teacher's
+    states at `target_layers`, each (batch, frames, hidden), and for padded recordings a mask of the student's frames.
 
     Args:
         target_layers: indices into the teacher's hidden states, 0 the input of its first layer. The teacher computes
@@ -38,7 +38,9 @@ class LastLayerMSE(KDObjective):
         super().__init__([teacher_depth])
         self.scale = scale
 
-    def forward(self, student_states: Sequence[Tensor], teacher_states: Sequence[Tensor]) -> WeightedLoss:
+    def forward(
+        self, student_states: Sequence[Tensor], teacher_states: Sequence[Tensor], frame_mask: Tensor | None = None
+    ) -> WeightedLoss:
         """Compare the last states.
 
         Raises:
@@ -50,7 +52,7 @@ class LastLayerMSE(KDObjective):
                 f"last_layer_mse was given {tuple(student.shape)} of the student and {tuple(teacher.shape)} of the "
                 "teacher: use layerwise_heads or layerwise_projection between unequal widths or frame rates."
             )
-        return over_items(self.scale * (student.float() - teacher.float()).square().mean((1, 2)))
+        return over_items(self.scale * over_frames((student.float() - teacher.float()).square(), frame_mask))
 
 
 class LayerwiseHeads(KDObjective):
@@ -81,23 +83,30 @@ class LayerwiseHeads(KDObjective):
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction is '{reduction}': use mean or sum.")
         self.cos_lambda, self.reduction = cos_lambda, reduction
-        self.upsampling = upsampling_for(student_width, match or FrameMatch())
+        self.match = match or FrameMatch()
+        self.upsampling = upsampling_for(student_width, self.match)
         self.predictors = nn.ModuleList(
             nn.Sequential(nn.Linear(student_width, teacher_width), nn.GELU(), nn.Linear(teacher_width, teacher_width))
             for _ in self.target_layers
         )
 
-    def forward(self, student_states: Sequence[Tensor], teacher_states: Sequence[Tensor]) -> WeightedLoss:
+    def forward(
+        self, student_states: Sequence[Tensor], teacher_states: Sequence[Tensor], frame_mask: Tensor | None = None
+    ) -> WeightedLoss:
         """Compare the prediction of each head with its target layer."""
         student = student_states[-1]
         if self.upsampling is not None:
             student = self.upsampling(student, teacher_states[0].shape[1])
+        mask = self.match.teacher_mask(frame_mask, teacher_states[0].shape[1])
         per_item = torch.zeros(len(student), device=student.device)
         for predict, teacher in zip(self.predictors, teacher_states, strict=True):
             prediction, target = predict(student).float(), teacher.float()
             similarity = F.logsigmoid(F.cosine_similarity(prediction, target, dim=-1))
-            similarity = similarity.mean(1) if self.reduction == "mean" else similarity.sum(1)
-            per_item = per_item + (prediction - target).abs().mean((1, 2)) - self.cos_lambda * similarity
+            if self.reduction == "mean":
+                similarity = over_frames(similarity, mask)
+            else:
+                similarity = (similarity if mask is None else similarity * mask).sum(1)
+            per_item = per_item + over_frames((prediction - target).abs(), mask) - self.cos_lambda * similarity
         return over_items(per_item)
 
 
@@ -123,8 +132,8 @@ class LayerwiseProjection(KDObjective):
         match: FrameMatch | None = None,
     ) -> None:
         super().__init__(target_layers)
-        self.hint_lambda = hint_lambda
-        upsamplings = [upsampling_for(student_width, match or FrameMatch()) for _ in self.target_layers]
+        self.hint_lambda, self.match = hint_lambda, match or FrameMatch()
+        upsamplings = [upsampling_for(student_width, self.match) for _ in self.target_layers]
         self.upsampling = nn.ModuleList(upsampling for upsampling in upsamplings if upsampling is not None)
         self.projections = nn.ModuleList(nn.Linear(student_width, teacher_width) for _ in self.target_layers)
 
@@ -151,17 +160,23 @@ class LayerwiseProjection(KDObjective):
             states = [upsample(state, frames) for upsample, state in zip(self.upsampling, states, strict=True)]
         return [project(state) for project, state in zip(self.projections, states, strict=True)]
 
-    def forward(self, student_states: Sequence[Tensor], teacher_states: Sequence[Tensor]) -> WeightedLoss:
+    def forward(
+        self, student_states: Sequence[Tensor], teacher_states: Sequence[Tensor], frame_mask: Tensor | None = None
+    ) -> WeightedLoss:
         """Project the student's layers and compare each with its target layer."""
-        return self.compare(self.project(student_states, teacher_states[0].shape[1]), teacher_states)
+        frames = teacher_states[0].shape[1]
+        mask = self.match.teacher_mask(frame_mask, frames)
+        return self.compare(self.project(student_states, frames), teacher_states, mask)
 
-    def compare(self, projected: Sequence[Tensor], teacher_states: Sequence[Tensor]) -> WeightedLoss:
-        """Compare projected layers with target layers, each (batch, frames, teacher_width)."""
+    def compare(
+        self, projected: Sequence[Tensor], teacher_states: Sequence[Tensor], mask: Tensor | None = None
+    ) -> WeightedLoss:
+        """Compare projected layers with target layers, each (batch, frames, teacher_width), where the mask is true."""
         per_item = torch.zeros(len(projected[0]), device=projected[0].device)
         last = len(projected) - 1
         for index, (state, target) in enumerate(zip(projected, teacher_states, strict=True)):
             factor = 1.0 if index == last else self.hint_lambda
-            per_item = per_item + factor * (state.float() - target.float()).square().mean((1, 2))
+            per_item = per_item + factor * over_frames((state.float() - target.float()).square(), mask)
         return over_items(per_item)
 
 

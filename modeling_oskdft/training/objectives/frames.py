@@ -98,6 +98,23 @@ class FrameMatch(NamedTuple):
         shift = self.input_surplus / 2 if self.shift is None else self.shift
         return round(shift - (self.ratio - 1) / 2)
 
+    def teacher_mask(self, frame_mask: Tensor | None, frames: int) -> Tensor | None:
+        """Turn the mask of a student's frames into that of the teacher frames in their places.
+
+        Args:
+            frame_mask: (batch, student frames), True where audio is real; None where nothing is padded.
+            frames: number of teacher frames.
+
+        Returns:
+            (batch, frames), or None.
+        """
+        if frame_mask is None:
+            return None
+        spread = frame_mask.repeat_interleave(self.ratio, dim=1)
+        positions = torch.arange(frames, device=spread.device) - self.lead
+        inside = (positions >= 0) & (positions < spread.shape[1])
+        return spread[:, positions.clamp(0, spread.shape[1] - 1)] & inside
+
     @property
     def equal(self) -> bool:
         """Whether both sides have the same frames."""

@@ -54,6 +54,16 @@ class TaskObjective(nn.Module):
         self.num_speakers = num_speakers
         self.register_buffer("class_weights", weights)
 
+    def forward(self, outputs: Tensor, labels: Tensor, frame_mask: Tensor | None = None) -> WeightedLoss:
+        """Compute the weighted loss.
+
+        Args:
+            outputs: what `task_output` of the student returns, mostly (batch, embedding_size).
+            labels: (batch,), or (batch, letters).
+            frame_mask: (batch, frames), True where audio is real, for losses of frames; None where nothing is padded.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is a base: define its forward.")
+
     def weigh(self, logits: Tensor, labels: Tensor) -> WeightedLoss:
         """Compute the cross entropy with each item weighted by its class.
 
@@ -144,12 +154,13 @@ class AAMSoftmax(TaskObjective):
         self.weight = nn.Parameter(torch.empty(num_speakers * sub_centres, embedding_size))
         nn.init.xavier_normal_(self.weight)
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> WeightedLoss:
+    def forward(self, embeddings: Tensor, labels: Tensor, frame_mask: Tensor | None = None) -> WeightedLoss:
         """Compute the weighted cross entropy of the margin logits, in float32.
 
         Args:
             embeddings: (batch, embedding_size).
             labels: (batch,).
+            frame_mask: not read: an embedding has no frames.
         """
         self.check(labels)
         with torch.autocast(embeddings.device.type, enabled=False):
@@ -181,12 +192,13 @@ class ClassSoftmax(TaskObjective):
     def __init__(self, num_classes: int, weights: Tensor | None = None) -> None:
         super().__init__(num_classes, weights)
 
-    def forward(self, logits: Tensor, labels: Tensor) -> WeightedLoss:
+    def forward(self, logits: Tensor, labels: Tensor, frame_mask: Tensor | None = None) -> WeightedLoss:
         """Compute the weighted cross entropy.
 
         Args:
             logits: (batch, num_classes).
             labels: (batch,).
+            frame_mask: not read: a recording has one class.
         """
         self.check(labels)
         return self.weigh(logits.float(), labels)
@@ -205,12 +217,13 @@ class LinearSoftmax(TaskObjective):
         super().__init__(num_speakers, weights)
         self.classifier = nn.Linear(embedding_size, num_speakers)
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> WeightedLoss:
+    def forward(self, embeddings: Tensor, labels: Tensor, frame_mask: Tensor | None = None) -> WeightedLoss:
         """Compute the weighted cross entropy.
 
         Args:
             embeddings: (batch, embedding_size).
             labels: (batch,).
+            frame_mask: not read: an embedding has no frames.
         """
         self.check(labels)
         return self.weigh(self.classifier(embeddings).float(), labels)

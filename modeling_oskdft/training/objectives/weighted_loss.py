@@ -24,6 +24,23 @@ class WeightedLoss(NamedTuple):
         return self.total / self.weight
 
 
+def over_frames(values: Tensor, frame_mask: Tensor | None) -> Tensor:
+    """Average a loss over the frames of each item, and over the width of a frame.
+
+    Args:
+        values: (batch, frames) or (batch, frames, width).
+        frame_mask: (batch, frames), True for the frames that count; None: all.
+
+    Returns:
+        (batch,).
+    """
+    dims = tuple(range(1, values.dim()))
+    if frame_mask is None:
+        return values.mean(dims)
+    mask = frame_mask.reshape(*frame_mask.shape, *[1] * (values.dim() - 2)).expand_as(values)
+    return values.masked_fill(~mask, 0.0).sum(dims) / mask.sum(dims).clamp(min=1)
+
+
 def over_items(per_item: Tensor) -> WeightedLoss:
     """Sum a loss over items that weigh 1 each.
 

@@ -1,0 +1,152 @@
+import csv
+import json
+
+import pytest
+import torch
+from transformers import pipeline
+
+from modeling_oskdft import OSKDFTConfig, OSKDFTForCTC
+from modeling_oskdft.audio.loading import load_audio
+from modeling_oskdft.data.sources import load_manifest
+from modeling_oskdft.training.joint_model import JointModel
+from modeling_oskdft.training.objectives.building import ObjectiveArguments, build_objectives
+from modeling_oskdft.training.recipe import read_recipe
+from modeling_oskdft.training.targets import compute_targets
+from modeling_oskdft.training.teacher import Teacher
+from modeling_oskdft.training.transcription import TranscribedDataset
+from tests.tiny import randomise, tiny_teacher
+from train_oskdft import main
+
+WORDS = [
+    *("--kd_objective", "layerwise_heads", "--head_type", "statistics_pooling", "--adapter_size", "8"),
+    *("--num_train_epochs", "2", "--per_device_train_batch_size", "4", "--crop_seconds", "5", "--use_cpu", "true"),
+    *("--validation_fraction", "0.3", "--logging_steps", "1", "--dataloader_num_workers", "0"),
+    *("--report_to", "none", "--train_split", "train", "--text_column", "said"),
+]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory, voices):
+    """Recordings with texts; each seventh has none, and a speaker of the test says a letter of his own."""
+    place = tmp_path_factory.mktemp("texts")
+    manifest = load_manifest(voices)
+    columns = (manifest.column(name) for name in ("path", "speaker_id", "session_id"))
+    with (place / "table.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "speaker", "session", "said", "split"])
+        for number, (path, speaker, session) in enumerate(zip(*columns, strict=True)):
+            is_test = speaker == "voice000"
+            said = "ça va" if is_test else "" if number % 7 == 5 else ("oh la", "la la")[number % 2]
+            rows.writerow([voices / path, speaker, session, said, "test" if is_test else "train"])
+    return place / "table.csv"
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory, table, feature_extractor):
+    place = tmp_path_factory.mktemp("teacher")
+    tiny_teacher("hubert", True, "group").save_pretrained(place)
+    feature_extractor.save_pretrained(place)
+    return ["--teacher", str(place), "--train_data", str(table), *WORDS]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, words):
+    place = tmp_path_factory.mktemp("run") / "student"
+    with pytest.warns(UserWarning, match=r"letters that no training text has \(c, v, ç\)|\(v, ç\)"):
+        assert main([*words, "--test_split", "test", "--output_dir", str(place)]) == 0
+    return place
+
+
+def test_a_recogniser_is_trained_in_the_one_step_and_measured(run):
+    results = json.loads((run / "results.json").read_text())
+    assert results["history"][0]["kd_loss"] > 0 and results["history"][0]["ft_loss"] > 0
+    best = min(line["eval_cer"] for line in results["history"] if "eval_cer" in line)
+    assert results["selection_cer"] == best and results["selection_eer"] is None
+    test = results["test"]
+    assert test["speakers"] == 1 and test["words"] == 2 * test["recordings"] and 0 < test["cer"]
+    assert not (run / "thresholds.json").exists()
+
+
+def test_the_pipeline_of_transformers_writes_down(run, voices):
+    waveform = load_audio(sorted(voices.rglob("*.flac"))[0])
+    student = OSKDFTForCTC.from_pretrained(run)
+    assert student.lm_head.out_features == 3 + len({*"ohla"})
+    assert set(pipeline("automatic-speech-recognition", model=str(run))(waveform)["text"]) <= {*"ohla "}
+
+
+def test_a_run_is_resumed(run, words, tmp_path):
+    again = [*words, "--output_dir", str(run), "--resume_from_checkpoint", "last", "--test_split", "test"]
+    before = json.loads((run / "results.json").read_text())["test"]
+    with pytest.warns(UserWarning, match="letters that no training text has"):
+        assert main(again) == 0
+    assert json.loads((run / "results.json").read_text())["test"] == before
+
+
+@pytest.mark.parametrize("norm", ["group", "layer"])
+@pytest.mark.parametrize("objective", ["layerwise_heads", "layerwise_projection", "last_layer_mse"])
+def test_losses_of_padded_recordings_are_those_of_each_alone(norm, objective):
+    teacher = randomise(tiny_teacher("hubert", norm == "group", norm)).eval()
+    config = OSKDFTConfig.from_teacher(teacher.config, [0, 1], adapter_size=8, head_type="statistics_pooling")
+    config.encoder_config.vocab_size, config.encoder_config.pad_token_id = 6, 0
+    student = randomise(OSKDFTForCTC(config))
+    arguments = ObjectiveArguments(kd_objective=objective, speaker_objective="ctc")
+    joint = JointModel(student, build_objectives(arguments, student, [1] * 6, teacher.config)).eval()
+    frozen = Teacher(teacher, joint.objectives.kd.target_layers)
+
+    waveforms = [0.1 * torch.randn(1, samples) for samples in (16000, 9000)]
+    labels = torch.tensor([[1, 2, 3], [5, 5, -100]])
+    padded = torch.zeros(2, 16000)
+    mask = torch.zeros(2, 16000, dtype=torch.long)
+    for row, waveform in enumerate(waveforms):
+        padded[row, : waveform.shape[1]], mask[row, : waveform.shape[1]] = waveform, 1
+
+    def losses(values, wanted, attention_mask):
+        batch = {"input_values": values} | ({} if attention_mask is None else {"attention_mask": attention_mask})
+        targets = compute_targets(dict(batch), frozen, [])
+        with torch.no_grad():
+            return joint(values, wanted, *targets, attention_mask=attention_mask)
+
+    together = losses(padded, labels, mask)
+    alone = [losses(waveform, labels[row : row + 1], None) for row, waveform in enumerate(waveforms)]
+    for name in ("ft", "kd"):
+        total = sum(getattr(output, name).total for output in alone)
+        assert torch.isclose(getattr(together, name).total, total, rtol=1e-4), name
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--text_column", "words"], "The data have no column 'words'"),
+        (["--label_column", "split"], "label_column and text_column are set"),
+        (["--metric_for_best_model", "uar"], "metric_for_best_model is uar with text_column: use cer, wer"),
+        (["--test_trials", "x.txt"], "test_trials is set with text_column"),
+        (["--crop_seconds", "0.5"], "longer than crop_seconds"),
+        (["--front_end_kd_lambda", "1"], "front_end_kd_lambda is set with text_column"),
+        (["--speaker_objective", "none"], "no loss would read the labels"),
+        (["--text_column", "path"], "text_column is path, which every recording has"),
+    ],
+)
+def test_bad_input_gets_one_sentence(words, tmp_path, capsys, more, sentence):
+    assert main([*words, "--output_dir", str(tmp_path / "x"), *more]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and len(error.strip().splitlines()) == 1
+    assert not list((tmp_path / "x").glob("*.safetensors"))
+
+
+def test_a_text_with_more_letters_than_frames_is_refused(words, table, tmp_path, capsys):
+    long = tmp_path / "table.csv"
+    long.write_text(table.read_text().replace("la la", "la la " * 80))
+    place = words.index("--train_data") + 1
+    assert main([*words[:place], str(long), *words[place + 1 :], "--output_dir", str(tmp_path / "x")]) == 2
+    assert "needs" in (error := capsys.readouterr().err) and "frames and its recording has" in error
+
+
+def test_a_loss_of_letters_needs_the_column(words):
+    without = [word for word in words if word not in ("--text_column", "said")]
+    with pytest.raises(ValueError, match="speaker_objective is ctc without text_column: it is for recognisers"):
+        read_recipe([*without, "--output_dir", "x", "--speaker_objective", "ctc"])
+
+
+def test_recordings_without_texts_are_no_validation(table):
+    with pytest.raises(ValueError, match="No recording here has a text in 'said'"):
+        TranscribedDataset(load_manifest(table).where("said", [""]), "said", ("<pad>", "<unk>", "|", "a"))
