@@ -28,15 +28,22 @@ class JointOutput(NamedTuple):
         kd: the distillation loss of hidden states, with its term on the convolutions.
         front_end: that term alone, with its weight inside `kd`.
         embedding: the distillation loss of embeddings.
+        gates: the penalty on multiply-adds, which is divided by nothing.
     """
 
     ft: WeightedLoss | None
     kd: WeightedLoss | None
     front_end: WeightedLoss | None = None
     embedding: WeightedLoss | None = None
+    gates: Tensor | None = None
 
     def losses(
-        self, kd_share: Tensor, ft_share: Tensor, kd_weight: float, embedding_kd_weight: float = 1.0
+        self,
+        kd_share: Tensor,
+        ft_share: Tensor,
+        kd_weight: float,
+        embedding_kd_weight: float = 1.0,
+        gate_share: float = 1.0,
     ) -> dict[str, Tensor]:
         """Divide the losses and add them up.
 
@@ -45,10 +52,11 @@ class JointOutput(NamedTuple):
             ft_share: scalar factor on the sum `ft`.
             kd_weight: weight of kd_loss in the loss.
             embedding_kd_weight: weight of embedding_kd_loss in the loss.
+            gate_share: factor on the penalty of the gates.
 
         Returns:
             Scalars: `loss`, and of the terms that exist `ft_loss`, `kd_loss`, `front_end_kd_loss`,
-            `embedding_kd_loss`, `weighted_kd_loss` and `weighted_embedding_kd_loss`.
+            `embedding_kd_loss`, `weighted_kd_loss`, `weighted_embedding_kd_loss` and `gate_loss`.
         """
         losses: dict[str, Tensor] = {}
         if self.ft is not None:
@@ -61,7 +69,9 @@ class JointOutput(NamedTuple):
         if self.embedding is not None:
             losses["embedding_kd_loss"] = self.embedding.total * kd_share
             losses["weighted_embedding_kd_loss"] = embedding_kd_weight * losses["embedding_kd_loss"]
-        terms = [losses[name] for name in ("ft_loss", *WEIGHTED) if name in losses]
+        if self.gates is not None:
+            losses["gate_loss"] = self.gates * gate_share
+        terms = [losses[name] for name in ("ft_loss", *WEIGHTED, "gate_loss") if name in losses]
         return {"loss": torch.stack(terms).sum(), **losses}
 
 
@@ -143,6 +153,8 @@ class JointModel(nn.Module):
             student.oskdft.freeze_feature_encoder()
         if not objectives.train_head:
             student.head.requires_grad_(False)
+        if objectives.gates is not None:
+            objectives.gates.attach(student.oskdft)
         if objectives.path == "kd":
             for _, parameter in adapter_parameters(student):
                 parameter.requires_grad_(False)
@@ -177,6 +189,7 @@ class JointModel(nn.Module):
             attention_mask: (batch, samples), 1 where audio is real; None where nothing is padded.
         """
         encoder, objectives = self.student.oskdft, self.objectives
+        penalty = None if objectives.gates is None else objectives.gates()
         features = encoder.convolve(input_values, attention_mask) if conv_features is None else conv_features
         frame_mask = encoder.frame_mask(attention_mask, features.shape[-1] // encoder.config.time_reduction)
         outputs = encoder.encode(features, frame_mask, path=objectives.path)
@@ -191,7 +204,7 @@ class JointModel(nn.Module):
             if objectives.embedding.path == "kd":
                 embeddings = self._embed_kd_path(kd_states, has_ft_path=embeddings is not None)
             embedding = objectives.embedding(embeddings, teacher_embeddings)
-        return JointOutput(ft, kd, front_end, embedding)
+        return JointOutput(ft, kd, front_end, embedding, penalty)
 
     def _embed(self, hidden_states: Sequence[Tensor], frame_mask: Tensor | None) -> Tensor:
         """Compute what the head makes of the ft path, masked in training."""

@@ -169,6 +169,12 @@ def refuse_run(
         )
     if isinstance(crops, TextDataset):
         refuse_texts(joint, crops)
+    if objectives.gates is not None:
+        for name, value, wanted in (("freeze", args.freeze, "none"), ("ema_decay", args.ema_decay, 0.0)):
+            if value != wanted:
+                raise ValueError(f"{name} is {value} with gate_target: gates need {wanted}; leave {name} out.")
+        if isinstance(crops, TextDataset):
+            raise ValueError("gate_target is set with text_column: gates are learned on crops of one length.")
     batch = args.per_device_train_batch_size * args.world_size
     if len(crops) < batch:
         raise ValueError(

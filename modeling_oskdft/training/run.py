@@ -121,6 +121,11 @@ def _run(recipe: Recipe) -> RunResults:
         teacher_extractor=teacher_extractor,
     )
     seconds = _train(trainer, train, aside, checkpoint)
+    if trainer.joint.objectives.gates is not None and args.should_save:  # whose student had no shape before
+        whole, extractor = load_origin(recipe.student.student_from or recipe.student.teacher)
+        timed = compare_encoders(whole, trainer.published, extractor, whole)
+        ours = {"student": timed["student"], "origin" if "origin" in encoders else "teacher": timed["teacher"]}
+        encoders = encoders | ours | {"whole_student": encoders["student"]}
     results = _results(recipe, trainer, train, encoders, seconds, checkpoint is not None)
     results |= task.selection(trainer.state)
     thresholds = task.measure(trainer, train)

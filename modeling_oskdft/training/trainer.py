@@ -117,8 +117,9 @@ class OSKDFTTrainer(HubTrainer):
 
     @property
     def published(self) -> Student:
-        """The student that is evaluated and published: the moving average where there is one."""
-        return self.averaged or self.joint.student
+        """The student that is evaluated and published: the moving average where there is one, without shut units."""
+        gates = self.joint.objectives.gates
+        return self.averaged or (self.joint.student if gates is None else gates.cut(self.joint.student))
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
         """Train; SIGTERM and Ctrl-C end the run with a checkpoint, and `stopper.received` is true then.
@@ -179,12 +180,15 @@ class OSKDFTTrainer(HubTrainer):
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Tensor | None = None
     ) -> Tensor | tuple[Tensor, JointOutput]:
         """Compute the loss of `Objectives`, each of its terms a mean over all processes and accumulation steps."""
+        if self.joint.objectives.gates is not None:
+            self.joint.objectives.gates.advance(self.state.global_step, self.clock.steps)
         targets = compute_targets(inputs, self.teacher, self.verifiers)
         mask = inputs.get("attention_mask")
         output: JointOutput = model(inputs["input_values"], inputs["labels"], *targets, attention_mask=mask)
         weights = self.loss_weights([inputs]) if num_items_in_batch is None else num_items_in_batch
         shares = self.args.world_size / weights  # DDP averages gradients over processes
-        losses = output.losses(shares[0], shares[1], *self.kd_weights())
+        # The penalty belongs to a step: each of its accumulated batches adds a part.
+        losses = output.losses(shares[0], shares[1], *self.kd_weights(), 1 / self.args.gradient_accumulation_steps)
         self.losses.add(self.state.global_step, losses)
         return (losses["loss"], output) if return_outputs else losses["loss"]
 

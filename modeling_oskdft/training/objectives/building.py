@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig
 from ...errors import choose
 from ...model.modeling_tasks_oskdft import Student
 from ...student.initialization import thirds
+from ..gates import Gates
 from ..ranges import ABOVE_0, AT_LEAST_0, AT_LEAST_1, Range, check_choices, check_ranges
 from ..schedules import KD_SCHEDULES
 from .distillation import FrontEndDistillation, KDObjective, LastLayerMSE, LayerwiseHeads, LayerwiseProjection
@@ -178,6 +179,10 @@ class ObjectiveArguments:
     )
     margin: float = field(default=0.2, metadata={"help": "angular margin of aam_softmax (the paper's 0.2)"})
     scale: float = field(default=30.0, metadata={"help": "scale of aam_softmax (the paper's 30)"})
+    gate_target: float = field(
+        default=0.0,
+        metadata={"help": "share of the student's multiply-adds that gates, learned in the run, leave; 0: no gates"},
+    )
     class_weight_cap: float = field(default=10.0, metadata={"help": "largest weight of a rare speaker; 0: no weights"})
     penalty_top_k: int = field(
         default=0, metadata={"help": "impostors that aam_softmax penalises, the nearest ones; 0: none"}
@@ -192,6 +197,7 @@ class ObjectiveArguments:
         **dict.fromkeys(("embedding_kd_weight", "embedding_cosine", "embedding_relations"), AT_LEAST_0),
         **dict.fromkeys(("mse_scale", "scale"), ABOVE_0),
         **dict.fromkeys(("margin", "penalty_margin"), Range(0, math.pi / 2, high_open=True)),
+        "gate_target": Range(0, 1, high_open=True),
         "penalty_top_k": AT_LEAST_0,
         "sub_centres": AT_LEAST_1,
     }
@@ -247,8 +253,9 @@ def build_objectives(
     else:
         of_embedding = (arguments.embedding_kd_weight, arguments.embedding_kd_schedule)
     weight = arguments.kd_weight if kd is not None else 0.0
+    gates = Gates(student, arguments.gate_target) if arguments.gate_target else None
     return Objectives(
-        speaker, kd, front_end, weight, arguments.kd_schedule, asdict(arguments), embedding, *of_embedding
+        speaker, kd, front_end, weight, arguments.kd_schedule, asdict(arguments), embedding, *of_embedding, gates
     )
 
 

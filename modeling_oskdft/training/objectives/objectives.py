@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...errors import choose
 from ...model.layers_oskdft import Path
+from ..gates import Gates
 from ..schedules import KD_SCHEDULES, Clock
 from .distillation import FrontEndDistillation, KDObjective
 from .embeddings import EmbeddingDistillation
@@ -44,6 +45,7 @@ class Objectives(nn.Module):
         embedding: loss of the embeddings; None without verifiers to learn from.
         embedding_kd_weight: factor on embedding_kd_loss before its schedule.
         embedding_kd_schedule: a name in `KD_SCHEDULES`.
+        gates: gates of the student's units; None without learned thinning.
         settings: the fields that the losses were built from; a resumed run must have the same.
 
     Raises:
@@ -61,6 +63,7 @@ class Objectives(nn.Module):
         embedding: EmbeddingDistillation | None = None,
         embedding_kd_weight: float = 1.0,
         embedding_kd_schedule: str = "constant",
+        gates: Gates | None = None,
     ) -> None:
         super().__init__()
         if speaker is None and kd is None and embedding is None:
@@ -73,6 +76,7 @@ class Objectives(nn.Module):
         self.embedding = embedding
         self.embedding_kd_weight = embedding_kd_weight
         self.embedding_kd_schedule = choose("embedding_kd_schedule", embedding_kd_schedule, KD_SCHEDULES)
+        self.gates = gates
         self.settings = dict(settings or {})
 
     @property
