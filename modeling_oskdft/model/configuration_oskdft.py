@@ -184,7 +184,7 @@ class OSKDFTConfig(PreTrainedConfig):
         front_end_width: float | Iterable[float] | None = None,
         front_end_stride: Iterable[int] | None = None,
         hidden_size: float | None = None,
-        intermediate_size: int | None = None,
+        intermediate_size: float | None = None,
         num_attention_heads: int | None = None,
         **fields: Any,
     ) -> "OSKDFTConfig":
@@ -199,7 +199,7 @@ class OSKDFTConfig(PreTrainedConfig):
                 for each convolution. Below 1 it is a share of the teacher's width. None: the teacher's.
             front_end_stride: one stride for each convolution. None: the teacher's.
             hidden_size: width of the layers; below 1 a share of the teacher's width. None: the teacher's.
-            intermediate_size: width of their feed-forward blocks. None: in the teacher's proportion.
+            intermediate_size: width of their feed-forward blocks; below 1 a share. None: in the teacher's proportion.
             num_attention_heads: None: as many heads of the teacher's width as fill `hidden_size`.
             **fields: further fields of the configuration.
 
@@ -460,15 +460,16 @@ def _front_end(
 
 
 def _layer_widths(
-    teacher: PreTrainedConfig, hidden_size: float | None, intermediate_size: int | None, heads: int | None
+    teacher: PreTrainedConfig, hidden_size: float | None, intermediate_size: float | None, heads: int | None
 ) -> dict[str, int]:
     """Return the fields of the encoder's configuration that narrower layers change."""
     width = teacher.hidden_size
     if hidden_size is not None:
         width = _whole_width("hidden_size", hidden_size, teacher.hidden_size)
     _check_range("hidden_size", width, teacher.hidden_size, "the teacher's hidden_size")
-    inner = intermediate_size
-    if inner is None:
+    if intermediate_size is not None:
+        inner = _whole_width("intermediate_size", intermediate_size, teacher.intermediate_size)
+    else:
         inner = max(round(teacher.intermediate_size * width / teacher.hidden_size), 1)
     _check_range("intermediate_size", inner, teacher.intermediate_size, "the teacher's intermediate_size")
     head_width = teacher.hidden_size // teacher.num_attention_heads

@@ -95,8 +95,9 @@ class TeacherArguments:
     hidden_size: float | None = field(
         default=None, metadata={"help": "width of the layers; below 1 a share (default: the teacher's)"}
     )
-    intermediate_size: int | None = field(
-        default=None, metadata={"help": "width of the feed-forward blocks (default: in the teacher's proportion)"}
+    intermediate_size: float | None = field(
+        default=None,
+        metadata={"help": "width of the feed-forward blocks; below 1 a share (default: in the teacher's proportion)"},
     )
     num_attention_heads: int | None = field(
         default=None,

@@ -59,8 +59,9 @@ def test_a_verifier_whose_embeddings_are_learnt_is_a_system_of_the_same_seed(tmp
 def test_equal_steps_for_every_student(tmp_path):
     made = study(tmp_path)
     totals = {name: sum(made.epochs_of(step) for step in made.chain(name)) for name in made.with_a_row(None)}
-    assert set(totals.values()) == {2.0, 4.0}
-    assert [name for name, total in totals.items() if total == 4.0] == ["09_distilled_finetuned_twice"]
+    longer = {"09_distilled_finetuned_twice": 4.0, "38_large_margin": 3.0}
+    longer |= {name: 8.0 for name in totals if name.endswith("_longer")}
+    assert {name: total for name, total in totals.items() if total != 2.0} == longer
 
 
 @pytest.mark.parametrize("teacher", [HubertConfig(), encoder_config(layers=4, num_conv_pos_embedding_groups=4)])

@@ -50,6 +50,7 @@ def test_widths_follow_the_teacher_s_proportion_or_are_given_one_by_one():
     assert share.encoder_config.hidden_size == 16
     each = OSKDFTConfig.from_teacher(teacher, front_end_width=[4, 8, 8, 16, 16, 24, 20])
     assert each.encoder_config.conv_dim == [4, 8, 8, 16, 16, 24, 20]
+    assert OSKDFTConfig.from_teacher(teacher, intermediate_size=0.25).encoder_config.intermediate_size == 12
     heads = OSKDFTConfig.from_teacher(teacher, hidden_size=16, num_attention_heads=4, intermediate_size=48)
     assert (heads.encoder_config.num_attention_heads, heads.encoder_config.intermediate_size) == (4, 48)
     same = OSKDFTConfig.from_teacher(teacher, front_end_width=24, hidden_size=32)
