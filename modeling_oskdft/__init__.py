@@ -43,6 +43,7 @@ _LAZY = {
     "OSKDFTTrainingArguments": "training.training_arguments",
     "init_student_from_teacher": "student.initialization",
     "OSKDFTTrainer": "training.trainer",
+    "SharedTrunk": "student.shared_trunk",
     "SpeakerVerifier": "verification.verifier",
     "VerificationResult": "verification.verifier",
 }
@@ -59,6 +60,7 @@ __all__ = [
     "OSKDFTPreTrainedModel",
     "OSKDFTTrainer",
     "OSKDFTTrainingArguments",
+    "SharedTrunk",
     "SpeakerVerifier",
     "VerificationResult",
     "__version__",

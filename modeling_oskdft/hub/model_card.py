@@ -103,7 +103,7 @@ def render(facts: dict[str, Any], repository: str | None = None, statements: Sta
         template_str=TEMPLATE.read_text(encoding="utf-8"),
         **facts,
         title=title,
-        source=_python_string(name),
+        source=python_string(name),
         statements=statements,
         teacher_cost=encoders.get("teacher", {}),
         student_cost=encoders.get("student", {}),
@@ -165,7 +165,7 @@ def _eval_result(test: dict[str, Any], metric: str, label: str, scale: int) -> E
     )
 
 
-def _python_string(text: str) -> str:
+def python_string(text: str) -> str:
     """Write `text` as a literal of Python in double quotes, whatever letters it has."""
     literal = json.dumps(text, ensure_ascii=False)
     return literal.encode("utf-8", "backslashreplace").decode()  # bytes of a path that are no UTF-8

@@ -37,7 +37,7 @@ SENT_OF_MODEL = (
 )
 REQUIRED_OF_SPACE = ("app.py", "README.md", "requirements.txt")
 SENT_OF_SPACE = (*REQUIRED_OF_SPACE, "packages.txt", "LICENSE", "style.css")
-SENT_OF_PACKAGE = ("*.py", "py.typed", "card_template.md")  # patterns at any depth
+SENT_OF_PACKAGE = ("*.py", "py.typed", "*card_template.md")  # patterns at any depth
 
 
 def push_model(

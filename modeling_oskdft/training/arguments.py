@@ -72,7 +72,7 @@ class TeacherArguments:
     teacher: str = field(default="", metadata={"help": "folder or repository of the teacher's encoder"})
     student_from: str | None = field(
         default=None,
-        metadata={"help": "encoder that the student is cut from, HuBERT, wav2vec 2.0 or WavLM (default: the teacher)"},
+        metadata={"help": "HuBERT, wav2vec 2.0, WavLM or student that this one is cut from (default: the teacher)"},
     )
     layers: list[int] | None = field(
         default=None, metadata={"help": "layers of it that the student keeps, from 0 (default: 0 1)"}

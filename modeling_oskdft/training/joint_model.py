@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import check_choice
+from ..model.layers_oskdft import ParallelAdapter
 from ..model.modeling_oskdft import adapter_parameters
 from ..model.modeling_tasks_oskdft import Student
 from .objectives.objectives import Objectives
 from .objectives.weighted_loss import WeightedLoss
 from .precision import protect_narrow_convolutions
 
-FREEZABLE = ("none", "feature_encoder", "encoder")
+FREEZABLE = ("none", "feature_encoder", "trunk", "encoder")
 WEIGHTED = ("weighted_kd_loss", "weighted_embedding_kd_loss")  # beside ft_loss, the terms of the loss
 
 
@@ -117,7 +118,8 @@ class JointModel(nn.Module):
     Args:
         student: the verifier that learns.
         objectives: both losses.
-        freeze: "feature_encoder" keeps the convolutions as they are, "encoder" everything but the head.
+        freeze: "feature_encoder" keeps the convolutions as they are, "trunk" everything but adapters and head, and
+            "encoder" everything but the head.
         spec_mask: masks the head's input in training; None for no mask.
 
     Raises:
@@ -133,10 +135,10 @@ class JointModel(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("freeze", freeze, FREEZABLE)
-        if freeze == "encoder" and objectives.path != "ft":
+        if freeze in ("trunk", "encoder") and objectives.path != "ft":
             raise ValueError(
-                "freeze is 'encoder' with a distillation on the kd path: nothing would learn; set kd_weight to 0, and "
-                "embedding_kd_path to ft."
+                f"freeze is '{freeze}' with a distillation on the kd path: nothing would learn; set kd_weight to 0, "
+                "and embedding_kd_path to ft."
             )
         if freeze == "feature_encoder" and objectives.front_end is not None:
             raise ValueError(
@@ -146,9 +148,11 @@ class JointModel(nn.Module):
         self.student = student
         self.objectives = objectives
         self.spec_mask = spec_mask
-        self.freeze, self.frozen_encoder = freeze, freeze == "encoder"
-        if self.frozen_encoder:
+        self.freeze, self.frozen_trunk = freeze, freeze in ("trunk", "encoder")
+        if self.frozen_trunk:
             student.oskdft.requires_grad_(False)
+            for _, parameter in adapter_parameters(student) if freeze == "trunk" else ():
+                parameter.requires_grad_(True)
         elif freeze == "feature_encoder":
             student.oskdft.freeze_feature_encoder()
         if not objectives.train_head:
@@ -161,10 +165,14 @@ class JointModel(nn.Module):
         protect_narrow_convolutions(student)
 
     def train(self, mode: bool = True) -> "JointModel":
-        """Set the mode; a frozen encoder stays in eval mode, because nothing adapts to its dropout."""
+        """Set the mode; what is frozen stays in eval mode, because nothing adapts to its dropout."""
         super().train(mode)
-        if self.frozen_encoder:
+        if self.frozen_trunk:
             self.student.oskdft.eval()
+        if self.freeze == "trunk":
+            for module in self.student.oskdft.modules():
+                if isinstance(module, ParallelAdapter):
+                    module.train(mode)
         return self
 
     def forward(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import set_seed
+from transformers import PreTrainedModel, SequenceFeatureExtractor, set_seed
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..data.manifest import Manifest
@@ -15,6 +15,7 @@ from ..data.parallel import end_with_parent
 from ..data.splits import split_by_speaker, warn_about_single_utterances
 from ..evaluation.cost import compare_encoders
 from ..files import check_writable, write_json
+from ..hub.task_card import write_task_card
 from ..provenance import machine, versions
 from ..scoring.thresholds import Thresholds
 from .assembly import assemble_trainer
@@ -26,9 +27,9 @@ from .inputs import (
 )
 from .locking import locked_folder
 from .processes import ended_process_group
-from .publishing import Measurement, save_measurements
+from .publishing import Measurement, save_measurements, statements_of
 from .recipe import Recipe
-from .speech_encoders import load_origin, load_teacher
+from .speech_encoders import load_origin, load_teacher, load_trunk
 from .summary import first_lines, last_lines, say
 from .tasks import task_of
 from .trainer import OSKDFTTrainer
@@ -90,7 +91,7 @@ def _run(recipe: Recipe) -> RunResults:
     set_seed(args.seed)
 
     # The student, cut out of the teacher or of another encoder, and its frozen teachers.
-    origin, feature_extractor = load_origin(recipe.student.student_from or recipe.student.teacher)
+    origin, feature_extractor = _load_origin(recipe)
     task = task_of(recipe, load_train(recipe))
     student = task.new_student(origin)
     teacher, teacher_extractor = origin, feature_extractor
@@ -122,12 +123,14 @@ def _run(recipe: Recipe) -> RunResults:
     )
     seconds = _train(trainer, train, aside, checkpoint)
     if trainer.joint.objectives.gates is not None and args.should_save:  # whose student had no shape before
-        whole, extractor = load_origin(recipe.student.student_from or recipe.student.teacher)
+        whole, extractor = _load_origin(recipe)
         timed = compare_encoders(whole, trainer.published, extractor, whole)
         ours = {"student": timed["student"], "origin" if "origin" in encoders else "teacher": timed["teacher"]}
         encoders = encoders | ours | {"whole_student": encoders["student"]}
     results = _results(recipe, trainer, train, encoders, seconds, checkpoint is not None)
     results |= task.selection(trainer.state)
+    if task.classes:
+        results["classes"] = list(task.classes)
     thresholds = task.measure(trainer, train)
     _save(trainer, results, *(trainer.scorer.measurements(trainer.published) if thresholds else ()))
 
@@ -139,7 +142,16 @@ def _run(recipe: Recipe) -> RunResults:
         say(last_lines(results, thresholds, args.output_dir, args.push_to_hub))
     if thresholds is not None:
         trainer.push_to_hub() if args.push_to_hub else trainer.create_model_card()
+    elif not recipe.verifies and args.should_save:
+        sentence, pipeline_tag = student.card_of_task
+        write_task_card(args.output_dir, (sentence, pipeline_tag or "other"), statements_of(args))
     return RunResults(args.output_dir, results, thresholds)
+
+
+def _load_origin(recipe: Recipe) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
+    """Load the encoder that the student is cut from."""
+    other = recipe.student.student_from
+    return load_trunk(other) if other else load_origin(recipe.student.teacher)
 
 
 def _train(trainer: OSKDFTTrainer, train: Manifest, aside: Manifest, checkpoint: str | None) -> float:

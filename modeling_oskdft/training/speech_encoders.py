@@ -20,7 +20,7 @@ from ..embedding.locations import check_name
 from ..embedding.opening import INSTALLED_CODE
 from ..errors import first_line
 from ..model.configuration_oskdft import OSKDFTConfig
-from ..model.modeling_oskdft import OSKDFTForXVector
+from ..model.modeling_oskdft import OSKDFTForXVector, OSKDFTPreTrainedModel
 from .objectives.frames import frame_grid
 
 
@@ -35,6 +35,11 @@ def load_teacher(name: str) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
         FileNotFoundError: when it is not there.
         ValueError: when it cannot be opened, when its frames are not known, or when it reads another sampling rate.
     """
+    model, feature_extractor = _open(name)
+    return encoder_of(model, name), feature_extractor
+
+
+def _open(name: str) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
     config = _load_config(name)
     if not isinstance(config, OSKDFTConfig):
         frame_grid(config)  # raises for an encoder whose frames are not known
@@ -42,7 +47,7 @@ def load_teacher(name: str) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
         model = AutoModel.from_pretrained(name, dtype="float32", **INSTALLED_CODE)
         feature_extractor = AutoFeatureExtractor.from_pretrained(name, **INSTALLED_CODE)
     check_rate(feature_extractor, name)
-    return encoder_of(model, name), feature_extractor
+    return model, feature_extractor
 
 
 def check_rate(feature_extractor: SequenceFeatureExtractor, name: str) -> None:
@@ -74,6 +79,15 @@ def load_origin(name: str) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
     return model, feature_extractor
 
 
+def load_trunk(name: str) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
+    """Load what `student_from` names: an encoder as `load_origin` does, or the kd path of a verifier with adapters."""
+    load_origin_config(name)
+    model, feature_extractor = _open(name)
+    feature_extractor.return_attention_mask = True
+    is_verifier = isinstance(model, OSKDFTForXVector)
+    return model.export_kd_path() if is_verifier else encoder_of(model, name), feature_extractor
+
+
 def load_origin_config(name: str) -> PreTrainedConfig:
     """Load the configuration of an encoder that a student can be cut from; raises as `load_origin` does."""
     config = _load_config(name)
@@ -90,6 +104,8 @@ def encoder_of(model: PreTrainedModel, name: str) -> PreTrainedModel:
     Raises:
         ValueError: for a verifier with adapters, whose hidden states belong to its ft path.
     """
+    if isinstance(model, OSKDFTPreTrainedModel) and not isinstance(model, OSKDFTForXVector):
+        raise ValueError(f"'{name}' is a {type(model).__name__}: name a verifier or an encoder.")
     if isinstance(model, OSKDFTForXVector):
         if model.config.adapted_layers:
             raise ValueError(

@@ -65,7 +65,7 @@ def _warnings(args: OSKDFTTrainingArguments, clock: Clock, speakers_aside: int) 
             f"warning: {speakers_aside} speakers choose the checkpoint and the thresholds: fewer than "
             f"{ENOUGH_SPEAKERS} say little of others; raise validation_fraction, or record more speakers."
         )
-    if args.backbone_warmup_epochs >= clock.num_epochs and args.freeze != "encoder":
+    if args.backbone_warmup_epochs >= clock.num_epochs and args.freeze not in ("trunk", "encoder"):
         lines.append(
             f"warning: the warm-up of the shared layers, {args.backbone_warmup_epochs:g} epochs, is not shorter "
             f"than the run, {clock.num_epochs:g}: they hardly learn; set backbone_warmup_epochs to a tenth of it."

@@ -99,7 +99,7 @@ def default_space(recipe: Recipe, depth: int) -> Space:
     """
     training, objectives, student = recipe.training, recipe.objectives, recipe.student
     space: Space = {"learning_rate": _around(training.learning_rate, 3)}
-    if training.freeze != "encoder":
+    if training.freeze not in ("trunk", "encoder"):
         space["backbone_lr_multiplier"] = _around(training.backbone_lr_multiplier, 3)
     if objectives.kd_weight:
         space |= {"kd_weight": _around(objectives.kd_weight, 10), "kd_schedule": Choices(("constant", "linear"))}

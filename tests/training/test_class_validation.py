@@ -1,17 +1,21 @@
 import csv
 import json
 import re
+import shutil
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from huggingface_hub import ModelCard
 from transformers import pipeline
 
-from modeling_oskdft import OSKDFTForSequenceClassification
+from modeling_oskdft import OSKDFTForSequenceClassification, OSKDFTForXVector
 from modeling_oskdft.audio.loading import load_audio
 from modeling_oskdft.data.crops import UNLABELLED, CropDataset, check_classes, classes_of
 from modeling_oskdft.data.sources import load_manifest
+from modeling_oskdft.student.shared_trunk import SharedTrunk
 from modeling_oskdft.training.class_validation import LabelledDataset
 from modeling_oskdft.training.recipe import read_recipe
 from tests.tiny import tiny_teacher
@@ -67,6 +71,25 @@ def test_a_classifier_is_trained_in_the_one_step_and_measured(run):
     assert not (run / "thresholds.json").exists() and not (run / "calibration.json").exists()
 
 
+def test_its_card_says_what_was_measured_and_its_example_runs(run, voices, tmp_path, monkeypatch):
+    card = ModelCard.load(run / "README.md")
+    results = json.loads((run / "results.json").read_text())
+    assert card.data.pipeline_tag == "audio-classification" and card.data.metrics == ["uar", "macro_f1", "accuracy"]
+    assert card.data.eval_results[0].metric_value == round(100 * results["test"]["uar"], 3)
+    assert (
+        "2 classes of the column `mood`" in card.text and f"| UAR | {100 * results['test']['uar']:.1f} |" in card.text
+    )
+    assert f"Of the weights {OSKDFTForSequenceClassification.from_pretrained(run).fingerprint()}." in card.text
+    shutil.copy(sorted(voices.rglob("*.flac"))[0], tmp_path / "a.flac")
+    monkeypatch.chdir(run.parent)
+    example = re.search(r"```python\n(.*?)```", card.text, re.DOTALL)[1].replace(
+        '"a.flac"', repr(str(tmp_path / "a.flac"))
+    )
+    names = {}
+    exec(compile(example, "card", "exec"), names)
+    assert {row["label"] for row in names["answer"]} == {"angry", "calm"}
+
+
 def test_the_pipeline_of_transformers_opens_it(run, voices):
     waveform = load_audio(sorted(voices.rglob("*.flac"))[0])
     found = pipeline("audio-classification", model=str(run), top_k=None)(waveform)
@@ -86,6 +109,23 @@ def test_without_distillation_recordings_without_a_class_are_left_out(words, tmp
     more = ["--label_column", "mood", "--kd_weight", "0", "--max_steps", "1", "--output_dir", str(tmp_path / "x")]
     assert main([*words, *more]) == 0
     assert "kd_loss" not in json.loads((tmp_path / "x/results.json").read_text())["history"][0]
+
+
+def test_two_runs_on_one_frozen_trunk_are_opened_together(tmp_path, words):
+    first = str(tmp_path / "first")
+    assert main([*words, "--output_dir", first]) == 0
+    frozen = [*words, "--student_from", first, "--freeze", "trunk", "--kd_weight", "0"]
+    assert main([*frozen, "--output_dir", str(tmp_path / "speaker")]) == 0
+    assert main([*frozen, "--label_column", "mood", "--output_dir", str(tmp_path / "mood")]) == 0
+
+    tasks = SharedTrunk.from_pretrained({name: tmp_path / name for name in ("speaker", "mood")})
+    speaker, mood = (tasks.models[name].state_dict() for name in tasks.tasks)
+    start = OSKDFTForXVector.from_pretrained(first).state_dict()
+    adapter = "oskdft.encoder.layers.0.adapter.up.weight"
+    assert not torch.equal(mood[adapter], speaker[adapter])
+    for name in (name for name in start if name.startswith("oskdft.") and ".adapter." not in name):
+        assert torch.equal(mood[name], start[name]), name
+    assert "kd_loss" not in json.loads((tmp_path / "mood/results.json").read_text())["history"][0]
 
 
 def test_a_class_that_no_training_speaker_has_is_named(table):
@@ -132,6 +172,7 @@ def test_crops_without_a_label_are_for_the_distillation(table):
     [
         (["--label_column", "colour"], "The data have no column 'colour': they have .*mood"),
         (["--label_column", "split"], "has 1 classes"),
+        (["--freeze", "trunk"], "freeze is 'trunk' with a distillation on the kd path"),
         (["--label_column", "speaker_id"], "label_column is speaker_id, which every recording has"),
         (["--label_column", "mood", "--speaker_objective", "none"], "no loss would read the labels"),
         (["--label_column", "mood", "--metric_for_best_model", "min_dcf"], "use uar, macro_f1, accuracy"),

@@ -3,6 +3,7 @@ import json
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from transformers import pipeline
 
 from modeling_oskdft import OSKDFTConfig, OSKDFTForCTC
@@ -72,6 +73,12 @@ def test_the_pipeline_of_transformers_writes_down(run, voices):
     student = OSKDFTForCTC.from_pretrained(run)
     assert student.lm_head.out_features == 3 + len({*"ohla"})
     assert set(pipeline("automatic-speech-recognition", model=str(run))(waveform)["text"]) <= {*"ohla "}
+
+
+def test_its_card_says_what_was_measured(run):
+    card, test = ModelCard.load(run / "README.md"), json.loads((run / "results.json").read_text())["test"]
+    assert card.data.pipeline_tag == "automatic-speech-recognition" and card.data.metrics == ["cer", "wer"]
+    assert f"| CER | {100 * test['cer']:.1f} |" in card.text and "letters of the column `said`" in card.text
 
 
 def test_a_run_is_resumed(run, words, tmp_path):
