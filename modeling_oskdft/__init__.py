@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .scoring.metrics import EqualErrorRate, equal_error_rate, min_detection_cost
     from .student.conversion import ConvertedCheckpoint, convert_original_state_dict
     from .student.initialization import init_student_from_teacher
+    from .student.shared_trunk import SharedTrunk
     from .training.trainer import OSKDFTTrainer
     from .training.training_arguments import OSKDFTTrainingArguments
     from .verification.verifier import SpeakerVerifier, VerificationResult
