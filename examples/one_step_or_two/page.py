@@ -284,8 +284,8 @@ def power(systems: Mapping[str, Mapping[str, Any]], speakers: int) -> str:
     width = float(np.median([gap["high"] - gap["low"] for gap in gaps])) / 2
     needed = round(speakers * (width / HALF_A_POINT) ** 2, -1)
     return (
-        f"The median paired interval of EER is ±{100 * width:.1f} points: to decide {100 * HALF_A_POINT:g} points, about "
-        f"{needed:,.0f} speakers would be needed."
+        f"The median paired interval of EER is ±{100 * width:.1f} points: to decide {100 * HALF_A_POINT:g} points, "
+        f"about {needed:,.0f} speakers would be needed."
     )
 
 
