@@ -14,6 +14,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--public", action="store_true", help="a new repository is public (default: private)")
     parser.add_argument("--split", help="rows of the data whose split is this one")
     parser.add_argument("--data_root", help="replaces the root that a manifest was made with")
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        default=[],
+        help="further columns of texts to write, as for label_column",
+    )
     parser.add_argument("--workers", type=int, help="processes (default: one a core)")
 
 
@@ -27,10 +33,11 @@ def run(options: argparse.Namespace) -> int:
     manifest = load_manifest(options.data, options.split, options.data_root)
     workers = bounded_workers(options.workers)
     if options.local:
-        files = write_shards(manifest, options.out, workers=workers, progress=True)
+        files = write_shards(manifest, options.out, workers=workers, progress=True, columns=options.columns)
         print(f"{len(manifest):,} utterances in {len(files)} shards: {options.out}/data")
         return 0
     if options.repository is None:
         raise ValueError("No repository was named: give org/name, or --local to write the shards only.")
-    print(push(manifest, options.repository, options.out, not options.public, workers=workers, progress=True))
+    written = {"workers": workers, "progress": True, "columns": options.columns}
+    print(push(manifest, options.repository, options.out, not options.public, **written))
     return 0

@@ -7,7 +7,7 @@ every row group is fetched once an epoch, for any number of workers.
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,12 @@ class ShardedRecordings:
     def column_names(self) -> list[str]:
         """Return the names of the columns of the first shard."""
         return list(self._shard(self.files[0]).schema_arrow.names)
+
+    def text_columns(self, left_out: Container[str]) -> list[str]:
+        """Return the names of the columns of texts that all shards have, without those of `left_out`."""
+        schemas = [self._shard(file).schema_arrow for file in self.files]
+        texts = [field.name for field in schemas[0] if pa.types.is_string(field.type) and field.name not in left_out]
+        return [name for name in texts if all(name in schema.names for schema in schemas)]
 
     def _shard(self, file: str) -> pq.ParquetFile:
         """Return an open shard; a forked worker opens its own, because two processes must not share a position."""

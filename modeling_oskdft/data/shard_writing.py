@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ def write_shards(
     seed: int = 0,
     progress: bool = False,
     max_damaged: int = 100,
+    columns: Sequence[str] = (),
 ) -> list[Path]:
     """Write the shards `folder/data/SPLIT-00000-of-00007.parquet` and so on.
 
@@ -49,14 +51,19 @@ def write_shards(
         seed: seed of the order of the rows.
         progress: show a progress bar.
         max_damaged: recordings that may be left out; one more is an error.
+        columns: further columns of texts to write, such as those of `label_column`. None is written unless it is named
+            here, because a column may hold what should not be published.
 
     Returns:
         The shards, those that existed before included.
 
     Raises:
-        ValueError: for more than `max_damaged` recordings that cannot be read.
+        ValueError: for more than `max_damaged` recordings that cannot be read, and for a column that is not there or
+            holds no texts.
     """
     from tqdm.auto import tqdm
+
+    further = _further_columns(manifest, columns)
 
     groups = _row_groups(manifest, seed)
     lengths = np.asarray(manifest.column("num_samples"))
@@ -64,7 +71,7 @@ def write_shards(
     target = Path(folder) / "data"
     if target.is_dir():  # a run that was killed leaves partial files
         remove_partial_files(target)
-    digest = _digest(manifest, seed)
+    digest = _digest(manifest, seed, further)
     files = []
     refusal = "More than {most} recordings cannot be read ({reason}): check the data."
     damaged = DamagedFiles(max_damaged, "Left out of the dataset:", refusal)
@@ -73,7 +80,7 @@ def write_shards(
         file = target / f"{split}-{number:05d}-of-{count:05d}.parquet"
         groups_of_shard = [groups[index] for index in indices]
         if not _is_written(file, digest):
-            _write_shard(manifest, groups_of_shard, file, digest, workers, damaged)
+            _write_shard(manifest, groups_of_shard, file, digest, workers, damaged, further)
         bar.update(sum(len(rows) for rows in groups_of_shard))
         files.append(file)
     bar.close()
@@ -97,10 +104,22 @@ def _row_groups(manifest: Manifest, seed: int) -> list[list[int]]:
     return [groups[index] for index in generator.permutation(len(groups))]
 
 
-def _digest(manifest: Manifest, seed: int) -> bytes:
+def _further_columns(manifest: Manifest, wanted: Sequence[str]) -> list[str]:
+    """Return the optional columns that the manifest has, and those that were asked for."""
+    for name in wanted:
+        if name not in manifest.table.column_names:
+            names = ", ".join(manifest.table.column_names)
+            raise ValueError(f"The data have no column '{name}' to write: they have {names}.")
+        if not pa.types.is_string(manifest.table.schema.field(name).type):
+            raise ValueError(f"The column '{name}' holds no texts: write its values as texts.")
+    known = [name for name in OPTIONAL_COLUMNS if name in manifest.table.column_names and name != "split"]
+    return list(dict.fromkeys([*known, *(name for name in wanted if name not in (*COLUMNS, "split"))]))
+
+
+def _digest(manifest: Manifest, seed: int, further: Sequence[str]) -> bytes:
     """Hash the manifest and the seed, to recognise shards of other data."""
     digest = hashlib.sha256(str(seed).encode())
-    for name in sorted({*COLUMNS, *OPTIONAL_COLUMNS} & {*manifest.table.column_names}):
+    for name in sorted(({*COLUMNS, *OPTIONAL_COLUMNS} & {*manifest.table.column_names}) | {*further}):
         digest.update("\n".join([name, *map(str, manifest.column(name))]).encode())
     return digest.hexdigest().encode()
 
@@ -116,8 +135,8 @@ def _write_shard(
     digest: bytes,
     workers: int,
     damaged: DamagedFiles,
+    optional: list[str],
 ) -> None:
-    optional = [name for name in OPTIONAL_COLUMNS if name in manifest.table.column_names and name != "split"]
     columns = [*COLUMNS[:3], COLUMNS[4], *optional]
     names = manifest.table.column("utterance_id")
     schema = _schema(optional)

@@ -313,7 +313,7 @@ def _from_shards(source: str | Path, split: str | None, max_damaged: int) -> Man
         import datasets
 
         return manifest_from_dataset(datasets.load_dataset("parquet", data_files=files, split="train"), max_damaged)
-    table = recordings.table(columns)
+    table = recordings.table([*columns, *recordings.text_columns({*columns, "path", "audio"})])
     rows = pa.array([str(row) for row in range(len(recordings))], pa.string())
     return Manifest(table.append_column("path", rows), Path(), recordings)
 

@@ -1,11 +1,13 @@
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
 
 from modeling_oskdft.audio.loading import load_audio
+from modeling_oskdft.data.manifest import Manifest
 from modeling_oskdft.data.shard_writing import page_of, write_shards
 from modeling_oskdft.data.sources import load_manifest
 
@@ -58,6 +60,22 @@ def test_a_stopped_run_goes_on_and_other_data_start_anew(tmp_path, manifest):
     fewer = manifest.where("speaker_id", manifest.speakers[1:])
     write_shards(fewer, tmp_path, shard_seconds=30)
     assert len(load_manifest(tmp_path)) == 36
+
+
+def test_further_columns_are_written_when_they_are_named(tmp_path, manifest):
+    moods = [("calm", "angry", None)[number % 3] for number in range(len(manifest))]
+    table = manifest.table.append_column("mood", pa.array(moods)).append_column("age", pa.array(range(len(manifest))))
+    rich = Manifest(table, manifest.root)
+    write_shards(rich, tmp_path)
+    assert "mood" not in load_manifest(tmp_path).table.column_names
+    write_shards(rich, tmp_path, columns=["mood"])
+    written = load_manifest(tmp_path)
+    by_name = dict(zip(rich.column("utterance_id"), moods, strict=True))
+    assert dict(zip(written.column("utterance_id"), written.column("mood"), strict=True)) == by_name
+    with pytest.raises(ValueError, match="have no column 'colour' to write: they have .*mood"):
+        write_shards(rich, tmp_path, columns=["colour"])
+    with pytest.raises(ValueError, match="The column 'age' holds no texts"):
+        write_shards(rich, tmp_path, columns=["age"])
 
 
 def test_a_damaged_recording_is_never_published(tmp_path, voices):
