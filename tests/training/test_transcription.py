@@ -1,7 +1,9 @@
 import csv
 import json
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from huggingface_hub import ModelCard
 from transformers import pipeline
@@ -66,6 +68,35 @@ def test_a_recogniser_is_trained_in_the_one_step_and_measured(run):
     test = results["test"]
     assert test["speakers"] == 1 and test["words"] == 2 * test["recordings"] and 0 < test["cer"]
     assert not (run / "thresholds.json").exists()
+
+
+def tone(letter):
+    """A tenth of a second of the tone that stands for a letter, and a pause."""
+    samples = np.arange(1600) / 16000
+    return np.concatenate([0.3 * np.sin(2 * np.pi * {"a": 400, "b": 2500}[letter] * samples), np.zeros(800)])
+
+
+def test_letters_are_learned_and_written_for_speakers_never_heard(tmp_path, words):
+    generator = np.random.default_rng(0)
+    with (tmp_path / "table.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "speaker", "session", "said", "split"])
+        for number in range(144):
+            said = "".join(generator.choice(["a", "b"], generator.integers(1, 4)))
+            waveform = np.concatenate([np.zeros(800), *map(tone, said)])
+            waveform += generator.normal(0, 0.003, len(waveform))
+            soundfile.write(tmp_path / f"{number}.wav", waveform, 16000)
+            speaker = number // 12
+            rows.writerow([tmp_path / f"{number}.wav", f"s{speaker}", "one", said, "test" if speaker > 9 else "train"])
+    more = {
+        **{"num_train_epochs": 6, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "kd_weight": 0.1},
+        **{"adapter_lr_multiplier": 1, "backbone_warmup_epochs": 1, "backbone_schedule": "cosine", "crop_seconds": 1},
+        **{"validation_fraction": 0.2, "test_split": "test", "logging_steps": 20, "output_dir": tmp_path / "run"},
+        **{"train_data": tmp_path / "table.csv"},
+    }
+    assert main([*words, *(str(word) for name, value in more.items() for word in (f"--{name}", value))]) == 0
+    test = json.loads((tmp_path / "run/results.json").read_text())["test"]
+    assert test["recordings"] == 24 and test["cer"] < 0.1
 
 
 def test_the_pipeline_of_transformers_writes_down(run, voices):
