@@ -4,11 +4,14 @@ import fcntl
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from transformers import HubertConfig
 
+from examples.one_step_or_two.all_pairs import all_pairs
 from examples.one_step_or_two.page import REFERENCE, RIVALS, direction, findings, frontier, read, summarise
 from examples.one_step_or_two.plots import CURVES, columns_of, unbeaten
 from examples.one_step_or_two.study import HERE, Study, main
@@ -16,6 +19,7 @@ from examples.one_step_or_two.systems import as_fields
 from examples.one_step_or_two.unpacking import unpacked
 from modeling_oskdft import OSKDFTConfig
 from modeling_oskdft.audio.loading import load_audio
+from modeling_oskdft.data.manifest import Manifest
 from modeling_oskdft.training.inputs import student_config
 from modeling_oskdft.training.recipe import read_recipe
 from tests.tiny import encoder_config, tiny_config
@@ -37,6 +41,19 @@ def test_every_system_is_a_few_lines_over_the_base(tmp_path):
         assert first.startswith("# ") and second == "base: ../base.yaml" and len(rest) <= 7
         assert made.recipe_of(name).get("start_from") in (None, *names)
         assert {teacher for teacher, _ in made.teachers_of(name, 0)} <= set(names)
+
+
+def test_all_pairs_are_those_of_one_speaker_and_of_a_group():
+    rows = [("a1", "a", "x", "f"), ("a2", "a", "x", "f"), ("b1", "b", "x", "f"), ("c1", "c", "x", "m")]
+    columns = zip(*rows, strict=True)
+    names = ("utterance_id", "speaker_id", "corpus", "gender")
+    table = pa.table({**dict(zip(names, map(list, columns), strict=True)), "age_group": ["adult"] * 4})
+    trials = all_pairs(Manifest(table, Path()))
+    assert dict(zip(zip(trials.enrolments, trials.tests, strict=True), trials.labels.tolist(), strict=True)) == {
+        ("a1", "a2"): 1,
+        ("a1", "b1"): 0,
+        ("a2", "b1"): 0,
+    }
 
 
 def test_a_verifier_whose_embeddings_are_learnt_is_a_system_of_the_same_seed(tmp_path):
