@@ -37,7 +37,7 @@ class Crop(TypedDict):
 
     waveform: Waveform
     clean: Waveform
-    label: int | NDArray[np.int64]
+    label: int | NDArray[np.int32]
 
 
 def crop_generator(seed: int, epoch: int, utterance_id: str) -> np.random.Generator:

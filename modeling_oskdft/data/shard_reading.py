@@ -65,6 +65,18 @@ def _refuse_missing_shards(files: Sequence[str], folder: str | Path) -> None:
         raise ValueError(f"'{folder}' has shards of two data sets ({counts}): remove the shards of one of them.")
 
 
+def _may_be_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind))
+
+
+def _as_texts(table: pa.Table) -> pa.Table:
+    """Cast columns of long texts and of nothing to texts, because shards of one data set may differ in them."""
+    for number, field in enumerate(table.schema):
+        if _may_be_text(field.type):
+            table = table.set_column(number, field.name, table.column(number).cast(pa.string()))
+    return table
+
+
 class ShardedRecordings:
     """Map a row number to `{"audio": {"bytes", "path"}}`; the last row groups that were read stay in memory.
 
@@ -110,7 +122,7 @@ class ShardedRecordings:
         Args:
             columns: names of the columns.
         """
-        return pa.concat_tables([self._shard(file).read(columns=list(columns)) for file in self.files])
+        return pa.concat_tables([_as_texts(self._shard(file).read(columns=list(columns))) for file in self.files])
 
     @property
     def column_names(self) -> list[str]:
@@ -118,10 +130,14 @@ class ShardedRecordings:
         return list(self._shard(self.files[0]).schema_arrow.names)
 
     def text_columns(self, left_out: Container[str]) -> list[str]:
-        """Return the names of the columns of texts that all shards have, without those of `left_out`."""
+        """Return the names of the columns that hold texts, or nothing, in every shard, without those of `left_out`."""
         schemas = [self._shard(file).schema_arrow for file in self.files]
-        texts = [field.name for field in schemas[0] if pa.types.is_string(field.type) and field.name not in left_out]
-        return [name for name in texts if all(name in schema.names for schema in schemas)]
+        return [
+            name
+            for name in schemas[0].names
+            if name not in left_out
+            and all(name in schema.names and _may_be_text(schema.field(name).type) for schema in schemas)
+        ]
 
     def _shard(self, file: str) -> pq.ParquetFile:
         """Return an open shard; a forked worker opens its own, because two processes must not share a position."""

@@ -110,8 +110,9 @@ def _further_columns(manifest: Manifest, wanted: Sequence[str]) -> list[str]:
         if name not in manifest.table.column_names:
             names = ", ".join(manifest.table.column_names)
             raise ValueError(f"The data have no column '{name}' to write: they have {names}.")
-        if not pa.types.is_string(manifest.table.schema.field(name).type):
-            raise ValueError(f"The column '{name}' holds no texts: write its values as texts.")
+        kind = manifest.table.schema.field(name).type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)) or name == "audio":
+            raise ValueError(f"The column '{name}' holds no texts: write its values as texts, under another name.")
     known = [name for name in OPTIONAL_COLUMNS if name in manifest.table.column_names and name != "split"]
     return list(dict.fromkeys([*known, *(name for name in wanted if name not in (*COLUMNS, "split"))]))
 
@@ -155,7 +156,11 @@ def _write_shard(
             if not kept:  # the only recordings of a speaker may be damaged
                 continue
             table = manifest.table.select(columns).take(kept)
-            arrays = [pa.array(audio, schema.field("audio").type), *(column.combine_chunks() for column in table)]
+            texts = (
+                column.combine_chunks().cast(schema.field(name).type)
+                for name, column in zip(columns, table, strict=True)
+            )
+            arrays = [pa.array(audio, schema.field("audio").type), *texts]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 

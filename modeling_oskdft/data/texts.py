@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ..audio.loading import SAMPLING_RATE, load_audio
 from .crops import UNLABELLED, Augmentation, Crop, CropCollator, CropDataset, crop_generator
@@ -15,7 +14,6 @@ from .manifest import Manifest
 # The first tokens of a vocabulary, by the names that transformers' Wav2Vec2CTCTokenizer has for them.
 BLANK, UNKNOWN, SPACE = "<pad>", "<unk>", "|"
 SPECIAL = (BLANK, UNKNOWN, SPACE)
-Letters = NDArray[np.int64]
 
 
 def clean_text(text: object) -> str:
@@ -83,6 +81,7 @@ class TextDataset(CropDataset):
     Attributes:
         classes: the vocabulary.
         labels: (recordings, letters of the longest text), padded by `UNLABELLED`.
+        frames_needed: (recordings,), see `frames_needed`; 0 without a text.
 
     Raises:
         ValueError: for a recording that is longer than `crop_seconds`, whose text would belong to more than is heard,
@@ -99,6 +98,11 @@ class TextDataset(CropDataset):
         text_column: str,
         vocabulary: Sequence[str],
     ) -> None:
+        if tuple(vocabulary[: len(SPECIAL)]) != SPECIAL:
+            raise ValueError(
+                f"The vocabulary begins with {list(vocabulary[:3])}: {', '.join(SPECIAL)} are needed first."
+            )
+        texts = texts_of(manifest, text_column)
         super().__init__(manifest, crop_seconds, seed, augmentation, max_damaged, (), vocabulary, text_column)
         lengths = np.asarray(manifest.column("num_samples"))
         longer = np.flatnonzero(lengths > self.num_samples)
@@ -109,15 +113,17 @@ class TextDataset(CropDataset):
                 f"crop_seconds to {np.ceil(lengths.max() / SAMPLING_RATE):g}, or leave them out."
             )
         self.classes = list(vocabulary)
-        self.letters = [encode(text, vocabulary) for text in texts_of(manifest, text_column)]
-        self.labels = np.full((len(manifest), max(map(len, self.letters))), UNLABELLED)
-        for row, letters in zip(self.labels, self.letters, strict=True):
-            row[: len(letters)] = letters
+        self.labels = np.full((len(manifest), max(map(len, texts))), UNLABELLED, dtype=np.int32)
+        self.frames_needed = np.zeros(len(manifest), dtype=np.int32)
+        for row, text in enumerate(texts):
+            letters = encode(text, vocabulary)
+            self.labels[row, : len(letters)] = letters
+            self.frames_needed[row] = frames_needed(letters)
 
     @property
     def has_unlabelled(self) -> bool:
         """Whether a recording has no text."""
-        return not all(self.letters)
+        return not self.frames_needed.all()
 
     def utterances_of_classes(self) -> list[int]:
         """Count the recordings in which each token may stand: all, because letters have no weights."""
@@ -138,6 +144,10 @@ class TextDataset(CropDataset):
 class TextCollator(CropCollator):
     """Collate whole recordings, padded on the right; see `CropCollator` for its arguments."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.feature_extractor.padding_side = "right"  # what masks of frames are made for
+
     def __call__(self, crops: list[Crop]) -> dict[str, Any]:
         """Collate recordings.
 
@@ -146,7 +156,7 @@ class TextCollator(CropCollator):
             `teacher_input_values` where the teacher hears something else.
         """
         inputs = self._pad([crop["waveform"] for crop in crops])
-        labels = torch.from_numpy(np.stack([crop["label"] for crop in crops]))
+        labels = torch.from_numpy(np.stack([crop["label"] for crop in crops])).long()
         batch: dict[str, Any] = {**inputs, "labels": labels}
         if self.teacher_hears == "clean" and any(crop["waveform"] is not crop["clean"] for crop in crops):
             batch["teacher_input_values"] = self._pad([crop["clean"] for crop in crops])["input_values"]

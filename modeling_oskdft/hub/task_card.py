@@ -57,22 +57,28 @@ def render_task_card(
     card = ModelCard.from_template(
         _front_matter(results, pipeline_tag, name, statements, measured),
         template_str=TEMPLATE.read_text(encoding="utf-8"),
-        **{key: results[key] for key in ("fingerprint", "encoders", "machine", "versions", "seed", "data")},
+        **{key: results[key] for key in ("fingerprint", "encoders", "machine", "versions", "seed")},
+        data=results["data"] | {"name": cell(results["data"]["name"])},
         title=printable(name),
         source=python_string(name),
         sentence=sentence,
         pipeline_tag=pipeline_tag,
         origin=results["teachers"]["student_from"],
         distilled_from=_distilled_from(results["teachers"]),
-        column=recipe["label_column"] or recipe["text_column"],
-        classes=classes,
+        column=cell(recipe["label_column"] or recipe["text_column"]),
+        classes=[cell(name) for name in classes],
         rows=rows,
         test=test,
-        confusions=list(zip(test.get("classes", []), test.get("confusion", []), strict=True)),
-        selection=", ".join(selection) or "nothing was measured",
+        confusions=list(zip(map(cell, test.get("classes", [])), test.get("confusion", []), strict=True)),
+        selection=", ".join(selection),
         statements=statements,
     )
     return f"{card.content.rstrip()}\n"
+
+
+def cell(text: str) -> str:
+    """Write a name from the data for a page: nothing in it becomes markup or ends a cell of a table."""
+    return printable(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "'")
 
 
 def _distilled_from(teachers: Mapping[str, Any]) -> list[str]:

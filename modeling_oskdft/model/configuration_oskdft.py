@@ -493,7 +493,7 @@ def _whole_width(name: str, value: float, teacher_width: int) -> int:
     """Return a width as a whole number; a value below 1 is a share of the teacher's width."""
     if 0 < value < 1:
         return round(value * teacher_width)
-    if value != int(value):
+    if value != int(value) or (value == 1 and isinstance(value, float)):
         raise ValueError(f"{name} is {value}: give a whole number, or a share of the teacher's below 1.")
     return int(value)
 

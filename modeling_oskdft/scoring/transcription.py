@@ -1,6 +1,6 @@
 """Measure what was written down: rates of wrong letters (CER) and of wrong words (WER)."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,14 +8,16 @@ import numpy as np
 Edits = dict[str, tuple[int, int]]  # "cer" and "wer": edits, and letters or words of the text
 
 
-def edit_distance(reference: Sequence[object], hypothesis: Sequence[object]) -> int:
+def edit_distance(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> int:
     """Count the insertions, deletions and substitutions that turn one sequence into another (Levenshtein, 1966)."""
-    row = list(range(len(hypothesis) + 1))
-    for index, wanted in enumerate(reference, 1):
-        diagonal, row[0] = row[0], index
-        for place, found in enumerate(hypothesis, 1):
-            diagonal, row[place] = row[place], min(row[place] + 1, row[place - 1] + 1, diagonal + (wanted != found))
-    return row[-1]
+    number = {item: index for index, item in enumerate(dict.fromkeys([*reference, *hypothesis]))}
+    found = np.asarray([number[item] for item in hypothesis], dtype=np.int64)
+    places = np.arange(len(hypothesis) + 1)
+    row = places
+    for wanted in reference:
+        changed = np.concatenate([row[:1] + 1, np.minimum(row[1:] + 1, row[:-1] + (found != number[wanted]))])
+        row = np.minimum.accumulate(changed - places) + places  # an insertion costs 1 from the left
+    return int(row[-1])
 
 
 def count_edits(reference: str, hypothesis: str) -> Edits:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from ..audio.loading import SAMPLING_RATE
+
 Student = TypeVar("Student", bound=PreTrainedModel)
 SECONDS = 3.0  # of audio, for which multiply-adds are counted
-SAMPLING_RATE = 16000
 
 
 class OpenUnits(NamedTuple):
@@ -41,7 +42,8 @@ def cut_open_units(student: Student, units: OpenUnits) -> Student:
     encoder = config.encoder_config
     encoder.conv_dim = tuple(len(channels) for channels in units.channels)
     encoder.intermediate_size = len(units.neurons[0])
-    thin = type(student)(config)
+    with torch.random.fork_rng(devices=[]):  # its first weights are replaced, and must not draw for the training
+        thin = type(student)(config)
     cuts = dict(_cuts(encoder, units))
     with torch.no_grad():
         state = student.state_dict()

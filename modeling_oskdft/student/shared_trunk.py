@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from ..model.companions_oskdft import fingerprint_of
 from ..model.modeling_oskdft import OSKDFTPreTrainedModel
 
 
@@ -20,6 +20,10 @@ class SharedTrunk(nn.Module):
 
     Args:
         models: models by the name of their task. The first one is in use.
+
+    Attributes:
+        tasks: names that `set_task` accepts.
+        task: the one in use.
 
     Raises:
         ValueError: for no model, one of another kind, and one whose trunk differs from the first one's.
@@ -33,16 +37,17 @@ class SharedTrunk(nn.Module):
 
     def __init__(self, models: Mapping[str, PreTrainedModel]) -> None:
         super().__init__()
-        if not models:
-            raise ValueError("SharedTrunk was given no model: give one or more, by the names of their tasks.")
+        if not isinstance(models, Mapping) or not models:
+            raise ValueError("SharedTrunk was given no models by name: give a dict of one or more, by their tasks.")
         for name, model in models.items():
             if not isinstance(model, OSKDFTPreTrainedModel) or not hasattr(model, "oskdft"):
                 raise ValueError(f"The task '{name}' is a {type(model).__name__}: give models of OS-KDFT.")
-        self.models = nn.ModuleDict(models)
+        self._models = nn.ModuleList(models.values())
+        self.tasks = list(models)
         self.task, *others = models
         wanted = _trunk(models[self.task])
         for name in others:
-            if fingerprint_of(_trunk(models[name])) != fingerprint_of(wanted):
+            if not _equal(_trunk(models[name]), wanted):
                 raise ValueError(
                     f"The task '{name}' has another trunk than '{self.task}': train both from one trunk, with "
                     "student_from and freeze: trunk."
@@ -55,9 +60,9 @@ class SharedTrunk(nn.Module):
         return cls({name: AutoModel.from_pretrained(str(folder)) for name, folder in folders.items()})
 
     @property
-    def tasks(self) -> list[str]:
-        """List the names that `set_task` accepts."""
-        return list(self.models)
+    def models(self) -> dict[str, PreTrainedModel]:
+        """Return the models by the names of their tasks."""
+        return dict(zip(self.tasks, self._models, strict=True))
 
     def set_task(self, name: str) -> None:
         """Choose the task that the next call computes.
@@ -65,7 +70,7 @@ class SharedTrunk(nn.Module):
         Raises:
             ValueError: for an unknown name, listing the known ones.
         """
-        if name not in self.models:
+        if name not in self.tasks:
             raise ValueError(f"There is no task '{name}': there are {', '.join(self.tasks)}.")
         self.task = name
 
@@ -79,6 +84,17 @@ def _trunk(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     """Return the parameters of a trunk by their names in the encoder."""
     encoder: nn.Module = model.get_submodule("oskdft")
     return {name: value for name, value in encoder.named_parameters() if ".adapter." not in name}
+
+
+def _equal(ours: Mapping[str, nn.Parameter], theirs: Mapping[str, nn.Parameter]) -> bool:
+    """Whether two trunks have the same numbers, of one type and on one device."""
+    return ours.keys() == theirs.keys() and all(
+        value.shape == theirs[name].shape
+        and value.dtype == theirs[name].dtype
+        and value.device == theirs[name].device
+        and torch.equal(value, theirs[name])
+        for name, value in ours.items()
+    )
 
 
 def _share(model: PreTrainedModel, parameters: Mapping[str, nn.Parameter]) -> None:

@@ -77,8 +77,9 @@ def assemble_trainer(
         view = None if teacher_extractor is None else views.index_of(teacher_extractor)
         if reads_texts and view is not None:
             raise ValueError(
-                f"The teacher is a {teacher.config.model_type}, which reads other features than the student: with "
-                "text_column, use one of wav2vec 2.0, HuBERT, WavLM and their kin."
+                f"The feature extractor of the teacher, a {teacher.config.model_type}, gives other features than the "
+                "student's: with text_column both must read the same; use a teacher that normalises samples as the "
+                "student does."
             )
         same_input = view is None and not reads_texts and (crops.augmentation is None or teacher_hears == "augmented")
         fit_to_crops(teacher, crops.num_samples)

@@ -122,6 +122,11 @@ def start_weights(run: str | Path, joint: JointModel, averaged: Student | None, 
     if averaged is not None:
         averaged.load_state_dict(joint.student.state_dict())
     stored = load_file(checkpoint / OBJECTIVES_NAME)
+    if any(name.startswith("gates.") for name in stored):
+        raise ValueError(
+            f"'{checkpoint}' is of a run with gate_target, and holds the student with the units that were shut: name "
+            "the folder of the run as student_from instead."
+        )
     speaker = joint.objectives.speaker
     wanted = {} if speaker is None else speaker.state_dict(prefix="speaker.")
     if stored_fact(checkpoint, "speakers") == speakers and all(

@@ -33,7 +33,8 @@ class LabelledDataset:
     def __post_init__(self) -> None:
         if not len(self):
             raise ValueError(
-                f"No recording here has a class in '{self.label_column}': give others, or set more speakers aside."
+                f"No recording here has a class in '{self.label_column}': give others, or for the validation set more "
+                "speakers aside."
             )
 
     @cached_property

@@ -8,6 +8,7 @@ are shut for the rest of the run. What is evaluated and published is always the 
 ordinary thinner one. Heads and hidden channels have no gates: attention ties both to one width, `hidden_size`.
 """
 
+import copy
 import math
 from functools import partial
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from ..evaluation.cost import multiply_adds
 from ..model.modeling_oskdft import OSKDFTModel
 from ..model.modeling_tasks_oskdft import Student
-from ..student.open_units import OpenUnits, UnitCosts, cut_open_units
+from ..student.open_units import SECONDS, OpenUnits, UnitCosts, cut_open_units
 
 LEARNING = 0.5  # share of a run in which gates are drawn; DPHuBERT takes two thirds
 WARM_UP = 0.25  # share of a run over which the target goes from 1 to its value
@@ -41,6 +42,7 @@ class Gates(nn.Module):
     """
 
     multiplier: Tensor
+    chosen: Tensor
 
     def __init__(self, student: Student, target: float) -> None:
         super().__init__()
@@ -49,10 +51,10 @@ class Gates(nn.Module):
         self.convolutions = len(encoder.conv_dim)
         self.logits = nn.ParameterList(nn.Parameter(torch.full((size,), START / SPEED)) for size in self.sizes)
         self.register_buffer("multiplier", torch.zeros(()))
+        self.register_buffer("chosen", torch.zeros(sum(self.sizes), dtype=torch.bool))  # none until they have learned
         self.target, self.progress, self.step = target, 0.0, -1
-        was_training = student.training
-        whole = multiply_adds(student.oskdft.eval())
-        student.train(was_training)
+        self.is_shut = False  # in this process; `chosen` remembers it in checkpoints
+        whole = multiply_adds(copy.deepcopy(student.oskdft).float().cpu(), SECONDS)
         self.costs = UnitCosts(encoder, student.config.time_reduction, whole)
         self.values = [torch.ones(size) for size in self.sizes]
         least = self._share_of([self._allowed(size, 0) for size in self.sizes])
@@ -83,8 +85,9 @@ class Gates(nn.Module):
         Returns:
             A scalar to add to the loss; 0 after the gates have learned.
         """
-        if not self.training or self.progress >= LEARNING:
-            self.values = self._hard()
+        if not self.training:
+            self.values = self._hard(self.open_units())
+        if not self.training or self.is_shut:
             return torch.stack([logits.sum() for logits in self.logits]).sum() * 0.0  # every parameter is used
         self.values = [self._draw(SPEED * logits) for logits in self.logits]
         excess = self._excess()
@@ -98,10 +101,19 @@ class Gates(nn.Module):
             steps: steps of the run.
         """
         self.progress = step / steps
-        if step != self.step and self.progress < LEARNING:
+        was_shut = self.step < 0 and bool(self.chosen.any())  # in the checkpoint that this run resumes
+        if not self.is_shut and (was_shut or self.progress >= LEARNING):
+            self._shut()
+        if step != self.step and not self.is_shut:
             with torch.no_grad():
                 self.multiplier.add_(FORCE / steps * self._excess()).clamp_(min=0.0)
         self.step = step
+
+    def _shut(self) -> None:
+        """Choose the units that stay, once, and let the gates of the others shut."""
+        units = self.open_units()
+        self.values, self.is_shut = self._hard(units), True
+        self.chosen.copy_(torch.cat(self.values) > 0)
 
     def _excess(self) -> Tensor:
         """Return the expected multiply-adds above the target of this step, which falls from 1."""
@@ -118,7 +130,13 @@ class Gates(nn.Module):
         return self.costs.share(numbers[: self.convolutions], numbers[self.convolutions :])
 
     def open_units(self) -> OpenUnits:
-        """Choose the likeliest units, at one limit for all groups, whose multiply-adds do not exceed the target."""
+        """Return the units that stay: those that were chosen at the end of learning.
+
+        Before, they are the likeliest ones, at one limit for all groups, whose multiply-adds do not exceed the target.
+        """
+        if bool(self.chosen.any()):
+            units = [part.nonzero().squeeze(1) for part in self.chosen.split(self.sizes)]
+            return OpenUnits(units[: self.convolutions], units[self.convolutions :])
         logits = [values.detach() for values in self.logits]
         limits = torch.cat(logits).unique().tolist()
         low, high = 0, len(limits)  # more units are open at `low`; at the last limit the smallest groups stay
@@ -155,8 +173,7 @@ class Gates(nn.Module):
         parts = [torch.tensor(float(number)) for number in numbers]
         return float(self.costs.share(parts[: self.convolutions], parts[self.convolutions :]))
 
-    def _hard(self) -> list[Tensor]:
-        units = self.open_units()
+    def _hard(self, units: OpenUnits) -> list[Tensor]:
         values = [torch.zeros_like(logits) for logits in self.logits]
         for value, chosen in zip(values, (*units.channels, *units.neurons), strict=True):
             value[chosen] = 1.0

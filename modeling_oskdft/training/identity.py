@@ -58,6 +58,8 @@ def describe_run(
     """Collect the settings that decide a run, as they come back from JSON."""
     of_column = crops.label_column != SPEAKERS
     labelled = None if not of_column and crops.classes == crops.manifest.speakers else digest(crops.classes)
+    if of_column:  # a label of a column may change while its recording stays
+        labelled = digest([labelled, crops.labels.tobytes()])
     features = collator.feature_extractor
     facts = {
         **{name: getattr(args, name) for name in ARGUMENTS},

@@ -201,12 +201,13 @@ class JointModel(nn.Module):
         features = encoder.convolve(input_values, attention_mask) if conv_features is None else conv_features
         frame_mask = encoder.frame_mask(attention_mask, features.shape[-1] // encoder.config.time_reduction)
         outputs = encoder.encode(features, frame_mask, path=objectives.path)
+        masks = () if frame_mask is None else (frame_mask,)  # heads and losses of others may know of no padding
         kd_states = outputs.hidden_states if objectives.path == "kd" else outputs.kd_hidden_states
-        embeddings = None if objectives.path == "kd" else self._embed(outputs.hidden_states or (), frame_mask)
+        embeddings = None if objectives.path == "kd" else self._embed(outputs.hidden_states or (), *masks)
         ft = None
         if objectives.speaker is not None and embeddings is not None:
-            ft = objectives.speaker(self.student.task_output(embeddings), labels, frame_mask)
-        kd, front_end = self._distil(features, kd_states, teacher_states, conv_target, frame_mask)
+            ft = objectives.speaker(self.student.task_output(embeddings), labels, *masks)
+        kd, front_end = self._distil(features, kd_states, teacher_states, conv_target, *masks)
         embedding = None
         if objectives.embedding is not None:
             if objectives.embedding.path == "kd":
@@ -214,11 +215,11 @@ class JointModel(nn.Module):
             embedding = objectives.embedding(embeddings, teacher_embeddings)
         return JointOutput(ft, kd, front_end, embedding, penalty)
 
-    def _embed(self, hidden_states: Sequence[Tensor], frame_mask: Tensor | None) -> Tensor:
+    def _embed(self, hidden_states: Sequence[Tensor], *masks: Tensor) -> Tensor:
         """Compute what the head makes of the ft path, masked in training."""
         if self.spec_mask is not None and self.training:
             hidden_states = self.spec_mask(hidden_states)
-        return self.student.head(hidden_states, frame_mask)
+        return self.student.head(hidden_states, *masks)
 
     def _embed_kd_path(self, hidden_states: Sequence[Tensor] | None, has_ft_path: bool) -> Tensor:
         """Compute the embeddings of the kd path; running statistics of the head are the ft path's where it has one."""
@@ -240,13 +241,13 @@ class JointModel(nn.Module):
         student_states: Sequence[Tensor] | None,
         teacher_states: Sequence[Tensor] | None,
         conv_target: Tensor | None,
-        frame_mask: Tensor | None,
+        *masks: Tensor,
     ) -> tuple[WeightedLoss | None, WeightedLoss | None]:
         """Compute the whole distillation loss of hidden states, and its term on the convolutions."""
         objectives = self.objectives
         if objectives.kd is None:
             return None, None
-        kd = objectives.kd(student_states, teacher_states, frame_mask)
+        kd = objectives.kd(student_states, teacher_states, *masks)
         if objectives.front_end is None:
             return kd, None
         front_end = objectives.front_end(conv_features, conv_target)

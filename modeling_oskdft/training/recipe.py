@@ -173,8 +173,13 @@ def as_other_task(recipe: Recipe) -> Recipe:
             f"{column} is {name_of_column}, which every recording has: leave it out for a verifier, or name a column "
             f"of {task.column}."
         )
-    if recipe.objectives.speaker_objective == "none":
+    objective = recipe.objectives.speaker_objective
+    if objective == "none":
         raise ValueError(f"speaker_objective is none with {column}: no loss would read the labels; leave it out.")
+    if objective not in (ObjectiveArguments.speaker_objective, task.objective):
+        raise ValueError(
+            f"speaker_objective is {objective} with {column}, whose loss is {task.objective}: leave it out."
+        )
     metric = str(training.metric_for_best_model).removeprefix("eval_")
     if metric != METRICS[0] and metric not in task.metrics:  # the first one is the default of every recipe
         raise ValueError(f"metric_for_best_model is {metric} with {column}: use {', '.join(task.metrics)}.")

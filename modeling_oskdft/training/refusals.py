@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from torch import nn
+
 from ..data.crops import CropDataset
-from ..data.texts import TextDataset, frames_needed
+from ..data.texts import TextDataset
 from ..model.modeling_oskdft import feature_lengths, shortest_input
 from ..model.modeling_tasks_oskdft import Student
 from .joint_model import JointModel
+from .objectives.frames import FrameMatch
 from .schedules import Clock
 from .training_arguments import OSKDFTTrainingArguments
 
@@ -115,13 +118,24 @@ def refuse_texts(joint: JointModel, crops: TextDataset) -> None:
     for name, loss in (("front_end_kd_lambda", objectives.front_end), ("embedding_teachers", objectives.embedding)):
         if loss is not None:
             raise ValueError(f"{name} is set with text_column: it reads crops of one length; leave it out.")
+    match = getattr(objectives.kd, "match", FrameMatch())
+    if match.input_surplus != match.ratio - 1:
+        raise ValueError(
+            "front_end_stride is set with text_column and a distillation: frames of the padding could not be told "
+            "from those of a recording; leave it out, or set time_reduction."
+        )
+    config = joint.student.config
     columns = (crops.manifest.column(name) for name in ("utterance_id", "num_samples"))
-    for name, samples, letters in zip(*columns, crops.letters, strict=True):
-        frames = feature_lengths(joint.student.config, int(samples))
-        if frames < frames_needed(letters):
+    for name, samples, needed in zip(*columns, crops.frames_needed, strict=True):
+        if samples < shortest_input(config):
             raise ValueError(
-                f"The text of '{name}' needs {frames_needed(letters)} frames and its recording has {frames}: correct "
-                "the text, leave the recording out, or give the student a lower time_reduction."
+                f"'{name}' has {samples} samples: one frame needs {shortest_input(config)}; leave the recording out."
+            )
+        frames = feature_lengths(config, int(samples))
+        if frames < needed:
+            raise ValueError(
+                f"The text of '{name}' needs {needed} frames and its recording has {frames}: correct the text, leave "
+                "the recording out, or give the student a lower time_reduction."
             )
 
 
@@ -160,7 +174,8 @@ def refuse_run(
             f"This process sees {args.n_gpu} GPUs: start one process for each with accelerate launch, or hide all "
             "but one with CUDA_VISIBLE_DEVICES=0."
         )
-    if args.per_device_train_batch_size < 2:
+    has_batch_norm = any(isinstance(module, nn.BatchNorm1d) for module in joint.student.head.modules())
+    if args.per_device_train_batch_size < 2 and has_batch_norm:
         raise ValueError("per_device_train_batch_size is 1: the head's batch norm needs at least 2 crops.")
     if crops.num_samples < shortest_input(joint.student.config):
         raise ValueError(

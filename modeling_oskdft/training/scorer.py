@@ -43,7 +43,9 @@ class Scorer(ABC, Generic[Dataset]):
     def validation(self) -> Dataset:
         """What selects the best checkpoint; raises `ValueError` where there is nothing."""
         if self._validation is None:
-            raise ValueError("evaluate was called without validation data: give the Trainer an eval_dataset.")
+            raise ValueError(
+                "There is no validation data to evaluate or predict with: give the Trainer an eval_dataset."
+            )
         return self._validation
 
     def embed(self, model: Student, manifest: Manifest, max_damaged: int) -> dict[str, NDArray[np.floating]]:

@@ -84,8 +84,14 @@ def load_trunk(name: str) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
     load_origin_config(name)
     model, feature_extractor = _open(name)
     feature_extractor.return_attention_mask = True
-    is_verifier = isinstance(model, OSKDFTForXVector)
-    return model.export_kd_path() if is_verifier else encoder_of(model, name), feature_extractor
+    if not isinstance(model, OSKDFTForXVector):
+        return encoder_of(model, name), feature_extractor
+    if model.config.time_reduction > 1:
+        raise ValueError(
+            f"'{name}' has time_reduction {model.config.time_reduction}, a convolution that no plain encoder has: "
+            "name a student without it in student_from."
+        )
+    return model.export_kd_path(), feature_extractor
 
 
 def load_origin_config(name: str) -> PreTrainedConfig:

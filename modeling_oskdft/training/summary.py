@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..data.manifest import Manifest
+from ..hub.task_card import SELECTION
 from ..scoring.metrics import eer_in_percent
 from ..scoring.thresholds import ENOUGH_SPEAKERS, Thresholds
 from .class_validation import LabelledDataset
@@ -92,16 +93,12 @@ def last_lines(results: dict[str, Any], thresholds: Thresholds | None, output_di
             f"best checkpoint: step {results['selected_step']} of {results['steps']}, EER "
             f"{100 * results['selection_eer']:.2f} % on the speakers set aside"
         )
-    if "selection_uar" in results:
-        lines.append(
-            f"best checkpoint: step {results['selected_step']} of {results['steps']}, UAR "
-            f"{100 * results['selection_uar']:.1f} % on the speakers set aside"
-        )
-    if "selection_cer" in results:
-        lines.append(
-            f"best checkpoint: step {results['selected_step']} of {results['steps']}, CER "
-            f"{100 * results['selection_cer']:.1f} % on the speakers set aside"
-        )
+    for name, label in SELECTION.items():
+        if results.get(name) is not None:
+            lines.append(
+                f"best checkpoint: step {results['selected_step']} of {results['steps']}, {label} "
+                f"{100 * results[name]:.1f} % on the speakers set aside"
+            )
     if "cer" in results.get("test", {}):
         test = results["test"]
         low, high = test["wer_interval"]

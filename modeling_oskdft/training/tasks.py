@@ -149,8 +149,9 @@ class Classification(Task):
         return self._labelled(aside)
 
     def load_test(self) -> Manifest | None:
-        """Load the recordings that the recipe names."""
-        return load_labelled_test(self.recipe, self.manifest)
+        """Load the recordings with a class that the recipe names."""
+        test = load_labelled_test(self.recipe, self.manifest)
+        return None if test is None else self._labelled(test).recordings
 
     def selection(self, state: TrainerState) -> dict[str, float | None]:
         """Return the UAR."""
@@ -194,11 +195,17 @@ class Transcription(Task):
 
     def validation(self, train: Manifest, aside: Manifest) -> TranscribedDataset:
         """Return the recordings with a text."""
+        if not any(texts_of(train, self.label_column)):
+            raise ValueError(
+                f"No training speaker has a text in '{self.label_column}': the speakers set aside have all of them; "
+                "give more speakers, or another data_seed."
+            )
         return self._transcribed(aside)
 
     def load_test(self) -> Manifest | None:
-        """Load the recordings that the recipe names."""
-        return load_labelled_test(self.recipe, self.manifest)
+        """Load the recordings with a text that the recipe names."""
+        test = load_labelled_test(self.recipe, self.manifest)
+        return None if test is None else self._transcribed(test).recordings
 
     def selection(self, state: TrainerState) -> dict[str, float | None]:
         """Return the CER."""
@@ -211,7 +218,8 @@ class Transcription(Task):
 
     def test(self, trainer: OSKDFTTrainer, recordings: Manifest) -> dict[str, Any]:
         """Write down the recordings of the test."""
-        report: dict[str, Any] = trainer.scorer.report(trainer.published, self._transcribed(recordings))
+        dataset = TranscribedDataset(recordings, self.label_column, tuple(self.classes))
+        report: dict[str, Any] = trainer.scorer.report(trainer.published, dataset)
         return report
 
     def _transcribed(self, manifest: Manifest) -> TranscribedDataset:

@@ -187,8 +187,9 @@ class OSKDFTTrainer(HubTrainer):
         output: JointOutput = model(inputs["input_values"], inputs["labels"], *targets, attention_mask=mask)
         weights = self.loss_weights([inputs]) if num_items_in_batch is None else num_items_in_batch
         shares = self.args.world_size / weights  # DDP averages gradients over processes
-        # The penalty belongs to a step: each of its accumulated batches adds a part.
-        losses = output.losses(shares[0], shares[1], *self.kd_weights(), 1 / self.args.gradient_accumulation_steps)
+        # The penalty belongs to a step: each of its batches adds a part. The last step of an epoch has fewer.
+        parts = getattr(self, "current_gradient_accumulation_steps", self.args.gradient_accumulation_steps)
+        losses = output.losses(shares[0], shares[1], *self.kd_weights(), 1 / parts)
         self.losses.add(self.state.global_step, losses)
         return (losses["loss"], output) if return_outputs else losses["loss"]
 

@@ -54,7 +54,8 @@ class TranscribedDataset:
     def __post_init__(self) -> None:
         if not len(self):
             raise ValueError(
-                f"No recording here has a text in '{self.text_column}': give others, or set more speakers aside."
+                f"No recording here has a text in '{self.text_column}': give others, or for the validation set more "
+                "speakers aside."
             )
 
     @cached_property
@@ -124,6 +125,8 @@ class TextScorer(Scorer[TranscribedDataset]):
             )
         texts = chosen.texts()
         written = self.outputs(model, chosen.recordings, self.max_damaged)
+        if not written:
+            raise ValueError("No recording of the validation can be read: restore them, or set other speakers aside.")
         return text_rates([count_edits(texts[name], str(text)) for name, text in written.items()])
 
     def report(self, model: Student, dataset: TranscribedDataset) -> dict[str, Any]:

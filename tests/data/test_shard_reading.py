@@ -2,6 +2,8 @@ import pickle
 
 import fsspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from modeling_oskdft.audio.loading import load_audio
@@ -85,6 +87,19 @@ def test_a_batch_mixes_row_groups():
     groups = np.repeat(np.arange(200), 16)
     order = visiting_order(groups, 4, 128, np.random.default_rng(0))
     assert min(len(set(groups[order[i : i + 128]])) for i in range(0, 2560, 128)) > 30
+
+
+def test_a_column_of_texts_is_read_however_its_shards_write_it(tmp_path, manifest):
+    files = write_shards(manifest, tmp_path, shard_seconds=30)
+    kinds = [pa.large_string(), pa.null(), pa.int64(), pa.string()]
+    for number, file in enumerate(files):
+        shard = pq.read_table(file)
+        mood = pa.nulls(len(shard), kinds[number % 2])
+        size = pa.array([1] * len(shard)).cast(kinds[2 + number % 2])
+        pq.write_table(shard.append_column("mood", mood).append_column("size", size), file)
+    opened = load_manifest(tmp_path)
+    assert len(files) > 1 and opened.column("mood") == [None] * len(manifest)
+    assert "size" not in opened.table.column_names
 
 
 def test_little_is_kept_in_memory_and_workers_open_their_own(tmp_path, shards):

@@ -1,3 +1,5 @@
+import copy
+
 import pyarrow as pa
 import pytest
 import torch
@@ -64,6 +66,19 @@ def test_recordings_of_a_batch_are_padded_with_a_mask(spoken, feature_extractor)
 def test_a_recording_longer_than_a_crop_is_refused(spoken):
     with pytest.raises(ValueError, match=r"recordings are longer than crop_seconds, 0\.5 s.*raise crop_seconds to \d"):
         dataset(spoken, crop_seconds=0.5)
+
+
+def test_columns_and_vocabularies_that_are_not_there_are_refused(spoken):
+    with pytest.raises(ValueError, match="The data have no column 'nope'"):
+        TextDataset(spoken, 5.0, 0, None, 0, "nope", vocabulary_of(["a"]))
+    with pytest.raises(ValueError, match="The vocabulary begins with"):
+        TextDataset(spoken, 5.0, 0, None, 0, "said", ["a", "b"])
+
+
+def test_padding_is_on_the_right_whatever_the_extractor_says(feature_extractor):
+    left = copy.deepcopy(feature_extractor)
+    left.padding_side = "left"
+    assert TextCollator(left).feature_extractor.padding_side == "right"
 
 
 def test_texts_without_a_letter_are_refused():

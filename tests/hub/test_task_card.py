@@ -53,6 +53,13 @@ def test_what_was_not_measured_is_said(tmp_path, results):
     assert "cut from teacher and fine-tuned." in card.text and card.data.eval_results is None
 
 
+def test_names_from_the_data_are_no_markup(tmp_path, results):
+    names = ["a|b", "<b>c</b>\nd"]
+    results["classes"] = results["test"]["classes"] = names
+    text = card_of(tmp_path, results).text
+    assert "a\\|b" in text and "&lt;b>c" in text and "<b>" not in text and "\nd" not in text.split("## Use")[0]
+
+
 def test_a_page_written_by_hand_stays(tmp_path, results):
     (tmp_path / "README.md").write_text("mine")
     write_json(results, tmp_path / "results.json")

@@ -43,8 +43,12 @@ def test_other_trunks_and_unknown_names_are_refused():
     randomise(other.oskdft, seed=3)
     with pytest.raises(ValueError, match="The task 'mood' has another trunk than 'speaker'"):
         SharedTrunk({"speaker": verifier, "mood": other})
-    with pytest.raises(ValueError, match="was given no model"):
-        SharedTrunk({})
+    for nothing in ({}, [verifier]):
+        with pytest.raises(ValueError, match="was given no models by name"):
+            SharedTrunk(nothing)
+    with pytest.raises(ValueError, match="has another trunk"):
+        SharedTrunk({"speaker": verifier, "half": copy.deepcopy(verifier).to(torch.bfloat16)})
+    assert SharedTrunk({"a.b": verifier, "": verifier, "items": verifier}).tasks == ["a.b", "", "items"]
     with pytest.raises(ValueError, match="The task 'x' is a Linear"):
         SharedTrunk({"x": nn.Linear(1, 1)})
     with pytest.raises(ValueError, match="There is no task 'mood': there are speaker"):

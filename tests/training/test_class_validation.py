@@ -111,6 +111,32 @@ def test_without_distillation_recordings_without_a_class_are_left_out(words, tmp
     assert "kd_loss" not in json.loads((tmp_path / "x/results.json").read_text())["history"][0]
 
 
+def test_a_run_without_evaluation_ends_with_a_card(words, tmp_path):
+    more = [
+        "--eval_strategy",
+        "no",
+        "--save_strategy",
+        "no",
+        "--max_steps",
+        "1",
+        "--output_dir",
+        str(tmp_path / "run"),
+    ]
+    assert main([*words, "--label_column", "mood", *more]) == 0
+    assert "Not measured on a test." in (tmp_path / "run/README.md").read_text()
+
+
+def test_a_test_without_classes_is_refused_before_the_training(words, table, tmp_path, capsys):
+    empty = tmp_path / "table.csv"
+    lines = table.read_text().splitlines()
+    rows = [line.replace(",calm,test", ",,test").replace(",angry,test", ",,test") for line in lines]
+    empty.write_text("\n".join(rows))
+    place = words.index("--train_data") + 1
+    other = [*words[:place], str(empty), *words[place + 1 :], "--label_column", "mood", "--test_split", "test"]
+    assert main([*other, "--output_dir", str(tmp_path / "run")]) == 2
+    assert "has 0 classes" in capsys.readouterr().err and not (tmp_path / "run/model.safetensors").exists()
+
+
 def test_two_runs_on_one_frozen_trunk_are_opened_together(tmp_path, words):
     first = str(tmp_path / "first")
     assert main([*words, "--output_dir", first]) == 0

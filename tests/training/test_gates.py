@@ -104,6 +104,35 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, manifest, feature_e
     assert share <= 0.6 * whole.joint.objectives.gates.costs.whole
 
 
+def test_measuring_does_not_change_the_training(tmp_path, manifest, feature_extractor):
+    def trained(folder, steps):
+        how = {"eval_strategy": "steps", "eval_steps": steps, "save_strategy": "no", "load_best_model_at_end": False}
+        trainer = make_trainer(
+            tmp_path / folder, manifest, feature_extractor, {"gate_target": 0.6}, max_steps=8, **how
+        )
+        trainer.train()
+        return parameters(trainer)
+
+    assert_same(trained("often", 2), trained("once", 8))
+
+
+def test_what_is_shut_stays_shut():
+    joint, gates = gated("hubert", False, "group")
+    gates.advance(50, 100)
+    before = gates.open_units()
+    with torch.no_grad():
+        for logits in gates.logits:
+            logits.neg_()
+    gates.advance(51, 100)
+    again = Gates(joint.student, 0.5)
+    again.load_state_dict(gates.state_dict())
+    again.advance(51, 400)  # a run that became longer does not learn them again
+    for units in (gates.open_units(), again.open_units()):
+        for ours, theirs in zip((*units.channels, *units.neurons), (*before.channels, *before.neurons), strict=True):
+            assert torch.equal(ours, theirs)
+    assert again.is_shut
+
+
 @pytest.fixture
 def words(tmp_path, voices, feature_extractor):
     from tests.tiny import tiny_teacher
@@ -114,7 +143,7 @@ def words(tmp_path, voices, feature_extractor):
     return ["--teacher", str(tmp_path / "teacher"), "--train_data", str(voices), *plain]
 
 
-def test_a_run_publishes_an_ordinary_thinner_student(tmp_path, words):
+def test_a_run_publishes_an_ordinary_thinner_student(tmp_path, words, capsys):
     assert main([*words, "--gate_target", "0.6", "--output_dir", str(tmp_path / "run")]) == 0
     student = AutoModel.from_pretrained(tmp_path / "run")
     assert max(student.config.encoder_config.conv_dim) < 16 or student.config.encoder_config.intermediate_size < 48
@@ -122,6 +151,9 @@ def test_a_run_publishes_an_ordinary_thinner_student(tmp_path, words):
     sizes = {name: each["encoder_parameters"] for name, each in results["encoders"].items()}
     assert sizes["student"] == sum(p.numel() for p in student.oskdft.parameters()) < sizes["whole_student"]
     assert results["fingerprint"] == student.fingerprint() and "gate_loss" in results["history"][0]
+    capsys.readouterr()
+    assert main([*words, "--start_from", str(tmp_path / "run"), "--output_dir", str(tmp_path / "next")]) == 2
+    assert "is of a run with gate_target" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ def log_line(logs: dict[str, float], step: int = 0, steps: int = 0) -> str:
             terms.append(f"{logs['kd_weight']:.2f} x kd {logs['kd_loss']:.3f}{part}")
         if "embedding_kd_loss" in logs:
             terms.append(f"{logs['embedding_kd_weight']:.2f} x embedding kd {logs['embedding_kd_loss']:.3f}")
+        if "gate_loss" in logs:
+            terms.append(f"gates {logs['gate_loss']:.3f}")
         parts = f"  loss {logs['loss']:8.3f}" + (f" = {' + '.join(terms)}" if terms else "")
         rates = [name for name in logs if name.startswith("learning_rate_")]
         return start + parts + "".join(f"  {name.removeprefix('learning_rate_')} {logs[name]:.1e}" for name in rates)
@@ -40,6 +42,9 @@ def log_line(logs: dict[str, float], step: int = 0, steps: int = 0) -> str:
             return (
                 f"{start}  {prefix}: UAR {100 * logs[name]:.1f} %  accuracy {100 * logs[f'{prefix}_accuracy']:.1f} %"
             )
+        if name.endswith("_cer"):
+            prefix = name.removesuffix("_cer")
+            return f"{start}  {prefix}: CER {100 * logs[name]:.1f} %  WER {100 * logs[f'{prefix}_wer']:.1f} %"
     if "train_runtime" in logs:
         return f"{start}  trained for {logs['train_runtime']:.0f} s, {logs['train_steps_per_second']:.2f} steps/s"
     return ""

@@ -17,6 +17,8 @@ def test_a_step_is_one_line():
     }
     assert log_line(logs) == "epoch    1.50  loss   27.650 = ft 12.600 + 0.99 x kd 15.100  head 1.0e-03"
     assert "x kd 15.100 (front end 0.800)  head" in log_line(logs | {"front_end_kd_loss": 0.8})
+    assert "+ 0.99 x kd 15.100 + gates 0.500  head" in log_line(logs | {"gate_loss": 0.5})
+    assert log_line({"epoch": 1.0, "eval_cer": 0.25, "eval_wer": 0.5}) == "epoch    1.00  eval: CER 25.0 %  WER 50.0 %"
     assert log_line({"loss": 2.0, "ft_loss": 2.0, "epoch": 1}) == "epoch    1.00  loss    2.000 = ft 2.000"
 
 
