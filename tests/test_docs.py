@@ -65,6 +65,20 @@ def test_the_study_s_page_is_rendered_from_its_results():
     assert page(summary, (results / NOTES_NAME).read_text()) == results.with_suffix(".md").read_text()
 
 
+def test_the_page_of_all_pairs_is_rendered_from_its_results():
+    from examples.one_step_or_two.all_pairs import page
+
+    results = ROOT / "docs/results/one_step_or_two_all_pairs.json"
+    assert page(json.loads(results.read_text())) == results.with_suffix(".md").read_text()
+
+
+def test_the_page_of_the_search_is_rendered_from_its_results():
+    from modeling_oskdft.tuning.results import page
+
+    folder = ROOT / "docs/results/tuning"
+    assert page(json.loads((folder / "tuning.json").read_text())) == (folder / "tuning.md").read_text()
+
+
 def test_the_cards_are_those_of_the_results(renderer):
     cards = renderer.cards()
     assert {path.name: path.read_text() for path in (ROOT / "model_cards").glob("*.md")} == {

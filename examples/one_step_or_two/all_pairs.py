@@ -5,7 +5,7 @@ one corpus, gender and age group. Here all of these are scored, within sessions 
 the study has left, and the paired intervals of both sets of trials stand side by side.
 
     python -m examples.one_step_or_two.study --systems 11_oskdft 30_embedding
-    python -m examples.one_step_or_two.all_pairs --systems 30_embedding
+    python -m examples.one_step_or_two.all_pairs --systems 30_embedding --beside 11_oskdft
 
 It needs the folder of real speech beside the project, and writes docs/results/one_step_or_two_all_pairs.json and .md.
 """
@@ -38,13 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Score all pairs, and write the results and the page."""
     logging.disable_progress_bar()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--systems", nargs="+", required=True, help="systems beside OS-KDFT whose runs are there")
+    parser.add_argument("--systems", nargs="+", required=True, help="systems whose runs are there")
+    parser.add_argument("--beside", default=REFERENCE, help=f"system of the differences (default: {REFERENCE})")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     options = parser.parse_args(arguments)
     study = study_of(*parse([]))
     manifest = load_manifest(study.test_data, study.test_split)
     every, listed = all_pairs(manifest), read_trials(study.trials)
-    systems = [REFERENCE, *options.systems]
+    systems = [options.beside, *options.systems]
     runs = [(system, seed) for system in systems for seed in options.seeds]
     scores = [scores_of(study, system, seed, manifest, every) for system, seed in runs]
     rows_of = {frozenset(pair): row for row, pair in enumerate(zip(every.enrolments, every.tests, strict=True))}
@@ -93,7 +94,7 @@ def scores_of(study: Study, system: str, seed: int, manifest: Manifest, trials: 
 def compare(
     systems: Sequence[str], seeds: Sequence[int], trials: Trials, scores: Sequence[np.ndarray], manifest: Manifest
 ) -> dict[str, Any]:
-    """Compute the EER of each system, and its paired difference from OS-KDFT."""
+    """Compute the EER of each system, and its paired difference from the first."""
     eers = [equal_error_rate(each, trials.labels).value for each in scores]
     draws, _ = bootstrap_rates(scores, trials.labels, trials.speakers(speakers_of(manifest)))
     columns = {system: range(at * len(seeds), (at + 1) * len(seeds)) for at, system in enumerate(systems)}
@@ -103,7 +104,7 @@ def compare(
         "systems": {
             system: {
                 "eer": rate(eers, draws, list(columns[system])),
-                "difference": difference(eers, draws, list(zip(columns[system], columns[REFERENCE], strict=True))),
+                "difference": difference(eers, draws, list(zip(columns[system], columns[systems[0]], strict=True))),
             }
             for system in systems
         },
@@ -113,8 +114,9 @@ def compare(
 def page(results: Mapping[str, Any]) -> str:
     """Write the results as a page."""
     listed, every = results["list"], results["all pairs"]
+    first, *others = results["labels"]
     lines = [
-        "| system | EER of the list, % | less OS-KDFT's | EER of all pairs, % | less OS-KDFT's |",
+        "| system | EER of the list, % | less the first's | EER of all pairs, % | less the first's |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     widths: dict[str, list[float]] = {"list": [], "all pairs": []}
@@ -125,7 +127,7 @@ def page(results: Mapping[str, Any]) -> str:
             eer, gap = facts["eer"], facts["difference"]
             widths[name].append(gap["high"] - gap["low"])
             interval = f"({100 * eer['low']:.1f}–{100 * eer['high']:.1f})"
-            cells += [f"{100 * eer['mean']:.1f} {interval}", points(gap) if system != REFERENCE else "–"]
+            cells += [f"{100 * eer['mean']:.1f} {interval}", points(gap) if system != first else "–"]
         lines.append(f"| {system.split('_')[0]} {label} | {' | '.join(cells)} |")
     narrow, wide = (100 * float(np.mean(widths[name][1:])) / 2 for name in ("all pairs", "list"))
     return f"""# All pairs instead of a list
@@ -137,7 +139,7 @@ trials ({listed["targets"]:,} of one speaker). All pairs of the same recordings 
 ({every["targets"]:,} of one speaker), within sessions and across them; two different speakers agree in corpus, gender
 and age group, as in the list.
 
-    python -m examples.one_step_or_two.all_pairs --systems {" ".join(list(results["labels"])[1:])}
+    python -m examples.one_step_or_two.all_pairs --systems {" ".join(others)} --beside {first}
 
 {chr(10).join(lines)}
 
