@@ -227,7 +227,8 @@ def experiments() -> str:
     for entry in json.loads((RESULTS / "log.json").read_text(encoding="utf-8")):
         cells = [entry["date"], label_of(systems, entry["system"]), entry["why"], *rates_of(systems, entry["system"])]
         cells += [label_of(systems, entry["beside"]), *rates_of(systems, entry["beside"])]
-        lines.append(f"| {' | '.join([*cells, format(systems[entry['system']]['minutes'], '.1f')])} |")
+        minutes = systems[entry["system"]]["minutes"]  # None of a run that was interrupted
+        lines.append(f"| {' | '.join([*cells, '–' if minutes is None else f'{minutes:.1f}'])} |")
     return "\n".join(lines)
 
 
