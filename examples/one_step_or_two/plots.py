@@ -30,7 +30,10 @@ def colour_of(system: str) -> str:
     number = system.split("_")[0]
     if not number.isdigit() or int(number) < 3:
         return COLOURS["teacher"]
-    return COLOURS["two" if int(number) < 10 else "one" if int(number) < 20 else "shape"]
+    if int(number) < 10 or "cut_finetuned" in system:
+        return COLOURS["two"]
+    other_shapes = 20 <= int(number) < 30 or 40 <= int(number) < 50 or "whole_encoder" in system
+    return COLOURS["shape" if other_shapes else "one"]
 
 
 def draw(summary: Mapping[str, Any], stored: Mapping[str, Any], folder: Path, theme: str) -> None:
@@ -59,7 +62,7 @@ def draw_rates(systems: Mapping[str, Any], path: Path, theme: str) -> None:
         labels = [f"{facts['label']}  {name.split('_')[0]}" for name, facts in systems.items()]
         axes.set_yticks(range(len(systems)), labels, fontsize=8.5)
         axes.invert_yaxis()
-        axes.set(xlabel="EER, % (dot: mean; line: 95 % over speakers; ticks: each seed)")
+        axes.set(xlabel="EER, %\ndot: mean; line: 95 % over\nspeakers; ticks: each seed")
         axes.grid(axis="x", alpha=0.25)
 
 
