@@ -44,7 +44,7 @@ class Scorer(ABC, Generic[Dataset]):
         """What selects the best checkpoint; raises `ValueError` where there is nothing."""
         if self._validation is None:
             raise ValueError(
-                "There is no validation data to evaluate or predict with: give the Trainer an eval_dataset."
+                "evaluate or predict was called without validation data: give the Trainer an eval_dataset."
             )
         return self._validation
 

@@ -183,8 +183,8 @@ class OSKDFTTrainer(HubTrainer):
         if self.joint.objectives.gates is not None:
             self.joint.objectives.gates.advance(self.state.global_step, self.clock.steps)
         targets = compute_targets(inputs, self.teacher, self.verifiers)
-        mask = inputs.get("attention_mask")
-        output: JointOutput = model(inputs["input_values"], inputs["labels"], *targets, attention_mask=mask)
+        masks = {name: inputs[name] for name in ("attention_mask",) if name in inputs}  # of padded recordings
+        output: JointOutput = model(inputs["input_values"], inputs["labels"], *targets, **masks)
         weights = self.loss_weights([inputs]) if num_items_in_batch is None else num_items_in_batch
         shares = self.args.world_size / weights  # DDP averages gradients over processes
         # The penalty belongs to a step: each of its batches adds a part. The last step of an epoch has fewer.
