@@ -134,9 +134,8 @@ class CropDataset(Dataset[Crop]):
         self.max_damaged = max_damaged
         self.utterance_ids = manifest.table.column("utterance_id")
         self.label_column = label_column
-        self.classes = classes_of(manifest, label_column) if labelled is None else sorted(labelled)
-        label_of = {name: label for label, name in enumerate(self.classes)}
-        self.labels = np.asarray([label_of.get(str(name), UNLABELLED) for name in manifest.column(label_column)])
+        self.classes = classes_of(manifest, label_column) if labelled is None else list(labelled)
+        self.labels = self._read_labels()
         refusal = (
             "More than {most} files of the training set are damaged ({reason}): check the data, or raise "
             "max_damaged_files."
@@ -144,6 +143,12 @@ class CropDataset(Dataset[Crop]):
         self.damaged = DamagedRows(max_damaged, "Skipped in training:", refusal, len(manifest))
         # Shared with the workers, as the marks of damaged rows are.
         self.not_augmented = torch.zeros((), dtype=torch.long).share_memory_()
+
+    def _read_labels(self) -> NDArray[Any]:
+        """Number the class of each row; `UNLABELLED` where it is none of `classes`."""
+        self.classes = sorted(self.classes)
+        label_of = {name: label for label, name in enumerate(self.classes)}
+        return np.asarray([label_of.get(str(name), UNLABELLED) for name in self.manifest.column(self.label_column)])
 
     def __len__(self) -> int:
         return len(self.manifest)

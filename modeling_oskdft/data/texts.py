@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..audio.loading import SAMPLING_RATE, load_audio
 from .crops import UNLABELLED, Augmentation, Crop, CropCollator, CropDataset, crop_generator
@@ -102,7 +103,6 @@ class TextDataset(CropDataset):
             raise ValueError(
                 f"The vocabulary begins with {list(vocabulary[:3])}: {', '.join(SPECIAL)} are needed first."
             )
-        texts = texts_of(manifest, text_column)
         super().__init__(manifest, crop_seconds, seed, augmentation, max_damaged, (), vocabulary, text_column)
         lengths = np.asarray(manifest.column("num_samples"))
         longer = np.flatnonzero(lengths > self.num_samples)
@@ -112,13 +112,17 @@ class TextDataset(CropDataset):
                 f"'{self.utterance_ids[int(longer[0])]}' first, and a text belongs to a whole recording: raise "
                 f"crop_seconds to {np.ceil(lengths.max() / SAMPLING_RATE):g}, or leave them out."
             )
-        self.classes = list(vocabulary)
-        self.labels = np.full((len(manifest), max(map(len, texts))), UNLABELLED, dtype=np.int32)
-        self.frames_needed = np.zeros(len(manifest), dtype=np.int32)
+
+    def _read_labels(self) -> NDArray[Any]:
+        """Write the text of each row as tokens, and count the frames that it needs."""
+        texts = texts_of(self.manifest, self.label_column)
+        labels = np.full((len(texts), max(map(len, texts))), UNLABELLED, dtype=np.int32)
+        self.frames_needed = np.zeros(len(texts), dtype=np.int32)
         for row, text in enumerate(texts):
-            letters = encode(text, vocabulary)
-            self.labels[row, : len(letters)] = letters
+            letters = encode(text, self.classes)
+            labels[row, : len(letters)] = letters
             self.frames_needed[row] = frames_needed(letters)
+        return labels
 
     @property
     def has_unlabelled(self) -> bool:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, SequenceFeatureExtractor, TrainerCallb
 from ..data.crops import CropCollator, CropDataset, features_of
 from ..data.texts import TextCollator, TextDataset
 from ..model.modeling_tasks_oskdft import Student
-from .class_validation import LabelledDataset
+from .columns import ColumnDataset
 from .identity import config_digest
 from .joint_model import JointModel, SpecMask
 from .objectives.building import ObjectiveArguments, build_objectives
@@ -19,7 +19,6 @@ from .speech_encoders import fit_to_crops
 from .teacher import Teacher, same_convolutions
 from .trainer import OSKDFTTrainer
 from .training_arguments import OSKDFTTrainingArguments
-from .transcription import TranscribedDataset
 from .validation import TrialDataset
 from .verifiers import VerifierTeacher
 
@@ -34,7 +33,7 @@ def assemble_trainer(
     feature_extractor: SequenceFeatureExtractor,
     objective_arguments: ObjectiveArguments,
     teacher: PreTrainedModel | None = None,
-    validation: TrialDataset | LabelledDataset | TranscribedDataset | None = None,
+    validation: TrialDataset | ColumnDataset | None = None,
     spec_mask: SpecMask | None = None,
     teacher_hears: str = "clean",
     callbacks: Sequence[TrainerCallback] | None = None,

@@ -1,8 +1,6 @@
 """Classify recordings during training, and choose the best checkpoint by it."""
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,48 +10,25 @@ from ..data.manifest import Manifest
 from ..evaluation.report import speakers_of
 from ..model.modeling_tasks_oskdft import Student
 from ..scoring.classification import class_rates, class_report, confusion_matrix
-from .scorer import Scorer
+from .columns import ColumnDataset, ColumnScorer
 
 
-@dataclass(frozen=True)
-class LabelledDataset:
-    """Recordings and the column that says their classes: the `eval_dataset` of the trainer of a classifier.
+class LabelledDataset(ColumnDataset):
+    """Recordings and the column of their classes; recordings of other classes than `values` are left out."""
 
-    Args:
-        manifest: the recordings.
-        label_column: the column.
-        classes: the classes in their order; recordings of others, or without a value, are left out.
-    """
-
-    manifest: Manifest
-    label_column: str
-    classes: tuple[str, ...]
-    unit = "recordings"
-
-    def __post_init__(self) -> None:
-        if not len(self):
-            raise ValueError(
-                f"No recording here has a class in '{self.label_column}': give others, or for the validation set more "
-                "speakers aside."
-            )
-
-    @cached_property
-    def recordings(self) -> Manifest:
-        """The recordings with a class."""
-        return self.manifest.where(self.label_column, self.classes)
+    holds = "a class"
 
     def labels(self) -> dict[str, int]:
         """Return the class of each recording, by its utterance id."""
-        number = {name: index for index, name in enumerate(self.classes)}
-        columns = (self.recordings.column(name) for name in ("utterance_id", self.label_column))
-        return {utterance: number[value] for utterance, value in zip(*columns, strict=True)}
-
-    def __len__(self) -> int:
-        return len(self.recordings)
+        number = {name: index for index, name in enumerate(self.values)}
+        columns = (self.manifest.column(name) for name in ("utterance_id", self.column))
+        return {utterance: number[value] for utterance, value in zip(*columns, strict=True) if value in number}
 
 
-class ClassScorer(Scorer[LabelledDataset]):
+class ClassScorer(ColumnScorer[LabelledDataset]):
     """Classifies recordings during training; see `Scorer` for its arguments."""
+
+    dataset_type = LabelledDataset
 
     def outputs(self, model: Student, manifest: Manifest, max_damaged: int) -> dict[str, NDArray[np.floating]]:
         """Compute the logits of whole recordings; returns utterance id to (num_labels,)."""
@@ -74,15 +49,13 @@ class ClassScorer(Scorer[LabelledDataset]):
             TypeError: for a data set of another kind.
             ValueError: without validation recordings.
         """
-        chosen = self.validation if dataset is None else dataset
-        if not isinstance(chosen, LabelledDataset):
-            raise TypeError(f"evaluate was given a {type(chosen).__name__}: a LabelledDataset is needed, or nothing.")
+        chosen = self.chosen(dataset)
         predicted, labels, _ = self._classify(model, chosen, self.max_damaged)
-        return class_rates(confusion_matrix(predicted, labels, len(chosen.classes)))
+        return class_rates(confusion_matrix(predicted, labels, len(chosen.values)))
 
     def report(self, model: Student, dataset: LabelledDataset) -> dict[str, Any]:
         """Measure the rates with 95 % intervals over speakers, and count the confusions."""
-        return class_report(*self._classify(model, dataset, max_damaged=0), dataset.classes)
+        return class_report(*self._classify(model, dataset, max_damaged=0), dataset.values)
 
     def _classify(
         self, model: Student, dataset: LabelledDataset, max_damaged: int
@@ -92,11 +65,3 @@ class ClassScorer(Scorer[LabelledDataset]):
         speaker_of = speakers_of(dataset.recordings)
         predicted = [int(row.argmax()) for row in logits.values()]
         return predicted, [labels[name] for name in logits], [speaker_of[name] for name in logits]
-
-    def measurements(self, model: Student) -> tuple[()]:
-        """Return nothing: a classifier has no thresholds."""
-        return ()
-
-    def thresholds(self, model: Student) -> NoReturn:
-        """Raise `ValueError`: a classifier has no thresholds."""
-        raise ValueError("A classifier has no thresholds: it chooses the class with the largest logit.")

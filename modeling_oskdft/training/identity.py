@@ -14,12 +14,11 @@ from ..data.crops import SPEAKERS, Augmentation, CropCollator, CropDataset
 from ..data.manifest import Manifest
 from ..data.trials import Trials
 from ..files import read_json
-from .class_validation import LabelledDataset
+from .columns import ColumnDataset
 from .joint_model import JointModel, SpecMask
 from .objectives.building import ObjectiveArguments
 from .teacher import Teacher
 from .training_arguments import OSKDFTTrainingArguments
-from .transcription import TranscribedDataset
 from .validation import TrialDataset
 from .verifiers import VerifierTeacher
 
@@ -52,7 +51,7 @@ def describe_run(
     teacher: Teacher | None,
     crops: CropDataset,
     collator: CropCollator,
-    validation: TrialDataset | LabelledDataset | TranscribedDataset | None,
+    validation: TrialDataset | ColumnDataset | None,
     verifiers: Sequence[VerifierTeacher] = (),
 ) -> dict[str, Any]:
     """Collect the settings that decide a run, as they come back from JSON."""
@@ -88,13 +87,11 @@ def _augmentation_facts(augmentation: Augmentation | None) -> dict[str, Any] | s
     return None if augmentation is None else getattr(augmentation, "__qualname__", type(augmentation).__qualname__)
 
 
-def _validation_facts(validation: TrialDataset | LabelledDataset | TranscribedDataset | None) -> list[str | None]:
+def _validation_facts(validation: TrialDataset | ColumnDataset | None) -> list[str | None]:
     if validation is None:
         return [None, None]
-    if isinstance(validation, LabelledDataset):
+    if isinstance(validation, ColumnDataset):
         return [manifest_digest(validation.manifest), digest(validation.labels().values())]
-    if isinstance(validation, TranscribedDataset):
-        return [manifest_digest(validation.manifest), digest(validation.texts().values())]
     return [manifest_digest(validation.manifest), trials_digest(validation.trials)]
 
 

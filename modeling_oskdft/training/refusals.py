@@ -118,7 +118,7 @@ def refuse_texts(joint: JointModel, crops: TextDataset) -> None:
     for name, loss in (("front_end_kd_lambda", objectives.front_end), ("embedding_teachers", objectives.embedding)):
         if loss is not None:
             raise ValueError(f"{name} is set with text_column: it reads crops of one length; leave it out.")
-    match = getattr(objectives.kd, "match", FrameMatch())
+    match = FrameMatch() if objectives.kd is None else objectives.kd.match
     if match.input_surplus != match.ratio - 1:
         raise ValueError(
             "front_end_stride is set with text_column and a distillation: frames of the padding could not be told "

@@ -9,10 +9,9 @@ from ..data.manifest import Manifest
 from ..hub.task_card import SELECTION
 from ..scoring.metrics import eer_in_percent
 from ..scoring.thresholds import ENOUGH_SPEAKERS, Thresholds
-from .class_validation import LabelledDataset
+from .columns import ColumnDataset
 from .schedules import Clock
 from .training_arguments import OSKDFTTrainingArguments
-from .transcription import TranscribedDataset
 from .validation import TrialDataset
 
 
@@ -27,7 +26,7 @@ def first_lines(
     clock: Clock,
     train: Manifest,
     aside: Manifest,
-    validation: TrialDataset | LabelledDataset | TranscribedDataset | None,
+    validation: TrialDataset | ColumnDataset | None,
     checkpoint: str | None,
 ) -> list[str]:
     """Describe a run that begins: data, selection, length, place, and warnings.

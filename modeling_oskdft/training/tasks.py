@@ -7,7 +7,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from transformers import PreTrainedModel
@@ -23,6 +23,7 @@ from ..model.modeling_tasks_oskdft import OSKDFTForCTC, OSKDFTForSequenceClassif
 from ..scoring.thresholds import Thresholds
 from ..student.initialization import cut_from_teacher
 from .class_validation import LabelledDataset
+from .columns import ColumnDataset
 from .inputs import load_labelled_test, load_test, student_config
 from .recipe import Recipe
 from .trainer import OSKDFTTrainer
@@ -57,7 +58,7 @@ class Task(ABC):
         """Cut the student out of an encoder."""
 
     @abstractmethod
-    def validation(self, train: Manifest, aside: Manifest) -> TrialDataset | LabelledDataset | TranscribedDataset:
+    def validation(self, train: Manifest, aside: Manifest) -> TrialDataset | ColumnDataset:
         """Make what selects the best checkpoint, of the speakers set aside.
 
         Raises:
@@ -128,60 +129,73 @@ class Verification(Task):
         }
 
 
-class Classification(Task):
-    """Tell the values of a column apart; recordings without one are for the distillation alone."""
+class ColumnTask(Task):
+    """Learn what a column says; recordings of which it says nothing are for the distillation alone."""
 
-    def __init__(self, recipe: Recipe, manifest: Manifest) -> None:
+    dataset_type: ClassVar[type[ColumnDataset]]
+    metric: ClassVar[str]  # in `results.json`, whatever selects
+
+    def __init__(self, recipe: Recipe, manifest: Manifest, column: str) -> None:
         super().__init__(recipe, manifest)
-        self.label_column = recipe.data.label_column or ""
-        self.classes = classes_of(manifest, self.label_column)
+        self.label_column = column
+        self.classes = self.read_classes(manifest)
         if not recipe.distils:
-            self.manifest = manifest.where(self.label_column, self.classes)
+            self.manifest = self.dataset(manifest).recordings
+
+    @abstractmethod
+    def read_classes(self, manifest: Manifest) -> Sequence[str]:
+        """Read the classes, or the vocabulary, from the training data."""
+
+    def dataset(self, manifest: Manifest) -> ColumnDataset:
+        """Return the recordings of which the column says something."""
+        return self.dataset_type(manifest, self.label_column, tuple(self.classes))
+
+    def load_test(self) -> Manifest | None:
+        """Load the recordings that the recipe names, and of which the column says something."""
+        test = load_labelled_test(self.recipe, self.manifest)
+        return None if test is None else self.dataset(test).recordings
+
+    def selection(self, state: TrainerState) -> dict[str, float | None]:
+        """Return the metric."""
+        return {"selection_eer": None, f"selection_{self.metric}": metric_of_best(state, f"eval_{self.metric}")}
+
+    def measure(self, trainer: OSKDFTTrainer, train: Manifest) -> None:
+        """Measure nothing: the largest logit decides."""
+
+    def test(self, trainer: OSKDFTTrainer, recordings: Manifest) -> dict[str, Any]:
+        """Measure the recordings of the test."""
+        report: dict[str, Any] = trainer.scorer.report(trainer.published, self.dataset(recordings))
+        return report
+
+
+class Classification(ColumnTask):
+    """Tell the values of a column apart."""
+
+    dataset_type, metric = LabelledDataset, "uar"
+
+    def read_classes(self, manifest: Manifest) -> list[str]:
+        """List the values of the column."""
+        return classes_of(manifest, self.label_column)
 
     def new_student(self, origin: PreTrainedModel) -> Student:
         """Cut a classifier out of an encoder."""
         student = OSKDFTForSequenceClassification(student_config(self.recipe, origin.config, self.classes))
         return cut_from_teacher(student, origin, self.recipe.student.student_start)
 
-    def validation(self, train: Manifest, aside: Manifest) -> LabelledDataset:
+    def validation(self, train: Manifest, aside: Manifest) -> ColumnDataset:
         """Return the recordings with a class."""
         check_classes(train, self.label_column, self.classes)
-        return self._labelled(aside)
-
-    def load_test(self) -> Manifest | None:
-        """Load the recordings with a class that the recipe names."""
-        test = load_labelled_test(self.recipe, self.manifest)
-        return None if test is None else self._labelled(test).recordings
-
-    def selection(self, state: TrainerState) -> dict[str, float | None]:
-        """Return the UAR."""
-        return {"selection_eer": None, "selection_uar": metric_of_best(state, "eval_uar")}
-
-    def measure(self, trainer: OSKDFTTrainer, train: Manifest) -> None:
-        """Measure nothing: the class with the largest logit is chosen."""
-
-    def test(self, trainer: OSKDFTTrainer, recordings: Manifest) -> dict[str, Any]:
-        """Classify the recordings of the test."""
-        report: dict[str, Any] = trainer.scorer.report(trainer.published, self._labelled(recordings))
-        return report
-
-    def _labelled(self, manifest: Manifest) -> LabelledDataset:
-        return LabelledDataset(manifest, self.label_column, tuple(self.classes))
+        return self.dataset(aside)
 
 
-class Transcription(Task):
-    """Write down what is said; recordings without a text are for the distillation alone."""
+class Transcription(ColumnTask):
+    """Write down what is said."""
 
-    def __init__(self, recipe: Recipe, manifest: Manifest) -> None:
-        super().__init__(recipe, manifest)
-        self.label_column = recipe.data.text_column or ""
-        texts = texts_of(manifest, self.label_column)
-        if not recipe.distils:
-            names = manifest.column("utterance_id")
-            self.manifest = manifest.where(
-                "utterance_id", [name for name, text in zip(names, texts, strict=True) if text]
-            )
-        self.classes = vocabulary_of(texts)
+    dataset_type, metric = TranscribedDataset, "cer"
+
+    def read_classes(self, manifest: Manifest) -> tuple[str, ...]:
+        """List the tokens of the texts."""
+        return vocabulary_of(texts_of(manifest, self.label_column))
 
     def new_student(self, origin: PreTrainedModel) -> Student:
         """Cut a recogniser out of an encoder."""
@@ -193,44 +207,32 @@ class Transcription(Task):
             student.lm_head.bias[SPECIAL.index(UNKNOWN)] = NEVER  # no text of the training has it
         return cut_from_teacher(student, origin, self.recipe.student.student_start)
 
-    def validation(self, train: Manifest, aside: Manifest) -> TranscribedDataset:
+    def validation(self, train: Manifest, aside: Manifest) -> ColumnDataset:
         """Return the recordings with a text."""
         if not any(texts_of(train, self.label_column)):
             raise ValueError(
                 f"No training speaker has a text in '{self.label_column}': the speakers set aside have all of them; "
                 "give more speakers, or another data_seed."
             )
-        return self._transcribed(aside)
+        return self.dataset(aside)
 
     def load_test(self) -> Manifest | None:
-        """Load the recordings with a text that the recipe names."""
-        test = load_labelled_test(self.recipe, self.manifest)
-        return None if test is None else self._transcribed(test).recordings
-
-    def selection(self, state: TrainerState) -> dict[str, float | None]:
-        """Return the CER."""
-        return {"selection_eer": None, "selection_cer": metric_of_best(state, "eval_cer")}
-
-    def measure(self, trainer: OSKDFTTrainer, train: Manifest) -> None:
-        """Write the tokenizer beside the weights; there is nothing to measure."""
-        if trainer.args.should_save:
-            tokenizer_of(self.classes).save_pretrained(trainer.args.output_dir)
-
-    def test(self, trainer: OSKDFTTrainer, recordings: Manifest) -> dict[str, Any]:
-        """Write down the recordings of the test."""
-        dataset = TranscribedDataset(recordings, self.label_column, tuple(self.classes))
-        report: dict[str, Any] = trainer.scorer.report(trainer.published, dataset)
-        return report
-
-    def _transcribed(self, manifest: Manifest) -> TranscribedDataset:
-        dataset = TranscribedDataset(manifest, self.label_column, tuple(self.classes))
-        unknown = dataset.unknown_letters()
+        """Load the recordings with a text, and warn of letters that the student cannot write."""
+        test = super().load_test()
+        unknown = (
+            [] if test is None else TranscribedDataset(test, self.label_column, tuple(self.classes)).unknown_letters()
+        )
         if unknown:
             letters = ", ".join(unknown)
             warnings.warn(
                 f"Some texts have letters that no training text has ({letters}): they count as errors.", stacklevel=2
             )
-        return dataset
+        return test
+
+    def measure(self, trainer: OSKDFTTrainer, train: Manifest) -> None:
+        """Write the tokenizer beside the weights; there is nothing to measure."""
+        if trainer.args.should_save:
+            tokenizer_of(self.classes).save_pretrained(trainer.args.output_dir)
 
 
 def task_of(recipe: Recipe, manifest: Manifest) -> Task:
@@ -240,5 +242,6 @@ def task_of(recipe: Recipe, manifest: Manifest) -> Task:
         ValueError: for a column that the data do not have, or that has nothing to learn.
     """
     data = recipe.data
-    task = Classification if data.label_column else Transcription if data.text_column else Verification
-    return task(recipe, manifest)
+    if data.label_column:
+        return Classification(recipe, manifest, data.label_column)
+    return Transcription(recipe, manifest, data.text_column) if data.text_column else Verification(recipe, manifest)

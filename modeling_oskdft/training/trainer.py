@@ -27,7 +27,8 @@ from .callbacks.nonfinite import NonFiniteGuard
 from .callbacks.progress import log_callback
 from .callbacks.signals import SaveOnSignal
 from .callbacks.stalls import StallWatch
-from .class_validation import ClassScorer, LabelledDataset
+from .class_validation import ClassScorer
+from .columns import ColumnDataset
 from .hub_trainer import HubTrainer
 from .identity import RUN_NAME, describe_run, order_and_speakers, refuse_another_run
 from .joint_model import JointModel, JointOutput
@@ -39,7 +40,7 @@ from .refusals import refuse_another_length, refuse_arguments, refuse_other_targ
 from .targets import compute_targets
 from .teacher import Teacher
 from .training_arguments import OSKDFTTrainingArguments
-from .transcription import TextScorer, TranscribedDataset
+from .transcription import TextScorer
 from .upstream import Batch
 from .validation import TrialDataset, TrialScorer, decided_by_min_dcf
 from .verifiers import VerifierTeacher
@@ -76,7 +77,7 @@ class OSKDFTTrainer(HubTrainer):
         args: OSKDFTTrainingArguments,
         data_collator: CropCollator,
         train_dataset: CropDataset,
-        eval_dataset: TrialDataset | LabelledDataset | TranscribedDataset | None = None,
+        eval_dataset: TrialDataset | ColumnDataset | None = None,
         processing_class: SequenceFeatureExtractor | None = None,
         teacher: Teacher | None = None,
         callbacks: Sequence[TrainerCallback] | None = None,
@@ -183,7 +184,7 @@ class OSKDFTTrainer(HubTrainer):
         if self.joint.objectives.gates is not None:
             self.joint.objectives.gates.advance(self.state.global_step, self.clock.steps)
         targets = compute_targets(inputs, self.teacher, self.verifiers)
-        masks = {name: inputs[name] for name in ("attention_mask",) if name in inputs}  # of padded recordings
+        masks = {"attention_mask": inputs["attention_mask"]} if "attention_mask" in inputs else {}
         output: JointOutput = model(inputs["input_values"], inputs["labels"], *targets, **masks)
         weights = self.loss_weights([inputs]) if num_items_in_batch is None else num_items_in_batch
         shares = self.args.world_size / weights  # DDP averages gradients over processes

@@ -3,10 +3,8 @@
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +18,7 @@ from ..data.texts import BLANK, SPACE, UNKNOWN, texts_of
 from ..evaluation.report import speakers_of
 from ..model.modeling_tasks_oskdft import Student
 from ..scoring.transcription import count_edits, text_rates, text_report
-from .scorer import Scorer
+from .columns import ColumnDataset, ColumnScorer
 
 
 def tokenizer_of(vocabulary: Sequence[str]) -> Wav2Vec2CTCTokenizer:
@@ -36,52 +34,29 @@ def tokenizer_of(vocabulary: Sequence[str]) -> Wav2Vec2CTCTokenizer:
         return Wav2Vec2CTCTokenizer(str(file), bos_token=None, eos_token=None, **names)
 
 
-@dataclass(frozen=True)
-class TranscribedDataset:
-    """Recordings and the column of their texts: the `eval_dataset` of the trainer of a recogniser.
+class TranscribedDataset(ColumnDataset):
+    """Recordings and the column of their texts, for a student with the vocabulary `values`."""
 
-    Args:
-        manifest: the recordings; those without a text are left out.
-        text_column: the column.
-        vocabulary: tokens of the student.
-    """
+    holds = "a text"
 
-    manifest: Manifest
-    text_column: str
-    vocabulary: tuple[str, ...]
-    unit = "recordings"
-
-    def __post_init__(self) -> None:
-        if not len(self):
-            raise ValueError(
-                f"No recording here has a text in '{self.text_column}': give others, or for the validation set more "
-                "speakers aside."
-            )
-
-    @cached_property
-    def recordings(self) -> Manifest:
-        """The recordings with a text."""
-        return self.manifest.where("utterance_id", list(self.texts()))
-
-    def texts(self) -> dict[str, str]:
+    def labels(self) -> dict[str, str]:
         """Return the text of each recording, by its utterance id."""
-        texts = texts_of(self.manifest, self.text_column)
+        texts = texts_of(self.manifest, self.column)
         return {name: text for name, text in zip(self.manifest.column("utterance_id"), texts, strict=True) if text}
 
     def unknown_letters(self) -> list[str]:
         """List the letters that the student cannot write, sorted."""
-        return sorted({letter for text in self.texts().values() for letter in text} - {*self.vocabulary, " "})
-
-    def __len__(self) -> int:
-        return len(self.texts())
+        return sorted({letter for text in self.labels().values() for letter in text} - {*self.values, " "})
 
 
-class TextScorer(Scorer[TranscribedDataset]):
+class TextScorer(ColumnScorer[TranscribedDataset]):
     """Writes down recordings during training; see `Scorer` for its arguments. Every process writes all of them."""
+
+    dataset_type = TranscribedDataset
 
     def outputs(self, model: Student, manifest: Manifest, max_damaged: int) -> dict[str, NDArray[np.str_]]:
         """Write down whole recordings, the likeliest letter of each frame; returns utterance id to text."""
-        tokenizer = tokenizer_of(self.validation.vocabulary)
+        tokenizer = tokenizer_of(self.validation.values)
         refusal = "More than {most} recordings are damaged ({reason}): restore them, or leave them out."
         damaged = DamagedFiles(max_damaged, "Left out:", refusal)
         written: dict[str, NDArray[np.str_]] = {}
@@ -118,12 +93,8 @@ class TextScorer(Scorer[TranscribedDataset]):
             TypeError: for a data set of another kind.
             ValueError: without validation recordings.
         """
-        chosen = self.validation if dataset is None else dataset
-        if not isinstance(chosen, TranscribedDataset):
-            raise TypeError(
-                f"evaluate was given a {type(chosen).__name__}: a TranscribedDataset is needed, or nothing."
-            )
-        texts = chosen.texts()
+        chosen = self.chosen(dataset)
+        texts = chosen.labels()
         written = self.outputs(model, chosen.recordings, self.max_damaged)
         if not written:
             raise ValueError("No recording of the validation can be read: restore them, or set other speakers aside.")
@@ -131,15 +102,7 @@ class TextScorer(Scorer[TranscribedDataset]):
 
     def report(self, model: Student, dataset: TranscribedDataset) -> dict[str, Any]:
         """Measure CER and WER with 95 % intervals over speakers."""
-        texts, speaker_of = dataset.texts(), speakers_of(dataset.recordings)
+        texts, speaker_of = dataset.labels(), speakers_of(dataset.recordings)
         written = self.outputs(model, dataset.recordings, max_damaged=0)
         references, speakers = ([known[name] for name in written] for known in (texts, speaker_of))
         return text_report(references, [str(text) for text in written.values()], speakers)
-
-    def measurements(self, model: Student) -> tuple[()]:
-        """Return nothing: a recogniser has no thresholds."""
-        return ()
-
-    def thresholds(self, model: Student) -> NoReturn:
-        """Raise `ValueError`: a recogniser has no thresholds."""
-        raise ValueError("A recogniser has no thresholds: it writes the likeliest letters.")

@@ -19,11 +19,12 @@ class KDObjective(nn.Module):
     Args:
         target_layers: indices into the teacher's hidden states, 0 the input of its first layer. The teacher computes
             no layer after the largest of them.
+        match: position of the student's frames over the teacher's; None for equal frames.
     """
 
-    def __init__(self, target_layers: Sequence[int]) -> None:
+    def __init__(self, target_layers: Sequence[int], match: FrameMatch | None = None) -> None:
         super().__init__()
-        self.target_layers = list(target_layers)
+        self.target_layers, self.match = list(target_layers), match or FrameMatch()
 
 
 class LastLayerMSE(KDObjective):
@@ -79,11 +80,10 @@ class LayerwiseHeads(KDObjective):
         reduction: str = "mean",
         match: FrameMatch | None = None,
     ) -> None:
-        super().__init__(target_layers)
+        super().__init__(target_layers, match)
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction is '{reduction}': use mean or sum.")
         self.cos_lambda, self.reduction = cos_lambda, reduction
-        self.match = match or FrameMatch()
         self.upsampling = upsampling_for(student_width, self.match)
         self.predictors = nn.ModuleList(
             nn.Sequential(nn.Linear(student_width, teacher_width), nn.GELU(), nn.Linear(teacher_width, teacher_width))
@@ -131,8 +131,8 @@ class LayerwiseProjection(KDObjective):
         hint_lambda: float = 0.1,
         match: FrameMatch | None = None,
     ) -> None:
-        super().__init__(target_layers)
-        self.hint_lambda, self.match = hint_lambda, match or FrameMatch()
+        super().__init__(target_layers, match)
+        self.hint_lambda = hint_lambda
         upsamplings = [upsampling_for(student_width, self.match) for _ in self.target_layers]
         self.upsampling = nn.ModuleList(upsampling for upsampling in upsamplings if upsampling is not None)
         self.projections = nn.ModuleList(nn.Linear(student_width, teacher_width) for _ in self.target_layers)

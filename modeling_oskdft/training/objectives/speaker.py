@@ -1,6 +1,7 @@
 """Classify training speakers: the objectives of the ft path."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -33,7 +34,7 @@ def class_weights(utterance_counts: Sequence[int], cap: float = 10.0) -> Tensor:
     return (counts.mean() / counts).clamp(max=cap)
 
 
-class TaskObjective(nn.Module):
+class TaskObjective(nn.Module, ABC):
     """Base of the losses of labels, of speakers or of other classes: checks labels, weights items by their class.
 
     An item with the label `UNLABELLED` weighs 0: such a crop takes part in the distillation alone.
@@ -54,6 +55,7 @@ class TaskObjective(nn.Module):
         self.num_speakers = num_speakers
         self.register_buffer("class_weights", weights)
 
+    @abstractmethod
     def forward(self, outputs: Tensor, labels: Tensor, frame_mask: Tensor | None = None) -> WeightedLoss:
         """Compute the weighted loss.
 
@@ -62,7 +64,6 @@ class TaskObjective(nn.Module):
             labels: (batch,), or (batch, letters).
             frame_mask: (batch, frames), True where audio is real, for losses of frames; None where nothing is padded.
         """
-        raise NotImplementedError(f"{type(self).__name__} is a base: define its forward.")
 
     def weigh(self, logits: Tensor, labels: Tensor) -> WeightedLoss:
         """Compute the cross entropy with each item weighted by its class.
