@@ -221,12 +221,15 @@ def experiments() -> str:
     """Tabulate the log of experiments: what was tried, why, what came of it beside a rival, and what it cost."""
     systems = read("one_step_or_two.json")["systems"]
     lines = [
-        "| date | what | why | EER, % | each seed | beside | EER, % | each seed | minutes a run |",
-        "| --- | --- | --- | ---: | --- | --- | ---: | --- | ---: |",
+        "| date | what | why | EER, % | each seed | beside | EER, % | each seed | difference, points | minutes |",
+        "| --- | --- | --- | ---: | --- | --- | ---: | --- | ---: | ---: |",
     ]
     for entry in json.loads((RESULTS / "log.json").read_text(encoding="utf-8")):
         cells = [entry["date"], label_of(systems, entry["system"]), entry["why"], *rates_of(systems, entry["system"])]
         cells += [label_of(systems, entry["beside"]), *rates_of(systems, entry["beside"])]
+        gap = systems[entry["system"]]["rival_difference"]
+        mean, low, high = (f"{100 * gap[end]:+.1f}" for end in ("mean", "low", "high"))
+        cells.append(f"{mean} ({low} to {high})")
         minutes = systems[entry["system"]]["minutes"]  # None of a run that was interrupted
         lines.append(f"| {' | '.join([*cells, '–' if minutes is None else f'{minutes:.1f}'])} |")
     return "\n".join(lines)

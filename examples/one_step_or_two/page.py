@@ -29,21 +29,11 @@ ROUNDS = 15
 HALF_A_POINT = 0.005
 CLLR_DRAWS = 200  # of the bootstrap; it sorts all scores anew for each
 COLUMNS = (
-    *(
-        "#",
-        "system",
-        "EER, %",
-        "less OS-KDFT's, points",
-        "each seed",
-        "best Cllr",
-        "less OS-KDFT's",
-        "steps",
-        "minutes",
-    ),
-    *("encoder, M", "encoder, ms (of the slowest)"),
+    *("#", "system", "EER, %", "less OS-KDFT's, points", "each seed", "best Cllr", "less OS-KDFT's"),
+    *("steps", "minutes", "encoder, M", "encoder, ms (of the slowest)"),
 )
 RULE = ("---", "---", "---:", "---:", "---", *["---:"] * 6)
-TRIALS_NAME, NOTES_NAME = "trials.json", "notes.md"
+TRIALS_NAME, NOTES_NAME, LOG_NAME = "trials.json", "notes.md", "log.json"
 Draws = NDArray[np.float64]
 Stored = dict[str, dict[int, dict[str, Any]]]  # system, seed, the result that study.py stores
 
@@ -64,7 +54,10 @@ def render(results: Path) -> None:
     trials = json.loads((results / TRIALS_NAME).read_text(encoding="utf-8"))
     summary_file, notes = results.with_suffix(".json"), results / NOTES_NAME
     before = json.loads(summary_file.read_text(encoding="utf-8")) if summary_file.is_file() else {}
-    summary = summarise(stored, trials["labels"], trials["speakers"])
+    log = results.parent / LOG_NAME
+    tried = json.loads(log.read_text(encoding="utf-8")) if log.is_file() else []
+    rivals = {entry["system"]: entry["beside"] for entry in tried}
+    summary = summarise(stored, trials["labels"], trials["speakers"], rivals)
     summary |= {"name": results.name, "times": encoder_times(stored, before.get("times"))}
     for system, facts in summary["systems"].items():
         facts["encoder_milliseconds"] = summary["times"]["milliseconds"][shape_of(stored[system])]
@@ -92,13 +85,19 @@ def read(results: Path) -> Stored:
     return stored
 
 
-def summarise(stored: Stored, labels: Sequence[int], speakers: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Compute the error rates of every system, and their differences from OS-KDFT.
+def summarise(
+    stored: Stored,
+    labels: Sequence[int],
+    speakers: Sequence[tuple[str, str]],
+    rivals: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Compute the error rates of every system, and their differences from OS-KDFT and from rivals of their own.
 
     Args:
         stored: the results, by system and seed.
         labels: 1 for a target trial, 0 for a non-target trial.
         speakers: both speakers of each trial.
+        rivals: a further system for some of the systems, as the log of experiments names them.
 
     Returns:
         `systems`, with means over seeds and their intervals, and the facts that all systems share.
@@ -119,12 +118,13 @@ def summarise(stored: Stored, labels: Sequence[int], speakers: Sequence[tuple[st
     systems = {}
     for system, seeds in stored.items():
         facts = _facts(seeds)
-        common = [seed for seed in seeds if seed in stored.get(REFERENCE, {})]
-        pairs = [(column[system, seed], column[REFERENCE, seed]) for seed in common if system != REFERENCE]
+        pairs = _pairs(column, system, REFERENCE)
         for name, values in rates.items():
             facts[name] = rate(values, draws[name], [column[system, seed] for seed in seeds])
             if pairs:
                 facts[f"{name}_difference"] = difference(values, draws[name], pairs)
+        if beside := _pairs(column, system, (rivals or {}).get(system, system)):
+            facts["rival_difference"] = difference(rates["eer"], draws["eer"], beside)
         systems[system] = facts
     first = next(iter(next(iter(stored.values())).values()))
     return {
@@ -134,6 +134,12 @@ def summarise(stored: Stored, labels: Sequence[int], speakers: Sequence[tuple[st
         "teacher": first["config"].get("teacher_name_or_path"),
         **{name: first[name] for name in ("train", "machine", "versions")},
     }
+
+
+def _pairs(column: Mapping[tuple[str, int], int], system: str, other: str) -> list[tuple[int, int]]:
+    """Pair the columns of two systems, seed by seed; none of a system with itself."""
+    seeds = [seed for name, seed in column if name == system and (other, seed) in column]
+    return [(column[system, seed], column[other, seed]) for seed in seeds if system != other]
 
 
 def _facts(seeds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:

@@ -145,7 +145,7 @@ class CropDataset(Dataset[Crop]):
         self.not_augmented = torch.zeros((), dtype=torch.long).share_memory_()
 
     def _read_labels(self) -> NDArray[Any]:
-        """Number the class of each row; `UNLABELLED` where it is none of `classes`."""
+        """Sort the classes, and number that of each row; `UNLABELLED` where it is none of them."""
         self.classes = sorted(self.classes)
         label_of = {name: label for label, name in enumerate(self.classes)}
         return np.asarray([label_of.get(str(name), UNLABELLED) for name in self.manifest.column(self.label_column)])

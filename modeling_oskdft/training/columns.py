@@ -81,6 +81,4 @@ class ColumnScorer(Scorer[Column]):
 
     def thresholds(self, model: Student) -> NoReturn:
         """Raise `ValueError`: there are no thresholds."""
-        raise ValueError(
-            f"A {type(model).__name__} has no thresholds: it takes the class or letter of the largest logit."
-        )
+        raise ValueError(f"A {type(model).__name__} has no thresholds: its largest logit decides.")

@@ -219,9 +219,8 @@ class Transcription(ColumnTask):
     def load_test(self) -> Manifest | None:
         """Load the recordings with a text, and warn of letters that the student cannot write."""
         test = super().load_test()
-        unknown = (
-            [] if test is None else TranscribedDataset(test, self.label_column, tuple(self.classes)).unknown_letters()
-        )
+        known = tuple(self.classes)
+        unknown = [] if test is None else TranscribedDataset(test, self.label_column, known).unknown_letters()
         if unknown:
             letters = ", ".join(unknown)
             warnings.warn(

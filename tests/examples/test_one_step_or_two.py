@@ -242,6 +242,10 @@ def test_a_clear_difference_is_named_and_no_difference_is_undecided():
     assert worse["each"] == [systems[RIVALS[0]]["eer"]["mean"] - systems[REFERENCE]["eer"]["each"][0]]
     assert worse["low"] < worse["mean"] < worse["high"] and systems[RIVALS[0]]["min_dcf_difference"]["mean"] > 0
     assert "eer_difference" not in systems[REFERENCE] and systems[REFERENCE]["minutes"] == 1.0
+    beside = summarise(stored, labels, speakers, {RIVALS[3]: RIVALS[0], REFERENCE: "none"})["systems"]
+    gap = beside[RIVALS[3]]["rival_difference"]
+    assert gap["each"] == [systems[RIVALS[3]]["eer"]["each"][0] - systems[RIVALS[0]]["eer"]["mean"]]
+    assert "rival_difference" not in beside[REFERENCE]
     text = findings(systems)
     assert text.startswith("Of 3 rivals OS-KDFT is better than 1 and worse than 1")
     assert text.count("undecided") == 2 and "nothing can be said" in findings({})

@@ -14,6 +14,14 @@ from modeling_oskdft.training.objectives.building import ObjectiveArguments
 from modeling_oskdft.training.validation import TrialDataset
 from tests.tiny import tiny_teacher
 
+# Options of a tiny run of the training script, without teacher and data.
+TASK_WORDS = [
+    *("--kd_objective", "layerwise_heads", "--head_type", "statistics_pooling", "--adapter_size", "8"),
+    *("--num_train_epochs", "2", "--per_device_train_batch_size", "4", "--crop_seconds", "0.5", "--use_cpu", "true"),
+    *("--validation_fraction", "0.3", "--logging_steps", "1", "--dataloader_num_workers", "0"),
+    *("--report_to", "none"),
+]
+
 
 def hiss(waveform, generator):
     """An augmentation that draws: resuming must draw the same."""

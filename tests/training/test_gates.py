@@ -11,7 +11,6 @@ from modeling_oskdft.training.objectives.objectives import Objectives
 from modeling_oskdft.training.objectives.speaker import AAMSoftmax
 from tests.tiny import SHAPES, tiny_verifier, waves
 from tests.training.making import assert_same, make_trainer, parameters
-from tests.training.test_class_validation import WORDS
 from train_oskdft import main
 
 
@@ -131,16 +130,6 @@ def test_what_is_shut_stays_shut():
         for ours, theirs in zip((*units.channels, *units.neurons), (*before.channels, *before.neurons), strict=True):
             assert torch.equal(ours, theirs)
     assert again.is_shut
-
-
-@pytest.fixture
-def words(tmp_path, voices, feature_extractor):
-    from tests.tiny import tiny_teacher
-
-    tiny_teacher("hubert", True, "group").save_pretrained(tmp_path / "teacher")
-    feature_extractor.save_pretrained(tmp_path / "teacher")
-    plain = [word for word in WORDS if word not in ("--train_split", "train")]
-    return ["--teacher", str(tmp_path / "teacher"), "--train_data", str(voices), *plain]
 
 
 def test_a_run_publishes_an_ordinary_thinner_student(tmp_path, words, capsys):
