@@ -23,8 +23,15 @@ from modeling_oskdft.scoring.metrics import (
 )
 
 REFERENCE = "11_oskdft"
-# The systems with which the title compares OS-KDFT.
+# The systems with which the title compares OS-KDFT, and those of as many steps beside OS-KDFT with more steps.
 RIVALS = ("04_cut_finetuned", "06_distilled_frozen", "07_distilled_finetuned", "09_distilled_finetuned_twice")
+LONGER = {
+    "50_oskdft_longer": ("51_cut_finetuned_longer", "52_embedding_longer", "54_distilled_finetuned_longer"),
+    "60_oskdft_ten_times": (
+        *("61_cut_finetuned_ten_times", "62_embedding_ten_times", "64_distilled_finetuned_ten_times"),
+        "66_single_path_ten_times",
+    ),
+}
 ROUNDS = 15
 HALF_A_POINT = 0.005
 CLLR_DRAWS = 200  # of the bootstrap; it sorts all scores anew for each
@@ -56,7 +63,8 @@ def render(results: Path) -> None:
     before = json.loads(summary_file.read_text(encoding="utf-8")) if summary_file.is_file() else {}
     log = results.parent / LOG_NAME
     tried = json.loads(log.read_text(encoding="utf-8")) if log.is_file() else []
-    rivals = {entry["system"]: entry["beside"] for entry in tried}
+    rivals = {rival: longer for longer, names in LONGER.items() for rival in names}
+    rivals |= {entry["system"]: entry["beside"] for entry in tried}
     summary = summarise(stored, trials["labels"], trials["speakers"], rivals)
     summary |= {"name": results.name, "times": encoder_times(stored, before.get("times"))}
     for system, facts in summary["systems"].items():
@@ -132,7 +140,7 @@ def summarise(
         "trials": len(labels),
         "speakers": len({speaker for pair in speakers for speaker in pair}),
         "teacher": first["config"].get("teacher_name_or_path"),
-        **{name: first[name] for name in ("train", "machine", "versions")},
+        "train": first["train"],
     }
 
 
@@ -151,6 +159,7 @@ def _facts(seeds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
         "seeds": list(seeds),
         **{name: results[0][name] for name in ("steps", "parameters", "encoder_parameters")},
         "minutes": min(seconds) / 60 if seconds else None,  # other work on a machine only adds to a run's time
+        "trained_on": " ".join(sorted({measured_on(result, ("torch", "transformers")) for result in results})),
         "selection_eer": float(np.mean([result["selection_eer"] for result in results])),
     }
 
@@ -219,9 +228,14 @@ def direction(gap: Mapping[str, Any]) -> int:
     return -1 if gap["high"] < 0 and max(gap["each"]) < 0 else 0
 
 
-def verdict(facts: Mapping[str, Any]) -> str:
-    """Write a system's difference in words."""
-    gap = facts["eer_difference"]
+def verdict(facts: Mapping[str, Any], name: str = "eer_difference") -> str:
+    """Write a system's difference in words.
+
+    Args:
+        facts: as `summarise` returns them.
+        name: of the difference: that from OS-KDFT, or from OS-KDFT with more steps.
+    """
+    gap = facts[name]
     word = {1: "worse than OS-KDFT", -1: "better than OS-KDFT", 0: "undecided"}[direction(gap)]
     return f"{facts['label']}: {points(gap)} points, {word}"
 
@@ -236,7 +250,13 @@ def findings(systems: Mapping[str, Mapping[str, Any]]) -> str:
         f"Of {len(rivals)} rivals OS-KDFT is better than {directions.count(1)} and worse than {directions.count(-1)}, "
         "by an interval without 0 and by every seed; the others are undecided:"
     )
-    return "\n".join([head, "", *(f"- {verdict(rival)}" for rival in rivals)])
+    lines = [head, "", *(f"- {verdict(rival)}" for rival in rivals)]
+    for reference, names in LONGER.items():
+        of_as_many = [systems[name] for name in names if name in systems and reference in systems]
+        if of_as_many:
+            lines += ["", f"Beside OS-KDFT of {systems[reference]['steps']:,} steps, with as many steps:", ""]
+            lines += [f"- {verdict(rival, 'rival_difference')}" for rival in of_as_many]
+    return "\n".join(lines)
 
 
 def frontier(systems: Mapping[str, Mapping[str, Any]]) -> str:
@@ -295,6 +315,16 @@ def power(systems: Mapping[str, Mapping[str, Any]], speakers: int) -> str:
     )
 
 
+def machines(systems: Mapping[str, Mapping[str, Any]]) -> str:
+    """Write where the runs of each row were trained: minutes of two machines say nothing about each other."""
+    rows: dict[str, list[str]] = {}
+    for name, facts in systems.items():
+        rows.setdefault(facts["trained_on"], []).append(name.split("_")[0])
+    if len(rows) == 1:
+        return next(iter(rows))
+    return " ".join(f"Rows {', '.join(numbers)}: {machine}" for machine, numbers in rows.items())
+
+
 def page(summary: Mapping[str, Any], notes: str) -> str:
     """Write the page as Markdown.
 
@@ -345,6 +375,6 @@ threshold.
 {pictures}
 
 Equal steps are not equal time: a distilled system also pays for its teacher. The minutes are those of the quickest
-seed, other runs beside it. {measured_on(summary, ("torch", "transformers"))} Encoder times: 3 s of audio, one thread,
-medians of {ROUNDS} alternating runs in one process; {measured_on(times)}
+seed, other runs beside it; those of different machines do not compare. {machines(systems)}
+Encoder times: 3 s of audio, one thread, medians of {ROUNDS} alternating runs in one process; {measured_on(times)}
 """
