@@ -287,30 +287,28 @@ def grid(rows: list[dict[str, Any]], columns: tuple[str, ...] = ()) -> list[str]
     return lines
 
 
-# Recipes by system of the benchmark: seconds of audio an epoch, epochs.
+# Recipes by system of the benchmark: crops an epoch, epochs.
 RECIPES = {
-    "wav2vec2_xlsr_ecapa_voxceleb2": ("XLSR-53, 4 layers", 1_092_009 * 2, 100),
-    "hubert_base_voxceleb1": ("HuBERT-base, 2 layers", 148_642 * 3, 100),
-    "wavlm_base_plus_voxceleb1": ("HuBERT-base, 2 layers", 148_642 * 3, 100),
-    "hubert_base_ecapa_voxceleb2": ("HuBERT-base, 2 layers", 1_092_009 * 3, 40),
+    "wav2vec2_xlsr_ecapa_voxceleb2": ("XLSR-53, 4 layers", 1_092_009, 100),
+    "hubert_base_voxceleb1": ("HuBERT-base, 2 layers", 148_642, 100),
+    "wavlm_base_plus_voxceleb1": ("HuBERT-base, 2 layers", 148_642, 100),
+    "hubert_base_ecapa_voxceleb2": ("HuBERT-base, 2 layers", 1_092_009, 40),
 }
-CARD, CARD_OPERATIONS, UTILISATION = "H100", 989e12, 0.2
 
 
 def estimates() -> str:
-    """Tabulate the GPU hours of the recipes: counted operations over an assumed share of a card's arithmetic."""
-    rows = {(row["system"], row["step"]): row for row in read_benchmarks()["training"]["rows"]}
-    lines = ["| recipe | operations of the run | GPU hours, estimated |", "| --- | ---: | ---: |"]
-    for name, (system, seconds, epochs) in RECIPES.items():
-        operations = rows[system, "ours"]["GFLOP a second of audio"] * 1e9 * seconds * epochs
-        hours = operations / CARD_OPERATIONS / UTILISATION / 3600
-        lines.append(f"| `{name}` | {operations:.1e} | {hours:.0f} |")
+    """Tabulate the GPU hours of the recipes: the crops of all epochs by the measured crops a second."""
+    result = read("gpu.json")
+    rows = {row["system"]: row for row in result["rows"] if row["step"] == "ours"}
+    lines = ["| recipe | crops of the run | crops a second | GPU hours, estimated |", "| --- | ---: | ---: | ---: |"]
+    for name, (system, crops, epochs) in RECIPES.items():
+        rate = rows[system]["steps/s"] * int(rows[system]["crops"].split(" ")[0])
+        lines.append(f"| `{name}` | {crops * epochs:.1e} | {rate:.0f} | {crops * epochs / rate / 3600:.0f} |")
     lines += [
         "",
-        "How: operations of a joint step a second of audio, counted by torch's `FlopCounterMode` (`benchmark "
-        f"training`), times the crops of all epochs, over {UTILISATION:.0%} of the {CARD_OPERATIONS / 1e12:.0f} "
-        f"Tflop/s that an {CARD} has in bf16. That share is assumed, not measured: no such card was at hand. Reading "
-        "and augmenting are not in it; validation after each epoch adds some minutes.",
+        "How: the crops of all epochs by the crops a second of the joint step ([Training step on a "
+        "GPU](benchmarks.md#training-step-on-a-gpu)), as if data were always ready. Validation after each epoch adds "
+        f"some minutes. {measured_on(result, ('torch', 'transformers'))}",
     ]
     return "\n".join(lines)
 

@@ -12,7 +12,17 @@ import pytest
 from transformers import HubertConfig
 
 from examples.one_step_or_two.all_pairs import all_pairs
-from examples.one_step_or_two.page import REFERENCE, RIVALS, direction, findings, frontier, read, summarise
+from examples.one_step_or_two.page import (
+    LONGER,
+    REFERENCE,
+    RIVALS,
+    direction,
+    findings,
+    frontier,
+    machines,
+    read,
+    summarise,
+)
 from examples.one_step_or_two.plots import CURVES, columns_of, unbeaten
 from examples.one_step_or_two.study import HERE, Study, main
 from examples.one_step_or_two.systems import as_fields
@@ -78,6 +88,7 @@ def test_equal_steps_for_every_student(tmp_path):
     totals = {name: sum(made.epochs_of(step) for step in made.chain(name)) for name in made.with_a_row(None)}
     longer = {"09_distilled_finetuned_twice": 4.0, "38_large_margin": 3.0}
     longer |= {name: 8.0 for name in totals if name.endswith("_longer")}
+    longer |= {name: 20.0 for name in totals if name.endswith("_ten_times")}
     assert {name: total for name, total in totals.items() if total != 2.0} == longer
 
 
@@ -225,8 +236,8 @@ def made_up(separations, seeds=(0, 1)):
                 "encoder_parameters": 1,
                 "selection_eer": 0.1,
                 "train": {},
-                "machine": {},
-                "versions": {},
+                "machine": {"cpu": "a processor", "cores": 2},
+                "versions": {"torch": "2", "transformers": "5"},
                 "config": OSKDFTConfig.to_dict(tiny_config()),
             }
     return stored, labels, speakers
@@ -251,6 +262,22 @@ def test_a_clear_difference_is_named_and_no_difference_is_undecided():
     assert text.count("undecided") == 2 and "nothing can be said" in findings({})
     gap = {"mean": 0.01, "low": 0.001, "high": 0.02, "each": [0.03, -0.01]}
     assert direction(gap) == 0, "the seeds do not agree"
+
+
+def test_students_of_more_steps_stand_beside_oskdft_of_as_many():
+    (reference, (rival, *_)), *_ = LONGER.items()
+    stored, labels, speakers = made_up({REFERENCE: 2.0, RIVALS[0]: 2.0, reference: 4.0, rival: 2.0})
+    for result in stored[reference].values():
+        result["machine"] = {"gpu": "a card", "cpu": "another", "cores": 16}
+    systems = summarise(stored, labels, speakers, {rival: reference})["systems"]
+    text = findings(systems)
+    assert f"Beside OS-KDFT of 1 steps, with as many steps:\n\n- {rival}: +" in text
+    assert text.endswith("worse than OS-KDFT")
+    numbers = [name.split("_")[0] for name in (REFERENCE, RIVALS[0], rival)]
+    assert f"Rows {', '.join(numbers)}: a processor, 2 cores, torch 2, transformers 5." in machines(systems)
+    assert f"Rows {reference.split('_')[0]}: a card, 16 cores" in machines(systems)
+    del systems[reference]
+    assert machines(systems) == "a processor, 2 cores, torch 2, transformers 5." and "Beside" not in findings(systems)
 
 
 def test_the_first_system_of_the_fastest_shape_is_taken_though_another_is_better():
