@@ -29,6 +29,7 @@ from . import (
     push,
     push_dataset,
     quickstart,
+    serve,
     split,
     train,
     tune,
@@ -45,6 +46,7 @@ COMMANDS = (
     enroll,
     identify,
     voices,
+    serve,
     calibrate,
     embed,
     prepare_voxceleb,
@@ -61,7 +63,7 @@ COMMANDS = (
     benchmark,
 )
 # These import torch only when they need it: an exported verifier works without it.
-WITHOUT_TORCH = (verify, embed, enroll, identify, voices, calibrate)
+WITHOUT_TORCH = (verify, embed, enroll, identify, voices, serve, calibrate)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -64,6 +64,7 @@ def verifier_of(options: argparse.Namespace) -> "SpeakerVerifier":
     return SpeakerVerifier.from_pretrained(
         options.model,
         options.revision,
+        device=getattr(options, "device", None),
         backend=options.backend,
         voices=store,
         calibration=options.calibration,

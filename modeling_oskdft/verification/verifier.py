@@ -202,25 +202,43 @@ class SpeakerVerifier(SpeakerEmbedder):
                 `embed` does.
             OSError, TypeError: as `embed` does.
         """
-        check_choice("operating_point", operating_point, POINTS)
         costs = Costs(prior, c_miss, c_fa)
         if isinstance(first, str) and first in self.voices:
-            self.voices.check(self.fingerprint())
             (recording,) = read_all([second], channel, max_seconds)
-            (embedded,) = embed_recordings(self.embedder, [recording])
-            voice = self.voices.get(first)
-            speech = (voice.speech, recording.speech.seconds)
-            return self._answer(voice.vector, [embedded], speech, [recording], operating_point, costs)
+            return self.verify_recordings(first, recording, operating_point, costs)
         enrolments = cast(list[AudioSource], first if isinstance(first, list) else [first])
-        if not enrolments:
+        *recordings, test = read_all([*enrolments, second], channel, max_seconds)
+        return self.verify_recordings(recordings, test, operating_point, costs)
+
+    def verify_recordings(
+        self, speaker: str | Sequence[Recording], test: Recording, operating_point: str = "eer", costs: Costs = EVEN
+    ) -> VerificationResult:
+        """Decide whether recordings that were read already are of one speaker: `verify` without its reading.
+
+        Args:
+            speaker: the name of an enrolled voice, or recordings of one speaker, whose embeddings are averaged.
+            test: the recording in question.
+            operating_point: as in `verify`.
+            costs: prior and costs, as in `verify`.
+
+        Raises:
+            ValueError: as `verify` does.
+        """
+        check_choice("operating_point", operating_point, POINTS)
+        if isinstance(speaker, str):
+            self.voices.check(self.fingerprint())
+            voice = self.voices.get(speaker)
+            embedded = embed_recordings(self.embedder, [test])
+            sides = (voice.speech, test.speech.seconds)
+            return self._answer(voice.vector, embedded, sides, [test], operating_point, costs)
+        if not speaker:
             raise ValueError("There are no recordings to compare with: give one or more.")
-        recordings = list(read_all([*enrolments, second], channel, max_seconds))
-        embedded_all = embed_recordings(self.embedder, recordings)
-        rows = np.stack([vectors.embedding for vectors in embedded_all[:-1]])
-        speaker = weighted_mean(rows, np.full(len(rows), 1 / len(rows)))
+        recordings = [*speaker, test]
+        embedded = embed_recordings(self.embedder, recordings)
+        rows = np.stack([vectors.embedding for vectors in embedded[:-1]])
+        mean = weighted_mean(rows, np.full(len(rows), 1 / len(rows)))
         seconds = [recording.speech.seconds for recording in recordings]
-        speech = (sum(seconds[:-1]), seconds[-1])
-        return self._answer(speaker, embedded_all, speech, recordings, operating_point, costs)
+        return self._answer(mean, embedded, (sum(seconds[:-1]), seconds[-1]), recordings, operating_point, costs)
 
     def decide(
         self,
@@ -318,7 +336,20 @@ class SpeakerVerifier(SpeakerEmbedder):
                 one, and one that does not agree with the others; for voices of another model.
             OSError, TypeError: as `embed` does.
         """
-        voice, sentences = self._voice_of(name, recordings, consent, channel)
+        return self.enroll_recordings(name, _read_voice(recordings, channel), consent)
+
+    def enroll_recordings(self, name: str, recordings: Sequence[Recording], consent: str = "") -> Enrolment:
+        """Enrol a voice of recordings that were read already: `enroll` without its reading.
+
+        Args:
+            name: as in `enroll`.
+            recordings: recordings of one speaker.
+            consent: as in `enroll`.
+
+        Raises:
+            ValueError: as `enroll` does.
+        """
+        voice, sentences = self._voice_of(name, recordings, consent)
         self.voices.add(voice)
         return _described(voice, sentences)
 
@@ -338,8 +369,21 @@ class SpeakerVerifier(SpeakerEmbedder):
                 `enroll` does.
             OSError, TypeError: as `embed` does.
         """
+        return self.update_recordings(name, _read_voice(recordings, channel), consent)
+
+    def update_recordings(self, name: str, recordings: Sequence[Recording], consent: str = "") -> Enrolment:
+        """Add recordings that were read already to an enrolled voice: `update` without its reading.
+
+        Args:
+            name: as in `update`.
+            recordings: recordings of that speaker.
+            consent: as in `enroll`.
+
+        Raises:
+            ValueError: as `update` does.
+        """
         known = self.voices.get(name)
-        voice, sentences = self._voice_of(known.name, recordings, consent, channel)
+        voice, sentences = self._voice_of(known.name, recordings, consent)
         self._gate().check_same_speaker(known, voice)
         return _described(self.voices.extend(voice), sentences)
 
@@ -358,8 +402,19 @@ class SpeakerVerifier(SpeakerEmbedder):
             ValueError: where nobody is enrolled, for voices of another model, and as `embed` does.
             OSError, TypeError: as `embed` does.
         """
+        return self.identify_recording(read_for_embedding(recording, 1, channel), top_k)
+
+    def identify_recording(self, heard: Recording, top_k: int = 3) -> Identification:
+        """Find the voices nearest to a recording that was read already: `identify` without its reading.
+
+        Args:
+            heard: the recording.
+            top_k: as in `identify`.
+
+        Raises:
+            ValueError: as `identify` does.
+        """
         self.voices.check(self.fingerprint())
-        heard = read_for_embedding(recording, 1, channel)
         (embedded,) = embed_recordings(self.embedder, [heard])
         calibration, warned = self._of_these_weights(self.calibration), sentences_about([heard])
         warned += self._several_speakers([heard], [embedded])
@@ -398,14 +453,10 @@ class SpeakerVerifier(SpeakerEmbedder):
         """List the enrolled voices."""
         return [_described(voice, ()) for voice in self.voices.voices().values()]
 
-    def _voice_of(
-        self, name: str, recordings: AudioSource | Sequence[AudioSource], consent: str, channel: int | None
-    ) -> tuple[Voice, tuple[str, ...]]:
+    def _voice_of(self, name: str, recordings: Sequence[Recording], consent: str) -> tuple[Voice, tuple[str, ...]]:
         self.voices.check(self.fingerprint())
-        sources = [cast(AudioSource, recordings)] if is_a_recording(recordings) else recordings
-        heard = builtins.list(read_all(cast(Sequence[AudioSource], sources), channel))
-        voice, sentences = self._gate().voice(name, heard, consent)
-        return voice, (*level_alone(heard), *sentences)
+        voice, sentences = self._gate().voice(name, recordings, consent)
+        return voice, (*level_alone(recordings), *sentences)
 
     def _of_these_weights(self, measured: Measured | None) -> Measured | None:
         """Return a measurement while it is of the weights in use, else None."""
@@ -462,6 +513,11 @@ class SpeakerVerifier(SpeakerEmbedder):
         )
         self.calibration = change.calibration
         return change
+
+
+def _read_voice(recordings: AudioSource | Sequence[AudioSource], channel: int | None) -> builtins.list[Recording]:
+    sources = [cast(AudioSource, recordings)] if is_a_recording(recordings) else recordings
+    return builtins.list(read_all(cast(Sequence[AudioSource], sources), channel))
 
 
 def _described(voice: Voice, sentences: tuple[str, ...]) -> Enrolment:
