@@ -30,6 +30,7 @@ EXTRAS = {
     **dict.fromkeys(("accelerate", "datasets", "pyarrow", "yaml", "tensorboard", "matplotlib", "tqdm"), "train"),
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "export"),
     **dict.fromkeys(("gradio", "PIL"), "space"),
+    **dict.fromkeys(("fastapi", "uvicorn", "pydantic", "starlette", "prometheus_client", "python_multipart"), "serve"),
     **{"peft": "peft", "evaluate": "metrics", "sklearn": "calibration", "cryptography": "encryption"},
 }
 

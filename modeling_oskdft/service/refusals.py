@@ -47,6 +47,8 @@ def refusal_of(error: Exception) -> Refused:
     code, sentence = sentence_of(error)
     if code == WRONG_INPUT and not isinstance(error, ImportError):
         status = 404 if "is not enrolled" in sentence else 409 if "is enrolled already" in sentence else 400
+        if status == 404:  # the sentence goes on with the names of those who are
+            sentence = f"{sentence.partition(' is not enrolled')[0]} is not enrolled: register the voice first."
         return Refused(status, sentence, {404: "unknown", 409: "taken"}.get(status, "input"))
     return Refused(500, "The service met a fault of its own: its operator must look at it.", "fault")
 

@@ -1,5 +1,6 @@
 """Run the application under uvicorn, from its start to its last answer."""
 
+import signal
 import sys
 
 import uvicorn
@@ -18,9 +19,10 @@ class _Server(uvicorn.Server):
         self.application = application
 
     def handle_exit(self, sig: int, frame: object) -> None:
-        """End on SIGTERM and SIGINT."""
+        """End on SIGTERM and SIGINT, with exit code 0: uvicorn's own would end the process by the signal."""
         self.application.engine.leave()
-        super().handle_exit(sig, frame)  # type: ignore[arg-type]
+        self.force_exit = self.should_exit and sig == signal.SIGINT  # the second time
+        self.should_exit = True
 
     async def startup(self, sockets: "list[object] | None" = None) -> None:  # type: ignore[override]
         """Open the port, and say where."""

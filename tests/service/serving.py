@@ -1,0 +1,68 @@
+"""Start the service as a process, and ask it."""
+
+import http.client
+import os
+import re
+import subprocess
+import sys
+from contextlib import contextmanager
+
+
+@contextmanager
+def served(model, *options, token=None):
+    """Start `oskdft serve` on a free port; yields the process and the port."""
+    command = [
+        sys.executable,
+        "-m",
+        "modeling_oskdft.commands",
+        "serve",
+        str(model),
+        "--port",
+        "0",
+        *map(str, options),
+    ]
+    environment = os.environ | ({} if token is None else {"OSKDFT_SERVICE_TOKEN": token})
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        for line in process.stderr:
+            if found := re.search(r"serving at http://127\.0\.0\.1:(\d+)", line):
+                yield process, int(found[1])
+                break
+        else:
+            raise AssertionError(f"it ended with {process.wait()}")
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def ask(port, method, path, body=None, kind="application/json", timeout=30):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        connection.request(method, path, body, {"Content-Type": kind} if body is not None else {})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def form(**recordings):
+    parts = [
+        f'--b\r\nContent-Disposition: form-data; name="{name}"; filename="a"\r\n\r\n'.encode() + file.read_bytes()
+        for name, file in recordings.items()
+    ]
+    return b"\r\n".join([*parts, b"--b--\r\n"])
+
+
+FORM = "multipart/form-data; boundary=b"
+
+
+def received(connection):
+    """Everything that the service sends until it closes the connection."""
+    parts = []
+    try:
+        while part := connection.recv(65536):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    return b"".join(parts)
