@@ -23,6 +23,7 @@ NAMES = {
     "thin-students": "students with fewer channels, narrower layers and fewer frames, beside their teacher",
     "inference": "a student in PyTorch, compiled, and in onnxruntime, float32 and int8, beside its teacher",
     "long-recording": "an hour of audio with bounded memory",
+    "service": "the service under load, with clients on the same machine; and its memory over 20,000 requests",
     "space": "the demonstration page with 50 visitors at once",
 }
 

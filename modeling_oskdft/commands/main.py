@@ -24,6 +24,7 @@ from . import (
     export,
     identify,
     make_trials,
+    monitor,
     prepare_folder,
     prepare_voxceleb,
     push,
@@ -47,6 +48,7 @@ COMMANDS = (
     identify,
     voices,
     serve,
+    monitor,
     calibrate,
     embed,
     prepare_voxceleb,
@@ -63,7 +65,7 @@ COMMANDS = (
     benchmark,
 )
 # These import torch only when they need it: an exported verifier works without it.
-WITHOUT_TORCH = (verify, embed, enroll, identify, voices, serve, calibrate)
+WITHOUT_TORCH = (verify, embed, enroll, identify, voices, serve, monitor, calibrate)
 
 
 def parser() -> argparse.ArgumentParser:

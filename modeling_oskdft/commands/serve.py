@@ -30,7 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--scores", metavar="LOG", help="file to append each decision to, for `oskdft monitor`")
     parser.add_argument("--workers", type=int, help="requests worked on at the same time (default: one a core)")
-    parser.add_argument("--device", help="of torch, such as cuda: requests are then gathered into batches")
+    parser.add_argument("--device", help="of torch, such as cuda (default: the CPU)")
+    parser.add_argument(
+        "--batches",
+        action="store_true",
+        help="let one owner of the model gather the audio of waiting requests: serves more on a GPU, fewer on a CPU",
+    )
     for name, default, text in explained_limits():
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{text} (default: {default:,})")
     add_backend(parser)
@@ -51,14 +56,14 @@ def run(options: argparse.Namespace) -> int:
     folder = None if options.files is None else Path(options.files)
     if folder is not None and not folder.is_dir():
         raise ValueError(f"'{options.files}' is no folder: give the one whose recordings may be named.")
-    if options.device is None:
+    if not options.batches:
         os.environ["OMP_NUM_THREADS"] = "1"  # each worker runs the model itself, on one thread
 
     from ..service.application import Application, owner_of
     from ..service.score_log import ScoreLog
     from ..service.server import serve
 
-    verifier = owner_of(verifier_of(options), options.device is not None)
+    verifier = owner_of(verifier_of(options), options.batches)
     name = options.name or Path(options.model).name
     log = ScoreLog(options.scores)
     if options.voices is None:

@@ -29,6 +29,7 @@ from .schemas import (
     Forget,
     Identified,
     Identify,
+    Judged,
     Models,
     Register,
     Registered,
@@ -36,8 +37,9 @@ from .schemas import (
     Verify,
     Voices,
 )
-from .score_log import ScoreLog
+from .score_log import Decision, ScoreLog
 from .voice_service import VoiceService, Watch
+from .watching import FIRST, LAST, watcher_of
 
 Schema = TypeVar("Schema", bound=BaseModel)
 Result = TypeVar("Result")
@@ -85,8 +87,11 @@ class Application:
     ) -> None:
         self.limits = Limits() if limits is None else limits
         self.engine = Engine(workers, self.limits.waiting, self.limits.patience)
-        watch = Watch(self._stage, self._heard, lambda *decision: self.metrics.decided(*decision))
-        self.voices = VoiceService(verifier, name, self.limits, folder, log or ScoreLog(None), watch)
+        self.log = ScoreLog(None) if log is None else log
+        thresholds = verifier.thresholds
+        self.watcher = watcher_of(thresholds, verifier.fingerprint(), self.log.path, FIRST, LAST)
+        watch = Watch(self._stage, self._heard, self._decided)
+        self.voices = VoiceService(verifier, name, self.limits, folder, watch)
         model, engine = self.voices.model(), self.engine
         gauges = Gauges(lambda: engine.waiting, lambda: engine.taken - engine.waiting, lambda: len(verifier.voices))
         self.metrics = Metrics(name, model.fingerprint, model.backend, gauges)
@@ -99,6 +104,16 @@ class Application:
     def _heard(self, seconds: float, warned: bool) -> None:
         self.metrics.speech.inc(seconds)
         self.metrics.warnings.inc(int(warned))
+
+    def _decided(self, decision: Decision) -> None:
+        self.metrics.decided(decision.score, decision.llr, decision.same_speaker)
+        self.log.add(decision)
+        self.watcher.add(decision)
+
+    def _judged(self) -> Judged:
+        """Judge whether the service still decides as it did."""
+        verdict, beside = self.watcher.verdict()
+        return Judged(beside=beside, **({"verdict": "nothing"} if verdict is None else verdict.as_dict()))
 
     def _refused(self, refusal: Refused) -> None:
         self.metrics.refusals.labels(refusal.reason).inc()
@@ -117,6 +132,11 @@ class Application:
         async def voices() -> Voices:
             """List the enrolled voices."""
             return Voices(voices=await self._work(service.voices))
+
+        @app.get("/v1/monitor", responses={401: FAILURES[401]})
+        async def monitor() -> Judged:
+            """Judge whether the service still decides as it did."""
+            return await self._work(self._judged)
 
         @app.get("/v1/models", responses={401: FAILURES[401]})
         async def models() -> Models:

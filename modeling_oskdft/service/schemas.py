@@ -152,6 +152,22 @@ class Voices(BaseModel):
     voices: list[Known]
 
 
+class Judged(BaseModel):
+    """The answer of monitor, see docs/service.md."""
+
+    verdict: str = Field(description="holds, look, recalibrate, train anew, too few, or nothing to compare with.")
+    beside: str = Field(description="What the last decisions were compared with.")
+    decisions: int = 0
+    reasons: list[str] = []
+    command: str = ""
+    share_of_targets: float | None = None
+    accepted: dict[str, float | None] | None = None
+    rejected: dict[str, float | None] | None = None
+    near: float | None = None
+    near_expected: float | None = None
+    warned: float | None = None
+
+
 class Model(BaseModel):
     """The served model, as OpenAI describes one."""
 

@@ -63,6 +63,7 @@ class ScoreLog:
     """
 
     def __init__(self, path: str | Path | None) -> None:
+        self.path = path
         self._lock = threading.Lock()
         self._file = None
         if path is not None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -28,7 +29,7 @@ from .schemas import (
     Verified,
     Verify,
 )
-from .score_log import ScoreLog, decision_of
+from .score_log import Decision, decision_of
 
 Source = str | bytes | InFolder
 Result = TypeVar("Result")
@@ -40,12 +41,12 @@ class Watch(NamedTuple):
     Attributes:
         stage: is called with the name of a stage and its seconds.
         heard: is called with seconds of speech, and whether there was a warning.
-        decided: is called with score, log-likelihood ratio and answer.
+        decided: is called with each decision, for the metrics, the log and the watcher.
     """
 
     stage: Callable[[str, float], None]
     heard: Callable[[float, bool], None]
-    decided: Callable[[float, float | None, bool | None], None]
+    decided: Callable[[Decision], None]
 
 
 class VoiceService:
@@ -58,14 +59,13 @@ class VoiceService:
         name: name of the model in requests and answers.
         limits: of the service.
         folder: folder whose files may be named by a path; None: no path is read.
-        log: where decisions are kept.
         watch: is told what happens.
     """
 
     def __init__(
-        self, verifier: SpeakerVerifier, name: str, limits: Limits, folder: Path | None, log: ScoreLog, watch: Watch
+        self, verifier: SpeakerVerifier, name: str, limits: Limits, folder: Path | None, watch: Watch
     ) -> None:
-        self.verifier, self.name, self.limits, self.log, self.watch = verifier, name, limits, log, watch
+        self.verifier, self.name, self.limits, self.watch = verifier, name, limits, watch
         self.reader = Reader(limits, folder)
         self.fingerprint = verifier.fingerprint()
 
@@ -208,9 +208,8 @@ class VoiceService:
             self.watch.stage("deciding", time.perf_counter() - begin)
 
     def _keep(self, result: VerificationResult, same: bool | None, speech: float) -> None:
-        self.log.add(decision_of(result, self.fingerprint, speech))
         self.watch.heard(speech, bool(result.warnings))
-        self.watch.decided(result.score, result.llr, same)
+        self.watch.decided(decision_of(replace(result, same_speaker=same), self.fingerprint, speech))
 
     def _facts(self, begin: float) -> dict[str, Any]:
         took = round(1000 * (time.perf_counter() - begin), 2)
