@@ -10,7 +10,7 @@ RUN := $(VENV)/bin
 export MALLOC_TRIM_THRESHOLD_ ?= -1
 export MALLOC_MMAP_MAX_ ?= 0
 
-.PHONY: help quickstart test lint browser space benchmark measure gpu upstream docs clean
+.PHONY: help quickstart test lint browser space serve benchmark measure gpu upstream docs clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,6 +35,9 @@ browser:
 
 space: $(VENV)/.ready  ## the demonstration page on this machine: OSKDFT_MODEL=a folder or repository of a verifier
 	$(RUN)/python spaces/speaker-verification/app.py
+
+serve: $(VENV)/.ready  ## the service on the quickstart's student, at 127.0.0.1:8000
+	$(RUN)/oskdft serve quickstart/student --voices quickstart/voices.oskdft --scores quickstart/scores.jsonl
 
 benchmark: $(VENV)/.ready  ## every benchmark but the GPU's, each a ratio measured in one run
 	$(RUN)/python -m modeling_oskdft.benchmark all

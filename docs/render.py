@@ -57,6 +57,7 @@ def render(text: str) -> str:
         "augmentation": augmentation,
         "thin_students": thin_students,
         "teachers": partial(benchmark_table, "teachers"),
+        "service": partial(benchmark_table, "service"),
         "experiments": experiments,
         "student_fields": partial(recipe_fields, "StudentArguments"),
         "objective_fields": partial(recipe_fields, "ObjectiveArguments"),

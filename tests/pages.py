@@ -32,7 +32,8 @@ def blocks(page, language):
 def commands(page):
     """The commands in the bash blocks of a page, as lists of words; comments and [optional parts] are left out."""
     lines = "\n".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
-    return [shlex.split(re.sub(r"\[--.*?\]|  #.*", "", line)) for line in lines if line.strip()]
+    lines = [line for line in lines if line.strip() and not re.fullmatch(r"[A-Z]+=\S+", line)]  # without assignments
+    return [shlex.split(re.sub(r"\[--.*?\]|  #.*", "", line)) for line in lines]
 
 
 def inline_code(page):

@@ -14,6 +14,7 @@ import pytest
 
 from tests.pages import FENCE, PAGES, ROOT, blocks, commands, inline_code, name_of, run_alone
 from tests.scoring.test_calibration import calibration
+from tests.service.serving import served
 from tests.tiny import tiny_teacher
 
 
@@ -102,6 +103,39 @@ def test_the_commands_of_a_page_run(page, after_the_quickstart, monkeypatch, cap
     assert ran == RUN[page]
 
 
+def test_the_guide_of_the_service_runs_as_written(after_the_quickstart, monkeypatch, capsys):
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed, which the guide uses")
+    from modeling_oskdft.commands.main import main
+
+    monkeypatch.chdir(after_the_quickstart)
+    page = ROOT / "docs/service.md"
+    serve, monitor = (words for words in commands(page) if words[0] == "oskdft")
+    (asking,) = (block for block in blocks(page, "bash") if block.startswith("ADA="))
+    with served(*serve[2:]) as (_, port):
+        done = subprocess.run(
+            [
+                "bash",
+                "-e",
+                "-c",
+                asking.replace("127.0.0.1:8000", f"127.0.0.1:{port}").replace("\ncurl", "\necho; curl"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    ready, verified, registered, identified, of_voice, forgotten, judged, *metrics = done.stdout.strip().splitlines()
+    assert json.loads(ready) == {"status": "ready"} and json.loads(verified)["score"] == pytest.approx(1, abs=0.2)
+    assert json.loads(registered)["recordings"] == 2 and json.loads(identified)["matches"][0]["name"] == "Ada"
+    assert (
+        json.loads(of_voice)["fingerprint"]
+        and forgotten == ""
+        and json.loads(judged)["verdict"] in ("too few", "nothing")
+    )
+    assert "oskdft_voices 0.0" in metrics
+    assert main(monitor[1:]) == 2 and "no quantiles of their trials" in capsys.readouterr().err
+
+
 def test_the_readme_exports_as_the_deployment_page_does():
     (command,) = (words for words in commands(ROOT / "README.md") if words[:2] == ["oskdft", "export"])
     assert command in commands(ROOT / "docs/deployment.md")
@@ -173,8 +207,18 @@ def check_make(words):
     assert set(words) <= set(targets), words
 
 
+def check_curl(words):
+    from modeling_oskdft.service import application
+
+    (address,) = (word for word in words if word.startswith("http://127.0.0.1:8000/"))
+    route = address.removeprefix("http://127.0.0.1:8000")
+    source = Path(application.__file__).read_text()
+    assert f'"{route}"' in source or f"service.{route.rpartition('/')[2]}" in source, route
+
+
 CHECKS = {
     "oskdft": check_oskdft,
+    "curl": check_curl,
     "accelerate": check_accelerate,
     "python": check_python,
     "pip": check_pip,

@@ -9,27 +9,20 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def served(model, *options, token=None):
+def served(model, *options, command=(sys.executable, "-m", "modeling_oskdft.commands"), path=None):
     """Start `oskdft serve` on a free port; yields the process and the port."""
-    command = [
-        sys.executable,
-        "-m",
-        "modeling_oskdft.commands",
-        "serve",
-        str(model),
-        "--port",
-        "0",
-        *map(str, options),
-    ]
-    environment = os.environ | ({} if token is None else {"OSKDFT_SERVICE_TOKEN": token})
+    command = [*command, "serve", str(model), "--port", "0", *map(str, options)]
+    environment = os.environ | ({} if path is None else {"PYTHONPATH": path})
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     try:
+        said = ""
         for line in process.stderr:
+            said += line
             if found := re.search(r"serving at http://127\.0\.0\.1:(\d+)", line):
                 yield process, int(found[1])
                 break
         else:
-            raise AssertionError(f"it ended with {process.wait()}")
+            raise AssertionError(f"it ended with {process.wait()}: {said[-2000:]}")
     finally:
         process.kill()
         process.wait()
