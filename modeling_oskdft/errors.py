@@ -31,7 +31,13 @@ EXTRAS = {
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "export"),
     **dict.fromkeys(("gradio", "PIL"), "space"),
     **dict.fromkeys(("fastapi", "uvicorn", "pydantic", "starlette", "prometheus_client", "python_multipart"), "serve"),
-    **{"peft": "peft", "evaluate": "metrics", "sklearn": "calibration", "cryptography": "encryption"},
+    **{
+        "peft": "peft",
+        "evaluate": "metrics",
+        "sklearn": "calibration",
+        "cryptography": "encryption",
+        "qdrant_client": "qdrant",
+    },
 }
 
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..verification.verifier import SpeakerVerifier
-    from ..verification.voices import VoiceStore
+    from ..verification.voices import Voices
 
 KEY_VARIABLE = "OSKDFT_VOICES_KEY"
+QDRANT = "qdrant:"  # and the address of a server, or a folder
+QDRANT_KEY_VARIABLE = "QDRANT_API_KEY"
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +35,9 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
 
 def add_voices(parser: argparse.ArgumentParser) -> None:
     """Add the file of enrolled voices, which is required."""
-    parser.add_argument("--voices", required=True, metavar="FILE", help="file of the enrolled voices")
+    parser.add_argument(
+        "--voices", required=True, metavar="FILE", help="file of the enrolled voices, or qdrant:ADDRESS"
+    )
     add_key(parser)
 
 
@@ -51,7 +55,7 @@ def add_calibration(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calibration", metavar="DIR", help="folder that `oskdft calibrate --out DIR` wrote")
 
 
-def voices_of(options: argparse.Namespace) -> "VoiceStore":
+def voices_of(options: argparse.Namespace) -> "Voices":
     """Open the file of voices that the options name."""
     return store_at(options.voices, options)
 
@@ -71,8 +75,12 @@ def verifier_of(options: argparse.Namespace) -> "SpeakerVerifier":
     )
 
 
-def store_at(path: str, options: argparse.Namespace) -> "VoiceStore":
-    """Open a file of voices with the key of the options, or of the environment."""
+def store_at(path: str, options: argparse.Namespace) -> "Voices":
+    """Open a file of voices with the key of the options or of the environment, or a collection of Qdrant."""
+    if path.startswith(QDRANT):
+        from ..verification.qdrant_voices import QdrantVoices
+
+        return QdrantVoices(path.removeprefix(QDRANT), os.environ.get(QDRANT_KEY_VARIABLE) or None)
     from ..files import read_text
     from ..verification.voices import VoiceStore
 

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from .options import add_backend, add_key, store_at
+from .options import QDRANT, add_backend, add_key, store_at
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     migrate = actions.add_parser("migrate", help="embed the recordings of all voices anew, with another model")
     actions.add_parser("key", help="print a new key for an encrypted file")
     for action in (listing, forget, rename, migrate):
-        action.add_argument("store", help="file of the voices")
+        action.add_argument("store", help="file of the voices, or qdrant:ADDRESS")
         add_key(action)
     listing.add_argument("--json", action="store_true", help="print JSON")
     forget.add_argument("name", help="name of the speaker")
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     if options.action == "key":
         print(new_key())
         return 0
-    if not Path(options.store).is_file():
+    if not options.store.startswith(QDRANT) and not Path(options.store).is_file():
         raise FileNotFoundError(f"There is no file of voices at '{options.store}': enrol a voice first.")
     store = store_at(options.store, options)
     if options.action == "list":

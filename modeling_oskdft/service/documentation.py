@@ -10,7 +10,8 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 0 auto; padding: 1rem; }
 h2 { border-top: 1px solid var(--line); padding-top: 1rem; margin-top: 2rem; font-size: 1.1rem; }
 code, pre { font: 14px/1.45 ui-monospace, monospace; background: var(--code); border-radius: 6px; }
-code { padding: .1em .3em; } pre { padding: .8rem; overflow-x: auto; }
+code { padding: .1em .3em; } pre { padding: .8rem; white-space: pre-wrap; }
+td:last-child { overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; display: block; overflow-x: auto; }
 td, th { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); }
 .dim { color: var(--dim); }

@@ -19,7 +19,8 @@ Audio = Annotated[
     ),
 ]
 Name = Annotated[str, Field(description="Name of a voice, 1 to 100 letters without slashes.", examples=["Ana"])]
-Distance = Annotated[float, Field(ge=0, le=2, description="Cosine distance up to which the speaker is the same.")]
+Distance = Annotated[float, Field(ge=0, le=2)]
+LIMIT = "Cosine distance up to which the speaker is the same, in the place of the model's threshold."
 Share = Annotated[float, Field(gt=0, lt=1)]
 Cost = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Point = Annotated[Literal[POINTS], Field(description="Name of the threshold, see docs/decisions.md.")]  # type: ignore[valid-type]
@@ -39,11 +40,11 @@ class Verify(Asked):
     audio1: Audio | None = Field(None, description="A recording; or give `name`.")
     audio2: Audio
     name: Name | None = Field(None, description="An enrolled voice, in the place of audio1.")
-    threshold: Distance | None = None
+    threshold: Distance | None = Field(None, description=LIMIT)
     operating_point: Point = "eer"
-    prior: Share = 0.5
-    c_miss: Cost = 1.0
-    c_fa: Cost = 1.0
+    prior: Share = Field(0.5, description="Probability of one speaker before the recordings are heard.")
+    c_miss: Cost = Field(1.0, description="Cost of a rejected speaker, for the operating point bayes.")
+    c_fa: Cost = Field(1.0, description="Cost of an accepted stranger, for the operating point bayes.")
 
 
 class Embed(Asked):
@@ -66,7 +67,7 @@ class Identify(Asked):
 
     audio: Audio
     top_k: int = Field(5, ge=1, le=1000, description="Voices that are returned, at most.")
-    threshold: Distance | None = None
+    threshold: Distance | None = Field(None, description=LIMIT)
 
 
 class Forget(Asked):

@@ -261,7 +261,7 @@ def nearest(
         wanted = min(max(top_k, NEAREST), len(scores))
     # Equal ratios, at their bound, are told apart by the score.
     rows = _largest(ranked, scores, wanted)
-    prior = 1 / max(len(scores), 2)
+    prior = 1 / max(index.population or len(scores), 2)
     matches = []
     for row in rows.tolist():
         score, llr, probability = float(scores[row]), None, None

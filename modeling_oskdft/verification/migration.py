@@ -5,10 +5,10 @@ from pathlib import Path
 
 from ..audio.loading import AUDIO_EXTENSIONS
 from .verifier import SpeakerVerifier
-from .voices import Voice, VoiceStore
+from .voices import Voice, Voices
 
 
-def migrate_voices(store: VoiceStore, model: str, recordings: str | Path, backend: str = "auto") -> int:
+def migrate_voices(store: Voices, model: str, recordings: str | Path, backend: str = "auto") -> int:
     """Replace all voices of a store by those of another model; nothing changes unless all can be embedded.
 
     Args:

@@ -45,7 +45,7 @@ from .own_pairs import (
     trials_of_pairs,
 )
 from .speaker_embedder import Embedding, Embeddings, SpeakerEmbedder, is_a_recording
-from .voices import Voice, VoiceStore
+from .voices import Voice, Voices, VoiceStore
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +83,7 @@ class SpeakerVerifier(SpeakerEmbedder):
         thresholds: Thresholds | None = None,
         calibration: Calibration | None = None,
         cohort: Cohort | None = None,
-        voices: VoiceStore | None = None,
+        voices: Voices | None = None,
     ) -> None:
         super().__init__(embedder)
         fingerprint = embedder.fingerprint()
@@ -104,7 +104,7 @@ class SpeakerVerifier(SpeakerEmbedder):
                 )
                 calibration = None
         self.thresholds, self.calibration, self.cohort = thresholds, calibration, cohort
-        self.voices = VoiceStore() if voices is None else voices
+        self.voices: Voices = VoiceStore() if voices is None else voices
 
     def __repr__(self) -> str:
         parts = [repr(self.embedder), repr(self.thresholds)]
@@ -124,7 +124,7 @@ class SpeakerVerifier(SpeakerEmbedder):
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
         subfolder: str = "",
-        voices: str | Path | VoiceStore | None = None,
+        voices: str | Path | Voices | None = None,
         calibration: str | Path | None = None,
     ) -> "SpeakerVerifier":
         """Open a verifier from a folder or a repository on the Hub.
@@ -143,7 +143,7 @@ class SpeakerVerifier(SpeakerEmbedder):
             cache_dir: folder in which downloaded files are kept; None: the cache of huggingface_hub.
             local_files_only: use downloaded files alone and make no request.
             subfolder: folder inside of `name_or_path` that has the files.
-            voices: file of the enrolled voices, or a `VoiceStore`; None: in memory.
+            voices: file of the enrolled voices, or a `VoiceStore` or `QdrantVoices`; None: in memory.
             calibration: folder with another `calibration.json`, as `oskdft calibrate --out` writes it; None: the
                 model's own.
 
@@ -421,8 +421,9 @@ class SpeakerVerifier(SpeakerEmbedder):
         warned += [OTHER_CALIBRATION] if self.calibration is not None and calibration is None else []
         cohort = None if calibration is None or calibration.cohort is None else self.cohort
         speech = heard.speech
+        index = self.voices.near(embedded.embedding, top_k)
         matches, margin = nearest(
-            self.voices.index(), embedded.embedding, speech.seconds, speech.network, calibration, top_k, cohort
+            index, embedded.embedding, speech.seconds, speech.network, calibration, top_k, cohort
         )
         return Identification(matches, margin, tuple(warned))
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -97,11 +97,59 @@ class Index:
         names: names of the voices.
         vectors: (voices, embedding_size), unit length.
         speech: (voices,), seconds of speech of each.
+        population: number of all voices, of which these are candidates; None: these are all.
     """
 
     names: list[str]
     vectors: Embeddings
     speech: NDArray[np.float64]
+    population: int | None = None
+
+
+class Voices(Protocol):
+    """Keep voices: in a file or in memory (`VoiceStore`), or in Qdrant (`QdrantVoices`)."""
+
+    path: Path | None
+
+    def __len__(self) -> int: ...
+
+    def __contains__(self, name: object) -> bool: ...
+
+    def voices(self) -> Mapping[str, Voice]:
+        """Return all voices by name."""
+        ...
+
+    def get(self, name: str) -> Voice:
+        """Return a voice."""
+        ...
+
+    def near(self, embedding: NDArray[np.float32], most: int = ...) -> Index:
+        """Return the voices, or candidates that are near to an embedding."""
+        ...
+
+    def check(self, fingerprint: str) -> None:
+        """Check that the voices are of a model."""
+        ...
+
+    def add(self, voice: Voice) -> None:
+        """Add a voice of a new name."""
+        ...
+
+    def extend(self, voice: Voice) -> Voice:
+        """Add recordings to a voice."""
+        ...
+
+    def forget(self, name: str) -> None:
+        """Remove a voice."""
+        ...
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a voice another name."""
+        ...
+
+    def replace_all(self, voices: list[Voice], expected: Mapping[str, Voice]) -> None:
+        """Put other voices in the place of all."""
+        ...
 
 
 class VoiceStore:
@@ -169,6 +217,10 @@ class VoiceStore:
         if wanted not in voices:
             raise ValueError(f"'{printable(name)}' is not enrolled: {_known(voices)}.")
         return voices[wanted]
+
+    def near(self, embedding: NDArray[np.float32], most: int = 0) -> Index:
+        """Return all voices: the search among them is exact."""
+        return self.index()
 
     def index(self) -> Index:
         """Return the vectors of all voices, in one array."""

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from modeling_oskdft.benchmark import (
     crop_loader,
     gpu,
     inference,
+    service,
     space,
     teachers,
     thin_students,
@@ -212,3 +214,35 @@ def test_a_student_in_every_runtime(monkeypatch):
     assert not any("eager" in name for name in ratios)
     thin = inference.model_of(compression.SYSTEMS["HuBERT-base, 12 to 2 layers"], "thin student")
     assert count_parameters(thin.oskdft) < 9.6e6
+
+
+def test_the_load_of_a_service_counts_wrong_lost_and_refused_answers(tmp_path):
+    asked = service.requests_of(tmp_path, number=20)
+    assert [number for number, request in enumerate(asked) if request.is_garbage] == [7]
+    lengths = {len(request.content) for request in asked if not request.is_garbage}
+    assert len(lengths) == len(service.LENGTHS) and min(lengths) > 2 * 16000 * service.LENGTHS[0]
+    alone = {number: None if number == 7 else [0.6, 0.8] for number in range(20)}
+    right, wrong = (json.dumps({"embedding": values}).encode() for values in ([0.6, 0.80005], [0.6, 0.8003]))
+    answers = [
+        service.Answered(0, 200, right, 0.010),
+        service.Answered(1, 200, right, 0.030),
+        service.Answered(2, 200, wrong, 0.020),
+        service.Answered(3, 429, b"", 0.001),
+        service.Answered(4, 0, b"", 0.001),
+        service.Answered(5, 500, b"", 0.001),
+        service.Answered(7, 400, b"", 0.001),
+        service.Answered(7, 200, right, 0.040),
+    ]
+    row = service.summary(answers, asked, alone, seconds=2.0)
+    assert row["answers/s"] == 2.0 and row["answers"] == 4 and row["refused"] == 1 and row["lost"] == 1
+    assert row["wrong"] == 3, "another embedding, a fault, and an answer to garbage"
+    assert row["garbage refused"] == 1 and (row["p50, ms"], row["p99, ms"]) == (30.0, 40.0)
+
+
+def test_a_load_waits_as_long_as_it_is_told(exported, tmp_path):
+    asked = service.requests_of(tmp_path, number=6)
+    with service.served(exported, "--waiting", "1", "--workers", "1") as (_, port):
+        answers = asyncio.run(service.load(port, asked, clients=6, requests=18))
+        alone = {number: service.one_by_one(port, request.content) for number, request in enumerate(asked)}
+    assert len(answers) == 18
+    assert service.summary(answers, asked, alone, 1.0)["wrong"] == 0
