@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch_seconds", type=float, default=60.0, help="audio in a batch (default: 60)")
     parser.add_argument("--p_target", type=float, default=0.01, help="prior of minDCF (default: 0.01)")
     parser.add_argument("--scores", metavar="FILE", help="write 'label enrol test score' lines, separated by tabs")
+    parser.add_argument(
+        "--embeddings", metavar="DIR", help="folder of `oskdft embed-corpus`: nothing is embedded anew"
+    )
     parser.add_argument("--cohort", action="store_true", help="normalise the scores with the cohort of the model")
     add_backend(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -62,6 +65,8 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"p_target is {options.p_target}: a probability between 0 and 1 is needed; 0.01 is usual.")
     if not 0 <= options.num_workers <= MOST_WORKERS:
         raise ValueError(f"num_workers is {options.num_workers}: a number from 0 to {MOST_WORKERS} is needed.")
+    if options.embeddings is not None and options.scoring != "full":
+        raise ValueError(f"scoring is '{options.scoring}': stored embeddings are of full recordings; use full.")
     if options.scores is not None:
         check_writable(options.scores)
     if options.report is not None:
@@ -97,11 +102,16 @@ def run(options: argparse.Namespace) -> int:
 def _scores(options: argparse.Namespace, manifest: "Manifest", trials: "Trials") -> "NDArray[np.floating]":
     """Score all trials: by PyTorch on every process, or by onnxruntime on this process."""
     from ..embedding.runtimes import OnnxEmbedder, TorchEmbedder, open_embedder
-    from ..evaluation.report import embedder_scores, trial_scores
+    from ..evaluation.report import embedder_scores, embedding_scores, trial_scores
     from ..training.processes import device_of_this_process
 
     embedder = open_embedder(options.model, options.backend)
     cohort = _cohort(options, embedder.fingerprint())
+    if options.embeddings is not None:
+        from ..embedding.corpus_shards import read_corpus
+
+        kept = read_corpus(options.embeddings, embedder.fingerprint(), trials.utterances())
+        return embedding_scores(trials, kept, cohort)
     if isinstance(embedder, OnnxEmbedder):
         return embedder_scores(embedder.embed, manifest, trials, options.scoring, progress=True, cohort=cohort)
     assert isinstance(embedder, TorchEmbedder)

@@ -19,6 +19,7 @@ from . import (
     card,
     convert,
     embed,
+    embed_corpus,
     enroll,
     evaluate,
     export,
@@ -51,6 +52,7 @@ COMMANDS = (
     monitor,
     calibrate,
     embed,
+    embed_corpus,
     prepare_voxceleb,
     prepare_folder,
     split,
@@ -65,7 +67,7 @@ COMMANDS = (
     benchmark,
 )
 # These import torch only when they need it: an exported verifier works without it.
-WITHOUT_TORCH = (verify, embed, enroll, identify, voices, serve, monitor, calibrate)
+WITHOUT_TORCH = (verify, embed, embed_corpus, enroll, identify, voices, serve, monitor, calibrate)
 
 
 def parser() -> argparse.ArgumentParser:

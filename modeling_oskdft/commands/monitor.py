@@ -25,19 +25,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     from ..embedding.locations import find, locate
+    from ..scoring.calibration import CALIBRATION_NAME, Calibration
     from ..scoring.thresholds import THRESHOLDS_NAME, Thresholds
+    from ..service.score_log import calibration_id
     from ..service.watching import watcher_of
-    from ..verification.monitoring import HOLDS, TOO_FEW
+    from ..verification.monitoring import HOLDS, LEAST, TOO_FEW
 
-    if options.last < 1 or options.first < 0:
-        raise ValueError(f"last is {options.last} and first {options.first}: decisions are counted from 1.")
+    if options.last < LEAST or (options.first != 0 and options.first < LEAST):
+        raise ValueError(f"last is {options.last} and first is {options.first}: {LEAST} or more decisions are needed.")
     path = find(locate(options.model, options.revision), THRESHOLDS_NAME)
     if path is None:
         raise ValueError(f"'{options.model}' has no {THRESHOLDS_NAME}: measure thresholds on trials first.")
     if not Path(options.scores).is_file():
         raise FileNotFoundError(f"There is no log '{options.scores}': give the file of `oskdft serve --scores`.")
     thresholds = Thresholds.load(path)
-    watcher = watcher_of(thresholds, thresholds.fingerprint, options.scores, options.first, options.last)
+    calibration_file = find(locate(options.model, options.revision), CALIBRATION_NAME)
+    calibration = calibration_id(None if calibration_file is None else Calibration.load(calibration_file))
+    facts = (thresholds, thresholds.fingerprint, calibration)
+    watcher = watcher_of(*facts, options.scores, options.first, options.last)
     verdict, beside = watcher.verdict()
     if verdict is None:
         raise ValueError("The thresholds have no quantiles of their trials: measure them anew.")

@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     from ..service.server import serve
 
     verifier = owner_of(verifier_of(options), options.batches)
-    name = options.name or Path(options.model).name
+    name = options.name or Path(options.model).resolve().name
     log = ScoreLog(options.scores)
     if options.voices is None:
         print("oskdft: warning: voices are in memory and are lost at the end: give --voices FILE.", file=sys.stderr)

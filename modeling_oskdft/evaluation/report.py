@@ -153,7 +153,7 @@ def trial_scores(
             num_workers=num_workers,
             progress=progress,
         )
-        scores.append(_scores(trials, embeddings, cohort))
+        scores.append(embedding_scores(trials, embeddings, cohort))
     return scores[0] if len(scores) == 1 else combined_scores(*scores)
 
 
@@ -191,7 +191,7 @@ def embedder_scores(
         waveform = load_audio(needed.audio(row))
         for kind in kinds:
             embeddings[kind][name] = embed(CUTS[kind](waveform))
-    scores = [_scores(trials, embeddings[kind], cohort) for kind in kinds]
+    scores = [embedding_scores(trials, embeddings[kind], cohort) for kind in kinds]
     return scores[0] if len(scores) == 1 else combined_scores(*scores)
 
 
@@ -202,9 +202,22 @@ def _kinds(scoring: str, cohort: Cohort | None) -> tuple[str, ...]:
     return kinds
 
 
-def _scores(
-    trials: Trials, embeddings: Mapping[str, NDArray[np.floating]], cohort: Cohort | None
+def embedding_scores(
+    trials: Trials, embeddings: Mapping[str, NDArray[np.floating]], cohort: Cohort | None = None
 ) -> NDArray[np.floating]:
+    """Score every trial with embeddings that are there already.
+
+    Args:
+        trials: the trials.
+        embeddings: utterance id to (embedding_size,) or (pieces, embedding_size).
+        cohort: as in `trial_scores`.
+
+    Returns:
+        (trials,), cosines, or normalised scores.
+
+    Raises:
+        ValueError: naming an utterance of the trials without an embedding.
+    """
     scores = score_trials(trials, embeddings)
     if cohort is None:
         return scores

@@ -2,7 +2,7 @@
 
 import asyncio
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,6 +37,7 @@ class Guard:
         try:
             headers = {name.lower(): value for name, value in scope["headers"]}
             self._check_token(scope["path"], headers.get(b"authorization", b""))
+            self._check_page(headers)
             await self._read(receive, headers.get(b"content-length", b""), parts)
             await self.app(scope, _replayed(b"".join(parts), receive), send)
         except Refused as refusal:
@@ -57,6 +58,15 @@ class Guard:
                 "token",
                 {"WWW-Authenticate": "Bearer"},
             )
+
+    def _check_page(self, headers: Mapping[bytes, bytes]) -> None:
+        """Refuse what a web page of another site asks for: without a token, every browser on this machine may ask."""
+        if self.token is not None:
+            return
+        hosts = [headers.get(b"host", b"127.0.0.1"), headers.get(b"origin", b"http://127.0.0.1").partition(b"://")[2]]
+        is_foreign = any(not is_of_this_machine(_without_port(host)) for host in hosts)
+        if is_foreign or headers.get(b"sec-fetch-site") == b"cross-site":
+            raise Refused(403, "Without a token, only programs on this machine may ask: start with a token.", "page")
 
     async def _read(self, receive: Receive, length: bytes, parts: list[bytes]) -> None:
         """Read the whole body into `parts`: at most so many bytes, and within so many seconds."""
@@ -100,6 +110,25 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
+def is_of_this_machine(host: str) -> bool:
+    """Say whether a name or number of an address can only be reached from this machine.
+
+    Args:
+        host: without its port.
+    """
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _without_port(host: bytes) -> str:
+    text = host.decode("latin-1").strip()
+    if text.startswith("["):  # IPv6
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0]
+
+
 def check_address(host: str, token: str | None) -> None:
     """Refuse to listen on a public address without a token.
 
@@ -114,11 +143,7 @@ def check_address(host: str, token: str | None) -> None:
         raise ValueError(
             "The token must have 16 or more printable ASCII letters, no spaces: make one with `openssl rand -hex 32`."
         )
-    try:
-        is_local = ip_address(host).is_loopback
-    except ValueError:
-        is_local = host == "localhost"
-    if token is None and not is_local:
+    if token is None and not is_of_this_machine(host):
         raise ValueError(
             f"The address '{host}' is reachable from other machines, and there is no token: give --token_file FILE or "
             "OSKDFT_SERVICE_TOKEN, or listen on 127.0.0.1."

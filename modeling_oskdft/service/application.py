@@ -1,7 +1,9 @@
 """Build the application: routes, their descriptions, and what wraps them."""
 
 import functools
+import sys
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,9 +39,9 @@ from .schemas import (
     Verify,
     Voices,
 )
-from .score_log import Decision, ScoreLog
+from .score_log import Decision, ScoreLog, calibration_id
 from .voice_service import VoiceService, Watch
-from .watching import FIRST, LAST, watcher_of
+from .watching import watcher_of
 
 Schema = TypeVar("Schema", bound=BaseModel)
 Result = TypeVar("Result")
@@ -88,15 +90,15 @@ class Application:
         self.limits = Limits() if limits is None else limits
         self.engine = Engine(workers, self.limits.waiting, self.limits.patience)
         self.log = ScoreLog(None) if log is None else log
-        thresholds = verifier.thresholds
-        self.watcher = watcher_of(thresholds, verifier.fingerprint(), self.log.path, FIRST, LAST)
+        calibration = calibration_id(verifier.calibration)
+        self.watcher = watcher_of(verifier.thresholds, verifier.fingerprint(), calibration, self.log.path)
         watch = Watch(self._stage, self._heard, self._decided)
         self.voices = VoiceService(verifier, name, self.limits, folder, watch)
         model, engine = self.voices.model(), self.engine
-        gauges = Gauges(lambda: engine.waiting, lambda: engine.taken - engine.waiting, lambda: len(verifier.voices))
+        gauges = Gauges(lambda: engine.waiting, lambda: engine.taken - engine.waiting, lambda: self.voices.known)
         self.metrics = Metrics(name, model.fingerprint, model.backend, gauges)
         self.fastapi = self._routes(FastAPI(title="OS-KDFT", version=__version__, docs_url=None, redoc_url=None))
-        self.asgi = Guard(self.fastapi, token, self.limits, self._refused)
+        self.asgi = Guard(self.fastapi, token, self.limits, self._refused_at_the_door)
 
     def _stage(self, stage: str, seconds: float) -> None:
         self.metrics.seconds.labels(stage).observe(seconds)
@@ -117,6 +119,10 @@ class Application:
 
     def _refused(self, refusal: Refused) -> None:
         self.metrics.refusals.labels(refusal.reason).inc()
+
+    def _refused_at_the_door(self, refusal: Refused) -> None:
+        self._refused(refusal)
+        self.metrics.requests.labels("none", str(refusal.status)).inc()
 
     def _routes(self, app: FastAPI) -> FastAPI:
         """Add every route."""
@@ -187,7 +193,14 @@ class Application:
         try:
             return await self.engine.run(work, lambda seconds: self._stage("waiting", seconds))
         except Exception as error:
-            raise refusal_of(error) from error
+            raise self._told(error) from error
+
+    def _told(self, error: Exception) -> Refused:
+        """Choose what the client is told; the operator reads on stderr what went wrong inside."""
+        refusal = refusal_of(error)
+        if refusal.status == 500:
+            traceback.print_exception(error, file=sys.stderr)
+        return refusal
 
     async def _answer_refusal(self, request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, Refused)
@@ -200,7 +213,7 @@ class Application:
         try:
             response = await answer(request)
         except Exception as error:  # of a route that does no work in threads
-            refusal = refusal_of(error)
+            refusal = self._told(error)
             self._refused(refusal)
             response = refusal.response()
         route = getattr(request.scope.get("route"), "path", "none")

@@ -1,11 +1,14 @@
 """Read the fields of a request: JSON, or multipart with files; audio as base64, as a data URI or as a path."""
 
+import asyncio
 import base64
 import binascii
 import json
+from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
+import soundfile
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -16,7 +19,8 @@ from ..embedding.recordings import Recording, read_for_embedding
 from .limits import Limits
 from .refusals import Refused, sentence_about
 
-MOST_FIELDS = 32  # in a form
+MOST_FIELDS = 32  # in a form, and in each list or object of JSON
+MOST_SAMPLES_A_SECOND = 8 * 48_000  # of all channels: a short recording is decoded whole
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
@@ -44,7 +48,7 @@ async def fields_of(request: Request, schema: type[Schema]) -> Schema:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        fields = _json_of(await request.body())
+        fields = await asyncio.to_thread(_json_of, await request.body())
     elif kind == "multipart/form-data":
         fields = await _form_of(request, schema)
     else:
@@ -64,7 +68,17 @@ def _json_of(body: bytes) -> dict[str, Any]:
         raise Refused(400, "The body is no JSON that can be read: see /docs.", "fields") from None
     if not isinstance(fields, dict):
         raise Refused(400, "The body must be a JSON object with fields: see /docs.", "fields")
+    if not _is_small(fields):
+        raise Refused(400, "The body has too many fields, or lists that are too long: see /docs.", "fields")
     return fields
+
+
+def _is_small(value: object, depth: int = 3) -> bool:
+    """Say whether lists and objects are short and not deep: the check of each part costs time and memory."""
+    if isinstance(value, dict | list):
+        parts = list(value.values()) if isinstance(value, dict) else value
+        return depth > 0 and len(parts) <= MOST_FIELDS and all(_is_small(part, depth - 1) for part in parts)
+    return True
 
 
 async def _form_of(request: Request, schema: type[BaseModel]) -> dict[str, Any]:
@@ -110,19 +124,35 @@ class Reader:
             Refused: for audio that is too long, a path that may not be read, and text that is no base64.
             ValueError: as `read_for_embedding` does.
         """
-        source = self._path_of(audio.path) if isinstance(audio, InFolder) else _bytes_of(audio, number)
-        # A little more than the limit is read: a small file can hold a day of silence.
-        try:
-            recording = read_for_embedding(source, number, max_seconds=self.limits.seconds + 1)
-        except OSError as error:
-            if isinstance(audio, InFolder) and error.errno is not None:
-                raise Refused(404, "There is no recording at this path that can be read: check it.", "path") from None
-            raise
+        if isinstance(audio, InFolder):
+            with self._opened(audio.path) as file:  # an open file has no name in sentences
+                recording = self._read(file, number)
+        else:
+            recording = self._read(BytesIO(_bytes_of(audio, number)), number)
         if len(recording.track) > self.limits.seconds * SAMPLING_RATE:
             raise Refused(
                 413, f"Recording {number} is longer than {self.limits.seconds:g} s: give a shorter one.", "too_long"
             )
         return recording
+
+    def _read(self, file: BinaryIO, number: int) -> Recording:
+        try:
+            described = soundfile.info(file)
+        except soundfile.LibsndfileError:
+            described = None  # of another format, or damaged: reading it says so
+        if described is not None and described.channels * described.samplerate > MOST_SAMPLES_A_SECOND:
+            raise Refused(
+                413, f"Recording {number} has too many channels, or too high a rate: mix it down.", "too_large"
+            )
+        file.seek(0)
+        # A little more than the limit is read: a small file can hold a day of silence.
+        return read_for_embedding(file, number, max_seconds=self.limits.seconds + 1)
+
+    def _opened(self, path: str) -> BinaryIO:
+        try:
+            return self._path_of(path).open("rb")
+        except OSError:
+            raise Refused(404, "There is no recording at this path that can be read: check it.", "path") from None
 
     def _path_of(self, path: str) -> Path:
         if self.folder is None:

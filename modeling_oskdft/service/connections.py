@@ -20,6 +20,7 @@ def protocol_with(most: int, arrival: float) -> type[H11Protocol]:
 
     class PatientProtocol(H11Protocol):
         _waiting: asyncio.TimerHandle | None = None
+        _unread: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             """Take a connection, or refuse it at once."""
@@ -36,12 +37,25 @@ def protocol_with(most: int, arrival: float) -> type[H11Protocol]:
         def _give_up(self) -> None:
             """Close the connection where no head of a request has come; one that is answered stays."""
             if self.cycle is None or self.cycle.response_complete:
-                self.transport.close()
+                self.transport.abort()
+
+        def pause_writing(self) -> None:
+            """Wait for a client that does not read its answers, but not for ever."""
+            super().pause_writing()
+            self._unread = self.loop.call_later(arrival, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            """Go on with a client that reads again."""
+            if self._unread is not None:
+                self._unread.cancel()
+            super().resume_writing()
 
         def connection_lost(self, exc: Exception | None) -> None:
             """Forget a connection; one that was refused was never known."""
             if self._waiting is not None:
                 self._waiting.cancel()
+                if self._unread is not None:
+                    self._unread.cancel()
                 super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:

@@ -1,14 +1,18 @@
 """Run the work of requests in threads, with a bounded queue before them."""
 
 import asyncio
+import contextlib
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import TypeVar
 
 from .refusals import Refused
 
 Result = TypeVar("Result")
+_GIVEN_UP: ContextVar[threading.Event | None] = ContextVar("given_up", default=None)  # of the work of this thread
 
 
 class Engine:
@@ -59,26 +63,34 @@ class Engine:
             )
         self.taken += 1
         loop, arrival = asyncio.get_running_loop(), time.perf_counter()
+        given_up = threading.Event()
 
         def timed() -> Result:
             begin = time.perf_counter()
             started(begin - arrival)
+            _GIVEN_UP.set(given_up)
             try:
                 return work()
             finally:
                 self._seconds += 0.05 * (time.perf_counter() - begin - self._seconds)
 
         future = self._pool.submit(timed)
-        # A place is free when the thread has ended, and not when its client has gone.
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave_place))
-        return await self._in_time(future)
 
-    async def _in_time(self, future: "Future[Result]") -> Result:
+        def leave_place(_: object) -> None:
+            """Free the place when the thread has ended, and not when its client has gone."""
+            with contextlib.suppress(RuntimeError):  # at the end, the loop may be gone before the thread
+                loop.call_soon_threadsafe(self._leave_place)
+
+        future.add_done_callback(leave_place)
+        return await self._in_time(future, given_up)
+
+    async def _in_time(self, future: "Future[Result]", given_up: threading.Event) -> Result:
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), self.patience)
         except TimeoutError:
-            if future.done() and not future.cancelled():  # the work itself has waited in vain, for a lock
-                raise
+            if future.done() and not future.cancelled() and isinstance(future.exception(), TimeoutError):
+                raise  # the work itself has waited in vain, for a lock
+            given_up.set()
             raise Refused(
                 503,
                 f"There was no answer within {self.patience:g} s: give less audio, or ask again later.",
@@ -93,6 +105,28 @@ class Engine:
         """Take no more work; what waits or runs is finished."""
         self.is_leaving = True
 
-    def close(self) -> None:
-        """End the threads after the work that they have."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    def close(self, seconds: float) -> bool:
+        """End the threads, after the work that they have.
+
+        Args:
+            seconds: that the work has.
+
+        Returns:
+            Whether all threads have ended.
+        """
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        end = time.monotonic() + seconds
+        for thread in list(getattr(self._pool, "_threads", ())):
+            thread.join(max(end - time.monotonic(), 0))
+        return not any(thread.is_alive() for thread in getattr(self._pool, "_threads", ()))
+
+
+def check_still_wanted() -> None:
+    """Stop the work of a request that was given up: called before anything is changed for good.
+
+    Raises:
+        Refused: in a thread whose request was answered with 503 already.
+    """
+    given_up = _GIVEN_UP.get()
+    if given_up is not None and given_up.is_set():
+        raise Refused(503, "The request was given up before it was done.", "late")

@@ -22,6 +22,7 @@ class Limits:
     held_bytes: int = _limit(512 * 2**20, "most bytes of all requests in memory; beyond it 429")
     seconds: float = _limit(600.0, "most seconds of one decoded recording; a longer one gets 413")
     recordings: int = _limit(8, "most recordings in a request")
+    recordings_of_voice: int = _limit(100, "most recordings of a voice; a further one gets 507")
     most_voices: int = _limit(100_000, "most enrolled voices; a further one gets 507")
     waiting: int = _limit(64, "requests that may wait for a worker; a further one gets 429")
     patience: float = _limit(30.0, "seconds in which a request is answered, its waiting included; else 503")

@@ -39,7 +39,7 @@ class Metrics:
         self.refusals = Counter("oskdft_refusals", "Refused requests by reason.", ["reason"], registry=registry)
         self.seconds = Histogram(
             "oskdft_stage_seconds",
-            "Time of a stage: waiting, reading, deciding.",
+            "Time of a stage: waiting, reading, deciding, and answering as a whole.",
             ["stage"],
             buckets=SECONDS,
             registry=registry,
@@ -61,7 +61,13 @@ class Metrics:
             Gauge(name, text, registry=registry).set_function(tell)
 
     def decided(self, score: float, llr: float | None, same: bool | None) -> None:
-        """Count a decision."""
+        """Count a decision.
+
+        Args:
+            score: cosine.
+            llr: log-likelihood ratio; None without calibration.
+            same: whether the answer is "the same speaker"; None: there is none.
+        """
         outcome = {True: "same", False: "different", None: "none"}[same]
         self.scores.labels(outcome).observe(score)
         if llr is not None:

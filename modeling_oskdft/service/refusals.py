@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
-from ..errors import WRONG_INPUT, first_line, sentence_of
+from ..errors import WRONG_INPUT, first_line, printable, sentence_of
+from ..verification.voices import AlreadyEnrolled, NotEnrolled, UnusableVoices
 
 
 class Refused(Exception):
@@ -35,21 +36,27 @@ def refusal_of(error: Exception) -> Refused:
 
     Args:
         error: what the work raised.
+
+    Returns:
+        What the client is told.
     """
     if isinstance(error, Refused):
         return error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Refused(507, "There is no room to keep the voice: the voices are as they were before.", "full")
+        return Refused(507, "There is no room on the disk of the service: voices are as they were before.", "full")
     if isinstance(error, TimeoutError):
         return Refused(503, f"{first_line(error)}.", "locked", {"Retry-After": "1"})
     if isinstance(error, OSError) and error.errno is not None:
         return Refused(500, "The service cannot use one of its files: its operator must look at it.", "files")
+    if isinstance(error, UnusableVoices):
+        return Refused(500, "The service cannot use its voices: its operator must look at them.", "voices")
+    if isinstance(error, NotEnrolled):  # its sentence has the names of those who are
+        return Refused(404, "This name is not enrolled: register the voice first.", "unknown")
     code, sentence = sentence_of(error)
+    if isinstance(error, AlreadyEnrolled):
+        return Refused(409, sentence, "taken")
     if code == WRONG_INPUT and not isinstance(error, ImportError):
-        status = 404 if "is not enrolled" in sentence else 409 if "is enrolled already" in sentence else 400
-        if status == 404:  # the sentence goes on with the names of those who are
-            sentence = f"{sentence.partition(' is not enrolled')[0]} is not enrolled: register the voice first."
-        return Refused(status, sentence, {404: "unknown", 409: "taken"}.get(status, "input"))
+        return Refused(400, sentence, "input")
     return Refused(500, "The service met a fault of its own: its operator must look at it.", "fault")
 
 
@@ -60,9 +67,9 @@ def sentence_about(error: ValidationError) -> str:
         error: as pydantic raises it.
     """
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    name = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or str(part).isidentifier())
+    name = printable(str(first["loc"][0] if first["loc"] else "body"))[:100]
     if first["type"] == "missing":
         return f"The field {name} is missing: give it."
     if first["type"] == "extra_forbidden":
-        return f"There is no field {name[:100]} here: leave it out; see /docs."
-    return f"The field {name[:100] or 'body'} cannot be read ({first['msg'][0].lower()}{first['msg'][1:]}): see /docs."
+        return f"There is no field {name} here: leave it out; see /docs."
+    return f"The field {name} cannot be read ({first['msg'][0].lower()}{first['msg'][1:]}): see /docs."

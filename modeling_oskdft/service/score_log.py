@@ -1,6 +1,8 @@
 """Keep a line for each decision, for `oskdft monitor`: scores and ratios, no names, no audio, no addresses."""
 
+import hashlib
 import json
+import math
 import os
 import threading
 from collections.abc import Iterator
@@ -8,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import printable
+from ..scoring.calibration import Calibration
 from ..verification.decision import VerificationResult
 
 
@@ -24,6 +26,8 @@ class Decision(NamedTuple):
         threshold: score from which on the answer is "the same"; None: none.
         speech: seconds of speech in the shorter side.
         warnings: number of warnings.
+        operating_point: name of the threshold; "client" for one that the client gave.
+        calibration: as `calibration_id` returns it; None without calibration.
     """
 
     time: str
@@ -34,22 +38,44 @@ class Decision(NamedTuple):
     threshold: float | None
     speech: float
     warnings: int
+    operating_point: str = "eer"
+    calibration: str | None = None
 
 
-def decision_of(result: VerificationResult, fingerprint: str, speech: float) -> Decision:
+def calibration_id(calibration: Calibration | None) -> str | None:
+    """Return a short digest of what a calibration computes: decisions of two calibrations are not compared.
+
+    Args:
+        calibration: of the model; None: it has none.
+    """
+    if calibration is None:
+        return None
+    points = {name: None if point is None else point.llr for name, point in calibration.operating_points.items()}
+    line = [calibration.score, calibration.duration, calibration.speech, calibration.bounds, calibration.cohort]
+    return hashlib.sha256(json.dumps([line, sorted(points.items())]).encode()).hexdigest()[:12]
+
+
+def decision_of(
+    result: VerificationResult,
+    fingerprint: str,
+    speech: float,
+    operating_point: str = "eer",
+    calibration: str | None = None,
+) -> Decision:
     """Describe a decision for the log.
 
     Args:
         result: the answer.
         fingerprint: fingerprint of the weights.
         speech: seconds of speech in the shorter side.
+        operating_point: as in `Decision`.
+        calibration: as in `Decision`.
     """
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     score, llr = round(result.score, 5), None if result.llr is None else round(result.llr, 4)
     threshold = None if result.threshold is None else round(result.threshold, 5)
-    return Decision(
-        now, fingerprint, score, llr, result.same_speaker, threshold, round(speech, 2), len(result.warnings)
-    )
+    facts = (result.same_speaker, threshold, round(speech, 2), len(result.warnings), operating_point, calibration)
+    return Decision(now, fingerprint, score, llr, *facts)
 
 
 class ScoreLog:
@@ -67,7 +93,10 @@ class ScoreLog:
         self._lock = threading.Lock()
         self._file = None
         if path is not None:
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            size = os.fstat(self._file).st_size
+            if size and os.pread(self._file, 1, size - 1) != b"\n":
+                os.write(self._file, b"\n")  # the last line was cut off by a crash
 
     def add(self, decision: Decision) -> None:
         """Append a decision: one write, so that lines of several processes do not mix.
@@ -91,22 +120,19 @@ def read_decisions(path: str | Path) -> Iterator[Decision]:
 
     Raises:
         OSError: for a file that cannot be read.
-        ValueError: for a file without any decision.
     """
-    found = False
     with open(path, encoding="utf-8", errors="replace") as lines:
         for line in lines:
             decision = _decision_in(line)
             if decision is not None:
-                found = True
                 yield decision
-    if not found:
-        raise ValueError(f"'{printable(str(path))}' has no decision: give a log that `oskdft serve --scores` wrote.")
 
 
 def _decision_in(line: str) -> Decision | None:
     try:
         fields: dict[str, Any] = json.loads(line)
-        return Decision(**fields)
+        decision = Decision(**fields)
+        numbers = [decision.score, decision.warnings, *([] if decision.threshold is None else [decision.threshold])]
+        return decision if all(math.isfinite(number) for number in numbers) else None
     except (ValueError, TypeError):
         return None

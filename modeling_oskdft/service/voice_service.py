@@ -8,11 +8,12 @@ from typing import Any, NamedTuple, TypeVar
 
 from ..embedding.recordings import Recording, embed_recordings, sentences_about
 from ..embedding.runtimes import OnnxEmbedder
-from ..verification.decision import Costs, VerificationResult
+from ..verification.decision import Costs
 from ..verification.verifier import SpeakerVerifier
 from ..verification.voices import today
 from .batching import BatchingEmbedder
 from .bodies import InFolder, Reader
+from .engine import check_still_wanted
 from .limits import Limits
 from .refusals import Refused
 from .schemas import (
@@ -29,7 +30,7 @@ from .schemas import (
     Verified,
     Verify,
 )
-from .score_log import Decision, decision_of
+from .score_log import Decision, calibration_id, decision_of
 
 Source = str | bytes | InFolder
 Result = TypeVar("Result")
@@ -68,6 +69,8 @@ class VoiceService:
         self.verifier, self.name, self.limits, self.watch = verifier, name, limits, watch
         self.reader = Reader(limits, folder)
         self.fingerprint = verifier.fingerprint()
+        self.calibration = calibration_id(verifier.calibration)
+        self.known = len(verifier.voices)  # voices when they were last looked at: metrics must not read a file
 
     def model(self) -> Model:
         """Describe the served model."""
@@ -98,17 +101,22 @@ class VoiceService:
         else:
             *recordings, test = self._read([source for source in (asked.audio1, asked.audio2) if source is not None])
             enrolled, speaker = sum(recording.speech.seconds for recording in recordings), recordings
+            self.watch.heard(enrolled, False)
         costs = Costs(asked.prior, asked.c_miss, asked.c_fa)
         result = self._timed(lambda: self.verifier.verify_recordings(speaker, test, asked.operating_point, costs))
-        speech = min(enrolled, test.speech.seconds)
-        distance, limit = 1 - result.score, _distance_of(result, asked.threshold)
-        same = result.same_speaker if asked.threshold is None else distance <= asked.threshold
-        self._keep(result, same, speech)
+        self.watch.heard(test.speech.seconds, bool(result.warnings))
+        point = asked.operating_point
+        if asked.threshold is not None:  # the client's decision
+            point, limit = "client", 1 - asked.threshold
+            result = replace(result, same_speaker=result.score >= limit, threshold=limit)
+        speech, distance = min(enrolled, test.speech.seconds), 1 - result.score
+        limit_of_distance = None if result.threshold is None else 1 - result.threshold
+        self.watch.decided(decision_of(result, self.fingerprint, speech, point, self.calibration))
         return Verified(
-            verified=same,
+            verified=result.same_speaker,
             distance=distance,
-            threshold=limit,
-            confidence=_confidence(distance, limit),
+            threshold=limit_of_distance,
+            confidence=_confidence(distance, limit_of_distance),
             score=result.score,
             llr=result.llr,
             probability=result.probability,
@@ -140,7 +148,9 @@ class VoiceService:
 
     def update(self, asked: Register) -> Registered:
         """Add recordings to an enrolled voice."""
-        self.verifier.voices.get(asked.name)
+        most, known = self.limits.recordings_of_voice, self.verifier.voices.get(asked.name)
+        if len(known.facts) >= most:
+            raise Refused(507, f"This voice has {most} recordings already: that is enough of them.", "full")
         return self._enrol(asked, self.verifier.update_recordings)
 
     def identify(self, asked: Identify) -> Identified:
@@ -168,7 +178,9 @@ class VoiceService:
         name = asked.id if asked.name is None else asked.name
         if name is None or (asked.id is not None and asked.name is not None):
             raise Refused(400, "Give the id of a voice, or its name.", "fields")
+        check_still_wanted()
         self.verifier.forget(name)
+        self.known = len(self.verifier.voices)
 
     def voices(self) -> list[Known]:
         """List the enrolled voices."""
@@ -182,7 +194,9 @@ class VoiceService:
         if not 1 <= len(sources) <= self.limits.recordings:
             raise Refused(400, f"Give audio or audios: 1 to {self.limits.recordings} recordings.", "fields")
         recordings = self._read(sources)
+        check_still_wanted()
         done = self._timed(lambda: change(asked.name, recordings, asked.consent))
+        self.known = len(self.verifier.voices)
         self.watch.heard(sum(recording.speech.seconds for recording in recordings), bool(done.warnings))
         return Registered(
             id=done.name,
@@ -207,19 +221,9 @@ class VoiceService:
         finally:
             self.watch.stage("deciding", time.perf_counter() - begin)
 
-    def _keep(self, result: VerificationResult, same: bool | None, speech: float) -> None:
-        self.watch.heard(speech, bool(result.warnings))
-        self.watch.decided(decision_of(replace(result, same_speaker=same), self.fingerprint, speech))
-
     def _facts(self, begin: float) -> dict[str, Any]:
         took = round(1000 * (time.perf_counter() - begin), 2)
         return {"model": self.name, "fingerprint": self.fingerprint, "processing_time_ms": took}
-
-
-def _distance_of(result: VerificationResult, asked: float | None) -> float | None:
-    if asked is not None:
-        return asked
-    return None if result.threshold is None else 1 - result.threshold
 
 
 def _confidence(distance: float, limit: float | None) -> float | None:

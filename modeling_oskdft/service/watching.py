@@ -18,21 +18,39 @@ class Watcher:
     Args:
         thresholds: of the model; None, or without quantiles: until there are first decisions, nothing is judged.
         fingerprint: fingerprint of the model; decisions of others are left out.
+        calibration: as `calibration_id` returns it; decisions of others are left out, and the first ones begin anew.
         first: decisions that the last ones are compared with.
         last: decisions that are judged.
     """
 
-    def __init__(self, thresholds: Thresholds | None, fingerprint: str, first: int = FIRST, last: int = LAST) -> None:
+    def __init__(
+        self,
+        thresholds: Thresholds | None,
+        fingerprint: str,
+        calibration: str | None = None,
+        first: int = FIRST,
+        last: int = LAST,
+    ) -> None:
         has_quantiles = thresholds is not None and {"target", "non_target"} <= set(thresholds.quantiles)
-        self.thresholds, self.fingerprint, self.most = thresholds if has_quantiles else None, fingerprint, first
+        self.thresholds, self.most = thresholds if has_quantiles else None, first
+        self.fingerprint, self.calibration = fingerprint, calibration
         self._first: list[Scored] = []
         self._last: deque[Scored] = deque(maxlen=last)
         self._after = 0  # decisions after the first ones
         self._lock = threading.Lock()
 
     def add(self, decision: Decision) -> None:
-        """Add a decision; one of other weights, or without a threshold, is left out."""
-        if decision.fingerprint != self.fingerprint or decision.threshold is None:
+        """Add a decision.
+
+        One of other weights or another calibration, at another operating point than "eer", or without a threshold, is
+        left out: clients choose these, and their choice is no change of the scores.
+
+        Args:
+            decision: as the service made it.
+        """
+        if (decision.fingerprint, decision.calibration) != (self.fingerprint, self.calibration):
+            return
+        if decision.threshold is None or decision.operating_point != "eer":
             return
         scored = Scored(decision.score, decision.threshold, decision.warnings > 0)
         with self._lock:
@@ -63,13 +81,19 @@ class Watcher:
 
 
 def watcher_of(
-    thresholds: Thresholds | None, fingerprint: str, log: str | Path | None, first: int, last: int
+    thresholds: Thresholds | None,
+    fingerprint: str,
+    calibration: str | None,
+    log: str | Path | None,
+    first: int = FIRST,
+    last: int = LAST,
 ) -> Watcher:
     """Make a watcher that knows the decisions of a log.
 
     Args:
         thresholds: as in `Watcher`.
         fingerprint: as in `Watcher`.
+        calibration: as in `Watcher`.
         log: file that `oskdft serve --scores` wrote; None, or no file yet: no decisions.
         first: as in `Watcher`.
         last: as in `Watcher`.
@@ -77,7 +101,7 @@ def watcher_of(
     Raises:
         OSError: for a log that cannot be read.
     """
-    watcher = Watcher(thresholds, fingerprint, first, last)
-    if log is not None and Path(log).is_file() and Path(log).stat().st_size:
+    watcher = Watcher(thresholds, fingerprint, calibration, first, last)
+    if log is not None and Path(log).is_file():
         watcher.add_all(read_decisions(log))
     return watcher

@@ -27,9 +27,11 @@ BINS = 10
 LOOK, MOVED = 0.1, 0.25
 # The distance of Kolmogorov and Smirnov that chance exceeds once in 1,000, times the root of the decisions.
 CHANCE = 1.95
+CHANCE_OF_SHARES = 3.3  # standard errors that chance exceeds once in 1,000
 NEAR = 0.1  # of the distance between the medians of both kinds: a decision so close to the threshold is near it
 MIXED_UP = 0.1  # share of near decisions above the expected one, from which on the two kinds overlap more than before
 WARNED_MORE = 0.1  # share of decisions with a warning, above that of the decisions before
+OTHER_SHARE = 0.1  # change of the share of accepted decisions; it is looked at, where chance makes it once in 1,000
 HOLDS, LOOK_AT_IT, RECALIBRATE, TRAIN_ANEW = "holds", "look", "recalibrate", "train anew"
 TOO_FEW = "too few"
 COMMANDS = {
@@ -111,7 +113,11 @@ def judge(decisions: Sequence[Scored], reference: Sequence[Scored] | Thresholds)
 
     Args:
         decisions: with a threshold.
-        reference: the first decisions of the same weights, or their thresholds with quantiles of the trials.
+        reference: the first decisions of the same weights, or their thresholds with quantiles of the trials. Beside
+            trials the verdict is "look" at most: their speakers are not those of the service.
+
+    Returns:
+        The verdict.
 
     Raises:
         ValueError: for thresholds without quantiles, as an early version stored them, and for first decisions that
@@ -133,7 +139,12 @@ def judge(decisions: Sequence[Scored], reference: Sequence[Scored] | Thresholds)
     near = float(np.mean(np.abs(scores - limits) < width))
     expected = before.near(limits, width)
     warned = float(np.mean([decision.is_warned for decision in decisions]))
-    verdict, reasons = _conclude(sides, near, expected, warned, before.warned)
+    share = float(np.mean(accepted))
+    reasons = _other_share(share, len(scores), before.accepted, sum(before.sizes))
+    verdict, more = _conclude(sides, near, expected, warned, before.warned)
+    reasons += more
+    if verdict == HOLDS and reasons or isinstance(reference, Thresholds) and verdict != HOLDS:
+        verdict = LOOK_AT_IT
     return Verdict(
         verdict,
         len(decisions),
@@ -150,7 +161,7 @@ def judge(decisions: Sequence[Scored], reference: Sequence[Scored] | Thresholds)
 class _Trials:
     """Mix both kinds of trials so that they lie nearest to some scores."""
 
-    sizes, warned = (math.inf, math.inf), None
+    sizes, warned, accepted = (math.inf, math.inf), None, None
 
     def __init__(self, thresholds: Thresholds, scores: Floats) -> None:
         if not {"target", "non_target"} <= set(thresholds.quantiles):
@@ -192,6 +203,7 @@ class _Earlier:
         self.warned: float | None = float(np.mean([decision.is_warned for decision in decisions]))
         self.sides = [np.sort(self.margins[self.margins >= 0]), np.sort(self.margins[self.margins < 0])]
         self.sizes = (float(len(self.sides[0])), float(len(self.sides[1])))
+        self.accepted: float | None = self.sizes[0] / sum(self.sizes)
         self.gap = float(np.median(self.sides[0]) - np.median(self.sides[1])) if min(self.sizes) else 0.0
 
     def places(self, scores: Floats, limits: Floats, is_above: bool) -> Floats:
@@ -222,6 +234,17 @@ def _side(places: Floats, known: float) -> Side:
     ordered, steps = np.sort(places), np.arange(number + 1) / number
     distance = max(float(np.max(steps[1:] - ordered)), float(np.max(ordered - steps[:-1])))
     return Side(number, psi, distance * math.sqrt(number / (1 + number / known)))
+
+
+def _other_share(share: float, number: int, before: float | None, known: float) -> tuple[str, ...]:
+    """Compare the shares of accepted decisions: a service that accepts everybody has no rejected ones to compare."""
+    if before is None:
+        return ()
+    pooled = (share * number + before * known) / (number + known)
+    spread = math.sqrt(pooled * (1 - pooled) * (1 / number + 1 / known))
+    if abs(share - before) <= OTHER_SHARE or abs(share - before) <= CHANCE_OF_SHARES * spread:
+        return ()
+    return (f"{share:.0%} of the decisions are accepted, where {before:.0%} were before.",)
 
 
 def _conclude(

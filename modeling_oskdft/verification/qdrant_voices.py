@@ -8,7 +8,6 @@ import base64
 import functools
 import sqlite3
 import threading
-import unicodedata
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -20,7 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import first_line, printable
-from .voices import OTHER_MODEL, Fact, Index, Voice, checked_name
+from .voices import (
+    OTHER_MODEL,
+    AlreadyEnrolled,
+    Fact,
+    Index,
+    NotEnrolled,
+    UnusableVoices,
+    Voice,
+    checked_name,
+    plain,
+)
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -107,7 +116,7 @@ class QdrantVoices:
         """
         record = self._find(name)
         if record is None:
-            raise ValueError(f"'{printable(name)}' is not enrolled: enrol the voice first.")
+            raise NotEnrolled(f"'{printable(name)}' is not enrolled: enrol the voice first.")
         return _voice_of(record)
 
     def near(self, embedding: NDArray[np.float32], most: int = CANDIDATES) -> Index:
@@ -142,7 +151,7 @@ class QdrantVoices:
             self.collection, scroll_filter=models.Filter(must_not=[same]), limit=1, with_payload=False
         )
         if others:
-            raise ValueError(OTHER_MODEL.format(f"'{printable(self.place)}'"))
+            raise UnusableVoices(OTHER_MODEL.format(f"'{printable(self.place)}'"))
 
     def _all(self) -> Iterator[Voice]:
         place: Any = None
@@ -173,7 +182,7 @@ class QdrantVoices:
         self.check(named.facts[0].fingerprint)
         if self._put(named, update_mode=models.UpdateMode.INSERT_ONLY):
             return
-        raise ValueError(f"'{named.name}' is enrolled already: add recordings with update, or forget it first.")
+        raise AlreadyEnrolled(f"'{named.name}' is enrolled already: add recordings with update, or forget it first.")
 
     def extend(self, voice: Voice) -> Voice:
         """Add recordings to a voice.
@@ -201,7 +210,7 @@ class QdrantVoices:
                 return grown
         else:
             raise TimeoutError(f"The voice of '{voice.name}' is being changed by other processes: try again.")
-        raise ValueError(f"'{printable(voice.name)}' is not enrolled: enrol the voice first.")
+        raise NotEnrolled(f"'{printable(voice.name)}' is not enrolled: enrol the voice first.")
 
     def forget(self, name: str) -> None:
         """Remove a voice.
@@ -286,7 +295,7 @@ class QdrantVoices:
 
 
 def _id_of(name: str) -> str:
-    return str(uuid.uuid5(NAMESPACE, unicodedata.normalize("NFC", name)))
+    return str(uuid.uuid5(NAMESPACE, plain(name)))
 
 
 def _voice_of(record: "Record | ScoredPoint") -> Voice:

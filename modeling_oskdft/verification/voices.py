@@ -41,6 +41,18 @@ JOINER = "\u200d"  # within an emoji of several
 BLANK = set("\u3164\u2800\u115f\u1160\uffa0")  # letters that are not seen
 
 
+class NotEnrolled(ValueError):
+    """Say that a name is not enrolled."""
+
+
+class AlreadyEnrolled(ValueError):
+    """Say that a name is enrolled already."""
+
+
+class UnusableVoices(ValueError):
+    """Say that no voice can be used: a damaged file, another key, or voices of another model."""
+
+
 @dataclass(frozen=True)
 class Fact:
     """Hold what is known of one stored recording.
@@ -190,7 +202,7 @@ class VoiceStore:
         return len(self.voices())
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and unicodedata.normalize("NFC", name) in self.voices()
+        return isinstance(name, str) and plain(name) in self.voices()
 
     def voices(self) -> Mapping[str, Voice]:
         """Return the voices by name; the file is read again when another process has changed it.
@@ -213,9 +225,9 @@ class VoiceStore:
         Raises:
             ValueError: for a name that is not enrolled.
         """
-        voices, wanted = self.voices(), unicodedata.normalize("NFC", name)
+        voices, wanted = self.voices(), plain(name)
         if wanted not in voices:
-            raise ValueError(f"'{printable(name)}' is not enrolled: {_known(voices)}.")
+            raise NotEnrolled(f"'{printable(name)}' is not enrolled: {_known(voices)}.")
         return voices[wanted]
 
     def near(self, embedding: NDArray[np.float32], most: int = 0) -> Index:
@@ -244,7 +256,7 @@ class VoiceStore:
         """
         for voice in self.voices().values():
             if any(fact.fingerprint != fingerprint for fact in voice.facts):
-                raise ValueError(OTHER_MODEL.format(self._place))
+                raise UnusableVoices(OTHER_MODEL.format(self._place))
 
     def add(self, voice: Voice) -> None:
         """Add a voice of a new name.
@@ -257,7 +269,7 @@ class VoiceStore:
         with self._changing() as voices:
             self._check_fits(voice, voices)
             if name in voices:
-                raise ValueError(f"'{name}' is enrolled already: add recordings with update, or forget it first.")
+                raise AlreadyEnrolled(f"'{name}' is enrolled already: add recordings with update, or forget it first.")
             voices[name] = replace(voice, name=name)
 
     def extend(self, voice: Voice) -> Voice:
@@ -273,7 +285,7 @@ class VoiceStore:
             ValueError: for a name that is not enrolled.
             TimeoutError: as `add`.
         """
-        name = unicodedata.normalize("NFC", voice.name)
+        name = plain(voice.name)
         with self._changing() as voices:
             self._check_fits(voice, voices)
             known = _of(voices, name)
@@ -291,7 +303,7 @@ class VoiceStore:
             TimeoutError: as `add`.
         """
         with self._changing() as voices:
-            del voices[_of(voices, unicodedata.normalize("NFC", name)).name]
+            del voices[_of(voices, plain(name)).name]
 
     def rename(self, old: str, new: str) -> None:
         """Give a voice another name.
@@ -302,9 +314,9 @@ class VoiceStore:
         """
         name = checked_name(new)
         with self._changing() as voices:
-            known = _of(voices, unicodedata.normalize("NFC", old))
+            known = _of(voices, plain(old))
             if name in voices:
-                raise ValueError(f"'{name}' is enrolled already: choose another name, or forget it first.")
+                raise AlreadyEnrolled(f"'{name}' is enrolled already: choose another name, or forget it first.")
             del voices[known.name]
             voices[name] = replace(known, name=name)
 
@@ -333,16 +345,16 @@ class VoiceStore:
             if {(fact.fingerprint, fact.size) for fact in known.facts + voice.facts} != {
                 (known.facts[0].fingerprint, known.facts[0].size)
             }:
-                raise ValueError(OTHER_MODEL.format(self._place))
+                raise UnusableVoices(OTHER_MODEL.format(self._place))
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Voice]]:
         """Give the voices to change; they are written when the block ends without error."""
+        if self.path is not None:
+            with self._changing_file() as voices:
+                yield voices
+            return
         with self._lock:
-            if self.path is not None:
-                with self._changing_file() as voices:
-                    yield voices
-                return
             voices = dict(self._voices)
             yield voices
             self._voices, self._index = voices, None
@@ -360,11 +372,13 @@ class VoiceStore:
                 f"{self._place} is being changed by another process for more than {self.patience:g} s: try again."
             ) from None
         try:
-            remove_partials(self.path)  # of processes that were killed: they may hold voices
-            voices = dict(self._read())
-            yield voices
-            self._write(voices)
-            self._voices, self._index, self._version = voices, None, _version_of(self.path)
+            # After the lock of the file, so that threads can read while this one waits for it.
+            with self._lock:
+                remove_partials(self.path)  # of processes that were killed: they may hold voices
+                voices = dict(self._read())
+                yield voices
+                self._write(voices)
+                self._voices, self._index, self._version = voices, None, _version_of(self.path)
         finally:
             lock.release()
 
@@ -383,25 +397,25 @@ class VoiceStore:
         if content.startswith(ENCRYPTED):
             content = self._decrypted(content)
         elif self._cipher is not None:
-            raise ValueError(f"{self._place} is not encrypted: open it without a key.")
+            raise UnusableVoices(f"{self._place} is not encrypted: open it without a key.")
         try:
             return _voices_in(content)
         except Exception as error:  # a damaged file can raise any error
-            raise ValueError(
+            raise UnusableVoices(
                 f"{self._place} is no store of voices that can be read ({type(error).__name__}): restore it from a "
                 "copy, or enrol into a new file."
             ) from None
 
     def _decrypted(self, content: bytes) -> bytes:
         if self._cipher is None:
-            raise ValueError(f"{self._place} is encrypted: give its key.")
+            raise UnusableVoices(f"{self._place} is encrypted: give its key.")
         from cryptography.exceptions import InvalidTag
 
         start = len(ENCRYPTED)
         try:
             return bytes(self._cipher.decrypt(content[start : start + NONCE], content[start + NONCE :], ENCRYPTED))
         except (InvalidTag, ValueError):
-            raise ValueError(
+            raise UnusableVoices(
                 f"The key does not open {self._place}: give the key that it was written with, or restore the file "
                 "where it is damaged."
             ) from None
@@ -436,7 +450,7 @@ def checked_name(name: str) -> str:
     """
     if not isinstance(name, str):
         raise TypeError(f"A name of type {type(name).__name__} was given: a text is needed.")
-    clean = unicodedata.normalize("NFC", name).strip()
+    clean = plain(name)
     if not clean or len(clean) > LONGEST_NAME:
         raise ValueError(
             f"The name '{printable(name[:40])}' has {len(clean)} letters: 1 to {LONGEST_NAME} are needed."
@@ -451,6 +465,11 @@ def checked_name(name: str) -> str:
     return clean
 
 
+def plain(name: str) -> str:
+    """Bring the letters of a name into one form (Unicode NFC), without blanks around it."""
+    return unicodedata.normalize("NFC", name).strip()
+
+
 def today() -> str:
     """Return this moment in UTC, to the second."""
     return datetime.now(UTC).replace(microsecond=0).isoformat()
@@ -458,7 +477,7 @@ def today() -> str:
 
 def _of(voices: Mapping[str, Voice], name: str) -> Voice:
     if name not in voices:
-        raise ValueError(f"'{printable(name)}' is not enrolled: {_known(voices)}.")
+        raise NotEnrolled(f"'{printable(name)}' is not enrolled: {_known(voices)}.")
     return voices[name]
 
 

@@ -2,6 +2,7 @@ import asyncio
 import json
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,6 +31,13 @@ from modeling_oskdft.training.objectives.distillation import LayerwiseHeads
 from modeling_oskdft.training.recipe import read_recipe
 from tests.tiny import SHORT, encoder_config
 from tests.training.test_speech_encoders import save as save_teacher
+
+
+def in_a_thread(function, *arguments):
+    """asyncio.run wants a thread without a loop; a test with a browser leaves one behind."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function, *arguments).result()
+
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -231,10 +239,10 @@ def test_the_load_of_a_service_counts_wrong_lost_and_refused_answers(tmp_path):
         service.Answered(4, 0, b"", 0.001),
         service.Answered(5, 500, b"", 0.001),
         service.Answered(7, 400, b"", 0.001),
-        service.Answered(7, 200, right, 0.040),
+        service.Answered(7, 200, right, 0.040, is_in_time=False),
     ]
     row = service.summary(answers, asked, alone, seconds=2.0)
-    assert row["answers/s"] == 2.0 and row["answers"] == 4 and row["refused"] == 1 and row["lost"] == 1
+    assert row["answers/s"] == 1.5 and row["answers"] == 4 and row["refused"] == 1 and row["lost"] == 1
     assert row["wrong"] == 3, "another embedding, a fault, and an answer to garbage"
     assert row["garbage refused"] == 1 and (row["p50, ms"], row["p99, ms"]) == (30.0, 40.0)
 
@@ -242,7 +250,7 @@ def test_the_load_of_a_service_counts_wrong_lost_and_refused_answers(tmp_path):
 def test_a_load_waits_as_long_as_it_is_told(exported, tmp_path):
     asked = service.requests_of(tmp_path, number=6)
     with service.served(exported, "--waiting", "1", "--workers", "1") as (_, port):
-        answers = asyncio.run(service.load(port, asked, clients=6, requests=18))
-        alone = {number: service.one_by_one(port, request.content) for number, request in enumerate(asked)}
+        answers = in_a_thread(asyncio.run, service.load(port, asked, clients=6, requests=18))
+        alone = {n: in_a_thread(service.one_by_one, port, request.content) for n, request in enumerate(asked)}
     assert len(answers) == 18
     assert service.summary(answers, asked, alone, 1.0)["wrong"] == 0

@@ -33,10 +33,10 @@ def client_of(saved_verifier):
         verifier = SpeakerVerifier.from_pretrained(saved_verifier) if verifier is None else verifier
         application = Application(verifier, "tiny", workers, limits, **more)
         opened.append(application)
-        client = TestClient(application.asgi)
+        client = TestClient(application.asgi, base_url="http://127.0.0.1")
         client.application = application
         return client
 
     yield make
     for application in opened:
-        application.engine.close()
+        assert application.engine.close(10)

@@ -38,3 +38,26 @@ def test_too_much_audio_at_once_is_refused(client_of, recordings):
     answer = client.post("/v1/voice/embed", files=content)
     assert answer.status_code == 429 and answer.headers["retry-after"] == "1"
     assert client.get("/v1/models").status_code == 200 and client.application.asgi._held == 0
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "192.168.1.5:8000"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+)
+def test_without_a_token_no_web_page_of_another_site_may_ask(client_of, headers):
+    answer = client_of().post("/v1/voice/forget", json={"name": "Ana"}, headers=headers)
+    assert answer.status_code == 403 and "programs on this machine" in answer.json()["error"]["message"]
+    with_token = client_of(token=TOKEN).get("/v1/models", headers=headers | {"Authorization": f"Bearer {TOKEN}"})
+    assert with_token.status_code == 200
+
+
+@pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1:8000", "[::1]:8000", "LOCALHOST"])
+def test_names_of_this_machine_may_ask(client_of, host):
+    headers = {"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
+    assert client_of().get("/v1/models", headers=headers).status_code == 200

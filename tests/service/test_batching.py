@@ -1,10 +1,19 @@
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from modeling_oskdft.service.batching import BatchingEmbedder
+
+
+def until(is_so):
+    """Wait for something that another thread does."""
+    deadline = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 class Slow:
@@ -35,11 +44,9 @@ def test_what_waits_is_one_batch_and_each_gets_its_own():
     waveforms = [np.full(100 + n, n, np.float32) for n in range(12)]
     with ThreadPoolExecutor(12) as pool:
         first = pool.submit(embedder.embed, waveforms[:2])
-        while not slow.batches:
-            pass
+        until(lambda: slow.batches)
         rest = [pool.submit(embedder.embed, [waveform]) for waveform in waveforms[2:]]
-        while embedder._asked.qsize() < 10:
-            pass
+        until(lambda: embedder._asked.qsize() >= 10)
         slow.gate.set()
         assert first.result(10).tolist() == [[0], [1]]
         assert [answer.result(10).tolist() for answer in rest] == [[[n]] for n in range(2, 12)]
@@ -51,12 +58,10 @@ def test_a_batch_is_bounded_and_a_fault_is_that_of_one():
     embedder = BatchingEmbedder(slow)
     with ThreadPoolExecutor(40) as pool:
         first = pool.submit(embedder.embed, [np.zeros(10, np.float32)])
-        while not slow.batches:
-            pass
+        until(lambda: slow.batches)
         answers = [pool.submit(embedder.embed, [np.full(10, n, np.float32)]) for n in range(35)]
         bad = pool.submit(embedder.embed, [np.full(10, np.nan, np.float32)])
-        while embedder._asked.qsize() < 36:
-            pass
+        until(lambda: embedder._asked.qsize() >= 36)
         slow.gate.set()
         first.result(10)
         assert [float(answer.result(10)[0, 0]) for answer in answers] == list(range(35))

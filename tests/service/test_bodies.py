@@ -1,6 +1,10 @@
 import base64
+import io
+import tracemalloc
 
+import numpy as np
 import pytest
+import soundfile
 
 from tests.service.conftest import files, sentence
 
@@ -84,3 +88,42 @@ def test_a_link_out_of_the_folder_is_refused(client_of, tmp_path, recordings):
     assert answer.status_code == 403
     closed = client_of().post("/v1/voice/embed", json={"audio": {"path": "link.flac"}})
     assert closed.status_code == 403 and "reads no paths" in sentence(closed)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": "a", "audios": [{}] * 300_000},
+        {"audio": {str(number): 1 for number in range(100_000)}},
+        {str(number): 1 for number in range(100_000)},
+        {"audio": [[[[[1]]]]]},
+    ],
+)
+def test_a_body_of_many_small_parts_costs_little(client_of, fields):
+    """Each part that is checked costs a thousand times its bytes."""
+    tracemalloc.start()
+    answer = client_of().post("/v1/voice/register", json=fields)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert answer.status_code == 400 and "too many fields" in sentence(answer) and peak < 100e6
+
+
+def test_sentences_about_a_path_do_not_tell_where_it_is(client_of, tmp_path, recordings):
+    (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    soundfile.write(tmp_path / "short.wav", soundfile.read(recordings[0])[0][:3000], 16000)
+    client = client_of(folder=tmp_path)
+    for name in ("broken.wav", "short.wav", "a" * 300 + ".wav"):
+        answer = client.post("/v1/voice/embed", json={"audio": {"path": name}})
+        assert str(tmp_path) not in answer.text and answer.status_code in (200, 400, 404), name
+
+
+def test_many_channels_are_refused_before_they_are_decoded(client_of):
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros((1000, 16), np.int16), 192_000, format="WAV")
+    answer = client_of().post("/v1/voice/embed", files={"audio": file.getvalue()})
+    assert answer.status_code == 413 and "too many channels" in sentence(answer)
+
+
+def test_an_unknown_field_is_named(client_of):
+    answer = client_of().post("/v1/voice/embed", json={"audio": "aGVsbG8=", "a-b": 1})
+    assert sentence(answer) == "There is no field a-b here: leave it out; see /docs."

@@ -1,15 +1,18 @@
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from modeling_oskdft.service.engine import Engine
+from modeling_oskdft.service.engine import Engine, check_still_wanted
 from modeling_oskdft.service.refusals import Refused
 
 
 def run(coroutine):
-    return asyncio.run(asyncio.wait_for(coroutine, 30))
+    """In a thread of its own: a test with a browser leaves a loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, asyncio.wait_for(coroutine, 30)).result()
 
 
 def test_a_full_queue_refuses_at_once_and_the_others_are_answered():
@@ -28,7 +31,7 @@ def test_a_full_queue_refuses_at_once_and_the_others_are_answered():
         return answers
 
     assert run(load()) == [0, 1, 2, 3, 4] and engine.taken == 0
-    engine.close()
+    assert engine.close(10)
 
 
 def test_work_that_takes_too_long_keeps_its_place_until_it_ends():
@@ -45,22 +48,22 @@ def test_work_that_takes_too_long_keeps_its_place_until_it_ends():
         return await engine.run(lambda: "free", lambda _: None)
 
     assert run(load()) == "free"
-    engine.close()
+    assert engine.close(10)
 
 
 def test_the_loop_answers_while_threads_work():
     engine = Engine(workers=1, waiting=1, patience=20)
 
     async def load():
-        task = asyncio.create_task(engine.run(lambda: time.sleep(0.3), lambda _: None))
-        turns = 0
-        while not task.done():
-            turns += 1
-            await asyncio.sleep(0.01)
-        return turns
+        gate = threading.Event()
+        task = asyncio.create_task(engine.run(lambda: gate.wait(20), lambda _: None))
+        for _ in range(50):
+            await asyncio.sleep(0)  # the loop turns while the thread waits for this very loop
+        gate.set()
+        return await task
 
-    assert run(load()) > 5
-    engine.close()
+    assert run(load())
+    assert engine.close(10)
 
 
 def test_errors_of_the_work_are_raised_and_leaving_takes_no_more():
@@ -71,4 +74,35 @@ def test_errors_of_the_work_are_raised_and_leaving_takes_no_more():
     with pytest.raises(Refused, match="leaving") as refusal:
         run(engine.run(lambda: 1, lambda _: None))
     assert refusal.value.status == 503
-    engine.close()
+    assert engine.close(10)
+
+
+def test_work_that_was_given_up_changes_nothing_any_more():
+    engine, gate, changed = Engine(workers=1, waiting=1, patience=0.1), threading.Event(), []
+
+    def work():
+        gate.wait(20)
+        check_still_wanted()
+        changed.append(True)
+
+    async def load():
+        with pytest.raises(Refused, match="no answer within"):
+            await engine.run(work, lambda _: None)
+        gate.set()
+
+    run(load())
+    assert engine.close(10) and not changed
+    check_still_wanted()  # outside of a request
+
+
+def test_a_thread_that_does_not_end_is_not_waited_for():
+    engine, gate = Engine(workers=1, waiting=1, patience=0.1), threading.Event()
+
+    async def load():
+        with pytest.raises(Refused):
+            await engine.run(lambda: gate.wait(30), lambda _: None)
+
+    run(load())
+    begin = time.monotonic()
+    assert not engine.close(0.2) and time.monotonic() - begin < 10
+    gate.set()

@@ -1,8 +1,6 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
 from modeling_oskdft.service.score_log import Decision, ScoreLog, read_decisions
 
 
@@ -14,9 +12,20 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     log = tmp_path / "scores.jsonl"
     log.write_text(f"{line}\n{line[:20]}\n{line}\n{line[:-3]}")
     assert len(list(read_decisions(log))) == 2
-    log.write_text("nothing\n")
-    with pytest.raises(ValueError, match="has no decision"):
-        list(read_decisions(log))
+    ScoreLog(log)  # a service that starts anew ends the line, so that its first decision is read
+    with log.open("a") as file:
+        file.write(f"{line}\n")
+    assert len(list(read_decisions(log))) == 3
+    for wrong in (
+        "nothing",
+        "{}",
+        "7",
+        line.replace("0.5", "null"),
+        line.replace("0.5", "NaN"),
+        line.replace("0.5", '"a"'),
+    ):
+        log.write_text(wrong + "\n")
+        assert list(read_decisions(log)) == []
 
 
 def test_two_logs_of_one_file_do_not_mix_their_lines(tmp_path):

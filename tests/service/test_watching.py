@@ -48,7 +48,8 @@ def test_bad_logs_get_one_sentence(tmp_path, model, capsys):
     log = written(tmp_path / "other.jsonl", decisions(200), fingerprint="1" * 64)
     for options, code, words in (
         (["--scores", str(tmp_path / "none"), "--model", str(model)], 2, "There is no log"),
-        (["--scores", str(log), "--model", str(model), "--last", "0"], 2, "counted from 1"),
+        (["--scores", str(log), "--model", str(model), "--last", "50"], 2, "100 or more decisions are needed"),
+        (["--scores", str(log), "--model", str(model), "--first", "50"], 2, "100 or more decisions are needed"),
         (["--scores", str(log), "--model", str(tmp_path)], 2, "has no thresholds.json"),
         (["--scores", str(log), "--model", str(model)], 3, "There are 0 decisions, and 100 are needed"),
     ):
@@ -73,5 +74,7 @@ def test_decisions_of_other_weights_or_without_a_threshold_are_left_out():
     watcher = Watcher(thresholds(), "0" * 64)
     for fingerprint, threshold in (("1" * 64, 0.5), ("0" * 64, None), ("0" * 64, 0.5)):
         watcher.add(decision_of(VerificationResult(0.5, None, threshold), fingerprint, 1.0))
+    watcher.add(decision_of(VerificationResult(0.5, True, 0.5), "0" * 64, 1.0, "far_1_percent"))
+    watcher.add(decision_of(VerificationResult(0.5, True, 0.5), "0" * 64, 1.0, "eer", "another"))
     verdict, _ = watcher.verdict()
     assert verdict.decisions == 1

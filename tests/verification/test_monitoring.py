@@ -39,15 +39,22 @@ def test_what_has_not_changed_holds(reference, share):
 @pytest.mark.parametrize("reference", ["trials", "first"])
 def test_another_share_of_targets_is_no_change(reference):
     before = thresholds() if reference == "trials" else decisions(1000, 0.5, seed=2)
-    assert judge(decisions(1000, 0.1), before).verdict == HOLDS
+    verdict = judge(decisions(1000, 0.1), before)
+    assert verdict.accepted.is_beyond(0.1) is verdict.rejected.is_beyond(0.1) is False
+    assert not verdict.reasons or reference == "first" and "are accepted, where 50% were before" in verdict.reasons[0]
+    assert (verdict.verdict == HOLDS) is (reference == "trials")
 
 
 @pytest.mark.parametrize("reference", ["trials", "first"])
 def test_each_change_has_its_verdict(reference):
     before = thresholds() if reference == "trials" else decisions(1000, seed=2)
+    if reference == "trials":
+        for change in ({"target": 0.8, "other": 0.2}, {"target": 0.47, "other": 0.33}):
+            assert judge(decisions(1000, **change), before).verdict == LOOK_AT_IT, "other speakers: no more is known"
+        return
     moved = judge(decisions(1000, target=0.8, other=0.2), before)
     assert moved.verdict == RECALIBRATE and moved.command == "oskdft calibrate MODEL PAIRS.csv"
-    assert len(moved.reasons) == 2 and "accepted decisions have moved (PSI" in moved.reasons[0]
+    assert "accepted decisions have moved (PSI" in moved.reasons[0]
     mixed = judge(decisions(1000, target=0.47, other=0.33), before)
     assert mixed.verdict == TRAIN_ANEW and mixed.near > mixed.near_expected + 0.1
     assert "near the threshold" in mixed.reasons[-1]
@@ -77,7 +84,13 @@ def test_few_decisions_say_nothing():
     with pytest.raises(ValueError, match="There are 99 first decisions"):
         judge(decisions(200), decisions(99))
     one_side = judge([Scored(0.1, 0.4, False)] * 200, decisions(200, share=0.0))
-    assert one_side.accepted.psi is None and one_side.accepted.decisions == 0
+    assert one_side.accepted.psi is None and one_side.accepted.decisions == 0 and one_side.verdict == RECALIBRATE
+
+
+@pytest.mark.parametrize(("before", "score"), [(0.03, 0.95), (0.97, -0.5)])
+def test_a_service_that_accepts_or_rejects_everybody_does_not_hold(before, score):
+    verdict = judge([Scored(score, 0.4, False)] * 1000, decisions(1000, share=before, seed=2))
+    assert verdict.verdict == LOOK_AT_IT and "of the decisions are accepted, where" in verdict.reasons[0]
 
 
 def test_thresholds_without_quantiles_are_refused():
