@@ -19,7 +19,7 @@ quickstart: $(VENV)/.ready  ## voices, a teacher, its student and a table, in a 
 	$(RUN)/oskdft quickstart
 
 test: $(VENV)/.ready lint browser  ## style, types and the whole test suite
-	OMP_NUM_THREADS=1 $(RUN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.ready  ## ruff and mypy
 	$(RUN)/ruff check .

@@ -32,6 +32,20 @@ if torch.backends.cpu.get_cpu_capability() != "AVX512" and torch.cpu._is_avx512_
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+# Files of few tests that take long: two processes would wait for the last of them, so they come first.
+LONGEST = (
+    *("training/test_distributed.py", "test_wheel.py", "training/callbacks/test_signals.py", "hub/test_upload.py"),
+    *("hub/test_datasets.py", "examples/test_one_step_or_two.py", "benchmark/test_benchmarks.py", "test_recipes.py"),
+    *("evaluation/test_page.py", "examples/test_robustness.py", "test_security.py", "test_snippets.py"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Bring the longest files to the front; the others keep their order."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(Path(item.path), len(LONGEST)))
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)

@@ -4,6 +4,8 @@ import json
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -78,9 +80,11 @@ def test_bad_options_get_one_sentence(exported, capsys, tmp_path, monkeypatch):
         assert words in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken(exported, capfd):
+def test_a_port_that_is_taken(exported):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        assert main(["serve", str(exported), "--port", str(taken.getsockname()[1])]) == 2
-    assert "in use" in capfd.readouterr().err
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "modeling_oskdft.commands", "serve", str(exported), "--port", port]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "in use" in done.stderr
