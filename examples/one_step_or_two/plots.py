@@ -28,9 +28,9 @@ CURVES = {  # system, colour
 def colour_of(system: str) -> str:
     """Choose a colour by the number of a system: teachers, no step or two, one step, one step in other shapes."""
     number = system.split("_")[0]
-    if not number.isdigit() or int(number) < 3:
+    if not number.isdigit() or int(number) < 3 or "teacher_finetuned" in system:
         return COLOURS["teacher"]
-    if int(number) < 10 or "cut_finetuned" in system:
+    if int(number) < 10 or "cut_finetuned" in system or "distilled" in system:
         return COLOURS["two"]
     other_shapes = 20 <= int(number) < 30 or 40 <= int(number) < 50 or "whole_encoder" in system
     return COLOURS["shape" if other_shapes else "one"]
