@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         options.per_shard,
     )
     slurm = {"partition": options.partition, "time": options.time or "1:00:00"} if options.executor == "slurm" else {}
-    run_corpus(corpus, options.executor, options.workers, **slurm)
+    run_corpus(corpus, options.executor, options.workers, slurm)
     counts = summarise_corpus(corpus)
     if options.json:
         print(json.dumps(counts))

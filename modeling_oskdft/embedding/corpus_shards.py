@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ..data.manifest import Manifest
 from ..data.sources import load_manifest
 from ..errors import check_choice, printable
 from ..files import read_json, whole_file, write_json
+from .locations import locate
 from .recordings import Recording, embed_recordings, read_for_embedding, sentences_about
 from .runtimes import Embedder, open_embedder
 
@@ -118,7 +119,7 @@ def plan_corpus(
     if per_shard < 1:
         raise ValueError(f"per_shard is {per_shard}: 1 or more recordings are in a shard.")
     utterances = load_manifest(manifest, split, data_root).column("utterance_id")
-    fingerprint = open_embedder(_opened(model, revision), backend, device).fingerprint()
+    fingerprint = open_embedder(locate(model, revision), backend, device).fingerprint()
     digest = hashlib.sha256("\n".join(utterances).encode("utf-8", "surrogatepass")).hexdigest()
     corpus = Corpus(
         manifest, split, data_root, model, revision, backend, device, str(Path(out).absolute()), per_shard,
@@ -138,14 +139,16 @@ def plan_corpus(
     return corpus
 
 
-def run_corpus(corpus: Corpus, executor: str = "local", workers: int = 1, **options: Any) -> None:  # noqa: ANN401
+def run_corpus(
+    corpus: Corpus, executor: str = "local", workers: int = 1, options: Mapping[str, object] | None = None
+) -> None:
     """Embed the shards that are missing.
 
     Args:
         corpus: as `plan_corpus` returns it.
         executor: "local", "slurm" or "ray".
         workers: shards at the same time.
-        options: further arguments of datatrove's executor, such as `time` and `partition` for Slurm.
+        options: further arguments of datatrove's executor, such as `time` and `partition` for Slurm; None: none.
 
     Raises:
         ImportError: without datatrove, and without Ray for its executor.
@@ -163,7 +166,7 @@ def run_corpus(corpus: Corpus, executor: str = "local", workers: int = 1, **opti
         "logging_dir": f"{corpus.out}/{LOGS}",
         "skip_completed": False,
     }
-    _executor_of(executor)(pipeline=steps, **common, **options).run()
+    _executor_of(executor)(pipeline=steps, **common, **(options or {})).run()
 
 
 def _executor_of(name: str) -> Callable[..., Any]:
@@ -272,16 +275,10 @@ def _manifest_of(corpus: Corpus) -> Manifest:
 @functools.lru_cache(1)
 def _embedder_of(corpus: Corpus) -> Embedder:
     """Open the model once in each process."""
-    embedder = open_embedder(_opened(corpus.model, corpus.revision), corpus.backend, corpus.device)
+    embedder = open_embedder(locate(corpus.model, corpus.revision), corpus.backend, corpus.device)
     if embedder.fingerprint() != corpus.fingerprint:
         raise ValueError(f"'{printable(corpus.model)}' has changed while the corpus was embedded: start anew.")
     return embedder
-
-
-def _opened(model: str, revision: str | None) -> Any:  # noqa: ANN401
-    from .locations import locate
-
-    return locate(model, revision)
 
 
 def summarise_corpus(corpus: Corpus) -> dict[str, int]:

@@ -1,7 +1,6 @@
 """Close connections that say nothing, and those beyond the limit, before they become requests."""
 
 import asyncio
-from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -22,6 +21,7 @@ def protocol_with(most: int, arrival: float) -> type[H11Protocol]:
         _waiting: asyncio.TimerHandle | None = None
         _unread: asyncio.TimerHandle | None = None
 
+        # uvicorn's own signature, which asyncio has wider.
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             """Take a connection, or refuse it at once."""
             if len(self.connections) >= most:
@@ -63,9 +63,10 @@ def protocol_with(most: int, arrival: float) -> type[H11Protocol]:
             if self._waiting is not None:
                 super().data_received(data)
 
-        def eof_received(self) -> Any:  # noqa: ANN401
+        def eof_received(self) -> None:
             """Take the end of a connection that was not refused."""
-            return super().eof_received() if self._waiting is not None else None
+            if self._waiting is not None:
+                super().eof_received()
 
         def on_response_complete(self) -> None:
             """Wait for the head of the next request, as for that of the first."""

@@ -23,6 +23,7 @@ Distance = Annotated[float, Field(ge=0, le=2)]
 LIMIT = "Cosine distance up to which the speaker is the same, in the place of the model's threshold."
 Share = Annotated[float, Field(gt=0, lt=1)]
 Cost = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# A Literal of a tuple is no type to mypy: the names stand once, in the decision.
 Point = Annotated[Literal[POINTS], Field(description="Name of the threshold, see docs/decisions.md.")]  # type: ignore[valid-type]
 
 

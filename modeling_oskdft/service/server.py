@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 
 import uvicorn
@@ -25,12 +26,12 @@ class _Server(uvicorn.Server):
         self.force_exit = self.should_exit and sig == signal.SIGINT  # the second time
         self.should_exit = True
 
-    async def startup(self, sockets: "list[object] | None" = None) -> None:  # type: ignore[override]
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the port, and say where."""
-        await super().startup(sockets)  # type: ignore[arg-type]
+        await super().startup(sockets)
         for server in getattr(self, "servers", []):
-            for socket in server.sockets:
-                host, port = socket.getsockname()[:2]
+            for opened in server.sockets:
+                host, port = opened.getsockname()[:2]
                 print(f"oskdft: serving at http://{host}:{port}, described at /docs", file=sys.stderr, flush=True)
 
 

@@ -53,7 +53,7 @@ class _OneAtATime:
         method = getattr(self.client, name)
 
         @functools.wraps(method)
-        def alone(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+        def alone(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401  # whatever the method takes and returns
             with self.lock:
                 return method(*arguments, **named)
 
@@ -274,7 +274,7 @@ class QdrantVoices:
                 if not self._is_there():  # another process was quicker
                     raise
 
-    def _put(self, voice: Voice, **conditions: Any) -> bool:  # noqa: ANN401
+    def _put(self, voice: Voice, **conditions: Any) -> bool:  # noqa: ANN401  # as the client's upsert takes them
         """Write a voice under conditions; returns whether they held."""
         from qdrant_client import models
 

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 
 
@@ -59,3 +60,15 @@ def received(connection):
     except ConnectionResetError:
         pass
     return b"".join(parts)
+
+
+def wait_until_answered(port):
+    """Wait until the service takes connections again."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            assert ask(port, "GET", "/health/live")[0] == 200
+            return
+        except (AssertionError, ConnectionError, http.client.HTTPException):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)

@@ -1,11 +1,10 @@
 """Slow clients, too many connections, and bytes that are no request."""
 
-import http.client
 import json
 import socket
 import time
 
-from tests.service.serving import FORM, ask, form, received, served
+from tests.service.serving import FORM, ask, form, received, served, wait_until_answered
 
 
 def test_slow_and_silent_clients_are_given_up_and_the_others_answered(exported, recordings):
@@ -31,13 +30,7 @@ def test_too_many_connections_are_refused_and_memory_of_them_is_freed(exported):
         assert b" 503 " in head and "Too many connections" in json.loads(body)["error"]["message"]
         for connection in silent:
             connection.close()
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                assert ask(port, "GET", "/health/live")[0] == 200
-                return
-            except (AssertionError, ConnectionError, http.client.HTTPException):
-                assert time.monotonic() < deadline
+        wait_until_answered(port)
 
 
 def test_heads_that_are_too_large_or_no_http(exported):
@@ -62,13 +55,6 @@ def test_a_client_that_does_not_read_its_answers_is_given_up(exported):
             connection.connect(("127.0.0.1", port))
             connection.sendall(asking)
             deaf.append(connection)
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                assert ask(port, "GET", "/health/live")[0] == 200
-                break
-            except (AssertionError, ConnectionError, http.client.HTTPException):
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+        wait_until_answered(port)
         for connection in deaf:
             connection.close()
