@@ -9,7 +9,7 @@ from ..scoring.calibration import Calibration, Rates
 from ..scoring.normalization import Cohort
 from ..verification.decision import Evidence, decide
 from ..verification.enrolment import nearest
-from ..verification.voices import Index
+from ..verification.voice import Index
 
 SIZE, COHORT, TRIALS = 192, 6000, 1_000_000
 VOICES = (10**3, 10**5, 10**6)

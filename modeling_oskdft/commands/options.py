@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..verification.verifier import SpeakerVerifier
-    from ..verification.voices import Voices
+    from ..verification.voice import Voices
 
 KEY_VARIABLE = "OSKDFT_VOICES_KEY"
 QDRANT = "qdrant:"  # and the address of a server, or a folder

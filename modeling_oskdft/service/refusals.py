@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
 from ..errors import WRONG_INPUT, first_line, printable, sentence_of
-from ..verification.voices import AlreadyEnrolled, NotEnrolled, UnusableVoices
+from ..verification.voice import AlreadyEnrolled, NotEnrolled, UnusableVoices
 
 
 class Refused(Exception):

@@ -10,7 +10,7 @@ from ..embedding.recordings import Recording, embed_recordings, sentences_about
 from ..embedding.runtimes import OnnxEmbedder
 from ..verification.decision import Costs
 from ..verification.verifier import SpeakerVerifier
-from ..verification.voices import today
+from ..verification.voice import today
 from .batching import BatchingEmbedder
 from .bodies import InFolder, Reader
 from .engine import check_still_wanted

@@ -19,7 +19,7 @@ from ..scoring.calibration import Calibration
 from ..scoring.normalization import Cohort
 from ..scoring.thresholds import Thresholds
 from .decision import probability_of
-from .voices import Fact, Index, Voice, checked_name, today
+from .voice import Fact, Index, Voice, checked_name, today
 
 ENOUGH_SPEECH = 1.0  # seconds in each recording
 ENOUGH_TRIALS = 100  # same-speaker trials, of which one in a hundred is told from none

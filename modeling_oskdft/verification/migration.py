@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..audio.loading import AUDIO_EXTENSIONS
 from .verifier import SpeakerVerifier
-from .voices import Voice, Voices
+from .voice import Voice, Voices
 
 
 def migrate_voices(store: Voices, model: str, recordings: str | Path, backend: str = "auto") -> int:

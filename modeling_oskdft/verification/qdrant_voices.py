@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import first_line, printable
-from .voices import (
+from .voice import (
     OTHER_MODEL,
     AlreadyEnrolled,
     Fact,

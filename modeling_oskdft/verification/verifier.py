@@ -45,7 +45,8 @@ from .own_pairs import (
     trials_of_pairs,
 )
 from .speaker_embedder import Embedding, Embeddings, SpeakerEmbedder, is_a_recording
-from .voices import Voice, Voices, VoiceStore
+from .voice import Voice, Voices
+from .voices import VoiceStore
 
 if TYPE_CHECKING:
     import torch

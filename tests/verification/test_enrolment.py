@@ -8,7 +8,8 @@ from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.audio.loading import load_audio
 from modeling_oskdft.scoring.calibration import OperatingPoint
 from modeling_oskdft.verification.enrolment import nearest
-from modeling_oskdft.verification.voices import Index, VoiceStore
+from modeling_oskdft.verification.voice import Index
+from modeling_oskdft.verification.voices import VoiceStore
 from tests.scoring.test_calibration import calibration
 from tests.tiny import save_verifier
 

@@ -11,7 +11,8 @@ import pytest
 from modeling_oskdft.commands.main import main
 from modeling_oskdft.verification.enrolment import nearest
 from modeling_oskdft.verification.verifier import SpeakerVerifier
-from modeling_oskdft.verification.voices import Fact, Voice, VoiceStore
+from modeling_oskdft.verification.voice import Fact, Voice
+from modeling_oskdft.verification.voices import VoiceStore
 from tests.scoring.test_calibration import calibration
 
 pytest.importorskip("qdrant_client", reason="qdrant-client is not installed: pip install 'modeling-oskdft[qdrant]'")
