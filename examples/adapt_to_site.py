@@ -24,17 +24,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from torch import nn
-from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from peft import PeftModel
 from transformers import AutoFeatureExtractor, AutoModelForAudioXVector, SequenceFeatureExtractor
 from transformers.utils import logging
 
 from modeling_oskdft import OSKDFTForXVector
 from modeling_oskdft.audio.loading import SAMPLING_RATE
-from modeling_oskdft.data.crops import CropCollator, CropDataset, EpochSampler
 from modeling_oskdft.data.manifest import Manifest
 from modeling_oskdft.data.sources import load_manifest
 from modeling_oskdft.data.splits import split_by_speaker
@@ -43,18 +38,15 @@ from modeling_oskdft.embedding.opening import open_verifier
 from modeling_oskdft.evaluation.report import TrialReport, report_scores, speakers_of, trial_scores
 from modeling_oskdft.files import whole_file, write_json
 from modeling_oskdft.provenance import machine, measured_on, versions
+from modeling_oskdft.renewal.adaptation import EPOCHS, adapt, with_lora
 from modeling_oskdft.scoring.metrics import eer_in_percent
 from modeling_oskdft.scoring.thresholds import measure_thresholds
-from modeling_oskdft.training.objectives.speaker import AAMSoftmax
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE, RUNS, DOCS = ROOT / "examples/recipes/small_speech.yaml", ROOT / "runs/adapt_to_site", ROOT / "docs/results"
 SPEECH = ROOT.parent / "shared" / "data" / "speech"
 SITE, SPEAKERS, SECONDS, DEVELOPMENT = "speechocean762", 40, 15.0, 60
-SEED, BASE_EPOCHS, EPOCHS = 0, 30, 20
-KEEP = 2.0  # weight of the distance from the student's embeddings; chosen, as EPOCHS, on the development speakers
-# The feed-forward layers: WavLM's attention reads the weights of its projections itself, without any LoRA on them.
-TARGETS = ["intermediate_dense", "output_dense"]
+SEED, BASE_EPOCHS = 0, 30
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -161,80 +153,6 @@ def divide_site(site: Manifest) -> tuple[Manifest, Manifest]:
             kept[speaker] += samples / SAMPLING_RATE
             utterances.append(utterance)
     return site.where("utterance_id", utterances), site.where("speaker_id", speakers[-DEVELOPMENT:])
-
-
-def with_lora(student: OSKDFTForXVector, rank: int = 8) -> PeftModel:
-    """Add a LoRA to the feed-forward layers of a student, and freeze everything else."""
-    return get_peft_model(student, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=TARGETS))
-
-
-def adapt(
-    model: PeftModel,
-    feature_extractor: SequenceFeatureExtractor,
-    speech: Manifest,
-    epochs: int,
-    development: Manifest,
-    learning_rate: float = 2e-3,
-) -> list[float]:
-    """Train the LoRA in place, and leave the weights of the best epoch in it.
-
-    The loss is AAM-softmax over the site's speakers, plus the cosine distance of each embedding from the embedding of
-    the student without the LoRA, which keeps the embeddings of other speakers where they were.
-
-    Args:
-        model: as `with_lora` makes it.
-        feature_extractor: of the student.
-        speech: the site's utterances to train on.
-        epochs: of the training.
-        development: utterances of other speakers of the site, which choose the epoch.
-        learning_rate: of AdamW.
-
-    Returns:
-        EER on the development speakers, before the training and after each epoch.
-    """
-    torch.manual_seed(SEED)
-    crops = CropDataset(speech, crop_seconds=2.0, seed=SEED)
-    objective = AAMSoftmax(model.config.embedding_size, len(crops.classes))
-    sampler = EpochSampler(speech, SEED)
-    loader = DataLoader(crops, 32, sampler=sampler, collate_fn=CropCollator(feature_extractor), drop_last=False)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW([*trained, *objective.parameters()], learning_rate, weight_decay=0.0)
-    trials = make_trials(development.by_speaker())
-    eers = [report(model, feature_extractor, development, trials).eer]
-    best = lora_weights(model)
-    for epoch in range(epochs):
-        sampler.set_epoch(epoch)
-        for batch in loader:
-            loss = step_loss(model, objective, batch)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        eers.append(report(model, feature_extractor, development, trials).eer)
-        print(f"epoch {epoch + 1:2d}  loss {loss.item():.3f}  development EER {100 * eers[-1]:.2f} %", flush=True)
-        if eers[-1] < min(eers[:-1]):
-            best = lora_weights(model)
-    model.load_state_dict(best, strict=False)
-    return eers
-
-
-def step_loss(model: PeftModel, objective: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Compute the loss of a batch: AAM-softmax, plus the weighted distance from the student without the LoRA.
-
-    Args:
-        model: as `with_lora` makes it.
-        objective: AAM-softmax over the site's speakers.
-        batch: as `CropCollator` makes it.
-    """
-    embeddings = model(batch["input_values"]).embeddings
-    with torch.no_grad(), model.disable_adapter():
-        before = model(batch["input_values"]).embeddings
-    distance = 1 - F.cosine_similarity(embeddings, before).mean()
-    return objective(embeddings, batch["labels"]).mean() + KEEP * distance
-
-
-def lora_weights(model: PeftModel) -> dict[str, torch.Tensor]:
-    """Copy the trained weights."""
-    return {name: value.clone() for name, value in model.state_dict().items() if "lora_" in name}
 
 
 def report(

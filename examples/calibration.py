@@ -33,7 +33,7 @@ from modeling_oskdft.scoring.calibration_fitting import fit_calibration
 from modeling_oskdft.scoring.likelihood_ratios import cllr, min_cllr
 from modeling_oskdft.scoring.metrics import equal_error_rate
 from modeling_oskdft.verification.enrolment import Gate
-from modeling_oskdft.verification.own_pairs import Heard, hear
+from modeling_oskdft.verification.hearing import Heard, hear
 from modeling_oskdft.verification.verifier import SpeakerVerifier
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,7 +83,7 @@ def measure() -> dict[str, Any]:
                 for way, is_moved in WAYS.items()
             },
         }
-    scores, labels = scores_of(trials, heard), trials.labels
+    scores, labels = heard.cosines(trials), trials.labels
     return {
         "name": "calibration",
         "corpus": CORPUS,
@@ -143,24 +143,12 @@ def of_corpus(manifest: Manifest) -> Manifest:
 def heard_of(verifier: SpeakerVerifier, manifest: Manifest, trials: Trials) -> Heard:
     """Embed the recordings of trials, by utterance id."""
     needed = manifest.where("utterance_id", trials.utterances())
-    paths = {str(needed.audio(row)): name for row, name in enumerate(needed.column("utterance_id"))}
+    names = needed.column("utterance_id")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        heard = hear(verifier.embedder, list(paths))
-    embeddings = {paths[path]: row for path, row in heard.embeddings.items()}
-    return Heard(embeddings, {paths[path]: value for path, value in heard.speech.items()}, heard.network, ())
-
-
-def scores_of(trials: Trials, heard: Heard) -> np.ndarray:
-    """Compute the cosine of each trial."""
-    pairs = zip(trials.enrolments, trials.tests, strict=True)
-    return np.asarray([float(heard.embeddings[first] @ heard.embeddings[second]) for first, second in pairs])
-
-
-def speech_of(trials: Trials, heard: Heard) -> np.ndarray:
-    """Return the speech of the shorter side of each trial, in seconds."""
-    pairs = zip(trials.enrolments, trials.tests, strict=True)
-    return np.asarray([min(heard.speech[first], heard.speech[second]) for first, second in pairs])
+        return hear(
+            verifier.embedder, ((name, read_for_embedding(needed.audio(row))) for row, name in enumerate(names))
+        )
 
 
 def drawn(
@@ -182,12 +170,12 @@ def drawn(
     rows = [generator.choice(np.flatnonzero(pairs.labels == label), size // 2, replace=False) for label in (0, 1)]
     chosen = pairs.where(np.concatenate(rows).tolist())
     calibration = fit_calibration(
-        scores_of(chosen, own),
+        own.cosines(chosen),
         chosen.labels,
         chosen.speakers(speakers_of(manifest)),
         verifier.fingerprint(),
         f"{size} pairs",
-        speech_of(chosen, own),
+        own.shorter_speech(chosen),
         own.network,
         before=verifier.calibration if is_moved else None,
     )
@@ -196,7 +184,7 @@ def drawn(
 
 def judged(calibration: Calibration, trials: Trials, heard: Heard) -> dict[str, float]:
     """Measure Cllr, and the errors at the calibration's threshold for equal errors, on the test trials."""
-    scores, speech, labels = scores_of(trials, heard), speech_of(trials, heard), trials.labels
+    scores, speech, labels = heard.cosines(trials), heard.shorter_speech(trials), trials.labels
     llrs = np.asarray([calibration.llr(*side, heard.network) for side in zip(scores, speech, strict=True)])
     point = calibration.operating_points["eer"]
     accepted = llrs >= (0.0 if point is None else point.llr)

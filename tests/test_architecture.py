@@ -19,6 +19,7 @@ FLOORS = [
     {"service"},
     {"hub"},
     {"training"},
+    {"renewal"},
     {"benchmark"},
     {"tuning"},
     {"commands"},
@@ -100,7 +101,7 @@ def test_no_file_imports_itself_by_way_of_others():
 def test_the_root_holds_what_every_stop_uses():
     entries = {entry.name for entry in PACKAGE.iterdir() if entry.name != "__pycache__"}
     folders = {"audio", "benchmark", "commands", "data", "embedding", "evaluation", "export", "hub", "model"}
-    folders |= {"scoring", "service", "student", "training", "tuning", "verification"}
+    folders |= {"renewal", "scoring", "service", "student", "training", "tuning", "verification"}
     assert entries == folders | {"__init__.py", "_version.py", "errors.py", "files.py", "provenance.py", "py.typed"}
     assert {file.stem for file in (PACKAGE / "model").glob("*.py")} == TRAVELLING | {"__init__"}
 

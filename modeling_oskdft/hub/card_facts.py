@@ -21,6 +21,7 @@ from ..scoring.thresholds import THRESHOLDS_NAME, Thresholds
 from ..verification.verifier import SpeakerVerifier
 
 RESULTS_NAME = "results.json"
+RENEWAL_NAME = "renewal.json"  # as `oskdft renew` writes it
 # Entries of results.json that the card shows.
 RESULTS_SHOWN = (
     "selection_eer",
@@ -75,6 +76,7 @@ def collect_facts(folder: str | Path) -> dict[str, Any]:
         "thresholds": measured and {name: value for name, value in measured.items() if name != "quantiles"},
         "calibration": calibration and {name: getattr(calibration, name) for name in CALIBRATION_SHOWN},
         "cohort_speakers": cohort and len(cohort.embeddings),
+        "renewal": _read_renewal(place / RENEWAL_NAME, fingerprint),
         "robustness": _read_robustness(place / ROBUSTNESS_NAME, fingerprint),
         "example": run_example(verifier),
         **{name: results.get(name) for name in RESULTS_SHOWN},
@@ -134,6 +136,14 @@ def _read_results(path: Path, fingerprint: str) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"'{path}' is damaged ({error}): take it away, or train again.") from None
     return results if results.get("fingerprint") == fingerprint else {}
+
+
+def _read_renewal(path: Path, fingerprint: str) -> dict[str, Any] | None:
+    """Read what `oskdft renew` measured; None where there is nothing, or nothing of these weights."""
+    if not path.is_file():
+        return None
+    facts = read_json(path)
+    return facts if facts.get("fingerprint") == fingerprint else None
 
 
 def _read_robustness(path: Path, fingerprint: str) -> list[dict[str, Any]] | None:

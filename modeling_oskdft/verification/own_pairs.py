@@ -1,20 +1,19 @@
 """Calibrate a verifier on pairs of the user's own recordings."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..data.trials import Trials, check_two_recordings, components_of, label_of
-from ..embedding.recordings import Floats, embed_recordings, read_for_embedding, sentences_about
-from ..embedding.runtimes import BATCH_SIZE, Embedder
 from ..scoring.calibration import Calibration, Rates
 from ..scoring.calibration_fitting import fit_calibration, needed_trials
 from ..scoring.likelihood_ratios import cllr
 from ..scoring.normalization import Cohort
 from ..scoring.thresholds import FALSE_ACCEPTS
+from .hearing import Heard
 
 Pair = tuple[object, str, str]  # label, enrolment, test
 LEAST_PAIRS, MOST_PAIRS = 20, 20_000
@@ -85,55 +84,6 @@ class CalibrationChange:
             "missing": self.missing,
             "warnings": list(self.warnings),
         }
-
-
-@dataclass(frozen=True)
-class Heard:
-    """Hold the recordings of the pairs.
-
-    Attributes:
-        embeddings: (embedding_size,), unit length, by name.
-        speech: seconds of speech by name.
-        network: network that found the speech.
-        warnings: sentences about flaws.
-    """
-
-    embeddings: dict[str, Floats]
-    speech: dict[str, float]
-    network: str | None
-    warnings: tuple[str, ...]
-
-    def sides(self, first: str, second: str) -> tuple[Floats, Floats, float, str | None]:
-        """Return both embeddings of a pair, the speech of the shorter side, and what found it.
-
-        Args:
-            first: name of a recording.
-            second: name of the other.
-        """
-        shorter = min(self.speech[first], self.speech[second])
-        return self.embeddings[first], self.embeddings[second], shorter, self.network
-
-
-def hear(embedder: Embedder, names: Sequence[str], channel: int | None = None) -> Heard:
-    """Read and embed recordings, each once, a batch at a time.
-
-    Args:
-        embedder: the model in its runtime.
-        names: paths of the recordings.
-        channel: the channel to take of each, from 0; None mixes them.
-
-    Raises:
-        ValueError, OSError: as `read_for_embedding` does.
-    """
-    heard = Heard({}, {}, None, ())
-    for start in range(0, len(names), BATCH_SIZE):
-        part = names[start : start + BATCH_SIZE]
-        recordings = [read_for_embedding(name, channel=channel) for name in part]
-        for name, recording, vectors in zip(part, recordings, embed_recordings(embedder, recordings), strict=True):
-            heard.embeddings[name], heard.speech[name] = vectors.embedding, recording.speech.seconds
-        flaws = dict.fromkeys((*heard.warnings, *sentences_about(recordings)))
-        heard = replace(heard, network=recordings[-1].speech.network, warnings=tuple(flaws))
-    return heard
 
 
 def read_own_pairs(path: str | Path) -> list[Pair]:
@@ -221,11 +171,10 @@ def calibrate_on_pairs(
         ValueError: for an operating point that the pairs cannot support, and as `fit_calibration` does.
     """
     pairs = list(zip(trials.enrolments, trials.tests, strict=True))
-    embeddings = heard.embeddings
-    scores = np.asarray([float(embeddings[first] @ embeddings[second]) for first, second in pairs])
+    scores = heard.cosines(trials)
     if cohort is not None:
-        scores = cohort.normalise(scores, trials, embeddings)
-    speech = np.asarray([min(heard.speech[first], heard.speech[second]) for first, second in pairs])
+        scores = cohort.normalise(scores, trials, heard.embeddings)
+    speech = heard.shorter_speech(trials)
     different = int(np.sum(trials.labels == 0))
     missing = {name: needed_trials(name) - different for name in FALSE_ACCEPTS if needed_trials(name) > different}
     if operating_point in missing:

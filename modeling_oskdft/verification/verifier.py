@@ -37,13 +37,8 @@ from .decision import (
     decide,
 )
 from .enrolment import Enrolment, Gate, Identification, nearest
-from .own_pairs import (
-    CalibrationChange,
-    Pair,
-    calibrate_on_pairs,
-    hear,
-    trials_of_pairs,
-)
+from .hearing import hear
+from .own_pairs import CalibrationChange, Pair, calibrate_on_pairs, trials_of_pairs
 from .speaker_embedder import Embedding, Embeddings, SpeakerEmbedder, is_a_recording
 from .voice import Voice, Voices
 from .voices import VoiceStore
@@ -496,7 +491,8 @@ class SpeakerVerifier(SpeakerEmbedder):
         """
         check_choice("operating_point", operating_point, OPERATING_POINTS)
         trials = trials_of_pairs(pairs)
-        heard = hear(self.embedder, trials.utterances(), channel)
+        read = ((name, read_for_embedding(name, channel=channel)) for name in trials.utterances())
+        heard = hear(self.embedder, read)
         before = [
             self._decide(*heard.sides(first, second), operating_point, EVEN, ())
             for first, second in zip(trials.enrolments, trials.tests, strict=True)

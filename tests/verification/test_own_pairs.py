@@ -4,7 +4,8 @@ import pytest
 from modeling_oskdft.data.trials import Trials
 from modeling_oskdft.scoring.calibration import Calibration
 from modeling_oskdft.scoring.normalization import Cohort
-from modeling_oskdft.verification.own_pairs import Heard, calibrate_on_pairs, read_own_pairs, trials_of_pairs
+from modeling_oskdft.verification.hearing import Heard
+from modeling_oskdft.verification.own_pairs import calibrate_on_pairs, read_own_pairs, trials_of_pairs
 
 
 def people(speakers=30, recordings=4, size=8, seed=0, spread=0.25):
