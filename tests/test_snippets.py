@@ -3,6 +3,7 @@
 import argparse
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -103,6 +104,26 @@ def test_the_commands_of_a_page_run(page, after_the_quickstart, monkeypatch, cap
     assert ran == RUN[page]
 
 
+def test_the_line_of_cron_renews_and_changes_the_link(saved_verifier, people_of_now, people_of_before, tmp_path):
+    pytest.importorskip("peft", reason="peft is not installed: pip install 'modeling-oskdft[peft]'")
+    (line,) = (block for block in blocks(ROOT / "docs/service.md", "text") if block.startswith("0 3 * * 1"))
+    command = line.removeprefix("0 3 * * 1").strip().replace("\\%", "%").replace("/srv/verifier", str(tmp_path))
+    shutil.copytree(saved_verifier, tmp_path / "models/first")
+    (tmp_path / "models/current").symlink_to("first")
+    (tmp_path / "recordings").mkdir()
+    (tmp_path / "recordings/now").symlink_to(people_of_now)
+    (tmp_path / "recordings/before").symlink_to(people_of_before)
+    bin_folder = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    settings = {"capture_output": True, "text": True, "env": {**os.environ, "PATH": bin_folder}, "timeout": 300}
+    done = subprocess.run(["bash", "-c", command], **settings)
+    assert done.returncode == 0, done.stderr
+    current = (tmp_path / "models/current").resolve()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", current.name) and (current / "renewal.json").is_file()
+    again = subprocess.run(["bash", "-c", command], **settings)
+    assert again.returncode == 2 and "a renewed verifier gets a folder of its own" in again.stderr
+    assert (tmp_path / "models/current").resolve() == current
+
+
 def test_the_guide_of_the_service_runs_as_written(after_the_quickstart, monkeypatch, capsys):
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed, which the guide uses")
@@ -110,7 +131,7 @@ def test_the_guide_of_the_service_runs_as_written(after_the_quickstart, monkeypa
 
     monkeypatch.chdir(after_the_quickstart)
     page = ROOT / "docs/service.md"
-    serve, monitor = (words for words in commands(page) if words[0] == "oskdft")
+    serve, monitor = (words for words in commands(page) if words[:2] in (["oskdft", "serve"], ["oskdft", "monitor"]))
     (asking,) = (block for block in blocks(page, "bash") if block.startswith("ADA="))
     with served(*serve[2:]) as (_, port):
         done = subprocess.run(

@@ -37,8 +37,8 @@ TOO_FEW = "too few"
 COMMANDS = {
     HOLDS: "",
     LOOK_AT_IT: "oskdft evaluate MODEL TRIALS --data DIR",
-    RECALIBRATE: "oskdft calibrate MODEL PAIRS.csv",
-    TRAIN_ANEW: "oskdft train RECIPE.yaml --start_from MODEL",
+    RECALIBRATE: "oskdft renew MODEL --data DIR --out DIR",
+    TRAIN_ANEW: "oskdft renew MODEL --data DIR --old DATA --out DIR",
 }
 
 

@@ -33,7 +33,7 @@ def test_a_recalibrated_folder(saved_verifier, people_of_now, tmp_path, capsys):
     assert opened.verify(*recordings).score == pytest.approx(known.verify(*recordings).score, abs=1e-6)
     card = (tmp_path / "next/README.md").read_text()
     assert "### Renewal" in card and "The calibration was fitted anew by `oskdft renew`" in card
-    assert "| new," in card and "12 and 6 calibrated, and 6 others judged" in card
+    assert "| new," in card and "Of the speakers of that day 18 calibrated, and 6 others judged." in card
 
 
 def test_an_adapted_folder(saved_verifier, people_of_now, people_of_before, tmp_path, capsys, monkeypatch):

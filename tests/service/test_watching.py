@@ -41,7 +41,7 @@ def test_the_command_compares_with_the_trials_and_then_with_the_first_decisions(
     assert main(options) == 1
     printed = capsys.readouterr().out
     assert printed.startswith("recalibrate (1,000 decisions beside the first 500 decisions)")
-    assert "  next: oskdft calibrate MODEL PAIRS.csv" in printed
+    assert "  next: oskdft renew MODEL --data DIR --out DIR" in printed
 
 
 def test_bad_logs_get_one_sentence(tmp_path, model, capsys):

@@ -53,7 +53,7 @@ def test_each_change_has_its_verdict(reference):
             assert judge(decisions(1000, **change), before).verdict == LOOK_AT_IT, "other speakers: no more is known"
         return
     moved = judge(decisions(1000, target=0.8, other=0.2), before)
-    assert moved.verdict == RECALIBRATE and moved.command == "oskdft calibrate MODEL PAIRS.csv"
+    assert moved.verdict == RECALIBRATE and moved.command == "oskdft renew MODEL --data DIR --out DIR"
     assert "accepted decisions have moved (PSI" in moved.reasons[0]
     mixed = judge(decisions(1000, target=0.47, other=0.33), before)
     assert mixed.verdict == TRAIN_ANEW and mixed.near > mixed.near_expected + 0.1
