@@ -4,21 +4,18 @@ import io
 import math
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from words import ANSWERS, translate
 
 from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.audio.decoding import END_UNKNOWN, UNKNOWN, NotReadable, open_recording
 from modeling_oskdft.audio.ffmpeg import container_in, end_is_known, to_wav
 from modeling_oskdft.audio.loading import SAMPLING_RATE, Waveform, count_samples, read_recording
-from modeling_oskdft.audio.speech import LEVEL_ALONE, Inspection, inspect
+from modeling_oskdft.audio.speech import Inspection, inspect
 from modeling_oskdft.audio.track import Track
-from modeling_oskdft.embedding.recordings import Recording, embed_recordings
+from modeling_oskdft.embedding.recordings import Recording, embed_recordings, level_alone, sentences_about
 from modeling_oskdft.scoring.thresholds import OPERATING_POINTS
 from modeling_oskdft.verification.decision import Evidence, decide
 from modeling_oskdft.verification.enrolment import Gate, Match, nearest
@@ -116,14 +113,10 @@ class Heard:
     inspection: Inspection
     notes: tuple[str, ...]
 
-    def sentences(self, name: str) -> list[str]:
-        """Return the flaws of the recording, under a name."""
-        alone = [LEVEL_ALONE] if self.inspection.speech.network is None else []
-        return [*(f"{name} {note}" for note in self.notes), *self.inspection.faults(name), *alone]
-
     def recording(self, name: str) -> Recording:
-        """Return the recording as the library enrols it."""
-        inspection, flaws = self.inspection, tuple(self.sentences(name))
+        """Return the recording as the library verifies and enrols it, with its flaws under a name."""
+        inspection = self.inspection
+        flaws = (*(f"{name} {note}" for note in self.notes), *inspection.faults(name))
         return Recording(
             name, Track(self.waveform), inspection.speech, flaws, inspection.is_clipped, inspection.is_narrow_band
         )
@@ -185,19 +178,18 @@ class Service:
             self.read(second, f"{texts['recording']} 2", language),
         )
         waveforms = (recordings[0].waveform, recordings[1].waveform)
-        warnings = [
-            sentence for number in (0, 1) for sentence in recordings[number].sentences(f"Recording {number + 1}")
-        ]
+        read = tuple(heard.recording(f"Recording {number}") for number, heard in enumerate(recordings, 1))
+        warnings = sentences_about(read)
         own = self.slider_threshold(point, slider)
         verdicts = []
         models = {"student": self.student} | ({} if self.teacher is None else {"teacher": self.teacher})
         for name, verifier in models.items():
             # The teacher's scores have another scale than the student's, so the slider does not apply to them.
             verdict, doubts = self._verdict(
-                verifier, texts[name], recordings, point, own if name == "student" else None, language
+                verifier, texts[name], read, point, own if name == "student" else None, language
             )
             verdicts.append(verdict)
-            warnings += doubts if name == "student" else []
+            warnings += [doubt for doubt in doubts if name == "student" and doubt not in warnings]
         return Answer(tuple(verdicts), waveforms, tuple(translate(warning, language) for warning in warnings))
 
     def read(self, file: str | None, label: str, language: str) -> "Heard":
@@ -248,32 +240,23 @@ class Service:
         self,
         verifier: SpeakerVerifier,
         name: str,
-        recordings: "tuple[Heard, Heard]",
+        recordings: tuple[Recording, ...],
         point: str,
         own: float | None,
         language: str,
     ) -> tuple[Verdict, list[str]]:
         """Return the answer of a model, and sentences of doubt about it. own: the visitor's threshold."""
         start = time.perf_counter()
-        first, second = self._embeddings(verifier, recordings, language)
-        milliseconds = 1000 * (time.perf_counter() - start)
-        shorter = min(recording.inspection.speech.seconds for recording in recordings)
-        network = recordings[0].inspection.speech.network
-        at = point if point in OPERATING_POINTS else "eer"
-        result = verifier.decide(first[None], second, at, speech=shorter, network=network)
-        threshold = own if point == "slider" else result.threshold
-        if point == "slider" and own is None:
-            return Verdict(name, result.score, None, milliseconds, result.llr, result.probability), []
-        doubts = [] if point == "slider" else list(result.warnings)
-        return Verdict(name, result.score, threshold, milliseconds, result.llr, result.probability), doubts
-
-    @staticmethod
-    def _embeddings(verifier: SpeakerVerifier, recordings: "Sequence[Heard]", language: str) -> NDArray[np.float32]:
         try:
-            read = [recording.recording("") for recording in recordings]  # their warnings are in the answer already
-            return np.stack([embedded.embedding for embedded in embed_recordings(verifier.embedder, read)])
+            result = verifier.verify_recordings(
+                recordings[:1], recordings[1], point if point in OPERATING_POINTS else "eer"
+            )
         except ValueError as error:  # the recording is too short for one frame
             raise Refusal(translate(str(error), language)) from None
+        milliseconds = 1000 * (time.perf_counter() - start)
+        threshold = own if point == "slider" else result.threshold
+        doubts = [] if point == "slider" else list(result.warnings)
+        return Verdict(name, result.score, threshold, milliseconds, result.llr, result.probability), doubts
 
     def enrol(
         self, voices: VoiceStore, name: str, file: str | None, label: str, language: str
@@ -301,15 +284,16 @@ class Service:
             raise Refusal(texts["long_name"].format(len(name), LONGEST_NAME))
         if len(voices) >= MOST_VOICES and name not in voices:
             raise Refusal(texts["too_many"].format(len(voices)))
-        heard = self.read(file, label, language)
+        recordings = [self.read(file, label, language).recording(label)]
         try:
-            voice, sentences = self._gate.voice(name, [heard.recording(label)])
+            voice, sentences = self._gate.voice(name, recordings)
         except ValueError as error:
             raise Refusal(translate(str(error), language)) from None
         if voice.name in voices:
             voices.forget(voice.name)
         voices.add(voice)
-        return list(voices.voices()), tuple(translate(sentence, language) for sentence in sentences)
+        said = (*level_alone(recordings), *sentences)
+        return list(voices.voices()), tuple(translate(sentence, language) for sentence in said)
 
     def identify(
         self, voices: VoiceStore, file: str | None, label: str, language: str
@@ -330,14 +314,17 @@ class Service:
         """
         if not len(voices):
             raise Refusal(ANSWERS[language]["nobody"])
-        heard = self.read(file, label, language)
-        (embedding,) = self._embeddings(self.student, [heard], language)
-        speech, calibration = heard.inspection.speech, self.student.calibration
+        heard = self.read(file, label, language).recording(label)
+        try:
+            (embedded,) = embed_recordings(self.student.embedder, [heard])
+        except ValueError as error:
+            raise Refusal(translate(str(error), language)) from None
+        speech, calibration = heard.speech, self.student.calibration
         cohort = None if calibration is None or calibration.cohort is None else self.student.cohort
         matches, _ = nearest(
-            voices.index(), embedding, speech.seconds, speech.network, calibration, MOST_VOICES, cohort
+            voices.index(), embedded.embedding, speech.seconds, speech.network, calibration, MOST_VOICES, cohort
         )
-        return matches, tuple(translate(sentence, language) for sentence in heard.sentences(label))
+        return matches, tuple(translate(sentence, language) for sentence in sentences_about([heard]))
 
     def threshold(self) -> float | None:
         """Return the student's threshold of the score for equal errors, whatever the amount of speech; None: none."""
