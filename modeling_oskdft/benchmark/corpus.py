@@ -1,8 +1,9 @@
 """Embed a corpus of 100,000 short files, and watch the memory: files a second, and what a larger corpus would take.
 
 The student is the thin one of `thin_students` with random weights, exported to ONNX. The files are links to 64
-made-up recordings of a second, so that each is opened and read, and little of the disk is needed. `oskdft embed-corpus`
-runs in a process of its own with two workers, and the memory of all its processes is read every second.
+made-up recordings of a second, so that each is opened and read, and little of the disk is needed. The command
+`oskdft embed-corpus` runs in a process of its own with two workers, and the memory of all its processes is read every
+second.
 """
 
 import os

@@ -23,6 +23,7 @@ from ..model.modeling_oskdft import OSKDFTForXVector, shortest_input
 from .batches import embed_batch
 
 SEGMENTS, SEGMENT_SECONDS = 5, 3.0  # the paper's protocol
+ROWS_TOGETHER = 4096  # recordings whose embeddings processes exchange at a time
 BATCH_SECONDS = 60.0
 EmbeddingsById = dict[str, NDArray[np.float32]]  # by utterance id
 Cut = Callable[[Waveform], list[Waveform]]  # makes the pieces of a recording that are embedded
@@ -305,7 +306,7 @@ def _embed_batches(
                 break  # not an error yet: all processes exchange their errors, and then all end with the same one
             if batch.rows:
                 waveforms = [piece for pieces in batch.pieces for piece in pieces]
-                embeddings = embed_batch(verifier, feature_extractor, waveforms).float()
+                embeddings = embed_batch(verifier, feature_extractor, waveforms).float().cpu()
                 embeddings_by_row |= dict(zip(batch.rows, embeddings.unflatten(0, (len(batch.rows), -1)), strict=True))
             bar.update(processes * (len(batch.rows) + len(batch.damaged)))
     return embeddings_by_row, damaged, speech
@@ -361,19 +362,28 @@ def _of_all_processes(by_row: dict[int, _Item]) -> dict[int, _Item]:
 def _gather(
     embeddings_by_row: dict[int, torch.Tensor], manifest: Manifest, verifier: OSKDFTForXVector
 ) -> EmbeddingsById:
-    """Give the embeddings of all processes to each, by a sum: every row was embedded by one process."""
+    """Give the embeddings of all processes to each, by sums: every row was embedded by one process.
+
+    A block of rows at a time is on the device, so that a long list does not have to fit there.
+    """
     ids = manifest.column("utterance_id")
     if not _in_a_group():
-        return {ids[row]: embeddings.cpu().numpy() for row, embeddings in sorted(embeddings_by_row.items())}
+        return {ids[row]: embeddings.numpy() for row, embeddings in sorted(embeddings_by_row.items())}
     pieces_here = max(map(len, embeddings_by_row.values()), default=0)  # a process may have no row
     pieces = torch.tensor([pieces_here], device=verifier.device)
     distributed.all_reduce(pieces, distributed.ReduceOp.MAX)
-    everything = torch.zeros(len(ids), int(pieces), verifier.config.embedding_size, device=verifier.device)
-    is_embedded = torch.zeros(len(ids), device=verifier.device)
-    for row, embeddings in embeddings_by_row.items():
-        everything[row] = embeddings
-        is_embedded[row] = 1.0
-    distributed.all_reduce(everything)
-    distributed.all_reduce(is_embedded)
-    rows, values = torch.nonzero(is_embedded).flatten().tolist(), everything.cpu().numpy()
-    return {ids[row]: values[row] for row in rows}
+    gathered: EmbeddingsById = {}
+    for start in range(0, len(ids), ROWS_TOGETHER):
+        rows = range(start, min(start + ROWS_TOGETHER, len(ids)))
+        here = [row for row in rows if row in embeddings_by_row]
+        block = torch.zeros(len(rows), int(pieces), verifier.config.embedding_size)
+        is_embedded = torch.zeros(len(rows), device=verifier.device)
+        for row in here:
+            block[row - start] = embeddings_by_row[row]
+        is_embedded[[row - start for row in here]] = 1.0
+        summed = block.to(verifier.device)
+        distributed.all_reduce(summed)
+        distributed.all_reduce(is_embedded)
+        values = summed.cpu().numpy()
+        gathered |= {ids[start + row]: values[row] for row in torch.nonzero(is_embedded).flatten().tolist()}
+    return gathered

@@ -2,9 +2,11 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from modeling_oskdft.audio.loading import load_audio
 from modeling_oskdft.data.sources import load_manifest
+from modeling_oskdft.embedding import corpus
 from modeling_oskdft.embedding.batches import embed_batch
 from modeling_oskdft.embedding.corpus import evenly_spaced_segments, extract_embeddings, extract_segment_embeddings
 from tests.tiny import SHAPES, tiny_verifier
@@ -75,3 +77,31 @@ def test_readers_change_nothing(manifest, feature_extractor):
     ahead = extract_embeddings(verifier, feature_extractor, manifest, batch_seconds=8, num_workers=2)
     assert list(here) == list(ahead)
     assert all(np.array_equal(here[name], ahead[name]) for name in here)
+
+
+def _gather_share(rank, store, results, manifest):
+    """One of two processes: the odd rows are this one's or the other's, and the last row is nobody's."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    corpus.ROWS_TOGETHER = 3
+    rows = range(rank, len(manifest) - 1, 2)
+    verifier = tiny_verifier()
+    share = {row: torch.full((1, verifier.config.embedding_size), float(row + 1)) for row in rows}
+    gathered = corpus._gather(share, manifest, verifier)
+    results.put({name: float(values[0, 0]) for name, values in gathered.items()})
+    torch.distributed.destroy_process_group()
+
+
+def test_processes_exchange_embeddings_block_by_block(manifest, tmp_path):
+    few = manifest.where("utterance_id", manifest.column("utterance_id")[:8])
+    context = torch.multiprocessing.get_context("spawn")
+    results = context.Queue()
+    processes = [
+        context.Process(target=_gather_share, args=(rank, tmp_path / "store", results, few)) for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    found = [results.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join(60)
+    expected = {name: row + 1.0 for row, name in enumerate(few.column("utterance_id")[:-1])}
+    assert found == [expected, expected]

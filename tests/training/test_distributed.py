@@ -128,6 +128,7 @@ from accelerate import Accelerator
 from transformers import Wav2Vec2FeatureExtractor
 from modeling_oskdft.data.sources import load_manifest
 from modeling_oskdft.embedding.corpus import extract_embeddings
+from modeling_oskdft.training.processes import end_process_group
 from tests.tiny import tiny_verifier
 state = Accelerator()
 ones = torch.tensor([state.process_index + 1.0])
@@ -144,6 +145,7 @@ except ValueError as error:
     sys.stdout.write(f"rank {state.process_index}: {error}\\n")
 found = extract_embeddings(tiny_verifier(), extractor, manifest, batch_seconds=8, max_damaged=1)
 sys.stdout.write(f"rank {state.process_index} has {len(found)}\\n")
+end_process_group()
 """
     (tmp_path / "both.py").write_text(code.replace("\\\\n", "\\n"))
     shutil.copytree(voices, tmp_path / "voices")
