@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["modeling-oskdft[train,vad]"]
+# ///
 """Distil and fine-tune a speech encoder into a speaker verifier, in one run.
 
     accelerate launch train_oskdft.py RECIPE.yaml [--field value ...]
