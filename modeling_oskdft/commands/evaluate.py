@@ -38,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--embeddings", metavar="DIR", help="folder of `oskdft embed-corpus`: nothing is embedded anew"
     )
     parser.add_argument("--cohort", action="store_true", help="normalise the scores with the cohort of the model")
+    parser.add_argument(
+        "--write_eval_results",
+        "--write-eval-results",
+        metavar="TASK",
+        help="write the EER into the model's .eval_results/, for the table of a benchmark: org/dataset:task",
+    )
     add_backend(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     page = parser.add_argument_group("report", "one HTML page for those who decide, and its numbers as JSON")
@@ -57,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
     from ..data.trials import check_labels, read_trials, write_scores
     from ..evaluation.report import report_scores, speakers_of
     from ..files import check_writable
+    from ..hub.eval_results import check_folder, parse_task, write_eval_results
     from ..training.processes import ended_process_group, is_main_process
 
     if options.data_root is not None and len(options.data) > 1:
@@ -69,6 +76,9 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"scoring is '{options.scoring}': stored embeddings are of full recordings; use full.")
     if options.scores is not None:
         check_writable(options.scores)
+    if options.write_eval_results is not None:
+        parse_task(options.write_eval_results)
+        check_folder(options.model)
     if options.report is not None:
         check_writable(Path(options.report, "report.html"))
         check_report(options)
@@ -83,6 +93,8 @@ def run(options: argparse.Namespace) -> int:
         if options.scores is not None:
             write_scores(trials, scores, options.scores)
         report = report_scores(scores, trials, speakers, options.p_target)
+        if options.write_eval_results is not None:
+            write_eval_results(options.model, options.write_eval_results, report)
         if options.report is not None:
             page = write_report(options, scores, trials, manifest)
     if options.json:

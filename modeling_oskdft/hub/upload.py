@@ -19,6 +19,7 @@ from ..model.companions_oskdft import CARD_NAME, FEATURE_EXTRACTOR_NAME
 from ..scoring.calibration import CALIBRATION_NAME, Calibration
 from ..scoring.normalization import COHORT_NAME, Cohort
 from ..scoring.thresholds import THRESHOLDS_NAME, Thresholds
+from .eval_results import FOLDER_NAME as EVAL_RESULTS
 from .model_card import is_card_of_others, read_statements, write_card
 
 if TYPE_CHECKING:
@@ -222,6 +223,7 @@ def files_of_model(folder: str | Path) -> list[str]:
         names |= {
             name for name in shards if isinstance(name, str) and SHARD.fullmatch(name) and (place / name).is_file()
         }
+    names |= {f"{EVAL_RESULTS}/{file.name}" for file in (place / EVAL_RESULTS).glob("*.yaml")}
     return sorted(names)
 
 
@@ -241,8 +243,8 @@ def files_of_space(folder: str | Path) -> list[str]:
 
 def left_behind(folder: str | Path, is_a_space: bool = False) -> list[str]:
     """List the entries of the folder of a model or of a Space that are not sent."""
-    sent = files_of_space(folder) if is_a_space else files_of_model(folder)
-    return sorted({entry.name for entry in Path(folder).iterdir()} - set(sent))
+    sent = {Path(name).parts[0] for name in (files_of_space if is_a_space else files_of_model)(folder)}
+    return sorted({entry.name for entry in Path(folder).iterdir()} - sent)
 
 
 def _imported_modules(file: Path) -> set[str]:
