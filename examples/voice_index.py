@@ -163,8 +163,8 @@ def page(results: dict[str, Any]) -> str:
         "",
         f"By `python -m examples.voice_index`, seed {results['seed']}, {QUERIES} recordings of voices among them. "
         f"Qdrant's engine ({results['engine']}) in this process gives {CANDIDATES} candidates, which are scored "
-        f"exactly. Ours: the graph of `QdrantVoices`, with {EDGES} edges; {BUILDING} voices are considered in building "
-        f"it and {SEARCHING} in a search. Exact: the search of a file of voices. The voices are made up.",
+        f"exactly. Ours: the graph of `QdrantVoices`, with {EDGES} edges; {BUILDING} voices are considered in "
+        f"building it and {SEARCHING} in a search. Exact: the search of a file of voices. The voices are made up.",
         "",
         "| voices | graph | recall@10 | ms | ms, exact | seconds to build |",
         "| ---: | --- | ---: | ---: | ---: | ---: |",

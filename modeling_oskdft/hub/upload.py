@@ -21,6 +21,8 @@ from ..scoring.normalization import COHORT_NAME, Cohort
 from ..scoring.thresholds import THRESHOLDS_NAME, Thresholds
 from .eval_results import FOLDER_NAME as EVAL_RESULTS
 from .model_card import is_card_of_others, read_statements, write_card
+from .trials_dataset import EVAL_NAME, HASHES_NAME
+from .trials_dataset import PAGE_NAME as PAGE_OF_TRIALS
 
 if TYPE_CHECKING:
     from ..data.manifest import Manifest
@@ -153,6 +155,24 @@ def push_dataset(
         private=private,
         stale=[f"data/{split}-*.parquet"],
     )
+
+
+def push_trials(folder: str | Path, repository: str, private: bool = True) -> str:
+    """Send a folder that `write_trials_dataset` wrote.
+
+    Args:
+        folder: the folder.
+        repository: org/name; made when it is not there.
+        private: visibility of a new repository.
+
+    Returns:
+        The address of the repository.
+
+    Raises:
+        ValueError, PermissionError, OSError: as `push_model`.
+    """
+    files = [PAGE_OF_TRIALS, EVAL_NAME, HASHES_NAME, "data/*.parquet", "lists/*.txt"]
+    return _upload(folder, repository, "dataset", files, "Trial lists", private=private)
 
 
 def create_repository(
