@@ -78,7 +78,10 @@ class TorchEmbedder:
     """
 
     def __init__(self, model: "OSKDFTForXVector", feature_extractor: "SequenceFeatureExtractor") -> None:
+        from ..student.positional_convolution import use_fourier_on_gpu
+
         self.model = model.eval()
+        use_fourier_on_gpu(self.model)
         self.feature_extractor = feature_extractor
         self.embedding_size: int = model.config.embedding_size
         self._known_fingerprint: tuple[Any, str] | None = None

@@ -13,6 +13,7 @@ from ..errors import check_choice
 from ..model.layers_oskdft import ParallelAdapter
 from ..model.modeling_oskdft import adapter_parameters
 from ..model.modeling_tasks_oskdft import Student
+from ..student.positional_convolution import use_fourier_on_gpu
 from .objectives.objectives import Objectives
 from .objectives.weighted_loss import WeightedLoss
 from .precision import protect_narrow_convolutions
@@ -163,6 +164,7 @@ class JointModel(nn.Module):
             for _, parameter in adapter_parameters(student):
                 parameter.requires_grad_(False)
         protect_narrow_convolutions(student)
+        use_fourier_on_gpu(student)
 
     def train(self, mode: bool = True) -> "JointModel":
         """Set the mode; what is frozen stays in eval mode, because nothing adapts to its dropout."""

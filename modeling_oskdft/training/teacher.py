@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from ..model.companions_oskdft import fingerprint_of
 from ..model.modeling_oskdft import masked_group_norm
 from ..model.modeling_tasks_oskdft import Student
+from ..student.positional_convolution import use_fourier_on_gpu
 from .precision import protect_narrow_convolutions
 from .speech_encoders import check_hidden_states, cut_layers
 
@@ -127,6 +128,7 @@ class Teacher:
             model.feature_extractor = self.target = KeptConvolutions(model.feature_extractor, dtype)
         self.model = model.requires_grad_(False).eval()
         protect_narrow_convolutions(self.model)
+        use_fourier_on_gpu(self.model)
         self.dtype, self.view = dtype, view
 
     def check(self, inputs: dict[str, Tensor], samples: int) -> None:

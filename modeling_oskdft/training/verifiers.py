@@ -20,6 +20,7 @@ from ..errors import first_line
 from ..model.companions_oskdft import fingerprint_of
 from ..model.configuration_oskdft import OSKDFTConfig
 from ..model.modeling_oskdft import OSKDFTForXVector
+from ..student.positional_convolution import use_fourier_on_gpu
 from .precision import protect_narrow_convolutions
 from .speech_encoders import check_rate
 from .teacher import autocast
@@ -83,6 +84,7 @@ class VerifierTeacher:
         self.fingerprint = fingerprint_of(model.state_dict())[:16]
         self.model = model.requires_grad_(False).eval()
         protect_narrow_convolutions(self.model)
+        use_fourier_on_gpu(self.model)
         self.dtype, self.view = dtype, view
 
     @property

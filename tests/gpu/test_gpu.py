@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from modeling_oskdft.embedding.batches import embed_batch
+from modeling_oskdft.student.positional_convolution import use_fourier_on_gpu
 from modeling_oskdft.training.joint_model import JointModel
 from modeling_oskdft.training.objectives.distillation import LayerwiseHeads
 from modeling_oskdft.training.objectives.objectives import Objectives
@@ -83,6 +84,19 @@ def test_paths_losses_and_gradients_equal_the_cpu_s(shape):
         states = student.cuda().oskdft(waveforms.cuda(), mask.cuda(), path=path).last_hidden_state.cpu()
         student.cpu()
         torch.testing.assert_close(states, expected, atol=1e-4, rtol=1e-4)
+
+
+@on_cuda
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_positional_convolution_by_fourier_transforms(shape):
+    verifier = tiny_verifier(*shape).eval().cuda()
+    waveforms = waves(8000)[0].cuda()
+    expected = verifier(waveforms).embeddings
+    use_fourier_on_gpu(verifier)
+    torch.testing.assert_close(verifier(waveforms).embeddings, expected, atol=1e-4, rtol=1e-4)
+    with torch.autocast("cuda", torch.bfloat16):
+        hidden = torch.randn(2, 20, verifier.config.encoder_config.hidden_size, device="cuda")
+        assert verifier.oskdft.encoder.pos_conv_embed(hidden).dtype == torch.bfloat16
 
 
 @on_cuda
