@@ -134,7 +134,7 @@ def _index_of(
 ) -> Callable[[Floats], NDArray[np.int64]]:
     """Build the index of Qdrant's engine; returns the search for candidates."""
     try:
-        import qdrant_edge as engine  # type: ignore[import-not-found]
+        import qdrant_edge as engine
     except ImportError:
         raise ImportError("qdrant-edge-py is not installed, and is measured: pip install qdrant-edge-py.") from None
     graph = engine.HnswIndexConfig(

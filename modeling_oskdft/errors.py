@@ -37,6 +37,8 @@ EXTRAS = {
         "sklearn": "calibration",
         "cryptography": "encryption",
         "qdrant_client": "qdrant",
+        "openvino": "openvino",
+        "executorch": "executorch",
     },
 }
 

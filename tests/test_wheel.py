@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from modeling_oskdft.export.onnx_graph import PAGES
+from modeling_oskdft.export.folder import PAGES
 from tests.bare import bare_site
 from tests.tiny import tiny_teacher
 

@@ -59,7 +59,6 @@ def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
             "minutes": seconds / 60,
             "files/s": FILES / seconds,
             "memory, MB": max(memory) / 1e6,
-            "bytes of a stored embedding": sum(file.stat().st_size for file in shards) / FILES,
             "missing or twice": FILES - len(set(names)) + len(names) - len(set(names)),
         }
     return [row], {

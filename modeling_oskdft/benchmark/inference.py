@@ -24,7 +24,8 @@ from ..audio.synthetic_voices import write_voices
 from ..embedding.runtimes import SESSION_OPTIONS, TorchEmbedder, open_session
 from ..evaluation.cost import alternating_medians, noise
 from ..export.int8 import FLOOR, calibration_recordings, quantise
-from ..export.onnx_graph import INPUTS, OPSET, RawToEmbedding, write_graph
+from ..export.onnx_graph import OPSET, write_graph
+from ..export.raw_verifier import INPUTS, RawToEmbedding
 from ..model.configuration_oskdft import OSKDFTConfig
 from ..model.modeling_oskdft import OSKDFTForXVector
 from .compression import SYSTEMS, ComparedSystem, verifier

@@ -113,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _scores(options: argparse.Namespace, manifest: "Manifest", trials: "Trials") -> "NDArray[np.floating]":
     """Score all trials: by PyTorch on every process, or by onnxruntime on this process."""
-    from ..embedding.runtimes import OnnxEmbedder, TorchEmbedder, open_embedder
+    from ..embedding.runtimes import ExportedEmbedder, TorchEmbedder, open_embedder
     from ..evaluation.report import embedder_scores, embedding_scores, trial_scores
     from ..training.processes import device_of_this_process
 
@@ -124,7 +124,7 @@ def _scores(options: argparse.Namespace, manifest: "Manifest", trials: "Trials")
 
         kept = read_corpus(options.embeddings, embedder.fingerprint(), trials.utterances())
         return embedding_scores(trials, kept, cohort)
-    if isinstance(embedder, OnnxEmbedder):
+    if isinstance(embedder, ExportedEmbedder):
         return embedder_scores(embedder.embed, manifest, trials, options.scoring, progress=True, cohort=cohort)
     assert isinstance(embedder, TorchEmbedder)
     return trial_scores(

@@ -27,7 +27,7 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     """Add the choice of a runtime."""
     parser.add_argument(
         "--backend",
-        choices=("auto", "torch", "onnxruntime"),
+        choices=("auto", "torch", "onnxruntime", "openvino", "executorch"),
         default="auto",
         help="default: auto, what the folder holds",
     )

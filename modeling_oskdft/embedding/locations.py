@@ -13,6 +13,7 @@ from ..files import looks_like_a_path
 
 HUB_SECONDS = 10.0  # timeout of the one request whether a repository exists
 MARKER_FILES = ("config.json", "model.onnx", "adapter_config.json")  # each saved model has one of these
+GRAPHS = ("model.onnx", "model.xml", "model.pte")  # of exports
 PRIVATE = "a private repository wants `hf auth login` or HF_TOKEN"
 
 
@@ -171,4 +172,4 @@ def find(name: str | Location, file: str, revision: str | None = None) -> str | 
 
 def is_an_export(location: Location) -> bool:
     """Test for a graph without PyTorch weights. The graph is downloaded last, because it is large."""
-    return find(location, "config.json") is None and find(location, "model.onnx") is not None
+    return find(location, "config.json") is None and any(find(location, graph) for graph in GRAPHS)

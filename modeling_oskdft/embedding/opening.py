@@ -203,7 +203,7 @@ def _no_verifier(location: Location, error: Exception) -> Exception:
     """Turn an error of transformers into one sentence that names the folder or repository."""
     shown = printable(location.name)
     if is_an_export(location):
-        return ValueError(f"'{shown}' holds an export and no PyTorch weights: open it with backend='onnxruntime'.")
+        return ValueError(f"'{shown}' holds an export and no PyTorch weights: open it with backend='auto'.")
     if "without a speaker head" in str(error):
         return error
     at = f", revision {location.revision}," if location.revision else ""

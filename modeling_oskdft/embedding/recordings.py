@@ -13,7 +13,8 @@ from ..audio.forms import AudioSource, Waveform
 from ..audio.loading import SAMPLING_RATE, name_of, open_track
 from ..audio.speech import Inspection, Speech
 from ..audio.track import Track, Window, weights_of, windows_over
-from .runtimes import BATCH_SIZE, NO_RECORDINGS, Embedder, bounded_batches
+from .exported import NO_RECORDINGS
+from .runtimes import BATCH_SIZE, Embedder, bounded_batches
 
 Floats = NDArray[np.float32]
 NOT_SOUND = "The model gives an embedding that is zero or not finite: its weights are not sound."

@@ -1,7 +1,7 @@
 """Compute embeddings for a verifier: with PyTorch from a saved model, or with onnxruntime from an exported one."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from ..audio.loading import SAMPLING_RATE, Waveform
 from ..errors import check_choice, first_line, printable
-from ..files import sha256_of
-from .locations import Location, find, is_an_export, locate
+from .exported import ExportedEmbedder, check_finite_samples, check_waveforms, wanted_threads
+from .locations import Location, find, locate
+from .other_runtimes import ExecuTorchEmbedder, OpenVinoEmbedder
 
 if TYPE_CHECKING:
     import torch
@@ -25,8 +26,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 MODEL_NAME = "model.onnx"
 EXPORT_EXTRA = "pip install 'modeling-oskdft[export]'"
-NO_RECORDINGS = "There are no recordings: give one or more."
-BACKENDS = ("torch", "onnxruntime", "auto")
+BACKENDS = ("torch", "onnxruntime", "openvino", "executorch", "auto")
 DTYPES = ("float32", "bfloat16", "float16")
 BATCH_SIZE = 32  # recordings in a batch, the default of sentence-transformers
 # Padded audio in a batch, for each recording that it may have: longer recordings come in smaller batches.
@@ -177,8 +177,8 @@ class TorchEmbedder:
         return embed_batch(self.model, self.feature_extractor, waveforms).float().cpu().numpy()
 
 
-class OnnxEmbedder:
-    """Compute embeddings with an exported verifier in onnxruntime, on the CPU; its graph normalises the audio.
+class OnnxEmbedder(ExportedEmbedder):
+    """Compute embeddings with an exported verifier in onnxruntime.
 
     Args:
         path: the file `model.onnx`.
@@ -187,6 +187,8 @@ class OnnxEmbedder:
         ImportError: without onnxruntime.
         ValueError: for a file that `oskdft export` did not write.
     """
+
+    backend, file = "onnxruntime", MODEL_NAME
 
     def __init__(self, path: str | Path) -> None:
         threads = wanted_threads()  # an error of the environment is none of the file
@@ -197,83 +199,15 @@ class OnnxEmbedder:
         except Exception as error:  # errors of onnxruntime have no common class
             raise ValueError(f"'{path}' is no exported verifier ({first_line(error)}): export it again.") from None
         facts = self.session.get_modelmeta().custom_metadata_map
-        try:
-            self._fingerprint, self.shortest = facts["fingerprint"], int(facts["shortest_input"])
-        except (KeyError, ValueError):
-            raise ValueError(f"'{path}' was not written by `oskdft export`: export the verifier.") from None
-        self.embedding_size = int(self.session.get_outputs()[0].shape[1])
-        self.path = path
-
-    def __repr__(self) -> str:
-        return f"OnnxEmbedder('{printable(str(self.path))}', embedding_size={self.embedding_size})"
+        super().__init__(path, facts, int(self.session.get_outputs()[0].shape[1]))
 
     @classmethod
-    def from_pretrained(cls, name: str | Location, revision: str | None = None) -> "OnnxEmbedder":
-        """Open the export in a folder or a repository.
-
-        Args:
-            name: a folder, org/name of a repository on the Hub, or a `Location` of either.
-            revision: branch, tag or commit of the repository; a `Location` has its own.
-
-        Raises:
-            OSError: for a folder or repository that does not exist or may not be read.
-            ValueError: for one that holds no export.
-            ImportError: without onnxruntime.
-        """
-        location = locate(name, revision)
-        path = find(location, MODEL_NAME)
-        if path is None:
-            raise ValueError(
-                f"'{printable(location.name)}' holds no {MODEL_NAME}: write one with `oskdft export`, or use "
-                "backend='torch'."
-            )
+    def open(cls, path: str | Path) -> Self:
+        """Open a graph."""
         return cls(path)
 
-    def to(self, device: "str | torch.device") -> Self:
-        """Return this embedder for the CPU.
-
-        Raises:
-            ValueError: for another device.
-        """
-        if str(device) != "cpu":
-            raise ValueError(
-                f"device is '{device}': an exported model runs on the CPU; use backend='torch' for another."
-            )
-        return self
-
-    def fingerprint(self) -> str:
-        """Return the fingerprint of the PyTorch weights that were exported."""
-        return self._fingerprint
-
-    def check_graph(self, expected: str | None) -> None:
-        """Check that the file was not changed, because a damaged weight may not show in an embedding.
-
-        Args:
-            expected: SHA-256 of the file in thresholds.json; None, from an earlier version, is not checked.
-
-        Raises:
-            ValueError: for a file with another SHA-256.
-        """
-        if expected is not None and sha256_of(self.path) != expected:
-            raise ValueError(
-                f"'{printable(str(self.path))}' is not the graph that its thresholds.json was written for: it is "
-                "damaged or was changed; export the verifier again."
-            )
-
-    def embed(self, waveforms: Sequence[Waveform]) -> NDArray[np.float32]:
-        """Embed waveforms as one batch: see `Embedder.embed`."""
-        check_waveforms(waveforms)
-        lengths = [len(waveform) for waveform in waveforms]
-        if min(lengths) < self.shortest:
-            raise ValueError(
-                f"A recording has {min(lengths)} samples: one frame needs {self.shortest} "
-                f"({1000 * self.shortest / SAMPLING_RATE:.0f} ms at 16 kHz); give a longer recording."
-            )
-        values = np.zeros((len(lengths), max(lengths)), np.float32)
-        mask = np.zeros(values.shape, np.int64)
-        for row, waveform in enumerate(waveforms):
-            values[row, : len(waveform)] = waveform
-            mask[row, : len(waveform)] = 1
+    def run(self, values: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Run the graph on a padded batch: see `ExportedEmbedder.run`."""
         return self.session.run(None, {"input_values": values, "attention_mask": mask})[0]
 
 
@@ -299,12 +233,6 @@ def open_session(path: str | Path, threads: int | None = None) -> "InferenceSess
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def wanted_threads() -> int:
-    """Return the first field of OMP_NUM_THREADS, which may be a list such as "4,2"; 0 where it is no number."""
-    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(first) if first.isdecimal() else 0
-
-
 def open_embedder(
     name: str | Location,
     backend: str,
@@ -315,9 +243,10 @@ def open_embedder(
 
     Args:
         name: a folder, org/name of a repository on the Hub, or a `Location` of either.
-        backend: "torch", "onnxruntime", or "auto" for the one whose files are there; torch where both are.
-        device: name of the device, as in `TorchEmbedder.from_pretrained`; onnxruntime has the CPU alone.
-        dtype: type of the weights, as in `TorchEmbedder.from_pretrained`; onnxruntime computes in those of its graph.
+        backend: "torch", "onnxruntime", "openvino", "executorch", or "auto" for the one whose files are there; torch
+            where several are.
+        device: name of the device, as in `TorchEmbedder.from_pretrained`; an export runs on the CPU.
+        dtype: type of the weights, as in `TorchEmbedder.from_pretrained`; an export computes in those of its graph.
 
     Raises:
         ValueError: for another backend, a device or dtype that it does not have, and as the two classes do.
@@ -326,11 +255,24 @@ def open_embedder(
     """
     check_choice("backend", backend, BACKENDS)
     location = locate(name)
-    if backend == "torch" or (backend == "auto" and not is_an_export(location)):
+    runtimes = {runtime.backend: runtime for runtime in exported_runtimes()}
+    if backend == "auto":
+        backend = "torch" if find(location, "config.json") else _runtime_there(location, runtimes) or "torch"
+    if backend == "torch":
         return TorchEmbedder.from_pretrained(location, device=device, dtype=dtype)
     if dtype is not None:
         raise ValueError(f"dtype is '{dtype}': an exported model has the types of its graph; leave dtype out.")
-    return OnnxEmbedder.from_pretrained(location).to("cpu" if device is None else device)
+    return runtimes[backend].from_pretrained(location).to("cpu" if device is None else device)
+
+
+def exported_runtimes() -> tuple[type[ExportedEmbedder], ...]:
+    """Return the classes that run exported verifiers; none imports its runtime before it opens a graph."""
+    return OnnxEmbedder, OpenVinoEmbedder, ExecuTorchEmbedder
+
+
+def _runtime_there(location: Location, runtimes: Mapping[str, type[ExportedEmbedder]]) -> str | None:
+    """Name the first runtime whose graph is in a place. A graph is downloaded when it is looked for."""
+    return next((name for name, runtime in runtimes.items() if find(location, runtime.file)), None)
 
 
 def bounded_batches(waveforms: Iterable[Waveform], batch_size: int = BATCH_SIZE) -> Iterator[list[Waveform]]:
@@ -349,7 +291,7 @@ def bounded_batches(waveforms: Iterable[Waveform], batch_size: int = BATCH_SIZE)
     most_samples = batch_size * SECONDS_PER_RECORDING * SAMPLING_RATE
     batch: list[Waveform] = []
     for number, waveform in enumerate(waveforms, 1):
-        _check_finite(waveform, number)
+        check_finite_samples(waveform, number)
         longest = max(map(len, [*batch, waveform]))
         if batch and (len(batch) == batch_size or longest * (len(batch) + 1) > most_samples):
             yield batch
@@ -357,25 +299,6 @@ def bounded_batches(waveforms: Iterable[Waveform], batch_size: int = BATCH_SIZE)
         batch.append(waveform)
     if batch:
         yield batch
-
-
-def check_waveforms(waveforms: Sequence[Waveform]) -> None:
-    """Check that there are waveforms and that their samples are finite.
-
-    Raises:
-        ValueError: for an empty list, and naming the first waveform with NaN or infinite samples.
-    """
-    if not len(waveforms):
-        raise ValueError(NO_RECORDINGS)
-    for number, waveform in enumerate(waveforms, 1):
-        _check_finite(waveform, number)
-
-
-def _check_finite(waveform: Waveform, number: int) -> None:
-    if not np.isfinite(waveform).all():
-        raise ValueError(
-            f"Recording {number} has NaN or infinite samples: finite audio is needed; check how it was written."
-        )
 
 
 def _device_of_torch(device: "str | torch.device") -> "torch.device":

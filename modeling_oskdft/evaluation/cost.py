@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import SequenceFeatureExtractor
 
 from ..audio.loading import SAMPLING_RATE
-from ..embedding.runtimes import Embedder, OnnxEmbedder, TorchEmbedder
+from ..embedding.runtimes import Embedder, ExportedEmbedder, TorchEmbedder
 
 PEAK_PROGRAM = """
 import sys, warnings
@@ -171,7 +171,7 @@ def size_of(embedder: Embedder) -> dict[str, int]:
     if isinstance(embedder, TorchEmbedder):
         count = count_parameters(embedder.model)
         return {"parameters": count, "bytes": 4 * count}
-    assert isinstance(embedder, OnnxEmbedder)
+    assert isinstance(embedder, ExportedEmbedder)
     return {"bytes": Path(embedder.path).stat().st_size}
 
 

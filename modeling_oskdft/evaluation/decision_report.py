@@ -15,7 +15,7 @@ from ..audio.loading import load_audio
 from ..audio.speech import inspect
 from ..data.manifest import Manifest
 from ..data.trials import Trials
-from ..embedding.runtimes import Embedder, OnnxEmbedder
+from ..embedding.runtimes import Embedder, ExportedEmbedder
 from ..scoring.calibration import Calibration
 from ..scoring.likelihood_ratios import actual_detection_cost, bayes_threshold, cllr, det_points, min_cllr
 from ..scoring.metrics import bootstrap_rates, equal_error_rate, interval_of, min_detection_cost, speaker_weights
@@ -183,7 +183,7 @@ def time_and_size(embedders: Mapping[str, Embedder], seconds: float = 3.0, round
 
 def _calls(embedder: Embedder, waveform: Waveform) -> Callable[[], object]:
     """Return a call of a model; onnxruntime is opened anew, because a session keeps its number of threads."""
-    single = OnnxEmbedder(embedder.path) if isinstance(embedder, OnnxEmbedder) else embedder
+    single = type(embedder).open(embedder.path) if isinstance(embedder, ExportedEmbedder) else embedder
     return lambda: single.embed([waveform])
 
 

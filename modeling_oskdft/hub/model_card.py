@@ -108,6 +108,7 @@ def render(facts: dict[str, Any], repository: str | None = None, statements: Sta
         teacher_cost=encoders.get("teacher", {}),
         student_cost=encoders.get("student", {}),
         thresholds_are_of_training=bool(thresholds) and thresholds["data"].endswith(SET_ASIDE),
+        calibration_is_of_training=bool(facts["calibration"]) and facts["calibration"]["data"].endswith(SET_ASIDE),
         thresholds_have_few_speakers=bool(thresholds) and thresholds["speakers"] < ENOUGH_SPEAKERS,
         groups_of_speakers=_groups_of_speakers(facts["data"] or {}),
         recipe_fields=_recipe_fields(facts["recipe"] or {}),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from ..embedding.recordings import Recording, embed_recordings, sentences_about
-from ..embedding.runtimes import OnnxEmbedder
+from ..embedding.runtimes import ExportedEmbedder
 from ..verification.decision import Costs
 from ..verification.verifier import SpeakerVerifier
 from ..verification.voice import today
@@ -80,7 +80,7 @@ class VoiceService:
             id=self.name,
             fingerprint=self.fingerprint,
             embedding_size=self.verifier.embedding_size,
-            backend="onnxruntime" if isinstance(runtime, OnnxEmbedder) else "torch",
+            backend=runtime.backend if isinstance(runtime, ExportedEmbedder) else "torch",
             calibrated=self.verifier.calibration is not None,
         )
 

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..audio.forms import AudioSource, Waveform
+from ..embedding.exported import NO_RECORDINGS
 from ..embedding.recordings import Recording, embed_recordings, read_all, unit_rows
-from ..embedding.runtimes import BATCH_SIZE, NO_RECORDINGS, Embedder, bounded_batches
+from ..embedding.runtimes import BATCH_SIZE, Embedder, bounded_batches
 from ..scoring.cosine import unit_length
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from ..embedding.recordings import (
     sentences_about,
     weighted_mean,
 )
-from ..embedding.runtimes import Embedder, OnnxEmbedder, open_embedder
+from ..embedding.runtimes import Embedder, ExportedEmbedder, open_embedder
 from ..errors import check_choice
 from ..scoring.calibration import CALIBRATION_NAME, Calibration
 from ..scoring.normalization import COHORT_NAME, Cohort
@@ -130,9 +130,9 @@ class SpeakerVerifier(SpeakerEmbedder):
                 is opened with its base.
             revision: branch, tag or commit of the repository.
             device: device of torch, such as "cuda"; None: the CPU, which is the only one of onnxruntime.
-            backend: "torch" for a saved model, "onnxruntime" for an export of `oskdft export`, "auto" for the one that
-                is there. Both decide the same; of an export in int8, decisions near the threshold may differ, because
-                the threshold is that of float32.
+            backend: "torch" for a saved model; "onnxruntime", "openvino" or "executorch" for an export of
+                `oskdft export`; "auto" for the one that is there. All decide the same; of an export in
+                int8, decisions near the threshold may differ, because the threshold is that of float32.
             dtype: "float32", "bfloat16" or "float16" for torch; None: float32. Embeddings are float32 in any case.
             token: access token of the Hub for a private repository; None or True: the stored one, False: none. It is
                 used while the model is opened and not kept.
@@ -153,7 +153,7 @@ class SpeakerVerifier(SpeakerEmbedder):
         embedder = open_embedder(location, backend, device, dtype)
         path = find(location, THRESHOLDS_NAME)
         thresholds = None if path is None else Thresholds.load(path)
-        if thresholds is not None and isinstance(embedder, OnnxEmbedder):
+        if thresholds is not None and isinstance(embedder, ExportedEmbedder):
             embedder.check_graph(thresholds.graph)
         own = find(location, CALIBRATION_NAME) if calibration is None else str(Path(calibration, CALIBRATION_NAME))
         if calibration is not None and not Path(str(own)).is_file():

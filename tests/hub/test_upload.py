@@ -190,9 +190,7 @@ def test_an_export_in_a_repository(hub, at_hub, exported):
     done = at_hub("-c", OPEN_AN_EXPORT, exported)
     assert done.returncode == 0, done.stderr
     without_weights, not_there = done.stdout.splitlines()[-2:]
-    assert (
-        "'org/exported' holds an export and no PyTorch weights: open it with backend='onnxruntime'" in without_weights
-    )
+    assert "'org/exported' holds an export and no PyTorch weights: open it with backend='auto'" in without_weights
     assert "There is neither a folder nor a repository 'org/nothing'" in not_there
 
 

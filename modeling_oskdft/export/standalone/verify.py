@@ -1,9 +1,9 @@
 """Decide whether two recordings have the same speaker: `python verify.py A.wav B.wav`.
 
-This program belongs to an exported model. It reads model.onnx, and thresholds.json, calibration.json and
+This program belongs to an exported model. It reads the graph, and thresholds.json, calibration.json and
 cohort.safetensors where they are, from its own folder; decoding.py, speech.py and track.py beside it read and check
-recordings of any length. It needs the packages onnxruntime, numpy and soundfile, and nothing else: neither PyTorch nor
-the package that exported the model.
+recordings of any length. It needs numpy, soundfile, and a runtime for the graph: onnxruntime or openvino for
+model.onnx, openvino for model.xml, executorch for model.pte. It does not need the package that exported the model.
 
 It prints decision, score and, with a calibration, the probability that the speaker is the same. Errors are one
 sentence on stderr. Exit codes:
@@ -22,8 +22,11 @@ import math
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+Run = Callable[["np.ndarray", "np.ndarray"], "np.ndarray"]  # waveforms and mask to embeddings
 
 HERE = Path(__file__).resolve().parent
 SAME, DIFFERENT, WRONG_INPUT, NO_DECISION, OUR_FAULT, STOPPED = 0, 1, 2, 3, 70, 130
@@ -64,7 +67,7 @@ def main() -> int:
     sides = [hear(model, facts, path, options) for path in options.recordings]
     score = float(sides[0].embedding @ sides[1].embedding)
     if not math.isfinite(score):
-        raise ValueError("The score is not a finite number: check model.onnx and the recordings.")
+        raise ValueError("The score is not a finite number: check the graph and the recordings.")
     answer = decide(facts["fingerprint"], score, sides, options)
     # Flushed now: a full disk is an error of this program, and not of the interpreter's end.
     if answer.threshold is None:
@@ -94,49 +97,123 @@ class Answer(NamedTuple):
 # ---- the model ------------------------------------------------------------------------------------------------------
 
 
-def open_model() -> tuple[onnxruntime.InferenceSession, dict[str, str]]:
-    """Open model.onnx on the CPU, with the threads of OMP_NUM_THREADS, or all.
+def open_model() -> tuple[Run, dict[str, str]]:
+    """Open the graph of this folder on the CPU, with the threads of OMP_NUM_THREADS, or all.
 
     Returns:
-        The session, and the metadata of the graph: fingerprint, sampling_rate, shortest_input and others.
+        A function from a waveform (1, samples) and its mask to an embedding (1, embedding_size); and facts about the
+        graph: fingerprint, sampling_rate, shortest_input and others.
 
     Raises:
+        ImportError: where no runtime of the graph is installed.
         ValueError: for a file that is damaged or not an export.
     """
-    threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # may be a list, as "4,2"
+    graph = next((HERE / name for name in RUNTIMES if (HERE / name).is_file()), None)
+    if graph is None:
+        raise ValueError(f"None of {', '.join(RUNTIMES)} is beside this program: export the verifier again.")
+    for _, open_graph in RUNTIMES[graph.name]:
+        try:
+            run, facts = open_graph(graph)
+        except ImportError:
+            continue
+        except Exception as error:  # the errors of runtimes have no common class
+            reason = first_line(error)
+            raise ValueError(f"{graph.name} cannot be opened ({reason}): export the verifier again.") from None
+        if not {"fingerprint", "sampling_rate", "shortest_input"} <= facts.keys():
+            raise ValueError(f"{graph.name} was not written by `oskdft export`: export the verifier again.")
+        return run, facts
+    packages = " or ".join(package for package, _ in RUNTIMES[graph.name])
+    raise ImportError(f"{packages} is not installed, and runs {graph.name}")
+
+
+def threads() -> int:
+    """Return the first field of OMP_NUM_THREADS, which may be a list as "4,2"; 0, all, where it is no number."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
+
+
+def open_onnxruntime(graph: Path) -> tuple[Run, dict[str, str]]:
+    """Open model.onnx in onnxruntime: see `open_model`."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: all
+    options.intra_op_num_threads = threads()
     options.enable_mem_pattern = False  # a plan of memory for each length, which costs more than it saves
     options.log_severity_level = 4  # errors come as exceptions
-    try:
-        model = onnxruntime.InferenceSession(str(HERE / "model.onnx"), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the errors of onnxruntime have no common class
-        raise ValueError(f"model.onnx cannot be opened ({first_line(error)}): export the verifier again.") from None
-    facts = model.get_modelmeta().custom_metadata_map
-    if not {"fingerprint", "sampling_rate", "shortest_input"} <= facts.keys():
-        raise ValueError("model.onnx was not written by `oskdft export`: export the verifier again.")
-    return model, facts
+    session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+    def run(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return session.run(None, {"input_values": values, "attention_mask": mask})[0]
+
+    return run, session.get_modelmeta().custom_metadata_map
 
 
-def embed(model: onnxruntime.InferenceSession, waveform: np.ndarray) -> np.ndarray:
+def open_openvino(graph: Path) -> tuple[Run, dict[str, str]]:
+    """Open model.xml or model.onnx in OpenVINO: see `open_model`."""
+    import openvino
+
+    # On processors with bf16 the default is bf16, in which the embeddings are others.
+    settings = {"INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads()} if threads() else {})
+    model = openvino.Core().compile_model(str(graph), "CPU", settings)
+
+    def run(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return model({"input_values": values, "attention_mask": mask})["embeddings"]
+
+    return run, stored_facts()
+
+
+def open_executorch(graph: Path) -> tuple[Run, dict[str, str]]:
+    """Open model.pte in ExecuTorch, which takes multiples of 320 samples up to its longest: see `open_model`."""
+    import torch
+    from executorch.runtime import Runtime
+
+    program = Runtime.get().load_program(graph)  # it must outlive its method
+    method = program.load_method("forward")
+    facts = stored_facts()
+    longest = int(facts.get("longest_input", 0))
+
+    def run(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        if values.shape[1] > longest:
+            seconds = longest / int(facts["sampling_rate"])
+            raise ValueError(f"model.pte takes {seconds:g} s at most: give --max_seconds, or export with --longest.")
+        missing = ((0, 0), (0, -values.shape[1] % 320))
+        inputs = [torch.from_numpy(np.pad(part, missing)) for part in (values, mask)]
+        return method.execute(inputs)[-1].numpy().copy()  # the next call writes into the same memory
+
+    return run, facts | {"program": program}
+
+
+def stored_facts() -> dict[str, str]:
+    """Read model.json, which has the facts about a graph."""
+    return {name: str(value) for name, value in json.loads((HERE / "model.json").read_text(encoding="utf-8")).items()}
+
+
+# The graphs by name, and the packages that run each, the first one that is installed.
+RUNTIMES: dict[str, tuple[tuple[str, Callable[[Path], tuple[Run, dict[str, str]]]], ...]] = {
+    "model.onnx": (("onnxruntime", open_onnxruntime), ("openvino", open_openvino)),
+    "model.xml": (("openvino", open_openvino),),
+    "model.pte": (("executorch", open_executorch),),
+}
+
+
+def embed(model: Run, waveform: np.ndarray) -> np.ndarray:
     """Embed a stretch of a recording.
 
     Args:
-        model: the session.
+        model: the function that `open_model` returned.
         waveform: (samples,) at the model's sampling rate, as it was recorded: the graph normalises it.
 
     Returns:
         (embedding_size,), of unit length.
     """
-    inputs = {"input_values": waveform[None], "attention_mask": np.ones((1, len(waveform)), np.int64)}
-    embedding = model.run(None, inputs)[0][0]
+    embedding = model(waveform[None], np.ones((1, len(waveform)), np.int64))[0]
     return embedding / np.linalg.norm(embedding)
 
 
 # ---- recordings -----------------------------------------------------------------------------------------------------
 
 
-def hear(model: onnxruntime.InferenceSession, facts: dict[str, str], path: str, options: argparse.Namespace) -> Side:
+def hear(model: Run, facts: dict[str, str], path: str, options: argparse.Namespace) -> Side:
     """Read and embed a recording of any length, and write to stderr what may spoil a decision about it.
 
     Args:
@@ -208,7 +285,7 @@ def decide(fingerprint: str, score: float, sides: list[Side], options: argparse.
     """Decide on a score: by the calibration where it has the operating point, else by the threshold.
 
     Args:
-        fingerprint: fingerprint of the weights of model.onnx.
+        fingerprint: fingerprint of the weights of the graph.
         score: cosine of the two embeddings.
         sides: both sides of the comparison.
         options: `operating_point` and `prior`.
@@ -287,7 +364,7 @@ def doubts_about(calibration: dict[str, Any], sides: list[Side]) -> list[str]:
 
 
 def check_graph() -> None:
-    """Check that model.onnx is the file that thresholds.json was written for.
+    """Check that the graph is the file that thresholds.json was written for.
 
     Raises:
         ValueError: for a graph that was damaged or changed.
@@ -297,9 +374,10 @@ def check_graph() -> None:
     except (OSError, ValueError, AttributeError, RecursionError):
         return  # there is none, or `read_threshold` says what is wrong with it
     if isinstance(expected, str):  # earlier versions stored none
-        with open(HERE / "model.onnx", "rb") as graph:
-            if hashlib.file_digest(graph, "sha256").hexdigest() != expected:
-                raise ValueError("model.onnx is damaged or was changed: export the verifier again.")
+        graph = next(HERE / name for name in RUNTIMES if (HERE / name).is_file())
+        with open(graph, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                raise ValueError(f"{graph.name} is damaged or was changed: export the verifier again.")
 
 
 def line_of(calibration: dict[str, Any], sides: list[Side]) -> tuple[float, float]:
@@ -348,7 +426,7 @@ def read_threshold(fingerprint: str, operating_point: str) -> float | None:
     """Read the score from which on two recordings are decided as the same speaker.
 
     Args:
-        fingerprint: fingerprint of the weights of model.onnx.
+        fingerprint: fingerprint of the weights of the graph.
         operating_point: one of `OPERATING_POINTS`.
 
     Returns:
@@ -404,7 +482,7 @@ def first_line(error: BaseException) -> str:
 def report_error(error: Exception) -> int:
     """Write an error as one sentence; return the exit code."""
     if isinstance(error, ImportError):
-        write_message(f"{first_line(error)}: pip install onnxruntime numpy soundfile.")
+        write_message(f"{first_line(error)}: pip install numpy soundfile, and a runtime such as onnxruntime.")
         return WRONG_INPUT
     if isinstance(error, ValueError | OSError | MemoryError):
         write_message(f"{first_line(error)}.")
@@ -419,7 +497,6 @@ if __name__ == "__main__":
     # Python ends with 1 where an exception leaves a program, and 1 is a decision: so errors of imports are caught too.
     try:
         import numpy as np
-        import onnxruntime
 
         sys.dont_write_bytecode = True  # the folder stays as it was exported
         sys.path.insert(0, str(HERE))  # `python -P` does not look for modules beside the program

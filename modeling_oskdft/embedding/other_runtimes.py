@@ -1,0 +1,117 @@
+"""Run verifiers that were exported for OpenVINO and for ExecuTorch. Neither is imported before a graph is opened.
+
+Facts about a graph lie in `model.json` beside it: neither format has a place for them that both tools read.
+"""
+
+import threading
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import first_line
+from ..files import read_json
+from .exported import ExportedEmbedder, wanted_threads
+
+FACTS_NAME = "model.json"
+HOP = 320  # samples: a graph of ExecuTorch takes multiples of it
+
+
+class OpenVinoEmbedder(ExportedEmbedder):
+    """Compute embeddings with an exported verifier in OpenVINO.
+
+    Args:
+        path: the file `model.xml`; `model.bin` lies beside it.
+
+    Raises:
+        ImportError: without openvino.
+        ValueError: for a file that `oskdft export` did not write.
+    """
+
+    backend, file = "openvino", "model.xml"
+
+    def __init__(self, path: str | Path) -> None:
+        try:
+            import openvino
+        except ImportError:
+            raise ImportError(
+                "openvino is not installed, and runs this export: pip install 'modeling-oskdft[openvino]'."
+            ) from None
+        facts = _facts_beside(path)
+        # On processors with bf16 the default is bf16, in which the embeddings are others: cosines down to 0.8.
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+        if threads := wanted_threads():
+            settings["INFERENCE_NUM_THREADS"] = threads
+        try:
+            self.model = openvino.Core().compile_model(str(path), "CPU", settings)
+            size = self.model.output("embeddings").get_partial_shape()[1].get_length()
+        except Exception as error:  # errors of OpenVINO have no common class
+            raise ValueError(f"'{path}' is no exported verifier ({first_line(error)}): export it again.") from None
+        super().__init__(path, facts, int(size))
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open a graph."""
+        return cls(path)
+
+    def run(self, values: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Run the graph on a padded batch: see `ExportedEmbedder.run`."""
+        request = self.model.create_infer_request()  # one for each call: requests are not shared between threads
+        return np.array(request.infer({"input_values": values, "attention_mask": mask})["embeddings"])
+
+
+class ExecuTorchEmbedder(ExportedEmbedder):
+    """Compute embeddings with an exported verifier in ExecuTorch, a recording at a time.
+
+    Args:
+        path: the file `model.pte`.
+
+    Raises:
+        ImportError: without executorch.
+        ValueError: for a file that `oskdft export` did not write.
+    """
+
+    backend, file = "executorch", "model.pte"
+
+    def __init__(self, path: str | Path) -> None:
+        try:
+            from executorch.runtime import Runtime
+        except ImportError:
+            raise ImportError(
+                "executorch is not installed, and runs this export: pip install 'modeling-oskdft[executorch]'."
+            ) from None
+        facts = _facts_beside(path)
+        try:
+            self.method = Runtime.get().load_program(Path(path)).load_method("forward")
+        except Exception as error:  # errors of ExecuTorch have no common class
+            raise ValueError(f"'{path}' is no exported verifier ({first_line(error)}): export it again.") from None
+        super().__init__(path, facts, int(facts.get("embedding_size", 0)))
+        self._lock = threading.Lock()  # a program has one set of buffers
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open a graph."""
+        return cls(path)
+
+    def run(self, values: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Run the graph on a padded batch: see `ExportedEmbedder.run`."""
+        import torch
+
+        rows = []
+        for row, valid in zip(values, mask, strict=True):
+            samples = -(-int(valid.sum()) // HOP) * HOP
+            padded = [np.zeros((1, samples), part.dtype) for part in (row, valid)]
+            for target, part in zip(padded, (row, valid), strict=True):
+                target[0, : min(samples, len(part))] = part[:samples]
+            with self._lock:
+                outputs = self.method.execute([torch.from_numpy(part) for part in padded])
+                rows.append(np.array(outputs[-1].numpy()[0]))  # a copy: the next call writes into the same memory
+        return np.stack(rows)
+
+
+def _facts_beside(path: str | Path) -> dict[str, str]:
+    facts = Path(path).with_name(FACTS_NAME)
+    if not facts.is_file():
+        raise ValueError(f"'{path}' was not written by `oskdft export`: {FACTS_NAME} is not beside it.")
+    return {name: str(value) for name, value in read_json(facts).items()}

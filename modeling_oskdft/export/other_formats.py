@@ -1,0 +1,143 @@
+"""Export a verifier for OpenVINO or ExecuTorch, by the exporters of transformers.
+
+Both graphs take what the ONNX graph takes, raw waveforms and a mask, and give its embeddings. A graph of ExecuTorch
+has its memory planned for the longest recording that it takes, one at a time, in steps of 320 samples.
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from .._version import __version__
+from ..audio.forms import SAMPLING_RATE
+from ..embedding.opening import check_feature_extractor
+from ..embedding.other_runtimes import FACTS_NAME, HOP, ExecuTorchEmbedder, OpenVinoEmbedder
+from ..embedding.runtimes import ExportedEmbedder, TorchEmbedder
+from ..errors import check_choice, first_line
+from ..files import replaced_folder, write_json
+from ..model.modeling_oskdft import shortest_input
+from .folder import check_place, fill_folder
+from .int8 import quiet
+from .onnx_graph import Export
+from .parity import check_parity, lowest_cosine, noise
+from .raw_verifier import INPUTS, RawVerifier
+
+LONGEST = 30.0  # seconds: longer recordings are embedded in windows
+
+
+class Format(NamedTuple):
+    """Describe a format.
+
+    Attributes:
+        runtime: runs its graphs.
+        write: writes a graph of a verifier: its arguments are the verifier, the longest input in samples, the file.
+        has_a_longest: whether a graph takes inputs up to a length alone.
+    """
+
+    runtime: type[ExportedEmbedder]
+    write: Callable[[RawVerifier, int, Path], None]
+    has_a_longest: bool
+
+
+def export_other(
+    name_or_path: str | Path, out: str | Path, form: str, longest: float = LONGEST, revision: str | None = None
+) -> Export:
+    """Export a verifier to a folder, as `export_onnx` does, in another format.
+
+    Args:
+        name_or_path: folder or repository of the verifier.
+        out: the folder to write. An export that lies there is replaced, anything else is not.
+        form: "openvino" or "executorch".
+        longest: seconds of the longest recording that a graph of ExecuTorch takes; others take any.
+        revision: branch, tag or commit of the repository.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ImportError: without the packages of the extra of that name.
+        ValueError: for another format, a `longest` of less than one frame, a verifier that the format cannot hold, and
+            as `export_onnx` does.
+        OSError: as `export_onnx` does.
+    """
+    check_choice("format", form, FORMATS)
+    runtime, write, has_a_longest = FORMATS[form]
+    check_place(Path(out))
+    name = str(name_or_path)
+    source = TorchEmbedder.from_pretrained(name, revision)
+    check_feature_extractor(source.feature_extractor, name)
+    shortest = shortest_input(source.model.config)
+    if not (math.isfinite(longest) and longest * SAMPLING_RATE >= shortest):
+        raise ValueError(f"longest is {longest}: seconds are needed, {shortest / SAMPLING_RATE:g} or more.")
+    samples = math.ceil(longest * SAMPLING_RATE / HOP) * HOP
+    facts = {
+        "name": Path(name).name,
+        "format": form,
+        "fingerprint": source.fingerprint(),
+        "embedding_size": source.embedding_size,
+        "sampling_rate": SAMPLING_RATE,
+        "shortest_input": shortest,
+        "precision": "float32",
+        "modeling_oskdft": __version__,
+    }
+    if has_a_longest:
+        facts["longest_input"] = samples
+    with replaced_folder(out) as folder:
+        graph = folder / runtime.file
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the exporters, about versions
+            try:
+                write(RawVerifier.of(source), samples, graph)
+            except ImportError as error:
+                raise ImportError(
+                    f"{error.name or form} is not installed, and the export needs it: "
+                    f"pip install 'modeling-oskdft[{form}]'."
+                ) from None
+            except Exception as error:  # errors of torch and of the exporters have no common class
+                raise ValueError(
+                    f"{form} cannot hold this verifier ({first_line(error)}): export it as onnx."
+                ) from error
+        write_json(facts, folder / FACTS_NAME)
+        exported = runtime.open(graph)
+        recordings = [waveform for waveform in noise(shortest) if len(waveform) <= samples]
+        check_parity(source, exported, recordings)
+        cosine = lowest_cosine(source, exported, recordings)
+        fill_folder(name, revision, source.fingerprint(), folder, runtime.file)
+        size = sum(file.stat().st_size for file in folder.glob("model.*") if file.name != FACTS_NAME)
+    return Export(str(out), "float32", None, size, cosine)
+
+
+def _write_openvino(verifier: RawVerifier, longest: int, path: Path) -> None:
+    import openvino
+    from transformers.exporters.exporter_openvino import OpenVINOConfig, OpenVINOExporter
+
+    exported = OpenVINOExporter().export(verifier, _example(2, SAMPLING_RATE), config=OpenVINOConfig(dynamic=True))
+    openvino.save_model(exported.program, path, compress_to_fp16=False)
+
+
+def _write_executorch(verifier: RawVerifier, longest: int, path: Path) -> None:
+    from transformers.exporters.exporter_executorch import ExecutorchConfig, ExecutorchExporter
+
+    hops: Any = torch.export.Dim("hops", min=-(-shortest_input(verifier.config) // HOP), max=longest // HOP)
+    # The example has the longest length: the memory of the graph is planned for it.
+    config = ExecutorchConfig(
+        dynamic_shapes=dict.fromkeys(INPUTS, {1: HOP * hops}), prefer_deferred_runtime_asserts_over_guards=True
+    )
+    exported = ExecutorchExporter().export(verifier, _example(1, longest), config=config)
+    path.write_bytes(exported.program.buffer)
+
+
+def _example(rows: int, samples: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    waveforms = 0.1 * torch.randn(rows, samples, generator=generator)
+    return dict(zip(INPUTS, (waveforms, torch.ones(rows, samples, dtype=torch.long)), strict=True))
+
+
+FORMATS = {
+    "openvino": Format(OpenVinoEmbedder, _write_openvino, has_a_longest=False),
+    "executorch": Format(ExecuTorchEmbedder, _write_executorch, has_a_longest=True),
+}
