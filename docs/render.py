@@ -58,6 +58,8 @@ def render(text: str) -> str:
         "thin_students": thin_students,
         "teachers": partial(benchmark_table, "teachers"),
         "service": partial(benchmark_table, "service"),
+        "formats": partial(benchmark_table, "formats"),
+        "corpus": corpus,
         "experiments": experiments,
         "student_fields": partial(recipe_fields, "StudentArguments"),
         "objective_fields": partial(recipe_fields, "ObjectiveArguments"),
@@ -310,6 +312,38 @@ def estimates() -> str:
         "How: the crops of all epochs by the crops a second of the joint step ([Training step on a "
         "GPU](benchmarks.md#training-step-on-a-gpu)), as if data were always ready. Validation after each epoch adds "
         f"some minutes. {measured_on(result, ('torch', 'transformers'))}",
+    ]
+    return "\n".join(lines)
+
+
+# Of an embedding that is stored: 192 numbers of four bytes; id, speech, fingerprint and warnings, compressed.
+STORED_BYTES = 192 * 4 + 60
+CORE_HOUR = 0.05  # of a currency: what `oskdft evaluate --core_hour` takes by default
+
+
+def corpus() -> str:
+    """Tabulate the corpus that was embedded, and what larger ones take by arithmetic."""
+    result = read_benchmarks()["corpus"]
+    (row,) = result["rows"]
+    rate = row["files/s"] / row["workers"]
+    lines = [*grid(result["rows"]), ""]
+    lines += [
+        "| recordings of 1 s | core hours | days on 64 cores | embeddings, GB | cost |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for recordings in (10**6, 10**9):
+        hours = recordings / rate / 3600
+        lines.append(
+            f"| {recordings:,} | {hours:,.1f} | {hours / 64 / 24:,.2f} | {recordings * STORED_BYTES / 1e9:,.1f} | "
+            f"{hours * CORE_HOUR:,.2f} |"
+        )
+    ratios = [f"{label}: {value:.2f}." for label, value in result["ratios"].items()]
+    lines += [
+        "",
+        "The second table is arithmetic: the measured recordings a second of a core, as if more cores were as many "
+        f"times as fast, {STORED_BYTES} bytes for each embedding, and {CORE_HOUR:g} for a core hour. Recordings of "
+        f"3 s take about three times as long. {' '.join(ratios)} {result['note']} "
+        f"{measured_on(result, ('torch', 'onnxruntime'))}",
     ]
     return "\n".join(lines)
 

@@ -79,7 +79,7 @@ RUN = {
     "docs/index.md": ["verify", "embed"],
     "docs/decisions.md": ["verify", "enroll", "identify", "voices", "voices"],
     "docs/evaluation.md": ["prepare-folder", "split", "evaluate", "evaluate"],
-    "docs/deployment.md": ["export", "export", "verify", "verify.py"],
+    "docs/deployment.md": ["export", "export", "export", "verify", "verify.py"],
 }
 
 

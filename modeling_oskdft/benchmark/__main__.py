@@ -24,6 +24,7 @@ NAMES = {
     "inference": "a student in PyTorch, compiled, and in onnxruntime, float32 and int8, beside its teacher",
     "long-recording": "an hour of audio with bounded memory",
     "service": "the service under load, with clients on the same machine; and its memory over 20,000 requests",
+    "formats": "an exported student in PyTorch, ONNX, OpenVINO and ExecuTorch",
     "corpus": "100,000 short files embedded in shards: files a second, and whether memory grows",
     "space": "the demonstration page with 50 visitors at once",
 }

@@ -87,6 +87,7 @@ class ExecuTorchEmbedder(ExportedEmbedder):
         except Exception as error:  # errors of ExecuTorch have no common class
             raise ValueError(f"'{path}' is no exported verifier ({first_line(error)}): export it again.") from None
         super().__init__(path, facts, int(facts.get("embedding_size", 0)))
+        self.fixed = int(facts["fixed_input"]) if "fixed_input" in facts else None  # the one length that it takes
         self._lock = threading.Lock()  # a program has one set of buffers
 
     @classmethod
@@ -100,7 +101,7 @@ class ExecuTorchEmbedder(ExportedEmbedder):
 
         rows = []
         for row, valid in zip(values, mask, strict=True):
-            samples = -(-int(valid.sum()) // HOP) * HOP
+            samples = self.fixed or -(-int(valid.sum()) // HOP) * HOP
             padded = [np.zeros((1, samples), part.dtype) for part in (row, valid)]
             for target, part in zip(padded, (row, valid), strict=True):
                 target[0, : min(samples, len(part))] = part[:samples]

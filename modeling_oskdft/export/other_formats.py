@@ -34,13 +34,12 @@ class Format(NamedTuple):
 
     Attributes:
         runtime: runs its graphs.
-        write: writes a graph of a verifier: its arguments are the verifier, the longest input in samples, the file.
-        has_a_longest: whether a graph takes inputs up to a length alone.
+        write: writes a graph: its arguments are the verifier, the longest input in samples, the file. It returns facts
+            about the lengths that the graph takes.
     """
 
     runtime: type[ExportedEmbedder]
-    write: Callable[[RawVerifier, int, Path], None]
-    has_a_longest: bool
+    write: Callable[[RawVerifier, int, Path], dict[str, int]]
 
 
 def export_other(
@@ -65,7 +64,7 @@ def export_other(
         OSError: as `export_onnx` does.
     """
     check_choice("format", form, FORMATS)
-    runtime, write, has_a_longest = FORMATS[form]
+    runtime, write = FORMATS[form]
     check_place(Path(out))
     name = str(name_or_path)
     source = TorchEmbedder.from_pretrained(name, revision)
@@ -74,7 +73,7 @@ def export_other(
     if not (math.isfinite(longest) and longest * SAMPLING_RATE >= shortest):
         raise ValueError(f"longest is {longest}: seconds are needed, {shortest / SAMPLING_RATE:g} or more.")
     samples = math.ceil(longest * SAMPLING_RATE / HOP) * HOP
-    facts = {
+    facts: dict[str, Any] = {
         "name": Path(name).name,
         "format": form,
         "fingerprint": source.fingerprint(),
@@ -84,14 +83,12 @@ def export_other(
         "precision": "float32",
         "modeling_oskdft": __version__,
     }
-    if has_a_longest:
-        facts["longest_input"] = samples
     with replaced_folder(out) as folder:
         graph = folder / runtime.file
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporters, about versions
             try:
-                write(RawVerifier.of(source), samples, graph)
+                facts |= write(RawVerifier.of(source), samples, graph)
             except ImportError as error:
                 raise ImportError(
                     f"{error.name or form} is not installed, and the export needs it: "
@@ -111,24 +108,32 @@ def export_other(
     return Export(str(out), "float32", None, size, cosine)
 
 
-def _write_openvino(verifier: RawVerifier, longest: int, path: Path) -> None:
+def _write_openvino(verifier: RawVerifier, longest: int, path: Path) -> dict[str, int]:
     import openvino
     from transformers.exporters.exporter_openvino import OpenVINOConfig, OpenVINOExporter
 
     exported = OpenVINOExporter().export(verifier, _example(2, SAMPLING_RATE), config=OpenVINOConfig(dynamic=True))
     openvino.save_model(exported.program, path, compress_to_fp16=False)
+    return {}
 
 
-def _write_executorch(verifier: RawVerifier, longest: int, path: Path) -> None:
+def _write_executorch(verifier: RawVerifier, longest: int, path: Path) -> dict[str, int]:
+    """Write a graph for all lengths up to the longest; where the format cannot hold that, for the longest alone."""
     from transformers.exporters.exporter_executorch import ExecutorchConfig, ExecutorchExporter
 
     hops: Any = torch.export.Dim("hops", min=-(-shortest_input(verifier.config) // HOP), max=longest // HOP)
     # The example has the longest length: the memory of the graph is planned for it.
-    config = ExecutorchConfig(
+    of_any_length = ExecutorchConfig(
         dynamic_shapes=dict.fromkeys(INPUTS, {1: HOP * hops}), prefer_deferred_runtime_asserts_over_guards=True
     )
-    exported = ExecutorchExporter().export(verifier, _example(1, longest), config=config)
+    try:
+        exported = ExecutorchExporter().export(verifier, _example(1, longest), config=of_any_length)
+        facts = {"longest_input": longest}
+    except AssertionError:  # of its verifier, for arithmetic with lengths, such as that of a time reduction
+        exported = ExecutorchExporter().export(verifier, _example(1, longest), config=ExecutorchConfig())
+        facts = {"longest_input": longest, "fixed_input": longest}
     path.write_bytes(exported.program.buffer)
+    return facts
 
 
 def _example(rows: int, samples: int) -> dict[str, torch.Tensor]:
@@ -138,6 +143,6 @@ def _example(rows: int, samples: int) -> dict[str, torch.Tensor]:
 
 
 FORMATS = {
-    "openvino": Format(OpenVinoEmbedder, _write_openvino, has_a_longest=False),
-    "executorch": Format(ExecuTorchEmbedder, _write_executorch, has_a_longest=True),
+    "openvino": Format(OpenVinoEmbedder, _write_openvino),
+    "executorch": Format(ExecuTorchEmbedder, _write_executorch),
 }

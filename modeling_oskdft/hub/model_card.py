@@ -97,7 +97,7 @@ def render(facts: dict[str, Any], repository: str | None = None, statements: Sta
     statements = statements or Statements()
     name = repository or facts["name"]
     title = printable(name.rsplit("/", 1)[-1])
-    encoders, thresholds = facts["encoders"] or {}, facts["thresholds"]
+    encoders, thresholds, calibration = facts["encoders"] or {}, facts["thresholds"], facts.get("calibration")
     card = ModelCard.from_template(
         _front_matter(facts, title, statements),
         template_str=TEMPLATE.read_text(encoding="utf-8"),
@@ -108,7 +108,7 @@ def render(facts: dict[str, Any], repository: str | None = None, statements: Sta
         teacher_cost=encoders.get("teacher", {}),
         student_cost=encoders.get("student", {}),
         thresholds_are_of_training=bool(thresholds) and thresholds["data"].endswith(SET_ASIDE),
-        calibration_is_of_training=bool(facts["calibration"]) and facts["calibration"]["data"].endswith(SET_ASIDE),
+        calibration_is_of_training=(calibration or {"data": ""})["data"].endswith(SET_ASIDE),
         thresholds_have_few_speakers=bool(thresholds) and thresholds["speakers"] < ENOUGH_SPEAKERS,
         groups_of_speakers=_groups_of_speakers(facts["data"] or {}),
         recipe_fields=_recipe_fields(facts["recipe"] or {}),

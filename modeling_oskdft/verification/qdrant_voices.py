@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 COLLECTION = "oskdft-voices"
 CANDIDATES = 300  # voices that are scored exactly
 # Edges of a voice in the graph, voices that are considered for them, and in a search. With the engine's own values of
-# 16, 100 and 300, one in twenty of the nearest ten was missed among 30,000 voices: see docs/results/voice_index.md.
+# 16, 100 and 300, one in eight of the nearest ten was missed among 100,000 voices: see docs/results/voice_index.md.
 EDGES, BUILDING, SEARCHING = 32, 256, 1024
 PAGE = 1000  # voices in an answer of the server
 TRIES = 20  # of a change that another process overtakes

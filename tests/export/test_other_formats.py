@@ -151,3 +151,12 @@ def test_a_missing_runtime_is_named(form, tmp_path, monkeypatch):
     runtime = {"openvino": other_runtimes.OpenVinoEmbedder, "executorch": other_runtimes.ExecuTorchEmbedder}[form]
     with pytest.raises(ImportError, match=rf"{form} is not installed, and runs this export: pip install"):
         runtime.open(tmp_path / runtime.file)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_thinner_student(form, tmp_path, feature_extractor):
+    """Its arithmetic with lengths is more than ExecuTorch holds: the graph has one length there."""
+    wanted(form)
+    tiny_verifier(encoder=SHORT, time_reduction=2).save_pretrained(tmp_path / "model")
+    feature_extractor.save_pretrained(tmp_path / "model")
+    assert export_other(tmp_path / "model", tmp_path / "out", form, longest=2.5).cosine > 1 - 1e-4

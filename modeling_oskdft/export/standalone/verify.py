@@ -170,13 +170,13 @@ def open_executorch(graph: Path) -> tuple[Run, dict[str, str]]:
     program = Runtime.get().load_program(graph)  # it must outlive its method
     method = program.load_method("forward")
     facts = stored_facts()
-    longest = int(facts.get("longest_input", 0))
+    longest, fixed = (int(facts.get(name, 0)) for name in ("longest_input", "fixed_input"))
 
     def run(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
         if values.shape[1] > longest:
             seconds = longest / int(facts["sampling_rate"])
             raise ValueError(f"model.pte takes {seconds:g} s at most: give --max_seconds, or export with --longest.")
-        missing = ((0, 0), (0, -values.shape[1] % 320))
+        missing = ((0, 0), (0, fixed - values.shape[1] if fixed else -values.shape[1] % 320))
         inputs = [torch.from_numpy(np.pad(part, missing)) for part in (values, mask)]
         return method.execute(inputs)[-1].numpy().copy()  # the next call writes into the same memory
 
