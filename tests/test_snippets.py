@@ -3,7 +3,6 @@
 import argparse
 import ast
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -104,24 +103,26 @@ def test_the_commands_of_a_page_run(page, after_the_quickstart, monkeypatch, cap
     assert ran == RUN[page]
 
 
-def test_the_line_of_cron_renews_and_changes_the_link(saved_verifier, people_of_now, people_of_before, tmp_path):
-    pytest.importorskip("peft", reason="peft is not installed: pip install 'modeling-oskdft[peft]'")
-    (line,) = (block for block in blocks(ROOT / "docs/service.md", "text") if block.startswith("0 3 * * 1"))
-    command = line.removeprefix("0 3 * * 1").strip().replace("\\%", "%").replace("/srv/verifier", str(tmp_path))
+def test_the_program_of_cron_puts_a_calibration_into_use(saved_verifier, people_of_now, tmp_path):
+    page = blocks(ROOT / "docs/service.md", "text")
+    (program,) = (block for block in page if block.startswith("#!/bin/bash"))
+    assert any(block.strip().endswith("/srv/verifier/renew.sh") for block in page)
     shutil.copytree(saved_verifier, tmp_path / "models/first")
     (tmp_path / "models/current").symlink_to("first")
     (tmp_path / "recordings").mkdir()
     (tmp_path / "recordings/now").symlink_to(people_of_now)
-    (tmp_path / "recordings/before").symlink_to(people_of_before)
-    bin_folder = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-    settings = {"capture_output": True, "text": True, "env": {**os.environ, "PATH": bin_folder}, "timeout": 300}
-    done = subprocess.run(["bash", "-c", command], **settings)
+    (tmp_path / ".venv").symlink_to(Path(sys.executable).parents[1])
+    program = program.replace("/srv/verifier", str(tmp_path)).replace(" --old recordings/before", "")
+    settings = {"capture_output": True, "text": True, "timeout": 300}
+    done = subprocess.run(["bash", "-c", program], **settings)
     assert done.returncode == 0, done.stderr
     current = (tmp_path / "models/current").resolve()
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", current.name) and (current / "renewal.json").is_file()
-    again = subprocess.run(["bash", "-c", command], **settings)
-    assert again.returncode == 2 and "a renewed verifier gets a folder of its own" in again.stderr
+    again = subprocess.run(["bash", "-c", program], **settings)
+    assert again.returncode == 1 and "a renewed verifier gets a folder of its own" in again.stderr
     assert (tmp_path / "models/current").resolve() == current
+    facts = (current / "renewal.json").read_text().replace("recalibrated", "adapted", 1)
+    assert '"decision": "adapted"' in facts, "the program looks for this line"
 
 
 def test_the_guide_of_the_service_runs_as_written(after_the_quickstart, monkeypatch, capsys):

@@ -94,7 +94,9 @@ def run(options: argparse.Namespace) -> int:
             write_scores(trials, scores, options.scores)
         report = report_scores(scores, trials, speakers, options.p_target)
         if options.write_eval_results is not None:
-            write_eval_results(options.model, options.write_eval_results, report)
+            how = {"full": "full recordings", "segments": "5 segments of 3 s", "combined": "recordings and segments"}
+            scored = f"{how[options.scoring]}{', normalised scores' if options.cohort else ''}"
+            write_eval_results(options.model, options.write_eval_results, report, scored)
         if options.report is not None:
             page = write_report(options, scores, trials, manifest)
     if options.json:

@@ -22,5 +22,5 @@ def run(options: argparse.Namespace) -> int:
     for task, fact in facts.items():
         print(f"{task}\t{fact['trials']:,} trials\t{fact['sha256']}")
     if options.repository is not None:
-        print(push_trials(options.out, options.repository, not options.public))
+        print(push_trials(options.out, options.repository, list(facts), not options.public))
     return 0

@@ -3,6 +3,7 @@
 import argparse
 import json
 import shlex
+from pathlib import Path
 from typing import Any
 
 from ..errors import DIFFERENT
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     if options.old is None and (options.old_trials is not None or options.old_split is not None):
         raise ValueError("old_trials or old_split was given without old: name the recordings with --old DATA.")
     check_free(options.out)
-    check_writable(options.out)
+    check_writable(f"{Path(options.out).resolve()}.json")  # beside it: a folder that is kept empty is not made
     new = load_manifest(options.data, options.split)
     old = None
     if options.old is not None:

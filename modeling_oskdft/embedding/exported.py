@@ -1,5 +1,6 @@
 """Be an exported verifier, whatever runs its graph: lengths, padding, masks, and the check of its file."""
 
+import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 
 from ..audio.loading import SAMPLING_RATE, Waveform
 from ..errors import printable
-from ..files import sha256_of
 from .locations import Location, find, locate
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class ExportedEmbedder(ABC):
 
     backend: str  # its name in `open_embedder`
     file: str  # name of the graph in an exported folder
+    beside: tuple[str, ...] = ()  # names of the files that belong to it
 
     def __init__(self, path: str | Path, facts: Mapping[str, str], embedding_size: int) -> None:
         try:
@@ -66,6 +67,8 @@ class ExportedEmbedder(ABC):
                 f"'{printable(location.name)}' holds no {cls.file}: write one with `oskdft export`, or use "
                 "backend='torch'."
             )
+        for name_beside in cls.beside:  # of a repository, each file is downloaded when it is looked for
+            find(location, name_beside)
         return cls.open(path)
 
     @classmethod
@@ -98,7 +101,7 @@ class ExportedEmbedder(ABC):
         Raises:
             ValueError: for a file with another SHA-256.
         """
-        if expected is not None and sha256_of(self.path) != expected:
+        if expected is not None and digest_of_graph(self.path) != expected:
             raise ValueError(
                 f"'{printable(str(self.path))}' is not the graph that its thresholds.json was written for: it is "
                 "damaged or was changed; export the verifier again."
@@ -136,6 +139,21 @@ class ExportedEmbedder(ABC):
         Returns:
             (batch, embedding_size).
         """
+
+
+def digest_of_graph(path: str | Path) -> str:
+    """Return the SHA-256 of a graph, with its weights where these lie in a file of their own.
+
+    Args:
+        path: the graph. The weights of a file .xml are in the file .bin of that name.
+    """
+    digest = hashlib.sha256()
+    weights = Path(path).with_suffix(".bin")
+    for part in (Path(path), *([weights] if Path(path).suffix == ".xml" and weights.is_file() else [])):
+        with open(part, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def wanted_threads() -> int:

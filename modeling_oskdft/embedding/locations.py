@@ -12,8 +12,8 @@ from ..errors import printable
 from ..files import looks_like_a_path
 
 HUB_SECONDS = 10.0  # timeout of the one request whether a repository exists
-MARKER_FILES = ("config.json", "model.onnx", "adapter_config.json")  # each saved model has one of these
 GRAPHS = ("model.onnx", "model.xml", "model.pte")  # of exports
+MARKER_FILES = ("config.json", *GRAPHS, "adapter_config.json")  # each saved model has one of these
 PRIVATE = "a private repository wants `hf auth login` or HF_TOKEN"
 
 

@@ -29,7 +29,7 @@ class OpenVinoEmbedder(ExportedEmbedder):
         ValueError: for a file that `oskdft export` did not write.
     """
 
-    backend, file = "openvino", "model.xml"
+    backend, file, beside = "openvino", "model.xml", ("model.bin", FACTS_NAME)
 
     def __init__(self, path: str | Path) -> None:
         try:
@@ -72,7 +72,7 @@ class ExecuTorchEmbedder(ExportedEmbedder):
         ValueError: for a file that `oskdft export` did not write.
     """
 
-    backend, file = "executorch", "model.pte"
+    backend, file, beside = "executorch", "model.pte", (FACTS_NAME,)
 
     def __init__(self, path: str | Path) -> None:
         try:
@@ -83,7 +83,8 @@ class ExecuTorchEmbedder(ExportedEmbedder):
             ) from None
         facts = _facts_beside(path)
         try:
-            self.method = Runtime.get().load_program(Path(path)).load_method("forward")
+            self.program = Runtime.get().load_program(Path(path))  # it must outlive its method
+            self.method = self.program.load_method("forward")
         except Exception as error:  # errors of ExecuTorch have no common class
             raise ValueError(f"'{path}' is no exported verifier ({first_line(error)}): export it again.") from None
         super().__init__(path, facts, int(facts.get("embedding_size", 0)))

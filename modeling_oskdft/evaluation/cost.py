@@ -172,7 +172,9 @@ def size_of(embedder: Embedder) -> dict[str, int]:
         count = count_parameters(embedder.model)
         return {"parameters": count, "bytes": 4 * count}
     assert isinstance(embedder, ExportedEmbedder)
-    return {"bytes": Path(embedder.path).stat().st_size}
+    graph = Path(embedder.path)
+    weights = graph.with_suffix(".bin")  # of OpenVINO
+    return {"bytes": graph.stat().st_size + (weights.stat().st_size if weights.is_file() else 0)}
 
 
 def peak_memory_of(model: str, seconds: float = 3.0) -> int | None:

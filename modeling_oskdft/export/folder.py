@@ -10,10 +10,10 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 from ..audio.speech import SEQUENCE_MODEL, sequence_model
+from ..embedding.exported import digest_of_graph
 from ..embedding.locations import GRAPHS, find
 from ..embedding.other_runtimes import FACTS_NAME
 from ..embedding.runtimes import exported_runtimes
-from ..files import sha256_of
 from ..scoring.calibration import CALIBRATION_NAME, PREVIOUS_NAME, Calibration
 from ..scoring.normalization import COHORT_NAME, Cohort
 from ..scoring.thresholds import THRESHOLDS_NAME, Thresholds
@@ -92,7 +92,7 @@ def _add_thresholds(name: str, revision: str | None, fingerprint: str, folder: P
     if thresholds.fingerprint != fingerprint:
         warnings.warn("The thresholds are of other weights and were left out: measure them anew.", stacklevel=4)
         return
-    replace(thresholds, graph=sha256_of(folder / graph)).save(folder)
+    replace(thresholds, graph=digest_of_graph(folder / graph)).save(folder)
 
 
 def _add_calibration(name: str, revision: str | None, fingerprint: str, folder: Path) -> None:

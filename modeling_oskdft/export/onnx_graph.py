@@ -106,7 +106,8 @@ def export_onnx(
         write_graph(source, graph, opset, Path(name).name)
         check_parity(source, OnnxEmbedder(graph), noise(shortest))
         quantised = _quantise_in_place(graph, recordings) if int8 else None
-        write_json(_facts(source, Path(name).name), folder / FACTS_NAME)
+        facts = _facts(source, Path(name).name) | {"precision": "int8" if int8 else "float32"}
+        write_json(facts, folder / FACTS_NAME)
         fill_folder(name, revision, source.fingerprint(), folder, MODEL_NAME)
         cosine, size = lowest_cosine(source, OnnxEmbedder(graph), recordings), graph.stat().st_size
     if quantised is None:

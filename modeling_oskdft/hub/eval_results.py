@@ -38,13 +38,14 @@ def parse_task(text: str) -> tuple[str, str]:
     return match["dataset"], match["task"]
 
 
-def write_eval_results(folder: str | Path, task: str, report: "TrialReport") -> Path:
+def write_eval_results(folder: str | Path, task: str, report: "TrialReport", how: str = "full recordings") -> Path:
     """Write the EER of a verifier on a task of a benchmark into its folder; an earlier one of the task is replaced.
 
     Args:
         folder: folder of the verifier.
         task: as in `parse_task`.
         report: what was measured.
+        how: how the trials were scored, for people.
 
     Returns:
         The file. Its value is the EER in per cent.
@@ -60,12 +61,12 @@ def write_eval_results(folder: str | Path, task: str, report: "TrialReport") -> 
     eer, low, high = (round(100 * value, 4) for value in (report.eer, report.eer_low, report.eer_high))
     notes = (
         f"EER in %, 95 % interval {low:g} to {high:g} by bootstrap over speakers; minDCF {report.min_dcf:.4f}; "
-        f"{report.trials:,} trials of {report.speakers:,} speakers. By `oskdft evaluate`."
+        f"{report.trials:,} trials of {report.speakers:,} speakers; {how}. By `oskdft evaluate`."
     )
     entry = EvalResultEntry(dataset, name, eer, date=date.today().isoformat(), notes=notes)
     stored = eval_result_entries_to_yaml([entry])
     assert parse_eval_result_entries(stored) == [entry]
-    path = Path(folder, FOLDER_NAME, f"{dataset.rpartition('/')[2]}-{name}.yaml")
+    path = Path(folder, FOLDER_NAME, f"{dataset.replace('/', '--')}--{name}.yaml")  # names on the Hub have no --
     path.parent.mkdir(exist_ok=True)
     with whole_file(path) as file:
         file.write_text(yaml.safe_dump(stored, sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -5,7 +5,7 @@ as Parquet, which the Hub shows, and as the text that was given, whose hash is t
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def write_trials_dataset(lists: Sequence[str | Path], folder: str | Path, name: 
         By task: trials, target_trials, utterances, and the SHA-256 of the file.
 
     Raises:
-        ValueError: for no lists, two of one name, and as `read_trials` does.
+        ValueError: for no lists, two of one name, a folder with files of others, and as `read_trials` does.
         FileNotFoundError: for a list that does not exist.
     """
     files = {Path(file).stem: Path(file) for file in lists}
@@ -51,6 +51,11 @@ def write_trials_dataset(lists: Sequence[str | Path], folder: str | Path, name: 
         raise ValueError(f"{len(lists)} trial lists were given: one or more are needed, each with a name of its own.")
     read = {task: read_trials(file) for task, file in files.items()}
     place = Path(folder)
+    _check_place(place)
+    for kind, suffix in (("data", "parquet"), ("lists", "txt")):  # of an earlier call with other lists
+        for stale in (place / kind).glob(f"*.{suffix}"):
+            if stale.stem not in files:
+                stale.unlink()
     facts: dict[str, dict[str, Any]] = {}
     for task, trials in read.items():
         for target in (place / "data" / f"{task}.parquet", place / "lists" / f"{task}.txt"):
@@ -70,6 +75,22 @@ def write_trials_dataset(lists: Sequence[str | Path], folder: str | Path, name: 
         with whole_file(place / file) as target:
             target.write_text(page, encoding="utf-8")
     return facts
+
+
+def files_of_trials(tasks: Iterable[str]) -> list[str]:
+    """List the files of a dataset of trials.
+
+    Args:
+        tasks: its tasks.
+    """
+    names = [PAGE_NAME, EVAL_NAME, HASHES_NAME]
+    return [*names, *(name for task in tasks for name in (f"data/{task}.parquet", f"lists/{task}.txt"))]
+
+
+def _check_place(place: Path) -> None:
+    """Refuse a folder that has files, unless this module wrote them."""
+    if place.is_dir() and any(place.iterdir()) and not (place / HASHES_NAME).is_file():
+        raise ValueError(f"'{place}' has files of something else: name a folder that is new or empty.")
 
 
 def _table(trials: Trials) -> pa.Table:
@@ -95,8 +116,8 @@ def _page(name: str, facts: dict[str, dict[str, Any]]) -> str:
     for task in facts:
         head += [f"- config_name: {json.dumps(task)}", "  data_files:", "  - split: test"]
         head += [f"    path: {json.dumps(f'data/{task}.parquet')}"]
-    of_voxceleb = any(task in TITLES for task in facts)
-    if of_voxceleb:
+    of_voxceleb = [task for task in facts if task in TITLES]
+    if len(of_voxceleb) == len(facts):
         head.insert(1, "license: cc-by-4.0")
     lines = [*head, "---", "", f"# {name}", ""]
     lines += [

@@ -21,8 +21,7 @@ from ..scoring.normalization import COHORT_NAME, Cohort
 from ..scoring.thresholds import THRESHOLDS_NAME, Thresholds
 from .eval_results import FOLDER_NAME as EVAL_RESULTS
 from .model_card import is_card_of_others, read_statements, write_card
-from .trials_dataset import EVAL_NAME, HASHES_NAME
-from .trials_dataset import PAGE_NAME as PAGE_OF_TRIALS
+from .trials_dataset import files_of_trials
 
 if TYPE_CHECKING:
     from ..data.manifest import Manifest
@@ -157,11 +156,12 @@ def push_dataset(
     )
 
 
-def push_trials(folder: str | Path, repository: str, private: bool = True) -> str:
+def push_trials(folder: str | Path, repository: str, tasks: Sequence[str], private: bool = True) -> str:
     """Send a folder that `write_trials_dataset` wrote.
 
     Args:
         folder: the folder.
+        tasks: the tasks that it wrote.
         repository: org/name; made when it is not there.
         private: visibility of a new repository.
 
@@ -171,8 +171,8 @@ def push_trials(folder: str | Path, repository: str, private: bool = True) -> st
     Raises:
         ValueError, PermissionError, OSError: as `push_model`.
     """
-    files = [PAGE_OF_TRIALS, EVAL_NAME, HASHES_NAME, "data/*.parquet", "lists/*.txt"]
-    return _upload(folder, repository, "dataset", files, "Trial lists", private=private)
+    stale = ["data/*.parquet", "lists/*.txt"]
+    return _upload(folder, repository, "dataset", files_of_trials(tasks), "Trial lists", private=private, stale=stale)
 
 
 def create_repository(

@@ -5,6 +5,7 @@ verifier gave before, which keeps the embeddings of other speakers where they we
 """
 
 import copy
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -33,6 +34,16 @@ EPOCHS, LEARNING_RATE = 20, 2e-3
 CROP_SECONDS, BATCH = 2.0, 32
 
 
+def check_peft() -> None:
+    """Check that PEFT is there, before anything takes time.
+
+    Raises:
+        ImportError: naming the extra.
+    """
+    if find_spec("peft") is None:
+        raise ImportError("PEFT is not installed, and adds the LoRA: pip install 'modeling-oskdft[peft]'.")
+
+
 def with_lora(student: OSKDFTForXVector, rank: int = 8) -> "PeftModel":
     """Add a LoRA to the feed-forward layers of a student, and freeze everything else.
 
@@ -43,10 +54,9 @@ def with_lora(student: OSKDFTForXVector, rank: int = 8) -> "PeftModel":
     Raises:
         ImportError: without PEFT.
     """
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError:
-        raise ImportError("PEFT is not installed, and adds the LoRA: pip install 'modeling-oskdft[peft]'.") from None
+    check_peft()
+    from peft import LoraConfig, get_peft_model
+
     return get_peft_model(student, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=TARGETS))
 
 
@@ -88,7 +98,7 @@ def adapt(
     """
     torch.manual_seed(seed)
     crops = CropDataset(speech, crop_seconds=CROP_SECONDS, seed=seed)
-    objective = AAMSoftmax(model.config.embedding_size, len(crops.classes))
+    objective = AAMSoftmax(model.config.embedding_size, len(crops.classes)).to(next(model.parameters()).device)
     sampler = EpochSampler(speech, seed)
     loader = DataLoader(crops, BATCH, sampler=sampler, collate_fn=CropCollator(feature_extractor), drop_last=False)
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -123,11 +133,13 @@ def step_loss(model: nn.Module, before: nn.Module, objective: nn.Module, batch: 
         objective: AAM-softmax over the new speakers.
         batch: as `CropCollator` makes it.
     """
-    embeddings = model(batch["input_values"]).embeddings
+    device = next(model.parameters()).device
+    waveforms, labels = batch["input_values"].to(device), batch["labels"].to(device)
+    embeddings = model(waveforms).embeddings
     with torch.no_grad():
-        known = before(batch["input_values"]).embeddings
+        known = before(waveforms).embeddings
     distance = 1 - F.cosine_similarity(embeddings, known).mean()
-    return objective(embeddings, batch["labels"]).mean() + KEEP * distance
+    return objective(embeddings, labels).mean() + KEEP * distance
 
 
 def _copied(parameters: dict[str, nn.Parameter]) -> dict[str, torch.Tensor]:

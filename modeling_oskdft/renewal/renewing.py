@@ -1,28 +1,32 @@
 """Renew a verifier on recordings of now, and keep the one in use where the renewed one is not better.
 
-The new speakers are divided in three: half of them train, a quarter chooses the epoch and calibrates, and a quarter
-judges. First the calibration alone is fitted anew, on three quarters. Where the new people are told apart as well as
-the old ones, that is enough. Else the weights are adapted, and `judging.objections` decides whether they may replace
-those in use. What was judged is what is written: nothing is fitted again afterwards.
+The new speakers are divided in three by their names: about half of them train, a quarter chooses the epoch and
+calibrates, and a quarter judges. Who judges does so in later renewals with the same seed as well. First the
+calibration alone is fitted anew, on three quarters. Where the new people are told apart as well as the old ones, that
+is enough. Else the weights are adapted, and `judging.objections` decides whether they may replace those in use. What
+was judged is what is written: nothing is fitted again afterwards.
 """
 
 import copy
+import hashlib
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, NamedTuple
 
+import torch
 from transformers import SequenceFeatureExtractor
 
+from ..audio.forms import AudioSource
 from ..data.manifest import Manifest
-from ..data.splits import refuse_common_speakers, split_by_speaker
+from ..data.splits import refuse_common_speakers
 from ..data.trials import make_trials
 from ..embedding.recordings import Recording, read_for_embedding
 from ..embedding.runtimes import TorchEmbedder
 from ..errors import check_choice
 from ..evaluation.report import speakers_of
-from ..model.modeling_oskdft import OSKDFTForXVector
+from ..model.modeling_oskdft import OSKDFTForXVector, shortest_input
 from ..provenance import machine, versions
 from ..scoring.calibration import Calibration
 from ..scoring.calibration_fitting import fit_calibration
@@ -31,10 +35,10 @@ from ..scoring.thresholds import Thresholds, measure_thresholds
 from ..training.validation import TrialDataset
 from ..verification.hearing import Heard, hear
 from ..verification.verifier import SpeakerVerifier
-from .adaptation import ADAPTERS, EPOCHS, LORA, adapt, with_adapters_free, with_lora
+from .adaptation import ADAPTERS, EPOCHS, LORA, adapt, check_peft, with_adapters_free, with_lora
 from .judging import NEW, OLD, Judged, change_of_eer, judge, objections
 
-LEAST_SPEAKERS = 20
+LEAST_SPEAKERS, LEAST_OF_PART = 20, 2
 MOST_TRIALS = 5000  # of each kind
 KEPT, RECALIBRATED, ADAPTED = "kept", "recalibrated", "adapted"
 TRAINED = (LORA, ADAPTERS, "nothing")
@@ -44,9 +48,9 @@ class Parts(NamedTuple):
     """Hold the new speakers, divided.
 
     Attributes:
-        training: half of them.
-        calibrating: a quarter, who choose the epoch too.
-        judging: a quarter, whom nothing is fitted to.
+        training: about half of them.
+        calibrating: about a quarter, who choose the epoch too.
+        judging: about a quarter, whom nothing is fitted to.
         unchanged: all but those who judge, for weights that stay as they are.
     """
 
@@ -128,8 +132,10 @@ def renew(
     parts = divide(new, seed)
     lists = {NEW: _trials_of(parts.judging, seed)}
     if old is not None:
-        refuse_common_speakers(new, old.recordings)
+        _check_old(new, old)
         lists[OLD] = old
+    if trained == LORA and old is not None:
+        check_peft()
     heard = _heard_lists(embedder, lists)
     lists = {name: _among(dataset, heard[name]) for name, dataset in lists.items()}
     before = _judged(lists, heard, verifier.calibration, verifier.cohort)
@@ -187,13 +193,40 @@ def divide(new: Manifest, seed: int = 0) -> Parts:
             f"The new data have {len(several)} speakers with two recordings or more: a renewal needs "
             f"{LEAST_SPEAKERS}, because a part of them judges; record more people, or calibrate on pairs."
         )
-    unchanged, judging = split_by_speaker(new.where("speaker_id", several), 1 / 4, seed)
-    training, calibrating = split_by_speaker(unchanged, 1 / 3, seed)
-    return Parts(training, calibrating, judging, unchanged)
+    names: dict[str, list[str]] = {"training": [], "calibrating": [], "judging": []}
+    for speaker in several:
+        names[_part_of(speaker, seed)].append(speaker)
+    few = [name for name, speakers in names.items() if len(speakers) < LEAST_OF_PART]
+    if few:
+        raise ValueError(
+            f"{len(names[few[0]])} of {len(several)} speakers fell to the part '{few[0]}', and {LEAST_OF_PART} are "
+            "needed: give another seed, or record more people."
+        )
+    parts = {name: new.where("speaker_id", speakers) for name, speakers in names.items()}
+    return Parts(**parts, unchanged=new.where("speaker_id", names["training"] + names["calibrating"]))
+
+
+def _part_of(speaker: str, seed: int) -> str:
+    """Choose the part of a speaker by name, so that nobody who trained judges a later renewal on more people."""
+    number = int.from_bytes(hashlib.sha256(f"{seed} {speaker}".encode("utf-8", "surrogatepass")).digest()[:8], "big")
+    quarter = 4 * number >> 64
+    return ("judging", "calibrating", "training", "training")[quarter]
 
 
 def _trials_of(manifest: Manifest, seed: int) -> TrialDataset:
     return TrialDataset(manifest, make_trials(manifest.by_speaker(), seed, MOST_TRIALS))
+
+
+def _check_old(new: Manifest, old: TrialDataset) -> None:
+    """Refuse old trials of new speakers, and trials whose recordings the old data do not have."""
+    refuse_common_speakers(new, old.recordings)
+    known = set(old.manifest.column("utterance_id"))
+    missing = [name for name in old.trials.utterances() if name not in known]
+    if missing:
+        raise ValueError(
+            f"The old trials name {len(missing)} recordings that the old data do not have, '{missing[0]}' first: give "
+            "the data that belong to the list."
+        )
 
 
 def _is_training_needed(before: Mapping[str, Judged], trained: str) -> tuple[bool, str]:
@@ -215,8 +248,11 @@ def _adapted(
 ) -> tuple[TorchEmbedder, list[float]]:
     """Train a copy of the model; return it, and the EER of the development speakers by epoch."""
     student = copy.deepcopy(embedder.model)
+    torch.manual_seed(seed)  # a LoRA is drawn
     model: Any = with_lora(student) if trained == LORA else with_adapters_free(student)
-    eers = adapt(model, embedder.feature_extractor, parts.training, epochs, parts.calibrating, seed=seed)
+    # A recording that no trial may use was named in a warning; an epoch is chosen without it.
+    development = _usable(parts.calibrating, shortest_input(student.config))
+    eers = adapt(model, embedder.feature_extractor, parts.training, epochs, development, seed=seed)
     merged = model.merge_and_unload() if trained == LORA else student
     return TorchEmbedder(merged, embedder.feature_extractor), eers
 
@@ -277,12 +313,13 @@ def _heard_lists(embedder: TorchEmbedder, lists: Mapping[str, TrialDataset]) -> 
 def _heard(embedder: TorchEmbedder, dataset: TrialDataset) -> Heard:
     """Embed the recordings of trials; those that cannot be used are left out, with a warning."""
     left_out: list[str] = []
+    shortest = shortest_input(embedder.model.config)
 
     def read() -> Iterator[tuple[str, Recording]]:
         needed = dataset.recordings
         for row, name in enumerate(needed.column("utterance_id")):
             try:
-                yield name, read_for_embedding(needed.audio(row))
+                yield name, _read(needed.audio(row), name, shortest)
             except (ValueError, OSError) as error:
                 left_out.append(str(error))
 
@@ -290,6 +327,25 @@ def _heard(embedder: TorchEmbedder, dataset: TrialDataset) -> Heard:
     if left_out:
         warnings.warn(f"{len(left_out)} recordings were left out, the first one because: {left_out[0]}", stacklevel=2)
     return heard
+
+
+def _read(source: AudioSource, name: str, shortest: int) -> Recording:
+    recording = read_for_embedding(source)
+    if len(recording.track) < shortest:
+        raise ValueError(f"'{name}' has {len(recording.track)} samples: one frame needs {shortest}.")
+    return recording
+
+
+def _usable(manifest: Manifest, shortest: int) -> Manifest:
+    """Return the recordings that can be read and are long enough."""
+    names = []
+    for row, name in enumerate(manifest.column("utterance_id")):
+        try:
+            _read(manifest.audio(row), name, shortest)
+        except (ValueError, OSError):
+            continue
+        names.append(name)
+    return manifest.where("utterance_id", names)
 
 
 def _as_dicts(judged: Mapping[str, Judged]) -> dict[str, Any]:

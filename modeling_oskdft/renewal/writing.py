@@ -7,6 +7,7 @@ from ..embedding.locations import find, locate
 from ..files import replaced_folder, write_json
 from ..hub.card_facts import RENEWAL_NAME, RESULTS_NAME
 from ..hub.model_card import Statements, read_statements, write_card
+from ..model.companions_oskdft import CARD_NAME
 from .renewing import RECALIBRATED, Renewal
 
 
@@ -40,7 +41,8 @@ def write_renewal(renewal: Renewal, model: str, out: str | Path, revision: str |
         results = find(locate(model, revision), RESULTS_NAME)
         if renewal.decision == RECALIBRATED and results is not None:  # of the same weights
             shutil.copyfile(results, folder / RESULTS_NAME)
-        stated = read_statements(model) if Path(model).is_dir() else None
+        card = find(locate(model, revision), CARD_NAME)
+        stated = None if card is None else read_statements(Path(card).parent)
         write_card(folder, Path(out).resolve().name, Statements() if stated is None else stated[1])
     return Path(out)
 

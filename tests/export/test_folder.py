@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from modeling_oskdft.embedding.exported import digest_of_graph
 from modeling_oskdft.export.folder import PAGES, WRITTEN, check_place, fill_folder
-from modeling_oskdft.files import sha256_of
 
 
 def test_everything_but_the_graph(saved_verifier, tmp_path):
@@ -12,7 +12,7 @@ def test_everything_but_the_graph(saved_verifier, tmp_path):
     fill_folder(str(saved_verifier), None, fingerprint, tmp_path, "model.xml")
     names = {file.name for file in tmp_path.iterdir()}
     assert {page.rpartition("/")[2] for page in PAGES} <= names <= WRITTEN
-    assert json.loads((tmp_path / "thresholds.json").read_text())["graph"] == sha256_of(tmp_path / "model.xml")
+    assert json.loads((tmp_path / "thresholds.json").read_text())["graph"] == digest_of_graph(tmp_path / "model.xml")
 
 
 def test_thresholds_of_other_weights_stay_behind(saved_verifier, tmp_path):

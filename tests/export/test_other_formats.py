@@ -73,6 +73,13 @@ def test_facts_and_a_changed_graph(export, tmp_path):
     graph.write_bytes(graph.read_bytes() + b"\n")
     with pytest.raises(ValueError, match="damaged or was changed|no exported verifier"):
         SpeakerVerifier.from_pretrained(changed)
+    if form == "openvino":
+        shutil.copy(out / "model.xml", graph)
+        weights = bytearray((out / "model.bin").read_bytes())
+        weights[100] ^= 1
+        (changed / "model.bin").write_bytes(weights)
+        with pytest.raises(ValueError, match="damaged or was changed"):
+            SpeakerVerifier.from_pretrained(changed)
     graph.write_bytes(b"nothing")
     with pytest.raises(ValueError, match="no exported verifier"):
         open_embedder(str(changed), form)

@@ -21,10 +21,14 @@ def model(saved_verifier, tmp_path):
 
 def test_the_hub_s_own_parser_reads_them(model):
     path = write_eval_results(model, "org/voxceleb1-trials:vox1_o", REPORT)
-    assert path == model / ".eval_results/voxceleb1-trials-vox1_o.yaml"
+    assert path == model / ".eval_results/org--voxceleb1-trials--vox1_o.yaml"
     (entry,) = parse_eval_result_entries(yaml.safe_load(path.read_text()))
     assert (entry.dataset_id, entry.task_id, entry.value) == ("org/voxceleb1-trials", "vox1_o", 0.98)
-    assert "0.81 to 1.19" in entry.notes and "37,611 trials of 40 speakers" in entry.notes
+    assert (
+        "0.81 to 1.19" in entry.notes
+        and "full recordings" in entry.notes
+        and "37,611 trials of 40 speakers" in entry.notes
+    )
 
 
 def test_a_second_run_replaces_the_first_and_another_task_stands_beside(model):
@@ -33,7 +37,7 @@ def test_a_second_run_replaces_the_first_and_another_task_stands_beside(model):
     write_eval_results(model, "org/trials:e", REPORT)
     values = [yaml.safe_load(path.read_text())[0]["value"] for path in sorted((model / ".eval_results").iterdir())]
     assert values == [0.98, 1.0]
-    assert ".eval_results/trials-o.yaml" in files_of_model(model) and ".eval_results" not in left_behind(model)
+    assert ".eval_results/org--trials--o.yaml" in files_of_model(model) and ".eval_results" not in left_behind(model)
 
 
 @pytest.mark.parametrize("task", ["vox1_o", "org/name", "org/name:", "org/a/b:c", "../x:y z", "org/name:../../x"])
@@ -47,7 +51,7 @@ def test_by_the_command(model, voices, tmp_path, capsys):
     write_trials(make_trials(manifest.by_speaker()), tmp_path / "trials.txt")
     words = ["evaluate", str(model), "--data", str(voices), "--trials", str(tmp_path / "trials.txt")]
     assert main([*words, "--write-eval-results", "org/voices:all"]) == 0
-    stored = yaml.safe_load((model / ".eval_results/voices-all.yaml").read_text())
+    stored = yaml.safe_load((model / ".eval_results/org--voices--all.yaml").read_text())
     assert f"EER     {stored[0]['value']:.2f} %" in capsys.readouterr().out
     words[1] = "org/model"
     assert main([*words, "--write-eval-results", "org/voices:all"]) == 2

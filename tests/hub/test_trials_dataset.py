@@ -26,6 +26,7 @@ def lists(tmp_path) -> list[Path]:
 
 def test_what_the_hub_reads(lists, tmp_path):
     facts = write_trials_dataset(lists, tmp_path / "out", "voxceleb1-trials")
+    assert "license" not in DatasetCard.load(tmp_path / "out/README.md").data.to_dict(), "of one list alone"
     assert facts["voxceleb1_o_cleaned"] == {
         "trials": 2,
         "target_trials": 1,
@@ -36,7 +37,7 @@ def test_what_the_hub_reads(lists, tmp_path):
     tasks = yaml.safe_load((tmp_path / "out/eval.yaml").read_text())["tasks"]
     assert [task["id"] for task in tasks] == ["voxceleb1_o_cleaned", "mine"] and tasks[0]["split"] == "test"
     card = DatasetCard.load(tmp_path / "out/README.md")
-    assert card.data.license == "cc-by-4.0" and facts["mine"]["sha256"] in card.text
+    assert facts["mine"]["sha256"] in card.text
     rows = load_dataset(str(tmp_path / "out"), "mine", split="test", cache_dir=str(tmp_path / "cache"))
     assert rows.to_list() == [{"label": 0, "enrol": "x", "test": "y"}, {"label": 1, "enrol": "x", "test": "z"}]
     copied = read_trials(tmp_path / "out/lists/voxceleb1_o_cleaned.txt")
@@ -69,3 +70,15 @@ def test_push_by_the_real_client(lists, tmp_path, hub, oskdft):
     sent = {"README.md", "eval.yaml", "hashes.json"}
     sent |= {f"data/{file.stem}.parquet" for file in lists} | {f"lists/{file.name}" for file in lists}
     assert set(hub.files("org/trials", "dataset")) == sent | {".gitattributes"}
+
+
+def test_a_folder_of_something_else_and_lists_of_before(lists, tmp_path):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project/README.md").write_text("mine")
+    with pytest.raises(ValueError, match="has files of something else"):
+        write_trials_dataset(lists, tmp_path / "project", "trials")
+    assert (tmp_path / "project/README.md").read_text() == "mine"
+    write_trials_dataset(lists, tmp_path / "out", "trials")
+    write_trials_dataset(lists[:1], tmp_path / "out", "trials")
+    assert [file.name for file in (tmp_path / "out/lists").iterdir()] == ["voxceleb1_o_cleaned.txt"]
+    assert DatasetCard.load(tmp_path / "out/README.md").data.license == "cc-by-4.0"

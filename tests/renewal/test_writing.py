@@ -1,11 +1,13 @@
 """A renewed verifier is a whole folder of its own, with a card, and never the one in use."""
 
 import json
+import shutil
 
 import pytest
 
 from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.commands.main import main
+from modeling_oskdft.hub.model_card import Statements, write_card
 from modeling_oskdft.renewal import renewing
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'modeling-oskdft[calibration]'")
@@ -33,7 +35,10 @@ def test_a_recalibrated_folder(saved_verifier, people_of_now, tmp_path, capsys):
     assert opened.verify(*recordings).score == pytest.approx(known.verify(*recordings).score, abs=1e-6)
     card = (tmp_path / "next/README.md").read_text()
     assert "### Renewal" in card and "The calibration was fitted anew by `oskdft renew`" in card
-    assert "| new," in card and "Of the speakers of that day 18 calibrated, and 6 others judged." in card
+    parts = json.loads((tmp_path / "next/renewal.json").read_text())["speakers"]
+    calibrated, judged = parts["training"] + parts["calibrating"], parts["judging"]
+    assert "| new," in card
+    assert f"Of the speakers of that day {calibrated} calibrated, and {judged} others judged." in card
 
 
 def test_an_adapted_folder(saved_verifier, people_of_now, people_of_before, tmp_path, capsys, monkeypatch):
@@ -50,6 +55,14 @@ def test_an_adapted_folder(saved_verifier, people_of_now, people_of_before, tmp_
     card = (out / "README.md").read_text()
     assert "The weights were adapted by `oskdft renew`" in card and "| old," in card
     assert str(tmp_path) not in card and str(saved_verifier.parent) not in card
+
+
+def test_an_empty_folder_is_taken_and_statements_stay(saved_verifier, people_of_now, tmp_path):
+    model = shutil.copytree(saved_verifier, tmp_path / "model")
+    write_card(model, "org/model", Statements(license="cc-by-4.0"))
+    (tmp_path / "next").mkdir()
+    assert renew(model, people_of_now, tmp_path / "next") == 0
+    assert "license: cc-by-4.0" in (tmp_path / "next/README.md").read_text()
 
 
 def test_kept(saved_verifier, people_of_now, tmp_path, capsys):
