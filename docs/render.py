@@ -337,7 +337,7 @@ def corpus() -> str:
             f"| {recordings:,} | {hours:,.1f} | {hours / 64 / 24:,.2f} | {recordings * STORED_BYTES / 1e9:,.1f} | "
             f"{hours * CORE_HOUR:,.2f} |"
         )
-    ratios = [f"{label}: {value:.2f}." for label, value in result["ratios"].items()]
+    ratios = [f"{label[0].upper()}{label[1:]}: {value:.2f}." for label, value in result["ratios"].items()]
     lines += [
         "",
         "The second table is arithmetic: the measured recordings a second of a core, as if more cores were as many "
