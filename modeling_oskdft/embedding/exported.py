@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..audio.loading import SAMPLING_RATE, Waveform
-from ..errors import printable
+from ..errors import first_line, printable
 from .locations import Location, find, locate
 
 if TYPE_CHECKING:
@@ -25,24 +25,45 @@ class ExportedEmbedder(ABC):
 
     Args:
         path: the file of the graph.
-        facts: `fingerprint` and `shortest_input`, and `longest_input` where a graph has one.
-        embedding_size: size of an embedding.
 
     Raises:
-        ValueError: for facts that `oskdft export` did not write.
+        ImportError: without the runtime.
+        ValueError: for a file that `oskdft export` did not write.
     """
 
     backend: str  # its name in `open_embedder`
     file: str  # name of the graph in an exported folder
     beside: tuple[str, ...] = ()  # names of the files that belong to it
 
-    def __init__(self, path: str | Path, facts: Mapping[str, str], embedding_size: int) -> None:
+    def __init__(self, path: str | Path) -> None:
+        try:
+            facts, size = self.load(path)
+        except (ImportError, ValueError):  # of this package, in a sentence
+            raise
+        except Exception as error:  # the errors of runtimes have no common class
+            raise ValueError(f"'{path}' is no exported verifier ({first_line(error)}): export it again.") from None
         try:
             self._fingerprint, self.shortest = facts["fingerprint"], int(facts["shortest_input"])
             self.longest = int(facts["longest_input"]) if "longest_input" in facts else None
         except (KeyError, ValueError):
             raise ValueError(f"'{path}' was not written by `oskdft export`: export the verifier.") from None
-        self.embedding_size, self.path = embedding_size, path
+        self.embedding_size, self.path = size, path
+
+    @abstractmethod
+    def load(self, path: str | Path) -> tuple[Mapping[str, str], int]:
+        """Open the graph in its runtime.
+
+        Args:
+            path: the file of the graph.
+
+        Returns:
+            Facts about it: `fingerprint`, `shortest_input`, and `longest_input` where it has one. And the size of an
+            embedding.
+
+        Raises:
+            ImportError: without the runtime.
+            ValueError: for a graph without facts. Any other error is one of the file.
+        """
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}('{printable(str(self.path))}', embedding_size={self.embedding_size})"
@@ -69,12 +90,7 @@ class ExportedEmbedder(ABC):
             )
         for name_beside in cls.beside:  # of a repository, each file is downloaded when it is looked for
             find(location, name_beside)
-        return cls.open(path)
-
-    @classmethod
-    @abstractmethod
-    def open(cls, path: str | Path) -> Self:
-        """Open a graph."""
+        return cls(path)
 
     def to(self, device: "str | torch.device") -> Self:
         """Return this embedder for the CPU.
@@ -151,8 +167,7 @@ def digest_of_graph(path: str | Path) -> str:
     weights = Path(path).with_suffix(".bin")
     for part in (Path(path), *([weights] if Path(path).suffix == ".xml" and weights.is_file() else [])):
         with open(part, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+            hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 
 

@@ -4,13 +4,13 @@ Facts about a graph lie in `model.json` beside it: neither format has a place fo
 """
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import first_line
 from ..files import read_json
 from .exported import ExportedEmbedder, wanted_threads
 
@@ -31,29 +31,19 @@ class OpenVinoEmbedder(ExportedEmbedder):
 
     backend, file, beside = "openvino", "model.xml", ("model.bin", FACTS_NAME)
 
-    def __init__(self, path: str | Path) -> None:
+    def load(self, path: str | Path) -> tuple[Mapping[str, str], int]:
+        """Open the graph: see `ExportedEmbedder.load`."""
         try:
             import openvino
         except ImportError:
-            raise ImportError(
-                "openvino is not installed, and runs this export: pip install 'modeling-oskdft[openvino]'."
-            ) from None
+            raise ImportError(_missing(self.backend)) from None
         facts = _facts_beside(path)
-        # On processors with bf16 the default is bf16, in which the embeddings are others: cosines down to 0.8.
+        # On processors with bf16 the default is bf16, in which the embeddings are others.
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
         if threads := wanted_threads():
             settings["INFERENCE_NUM_THREADS"] = threads
-        try:
-            self.model = openvino.Core().compile_model(str(path), "CPU", settings)
-            size = self.model.output("embeddings").get_partial_shape()[1].get_length()
-        except Exception as error:  # errors of OpenVINO have no common class
-            raise ValueError(f"'{path}' is no exported verifier ({first_line(error)}): export it again.") from None
-        super().__init__(path, facts, int(size))
-
-    @classmethod
-    def open(cls, path: str | Path) -> Self:
-        """Open a graph."""
-        return cls(path)
+        self.model = openvino.Core().compile_model(str(path), "CPU", settings)
+        return facts, int(self.model.output("embeddings").get_partial_shape()[1].get_length())
 
     def run(self, values: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """Run the graph on a padded batch: see `ExportedEmbedder.run`."""
@@ -74,27 +64,18 @@ class ExecuTorchEmbedder(ExportedEmbedder):
 
     backend, file, beside = "executorch", "model.pte", (FACTS_NAME,)
 
-    def __init__(self, path: str | Path) -> None:
+    def load(self, path: str | Path) -> tuple[Mapping[str, str], int]:
+        """Open the graph: see `ExportedEmbedder.load`."""
         try:
             from executorch.runtime import Runtime
         except ImportError:
-            raise ImportError(
-                "executorch is not installed, and runs this export: pip install 'modeling-oskdft[executorch]'."
-            ) from None
+            raise ImportError(_missing(self.backend)) from None
         facts = _facts_beside(path)
-        try:
-            self.program = Runtime.get().load_program(Path(path))  # it must outlive its method
-            self.method = self.program.load_method("forward")
-        except Exception as error:  # errors of ExecuTorch have no common class
-            raise ValueError(f"'{path}' is no exported verifier ({first_line(error)}): export it again.") from None
-        super().__init__(path, facts, int(facts.get("embedding_size", 0)))
+        self.program = Runtime.get().load_program(Path(path))  # it must outlive its method
+        self.method = self.program.load_method("forward")
         self.fixed = int(facts["fixed_input"]) if "fixed_input" in facts else None  # the one length that it takes
         self._lock = threading.Lock()  # a program has one set of buffers
-
-    @classmethod
-    def open(cls, path: str | Path) -> Self:
-        """Open a graph."""
-        return cls(path)
+        return facts, int(facts["embedding_size"])
 
     def run(self, values: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """Run the graph on a padded batch: see `ExportedEmbedder.run`."""
@@ -110,6 +91,10 @@ class ExecuTorchEmbedder(ExportedEmbedder):
                 outputs = self.method.execute([torch.from_numpy(part) for part in padded])
                 rows.append(np.array(outputs[-1].numpy()[0]))  # a copy: the next call writes into the same memory
         return np.stack(rows)
+
+
+def _missing(package: str) -> str:
+    return f"{package} is not installed, and runs this export: pip install 'modeling-oskdft[{package}]'."
 
 
 def _facts_beside(path: str | Path) -> dict[str, str]:

@@ -190,21 +190,10 @@ class OnnxEmbedder(ExportedEmbedder):
 
     backend, file = "onnxruntime", MODEL_NAME
 
-    def __init__(self, path: str | Path) -> None:
-        threads = wanted_threads()  # an error of the environment is none of the file
-        try:
-            self.session = open_session(path, threads)
-        except ImportError:
-            raise
-        except Exception as error:  # errors of onnxruntime have no common class
-            raise ValueError(f"'{path}' is no exported verifier ({first_line(error)}): export it again.") from None
-        facts = self.session.get_modelmeta().custom_metadata_map
-        super().__init__(path, facts, int(self.session.get_outputs()[0].shape[1]))
-
-    @classmethod
-    def open(cls, path: str | Path) -> Self:
-        """Open a graph."""
-        return cls(path)
+    def load(self, path: str | Path) -> tuple[Mapping[str, str], int]:
+        """Open the graph, whose metadata are the facts: see `ExportedEmbedder.load`."""
+        self.session = open_session(path, wanted_threads())
+        return self.session.get_modelmeta().custom_metadata_map, int(self.session.get_outputs()[0].shape[1])
 
     def run(self, values: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """Run the graph on a padded batch: see `ExportedEmbedder.run`."""

@@ -183,7 +183,7 @@ def time_and_size(embedders: Mapping[str, Embedder], seconds: float = 3.0, round
 
 def _calls(embedder: Embedder, waveform: Waveform) -> Callable[[], object]:
     """Return a call of a model; onnxruntime is opened anew, because a session keeps its number of threads."""
-    single = type(embedder).open(embedder.path) if isinstance(embedder, ExportedEmbedder) else embedder
+    single = type(embedder)(embedder.path) if isinstance(embedder, ExportedEmbedder) else embedder
     return lambda: single.embed([waveform])
 
 

@@ -75,7 +75,7 @@ def check_place(out: Path) -> None:
         graph = out / runtime.file
         if graph.exists():
             try:
-                runtime.open(graph)
+                runtime(graph)
             except (ValueError, ImportError):
                 raise ValueError(
                     f"'{graph}' is no export of this package: give a folder that is new or empty."

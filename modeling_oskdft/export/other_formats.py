@@ -99,7 +99,7 @@ def export_other(
                     f"{form} cannot hold this verifier ({first_line(error)}): export it as onnx."
                 ) from error
         write_json(facts, folder / FACTS_NAME)
-        exported = runtime.open(graph)
+        exported = runtime(graph)
         recordings = [waveform for waveform in noise(shortest) if len(waveform) <= samples]
         check_parity(source, exported, recordings)
         cosine = lowest_cosine(source, exported, recordings)

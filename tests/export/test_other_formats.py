@@ -157,7 +157,7 @@ def test_a_missing_runtime_is_named(form, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "executorch.runtime", None)
     runtime = {"openvino": other_runtimes.OpenVinoEmbedder, "executorch": other_runtimes.ExecuTorchEmbedder}[form]
     with pytest.raises(ImportError, match=rf"{form} is not installed, and runs this export: pip install"):
-        runtime.open(tmp_path / runtime.file)
+        runtime(tmp_path / runtime.file)
 
 
 @pytest.mark.parametrize("form", FORMATS)
