@@ -121,8 +121,16 @@ def test_the_program_of_cron_puts_a_calibration_into_use(saved_verifier, people_
     again = subprocess.run(["bash", "-c", program], **settings)
     assert again.returncode == 1 and "a renewed verifier gets a folder of its own" in again.stderr
     assert (tmp_path / "models/current").resolve() == current
-    facts = (current / "renewal.json").read_text().replace("recalibrated", "adapted", 1)
-    assert '"decision": "adapted"' in facts, "the program looks for this line"
+    shutil.rmtree(current)
+    adapting = tmp_path / "adapting"  # stands for a renewal that adapts the weights
+    adapting.write_text('#!/bin/bash\nmkdir -p "${@: -1}"\n')
+    adapting.write_text(adapting.read_text() + 'echo \'{"decision": "adapted"}\' > "${@: -1}/renewal.json"\n')
+    adapting.chmod(0o755)
+    (tmp_path / "models/current").unlink()
+    (tmp_path / "models/current").symlink_to("first")
+    done = subprocess.run(["bash", "-c", program.replace(".venv/bin/oskdft", str(adapting))], **settings)
+    assert done.returncode == 0 and (current / "renewal.json").is_file(), done.stderr
+    assert (tmp_path / "models/current").resolve() == tmp_path / "models/first"
 
 
 def test_the_guide_of_the_service_runs_as_written(after_the_quickstart, monkeypatch, capsys):

@@ -375,9 +375,10 @@ def check_graph() -> None:
         return  # there is none, or `read_threshold` says what is wrong with it
     if isinstance(expected, str):  # earlier versions stored none
         graph = next(HERE / name for name in RUNTIMES if (HERE / name).is_file())
-        digest = hashlib.sha256(graph.read_bytes())
-        if graph.suffix == ".xml":  # its weights lie beside it
-            digest.update(graph.with_suffix(".bin").read_bytes())
+        digest = hashlib.sha256()
+        for part in (graph, *([graph.with_suffix(".bin")] if graph.suffix == ".xml" else [])):  # weights lie beside it
+            with open(part, "rb") as file:
+                hashlib.file_digest(file, lambda: digest)
         if digest.hexdigest() != expected:
             raise ValueError(f"{graph.name} is damaged or was changed: export the verifier again.")
 
