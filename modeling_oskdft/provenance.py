@@ -27,8 +27,7 @@ def versions() -> dict[str, str]:
     """Return the version of every package that can change a number, and Python's."""
     names = ("torch", "transformers", "numpy", "soundfile")
     installed = {"python": platform.python_version()} | {name: version(name) for name in names}
-    if find_spec("onnxruntime"):
-        installed["onnxruntime"] = version("onnxruntime")
+    installed |= {name: version(name) for name in ("onnxruntime", "openvino", "executorch") if find_spec(name)}
     return installed | {"modeling-oskdft": __version__}
 
 

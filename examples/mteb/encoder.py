@@ -1,5 +1,6 @@
 """Wrap a verifier as an encoder of MTEB: audio in, embeddings of unit length out."""
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,7 +41,7 @@ class SpeakerEncoder(AbsEncoder):
             }
         )
 
-    def encode(self, inputs: Any, **arguments: object) -> "NDArray[np.float32]":  # noqa: ANN401  # MTEB's loader
+    def encode(self, inputs: Iterable[Mapping[str, Any]], **arguments: object) -> "NDArray[np.float32]":
         """Embed the audio of all batches, whole recordings at any rate.
 
         Args:

@@ -9,6 +9,7 @@ from ..errors import end_at_once_on_interrupt, one_sentence_errors
 end_at_once_on_interrupt()  # before any import that takes time
 
 import argparse
+import logging
 import signal
 import sys
 
@@ -41,6 +42,10 @@ from . import (
     voices,
 )
 from .options import prepare_transformers
+
+# It comes with ExecuTorch, and names each of its libraries that is of no use here: an error is one sentence on stderr.
+logging.getLogger("torchao").setLevel(logging.ERROR)
+logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
 
 COMMANDS = (
     quickstart,

@@ -173,3 +173,12 @@ def find(name: str | Location, file: str, revision: str | None = None) -> str | 
 def is_an_export(location: Location) -> bool:
     """Test for a graph without PyTorch weights. The graph is downloaded last, because it is large."""
     return find(location, "config.json") is None and any(find(location, graph) for graph in GRAPHS)
+
+
+def name_of_model(name: str) -> str:
+    """Return the name of a folder without the folders above it, or a repository as it is.
+
+    Args:
+        name: a folder or a repository.
+    """
+    return Path(name).resolve().name if Path(name).is_dir() else name

@@ -9,11 +9,15 @@ from dataclasses import replace
 from importlib.metadata import distribution
 from pathlib import Path
 
+from .._version import __version__
+from ..audio.forms import SAMPLING_RATE
 from ..audio.speech import SEQUENCE_MODEL, sequence_model
 from ..embedding.exported import digest_of_graph
 from ..embedding.locations import GRAPHS, find
 from ..embedding.other_runtimes import FACTS_NAME
-from ..embedding.runtimes import exported_runtimes
+from ..embedding.runtimes import TorchEmbedder, exported_runtimes
+from ..files import write_json
+from ..model.modeling_oskdft import shortest_input
 from ..scoring.calibration import CALIBRATION_NAME, PREVIOUS_NAME, Calibration
 from ..scoring.normalization import COHORT_NAME, Cohort
 from ..scoring.thresholds import THRESHOLDS_NAME, Thresholds
@@ -21,7 +25,10 @@ from ..scoring.thresholds import THRESHOLDS_NAME, Thresholds
 BESIDE_GRAPHS = ("model.bin", FACTS_NAME)
 PACKAGE = Path(__file__).parents[1]
 # Copied into every export: the program that decides, and the files that it imports.
-PAGES = ("export/standalone/verify.py", "audio/decoding.py", "audio/speech.py", "audio/track.py")
+PAGES = (
+    *("export/standalone/verify.py", "export/standalone/graphs.py"),
+    *("audio/decoding.py", "audio/speech.py", "audio/track.py"),
+)
 SILERO_LICENCE = "silero_vad.LICENSE"
 WRITTEN = {
     *(*GRAPHS, *BESIDE_GRAPHS, THRESHOLDS_NAME, CALIBRATION_NAME, COHORT_NAME, SEQUENCE_MODEL, SILERO_LICENCE),
@@ -32,18 +39,37 @@ VAD_EXTRA = "pip install 'modeling-oskdft[vad]'"
 BESIDE = {"__pycache__", PREVIOUS_NAME, "model.onnx.data"}
 
 
-def fill_folder(name: str, revision: str | None, fingerprint: str, folder: Path, graph: str) -> None:
+def facts_of(source: TorchEmbedder, name: str) -> dict[str, str]:
+    """Return what the readers of a graph need to know.
+
+    Args:
+        source: the verifier.
+        name: its folder or repository.
+    """
+    return {
+        "name": Path(name).name,
+        "fingerprint": source.fingerprint(),
+        "embedding_size": str(source.embedding_size),
+        "sampling_rate": str(SAMPLING_RATE),
+        "shortest_input": str(shortest_input(source.model.config)),
+        "precision": "float32",
+        "modeling_oskdft": __version__,
+    }
+
+
+def fill_folder(name: str, revision: str | None, facts: dict[str, str], folder: Path, graph: str) -> None:
     """Write everything but the graph.
 
     Args:
         name: folder or repository of the verifier.
         revision: branch, tag or commit of the repository.
-        fingerprint: of its weights.
+        facts: about the graph, as `facts_of` returns them.
         folder: the folder of the export.
         graph: name of the graph in it.
     """
-    _add_thresholds(name, revision, fingerprint, folder, graph)
-    _add_calibration(name, revision, fingerprint, folder)
+    write_json(facts, folder / FACTS_NAME)
+    _add_thresholds(name, revision, facts["fingerprint"], folder, graph)
+    _add_calibration(name, revision, facts["fingerprint"], folder)
     _add_speech_network(folder)
     for page in PAGES:
         shutil.copy(PACKAGE / page, folder / Path(page).name)

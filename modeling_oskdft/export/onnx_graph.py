@@ -15,15 +15,13 @@ from typing import Any
 
 import torch
 
-from .._version import __version__
-from ..audio.forms import SAMPLING_RATE, Waveform
+from ..audio.forms import Waveform
 from ..embedding.opening import check_feature_extractor
-from ..embedding.other_runtimes import FACTS_NAME
 from ..embedding.runtimes import EXPORT_EXTRA, MODEL_NAME, OnnxEmbedder, TorchEmbedder
 from ..errors import first_line
-from ..files import replaced_folder, write_json
+from ..files import replaced_folder
 from ..model.modeling_oskdft import shortest_input
-from .folder import check_place, fill_folder
+from .folder import check_place, facts_of, fill_folder
 from .int8 import Quantised, calibration_recordings, quantise, quiet
 from .parity import check_parity, lowest_cosine, noise
 from .raw_verifier import INPUTS, OUTPUT, RawToEmbedding, plain_copy
@@ -106,9 +104,8 @@ def export_onnx(
         write_graph(source, graph, opset, Path(name).name)
         check_parity(source, OnnxEmbedder(graph), noise(shortest))
         quantised = _quantise_in_place(graph, recordings) if int8 else None
-        facts = _facts(source, Path(name).name) | {"precision": "int8" if int8 else "float32"}
-        write_json(facts, folder / FACTS_NAME)
-        fill_folder(name, revision, source.fingerprint(), folder, MODEL_NAME)
+        facts = facts_of(source, name) | {"precision": "int8" if int8 else "float32"}
+        fill_folder(name, revision, facts, folder, MODEL_NAME)
         cosine, size = lowest_cosine(source, OnnxEmbedder(graph), recordings), graph.stat().st_size
     if quantised is None:
         return Export(str(out), "float32", opset, size, cosine)
@@ -139,23 +136,11 @@ def write_graph(source: TorchEmbedder, path: Path, opset: int, name: str) -> Non
     import onnx
 
     program = _traced(source, opset)
-    program.model.metadata_props.update(_facts(source, name))
+    program.model.metadata_props.update(facts_of(source, name))
     for node in program.model.graph.all_nodes():  # where each was traced: paths of this machine, and 0.4 MB
         node.metadata_props.clear()
     program.save(path)
     onnx.checker.check_model(str(path))
-
-
-def _facts(source: TorchEmbedder, name: str) -> dict[str, str]:
-    """Return what readers of a graph need to know: it is metadata of the graph, and model.json beside it."""
-    return {
-        "name": name,
-        "fingerprint": source.fingerprint(),
-        "sampling_rate": str(SAMPLING_RATE),
-        "shortest_input": str(shortest_input(source.model.config)),
-        "precision": "float32",
-        "modeling_oskdft": __version__,
-    }
 
 
 def _traced(source: TorchEmbedder, opset: int) -> "torch.onnx.ONNXProgram":

@@ -12,15 +12,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .._version import __version__
 from ..audio.forms import SAMPLING_RATE
 from ..embedding.opening import check_feature_extractor
 from ..embedding.other_runtimes import FACTS_NAME, HOP, ExecuTorchEmbedder, OpenVinoEmbedder
 from ..embedding.runtimes import ExportedEmbedder, TorchEmbedder
 from ..errors import check_choice, first_line
-from ..files import replaced_folder, write_json
+from ..files import replaced_folder
 from ..model.modeling_oskdft import shortest_input
-from .folder import check_place, fill_folder
+from .folder import check_place, facts_of, fill_folder
 from .int8 import quiet
 from .onnx_graph import Export
 from .parity import check_parity, lowest_cosine, noise
@@ -39,7 +38,7 @@ class Format(NamedTuple):
     """
 
     runtime: type[ExportedEmbedder]
-    write: Callable[[RawVerifier, int, Path], dict[str, int]]
+    write: Callable[[RawVerifier, int, Path], dict[str, str]]
 
 
 def export_other(
@@ -73,16 +72,7 @@ def export_other(
     if not (math.isfinite(longest) and longest * SAMPLING_RATE >= shortest):
         raise ValueError(f"longest is {longest}: seconds are needed, {shortest / SAMPLING_RATE:g} or more.")
     samples = math.ceil(longest * SAMPLING_RATE / HOP) * HOP
-    facts: dict[str, Any] = {
-        "name": Path(name).name,
-        "format": form,
-        "fingerprint": source.fingerprint(),
-        "embedding_size": source.embedding_size,
-        "sampling_rate": SAMPLING_RATE,
-        "shortest_input": shortest,
-        "precision": "float32",
-        "modeling_oskdft": __version__,
-    }
+    facts = facts_of(source, name) | {"format": form}
     with replaced_folder(out) as folder:
         graph = folder / runtime.file
         with quiet(), warnings.catch_warnings():
@@ -98,17 +88,16 @@ def export_other(
                 raise ValueError(
                     f"{form} cannot hold this verifier ({first_line(error)}): export it as onnx."
                 ) from error
-        write_json(facts, folder / FACTS_NAME)
+        fill_folder(name, revision, facts, folder, runtime.file)
         exported = runtime(graph)
         recordings = [waveform for waveform in noise(shortest) if len(waveform) <= samples]
         check_parity(source, exported, recordings)
         cosine = lowest_cosine(source, exported, recordings)
-        fill_folder(name, revision, source.fingerprint(), folder, runtime.file)
         size = sum(file.stat().st_size for file in folder.glob("model.*") if file.name != FACTS_NAME)
     return Export(str(out), "float32", None, size, cosine)
 
 
-def _write_openvino(verifier: RawVerifier, longest: int, path: Path) -> dict[str, int]:
+def _write_openvino(verifier: RawVerifier, longest: int, path: Path) -> dict[str, str]:
     import openvino
     from transformers.exporters.exporter_openvino import OpenVINOConfig, OpenVINOExporter
 
@@ -117,7 +106,7 @@ def _write_openvino(verifier: RawVerifier, longest: int, path: Path) -> dict[str
     return {}
 
 
-def _write_executorch(verifier: RawVerifier, longest: int, path: Path) -> dict[str, int]:
+def _write_executorch(verifier: RawVerifier, longest: int, path: Path) -> dict[str, str]:
     """Write a graph for all lengths up to the longest; where the format cannot hold that, for the longest alone."""
     from transformers.exporters.exporter_executorch import ExecutorchConfig, ExecutorchExporter
 
@@ -128,10 +117,10 @@ def _write_executorch(verifier: RawVerifier, longest: int, path: Path) -> dict[s
     )
     try:
         exported = ExecutorchExporter().export(verifier, _example(1, longest), config=of_any_length)
-        facts = {"longest_input": longest}
+        facts = {"longest_input": str(longest)}
     except AssertionError:  # of its verifier, for arithmetic with lengths, such as that of a time reduction
         exported = ExecutorchExporter().export(verifier, _example(1, longest), config=ExecutorchConfig())
-        facts = {"longest_input": longest, "fixed_input": longest}
+        facts = {"longest_input": str(longest), "fixed_input": str(longest)}
     path.write_bytes(exported.program.buffer)
     return facts
 

@@ -36,8 +36,7 @@ class RawToEmbedding(nn.Module):
         Returns:
             (batch, embedding_size), not normalised.
         """
-        valid = attention_mask.to(input_values.dtype)
-        waveform = normalised(input_values, valid) if self.do_normalize else input_values * valid
+        waveform = extracted(input_values, attention_mask, self.do_normalize)
         return self.verifier(waveform, attention_mask).embeddings
 
 
@@ -66,9 +65,22 @@ class RawVerifier(OSKDFTForXVector):
 
     def forward(self, input_values: Tensor, attention_mask: Tensor) -> object:
         """Embed raw waveforms: see `RawToEmbedding.forward`; returns the output of the verifier."""
-        valid = attention_mask.to(input_values.dtype)
-        waveform = normalised(input_values, valid) if self.do_normalize else input_values * valid
-        return super().forward(waveform, attention_mask)
+        return super().forward(extracted(input_values, attention_mask, self.do_normalize), attention_mask)
+
+
+def extracted(input_values: Tensor, attention_mask: Tensor, do_normalize: bool) -> Tensor:
+    """Do what `Wav2Vec2FeatureExtractor` does to a padded batch.
+
+    Args:
+        input_values: (batch, samples), raw waveforms.
+        attention_mask: (batch, samples), 1 or 0.
+        do_normalize: its setting.
+
+    Returns:
+        (batch, samples), zero in padding.
+    """
+    valid = attention_mask.to(input_values.dtype)
+    return normalised(input_values, valid) if do_normalize else input_values * valid
 
 
 def normalised(waveform: Tensor, valid: Tensor) -> Tensor:

@@ -12,18 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..data.prepare_voxceleb import TRIAL_LISTS
 from ..data.trials import Trials, read_trials
 from ..files import sha256_of, whole_file, write_json
 
 HASHES_NAME, EVAL_NAME, PAGE_NAME = "hashes.json", "eval.yaml", "README.md"
-TITLES = {
-    "voxceleb1_o": "VoxCeleb1-O, original",
-    "voxceleb1_o_cleaned": "VoxCeleb1-O, cleaned",
-    "voxceleb1_e": "VoxCeleb1-E, original",
-    "voxceleb1_e_cleaned": "VoxCeleb1-E, cleaned",
-    "voxceleb1_h": "VoxCeleb1-H, original",
-    "voxceleb1_h_cleaned": "VoxCeleb1-H, cleaned",
-}
+TITLES = {Path(published.name).stem: published.title for published in TRIAL_LISTS}
 # Of the page of the data set: https://www.robots.ox.ac.uk/~vgg/data/voxceleb/
 SOURCE = (
     "The lists of VoxCeleb1 are by Nagrani, Chung, Xie and Zisserman (CC BY 4.0): "

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from ..embedding.locations import find, locate
+from ..embedding.locations import find, locate, name_of_model
 from ..files import replaced_folder, write_json
 from ..hub.card_facts import RENEWAL_NAME, RESULTS_NAME
 from ..hub.model_card import Statements, read_statements, write_card
@@ -35,7 +35,7 @@ def write_renewal(renewal: Renewal, model: str, out: str | Path, revision: str |
         for measured in (candidate.thresholds, candidate.calibration, candidate.cohort):
             if measured is not None:
                 measured.save(folder)
-        facts = {"decision": renewal.decision, "reasons": list(renewal.reasons), "renewed": _public_name(model)}
+        facts = {"decision": renewal.decision, "reasons": list(renewal.reasons), "renewed": name_of_model(model)}
         facts |= {"fingerprint": candidate.model.fingerprint(), **renewal.facts}
         write_json(facts, folder / RENEWAL_NAME)
         results = find(locate(model, revision), RESULTS_NAME)
@@ -59,8 +59,3 @@ def check_free(out: str | Path) -> None:
     place = Path(out)
     if place.is_file() or (place.is_dir() and any(place.iterdir())):
         raise ValueError(f"'{out}' is not empty: a renewed verifier gets a folder of its own; give another name.")
-
-
-def _public_name(model: str) -> str:
-    """Return the name of a folder without the folders above it, or a repository as it is."""
-    return Path(model).resolve().name if Path(model).is_dir() else model

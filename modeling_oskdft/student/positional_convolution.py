@@ -22,6 +22,7 @@ def use_fourier_on_gpu(model: nn.Module) -> None:
     """
     for name, module in model.named_modules():
         if name.endswith(PLACE) and isinstance(module, nn.Conv1d):
+            # On the instance: the class is shared with every other convolution.
             module._conv_forward = MethodType(_convolve, module)  # type: ignore[method-assign]
 
 

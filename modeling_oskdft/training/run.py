@@ -13,6 +13,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from ..data.manifest import Manifest
 from ..data.parallel import end_with_parent
 from ..data.splits import split_by_speaker, warn_about_single_utterances
+from ..embedding.locations import name_of_model
 from ..evaluation.cost import compare_encoders
 from ..files import check_writable, write_json
 from ..hub.task_card import write_task_card
@@ -213,17 +214,12 @@ def _save(trainer: OSKDFTTrainer, results: dict[str, Any], *measured: Measuremen
 def _teachers(recipe: Recipe) -> dict[str, Any]:
     """Name the encoder that the student was cut from, and the teachers of each distillation."""
     student = recipe.student
-    names: dict[str, Any] = {"student_from": _name_of_model(student.student_from or student.teacher)}
+    names: dict[str, Any] = {"student_from": name_of_model(student.student_from or student.teacher)}
     if recipe.objectives.distil_states:
-        names["hidden_states"] = _name_of_model(student.teacher)
+        names["hidden_states"] = name_of_model(student.teacher)
     if student.embedding_teachers:
-        names["embeddings"] = [_name_of_model(name) for name in student.embedding_teachers]
+        names["embeddings"] = [name_of_model(name) for name in student.embedding_teachers]
     return names
-
-
-def _name_of_model(source: str) -> str:
-    """Return the name of a folder without the folders above it, or a repository as it is."""
-    return Path(source).resolve().name if Path(source).is_dir() else source
 
 
 def _public_name(source: str) -> str:

@@ -1,9 +1,10 @@
 """Decide whether two recordings have the same speaker: `python verify.py A.wav B.wav`.
 
 This program belongs to an exported model. It reads the graph, and thresholds.json, calibration.json and
-cohort.safetensors where they are, from its own folder; decoding.py, speech.py and track.py beside it read and check
-recordings of any length. It needs numpy, soundfile, and a runtime for the graph: onnxruntime or openvino for
-model.onnx, openvino for model.xml, executorch for model.pte. It does not need the package that exported the model.
+cohort.safetensors where they are, from its own folder. graphs.py beside it opens the graph; decoding.py, speech.py
+and track.py read and check recordings of any length. It needs numpy, soundfile, and a runtime for the graph:
+onnxruntime or openvino for model.onnx, openvino for model.xml, executorch for model.pte. It does not need the package
+that exported the model.
 
 It prints decision, score and, with a calibration, the probability that the speaker is the same. Errors are one
 sentence on stderr. Exit codes:
@@ -22,11 +23,8 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
-
-Run = Callable[["np.ndarray", "np.ndarray"], "np.ndarray"]  # waveforms and mask to embeddings
 
 HERE = Path(__file__).resolve().parent
 SAME, DIFFERENT, WRONG_INPUT, NO_DECISION, OUR_FAULT, STOPPED = 0, 1, 2, 3, 70, 130
@@ -97,106 +95,23 @@ class Answer(NamedTuple):
 # ---- the model ------------------------------------------------------------------------------------------------------
 
 
-def open_model() -> tuple[Run, dict[str, str]]:
-    """Open the graph of this folder on the CPU, with the threads of OMP_NUM_THREADS, or all.
-
-    Returns:
-        A function from a waveform (1, samples) and its mask to an embedding (1, embedding_size); and facts about the
-        graph: fingerprint, sampling_rate, shortest_input and others.
+def open_model() -> tuple[graphs.Run, dict[str, str]]:
+    """Open the graph of this folder: see `graphs.open_graph`.
 
     Raises:
         ImportError: where no runtime of the graph is installed.
         ValueError: for a file that is damaged or not an export.
     """
-    graph = next((HERE / name for name in RUNTIMES if (HERE / name).is_file()), None)
-    if graph is None:
-        raise ValueError(f"None of {', '.join(RUNTIMES)} is beside this program: export the verifier again.")
-    for _, open_graph in RUNTIMES[graph.name]:
-        try:
-            run, facts = open_graph(graph)
-        except ImportError:
-            continue
-        except Exception as error:  # the errors of runtimes have no common class
-            reason = first_line(error)
-            raise ValueError(f"{graph.name} cannot be opened ({reason}): export the verifier again.") from None
-        if not {"fingerprint", "sampling_rate", "shortest_input"} <= facts.keys():
-            raise ValueError(f"{graph.name} was not written by `oskdft export`: export the verifier again.")
-        return run, facts
-    packages = " or ".join(package for package, _ in RUNTIMES[graph.name])
-    raise ImportError(f"{packages} is not installed, and runs {graph.name}")
+    graph = graphs.graph_in(HERE)
+    try:
+        return graphs.open_graph(graph)
+    except (ImportError, ValueError):
+        raise
+    except Exception as error:  # the errors of runtimes have no common class
+        raise ValueError(f"{graph.name} cannot be opened ({first_line(error)}): export the verifier again.") from None
 
 
-def threads() -> int:
-    """Return the first field of OMP_NUM_THREADS, which may be a list as "4,2"; 0, all, where it is no number."""
-    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(first) if first.isdecimal() else 0
-
-
-def open_onnxruntime(graph: Path) -> tuple[Run, dict[str, str]]:
-    """Open model.onnx in onnxruntime: see `open_model`."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads()
-    options.enable_mem_pattern = False  # a plan of memory for each length, which costs more than it saves
-    options.log_severity_level = 4  # errors come as exceptions
-    session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-
-    def run(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        return session.run(None, {"input_values": values, "attention_mask": mask})[0]
-
-    return run, session.get_modelmeta().custom_metadata_map
-
-
-def open_openvino(graph: Path) -> tuple[Run, dict[str, str]]:
-    """Open model.xml or model.onnx in OpenVINO: see `open_model`."""
-    import openvino
-
-    # On processors with bf16 the default is bf16, in which the embeddings are others.
-    settings = {"INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads()} if threads() else {})
-    model = openvino.Core().compile_model(str(graph), "CPU", settings)
-
-    def run(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        return model({"input_values": values, "attention_mask": mask})["embeddings"]
-
-    return run, stored_facts()
-
-
-def open_executorch(graph: Path) -> tuple[Run, dict[str, str]]:
-    """Open model.pte in ExecuTorch, which takes multiples of 320 samples up to its longest: see `open_model`."""
-    import torch
-    from executorch.runtime import Runtime
-
-    program = Runtime.get().load_program(graph)  # it must outlive its method
-    method = program.load_method("forward")
-    facts = stored_facts()
-    longest, fixed = (int(facts.get(name, 0)) for name in ("longest_input", "fixed_input"))
-
-    def run(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        if values.shape[1] > longest:
-            seconds = longest / int(facts["sampling_rate"])
-            raise ValueError(f"model.pte takes {seconds:g} s at most: give --max_seconds, or export with --longest.")
-        missing = ((0, 0), (0, fixed - values.shape[1] if fixed else -values.shape[1] % 320))
-        inputs = [torch.from_numpy(np.pad(part, missing)) for part in (values, mask)]
-        return method.execute(inputs)[-1].numpy().copy()  # the next call writes into the same memory
-
-    return run, facts | {"program": program}
-
-
-def stored_facts() -> dict[str, str]:
-    """Read model.json, which has the facts about a graph."""
-    return {name: str(value) for name, value in json.loads((HERE / "model.json").read_text(encoding="utf-8")).items()}
-
-
-# The graphs by name, and the packages that run each, the first one that is installed.
-RUNTIMES: dict[str, tuple[tuple[str, Callable[[Path], tuple[Run, dict[str, str]]]], ...]] = {
-    "model.onnx": (("onnxruntime", open_onnxruntime), ("openvino", open_openvino)),
-    "model.xml": (("openvino", open_openvino),),
-    "model.pte": (("executorch", open_executorch),),
-}
-
-
-def embed(model: Run, waveform: np.ndarray) -> np.ndarray:
+def embed(model: graphs.Run, waveform: np.ndarray) -> np.ndarray:
     """Embed a stretch of a recording.
 
     Args:
@@ -213,7 +128,7 @@ def embed(model: Run, waveform: np.ndarray) -> np.ndarray:
 # ---- recordings -----------------------------------------------------------------------------------------------------
 
 
-def hear(model: Run, facts: dict[str, str], path: str, options: argparse.Namespace) -> Side:
+def hear(model: graphs.Run, facts: dict[str, str], path: str, options: argparse.Namespace) -> Side:
     """Read and embed a recording of any length, and write to stderr what may spoil a decision about it.
 
     Args:
@@ -374,12 +289,8 @@ def check_graph() -> None:
     except (OSError, ValueError, AttributeError, RecursionError):
         return  # there is none, or `read_threshold` says what is wrong with it
     if isinstance(expected, str):  # earlier versions stored none
-        graph = next(HERE / name for name in RUNTIMES if (HERE / name).is_file())
-        digest = hashlib.sha256()
-        for part in (graph, *([graph.with_suffix(".bin")] if graph.suffix == ".xml" else [])):  # weights lie beside it
-            with open(part, "rb") as file:
-                hashlib.file_digest(file, lambda: digest)
-        if digest.hexdigest() != expected:
+        graph = graphs.graph_in(HERE)
+        if graphs.digest_of(graph) != expected:
             raise ValueError(f"{graph.name} is damaged or was changed: export the verifier again.")
 
 
@@ -504,6 +415,7 @@ if __name__ == "__main__":
         sys.dont_write_bytecode = True  # the folder stays as it was exported
         sys.path.insert(0, str(HERE))  # `python -P` does not look for modules beside the program
         import decoding
+        import graphs
         import speech
         import track
 

@@ -1,0 +1,143 @@
+"""Open the graph of an export in the runtime that is installed: onnxruntime, OpenVINO or ExecuTorch.
+
+This file belongs to verify.py beside it, and needs numpy and one of the runtimes. Their packages are imported when a
+graph is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+Run = Callable[["np.ndarray", "np.ndarray"], "np.ndarray"]  # waveforms and mask to embeddings
+
+
+def open_graph(graph: Path) -> tuple[Run, dict[str, str]]:
+    """Open a graph on the CPU, with the threads of OMP_NUM_THREADS, or all.
+
+    Args:
+        graph: as `graph_in` found it.
+
+    Returns:
+        A function from a waveform (1, samples) and its mask to an embedding (1, embedding_size); and facts about the
+        graph: fingerprint, sampling_rate, shortest_input and others.
+
+    Raises:
+        ImportError: where no runtime of the graph is installed.
+        ValueError: for a graph without facts. The errors of runtimes have no common class.
+    """
+    for _, open_in_runtime in RUNTIMES[graph.name]:
+        try:
+            run, facts = open_in_runtime(graph)
+        except ImportError:
+            continue
+        if not {"fingerprint", "sampling_rate", "shortest_input"} <= facts.keys():
+            raise ValueError(f"{graph.name} was not written by `oskdft export`: export the verifier again.")
+        return run, facts
+    packages = " or ".join(package for package, _ in RUNTIMES[graph.name])
+    raise ImportError(f"{packages} is not installed, and runs {graph.name}")
+
+
+def graph_in(folder: Path) -> Path:
+    """Find the graph of a folder.
+
+    Args:
+        folder: an export.
+
+    Raises:
+        ValueError: where there is none.
+    """
+    graph = next((folder / name for name in RUNTIMES if (folder / name).is_file()), None)
+    if graph is None:
+        raise ValueError(f"None of {', '.join(RUNTIMES)} is beside this program: export the verifier again.")
+    return graph
+
+
+def digest_of(graph: Path) -> str:
+    """Return the SHA-256 of a graph, with its weights where these lie in a file of their own.
+
+    Args:
+        graph: the graph.
+    """
+    digest = hashlib.sha256()
+    weights = [graph.with_suffix(".bin")] if graph.suffix == ".xml" else []
+    for part in (graph, *weights):
+        with open(part, "rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
+
+
+def threads() -> int:
+    """Return the first field of OMP_NUM_THREADS, which may be a list as "4,2"; 0, all, where it is no number."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
+
+
+def open_onnxruntime(graph: Path) -> tuple[Run, dict[str, str]]:
+    """Open model.onnx in onnxruntime: see `open_graph`."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads()
+    options.enable_mem_pattern = False  # a plan of memory for each length, which costs more than it saves
+    options.log_severity_level = 4  # errors come as exceptions
+    session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+    def run(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return session.run(None, {"input_values": values, "attention_mask": mask})[0]
+
+    return run, session.get_modelmeta().custom_metadata_map
+
+
+def open_openvino(graph: Path) -> tuple[Run, dict[str, str]]:
+    """Open model.xml or model.onnx in OpenVINO: see `open_graph`."""
+    import openvino
+
+    # On processors with bf16 the default is bf16, in which the embeddings are others.
+    settings = {"INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads()} if threads() else {})
+    model = openvino.Core().compile_model(str(graph), "CPU", settings)
+
+    def run(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return model({"input_values": values, "attention_mask": mask})["embeddings"]
+
+    return run, stored_facts(graph)
+
+
+def open_executorch(graph: Path) -> tuple[Run, dict[str, str]]:
+    """Open model.pte in ExecuTorch, which takes multiples of 320 samples up to its longest: see `open_graph`."""
+    import torch
+    from executorch.runtime import Runtime
+
+    program = Runtime.get().load_program(graph)
+    methods = (program.load_method("forward"), program)  # a program must outlive its method
+    facts = stored_facts(graph)
+    longest, fixed = (int(facts.get(name, 0)) for name in ("longest_input", "fixed_input"))
+
+    def run(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        if values.shape[1] > longest:
+            seconds = longest / int(facts["sampling_rate"])
+            raise ValueError(f"model.pte takes {seconds:g} s at most: give --max_seconds, or export with --longest.")
+        missing = ((0, 0), (0, fixed - values.shape[1] if fixed else -values.shape[1] % 320))
+        inputs = [torch.from_numpy(np.pad(part, missing)) for part in (values, mask)]
+        return methods[0].execute(inputs)[-1].numpy().copy()  # the next call writes into the same memory
+
+    return run, facts
+
+
+def stored_facts(graph: Path) -> dict[str, str]:
+    """Read model.json, which has the facts about the graph beside it."""
+    stored = json.loads(graph.with_name("model.json").read_text(encoding="utf-8"))
+    return {name: str(value) for name, value in stored.items()}
+
+
+# The graphs by name, and the packages that run each, the first one that is installed.
+RUNTIMES: dict[str, tuple[tuple[str, Callable[[Path], tuple[Run, dict[str, str]]]], ...]] = {
+    "model.onnx": (("onnxruntime", open_onnxruntime), ("openvino", open_openvino)),
+    "model.xml": (("openvino", open_openvino),),
+    "model.pte": (("executorch", open_executorch),),
+}
