@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import DIFFERENT
 
-TRAINED = ("lora", "speaker_adapter", "nothing")
+TRAINED = ("lora", "speaker_adapter", "nothing")  # those of renewal.renewing; that file imports torch
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

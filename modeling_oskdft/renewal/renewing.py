@@ -41,7 +41,8 @@ from .judging import NEW, OLD, Judged, change_of_eer, judge, objections
 LEAST_SPEAKERS, LEAST_OF_PART = 20, 2
 MOST_TRIALS = 5000  # of each kind
 KEPT, RECALIBRATED, ADAPTED = "kept", "recalibrated", "adapted"
-TRAINED = (LORA, ADAPTERS, "nothing")
+NOTHING = "nothing"
+TRAINED = (LORA, ADAPTERS, NOTHING)
 
 
 class Parts(NamedTuple):
@@ -152,20 +153,13 @@ def renew(
     must_train, reason = _is_training_needed(before, trained)
     reasons = [reason]
     if must_train:
-        renewed, eers = _adapted(embedder, parts, trained, epochs, seed)
-        adapted = _candidate(renewed, parts.calibrating, lists, _heard_lists(renewed, lists), None, seed)
-        change = change_of_eer(before[NEW], adapted.judged[NEW], lists[NEW].trials, speakers_of(parts.judging))
-        facts[ADAPTED] = _as_dicts(adapted.judged) | {
-            "trained": trained,
-            "epoch": eers.index(min(eers)),
-            "development_eer": eers,
-            "change_of_eer": list(change),
-        }
+        adapted, facts[ADAPTED] = _adapted_candidate(embedder, parts, lists, before, trained, epochs, seed)
         against = objections(before, adapted.judged)
         if not against:
+            low, high = (100 * end for end in facts[ADAPTED]["change_of_eer"])
+            change = 100 * (adapted.judged[NEW].eer - before[NEW].eer)
             reasons.append(
-                f"On the new trials the EER changes by {100 * (adapted.judged[NEW].eer - before[NEW].eer):.1f} points "
-                f"(95 %: {100 * change.low:.1f} to {100 * change.high:.1f})."
+                f"On the new trials the EER changes by {change:.1f} points (95 %: {low:.1f} to {high:.1f})."
             )
             return Renewal(ADAPTED, tuple(reasons), facts, adapted, embedder.feature_extractor)
         reasons += [*against, "So the weights stay; to train anew: oskdft train RECIPE.yaml --start_from MODEL."]
@@ -240,7 +234,7 @@ def _is_training_needed(before: Mapping[str, Judged], trained: str) -> tuple[boo
     limit = f"{100 * before[OLD].eer_high:.1f} %, the upper end of the interval of the old ones"
     if before[NEW].eer <= before[OLD].eer_high:
         return False, f"The EER of the new trials, {rate}, is not above {limit}: a calibration is enough."
-    return trained != TRAINED[-1], f"The EER of the new trials, {rate}, is above {limit}."
+    return trained != NOTHING, f"The EER of the new trials, {rate}, is above {limit}."
 
 
 def _adapted(
@@ -255,6 +249,27 @@ def _adapted(
     eers = adapt(model, embedder.feature_extractor, parts.training, epochs, development, seed=seed)
     merged = model.merge_and_unload() if trained == LORA else student
     return TorchEmbedder(merged, embedder.feature_extractor), eers
+
+
+def _adapted_candidate(
+    embedder: TorchEmbedder,
+    parts: Parts,
+    lists: Mapping[str, TrialDataset],
+    before: Mapping[str, Judged],
+    trained: str,
+    epochs: int,
+    seed: int,
+) -> tuple[Candidate, dict[str, Any]]:
+    """Train, calibrate and judge; return the candidate, and what was measured."""
+    renewed, eers = _adapted(embedder, parts, trained, epochs, seed)
+    candidate = _candidate(renewed, parts.calibrating, lists, _heard_lists(renewed, lists), None, seed)
+    change = change_of_eer(before[NEW], candidate.judged[NEW], lists[NEW].trials, speakers_of(parts.judging))
+    return candidate, _as_dicts(candidate.judged) | {
+        "trained": trained,
+        "epoch": eers.index(min(eers)),
+        "development_eer": eers,
+        "change_of_eer": list(change),
+    }
 
 
 def _candidate(

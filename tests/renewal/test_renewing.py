@@ -124,6 +124,12 @@ def test_refused_weights_leave_the_calibration(verifier, now, old, monkeypatch):
     assert renewal.candidate.model.fingerprint() == verifier.fingerprint()
 
 
+def test_the_command_offers_what_can_be_trained():
+    from modeling_oskdft.commands.renew import TRAINED
+
+    assert TRAINED == renewing.TRAINED
+
+
 def test_bad_input(verifier, now, exported):
     with pytest.raises(ValueError, match="trained is 'all'"):
         renew(verifier, now, trained="all")
