@@ -93,9 +93,9 @@ def test_threads_are_the_first_field_of_omp_num_threads(exported, monkeypatch):
 
 def test_every_session_has_the_same_options(exported):
     session_options = OnnxEmbedder(exported / "model.onnx").session.get_session_options()
-    page = (exported / "verify.py").read_text()
+    program = (exported / "graphs.py").read_text()
     for option, value in SESSION_OPTIONS.items():
-        assert getattr(session_options, option) == value and f"options.{option} = {value} " in page
+        assert getattr(session_options, option) == value and f"options.{option} = {value} " in program
 
 
 def test_a_graph_of_another_program_is_refused(exported, tmp_path):
