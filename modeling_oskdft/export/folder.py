@@ -58,7 +58,7 @@ def facts_of(source: TorchEmbedder, name: str) -> dict[str, str]:
 
 
 def fill_folder(name: str, revision: str | None, facts: dict[str, str], folder: Path, graph: str) -> None:
-    """Write everything but the graph.
+    """Write everything but the graph: its measurements, and the program that decides.
 
     Args:
         name: folder or repository of the verifier.
@@ -67,12 +67,25 @@ def fill_folder(name: str, revision: str | None, facts: dict[str, str], folder: 
         folder: the folder of the export.
         graph: name of the graph in it.
     """
+    fill_with_measurements(name, revision, facts, folder, graph)
+    for page in PAGES:
+        shutil.copy(PACKAGE / page, folder / Path(page).name)
+
+
+def fill_with_measurements(name: str, revision: str | None, facts: dict[str, str], folder: Path, graph: str) -> None:
+    """Write what decides with the graph: facts, thresholds, calibration, and the network that finds speech.
+
+    Args:
+        name: as in `fill_folder`.
+        revision: as in `fill_folder`.
+        facts: as in `fill_folder`.
+        folder: as in `fill_folder`.
+        graph: as in `fill_folder`.
+    """
     write_json(facts, folder / FACTS_NAME)
     _add_thresholds(name, revision, facts["fingerprint"], folder, graph)
     _add_calibration(name, revision, facts["fingerprint"], folder)
     _add_speech_network(folder)
-    for page in PAGES:
-        shutil.copy(PACKAGE / page, folder / Path(page).name)
 
 
 def check_place(out: Path) -> None:
@@ -112,11 +125,11 @@ def _add_thresholds(name: str, revision: str | None, fingerprint: str, folder: P
     """Write the verifier's thresholds beside the graph, with the digest of the graph; warn where there are none."""
     path = find(name, THRESHOLDS_NAME, revision)
     if path is None:
-        warnings.warn(f"'{name}' has no thresholds: the export gives scores and no decisions.", stacklevel=4)
+        warnings.warn(f"'{name}' has no thresholds: the export gives scores and no decisions.", stacklevel=5)
         return
     thresholds = Thresholds.load(path)
     if thresholds.fingerprint != fingerprint:
-        warnings.warn("The thresholds are of other weights and were left out: measure them anew.", stacklevel=4)
+        warnings.warn("The thresholds are of other weights and were left out: measure them anew.", stacklevel=5)
         return
     replace(thresholds, graph=digest_of_graph(folder / graph)).save(folder)
 
@@ -130,9 +143,9 @@ def _add_calibration(name: str, revision: str | None, fingerprint: str, folder: 
         return
     needed = None if cohort is None or cohort.fingerprint != fingerprint else cohort.digest
     if calibration.fingerprint != fingerprint:
-        warnings.warn("The calibration is of other weights and was left out: calibrate anew.", stacklevel=4)
+        warnings.warn("The calibration is of other weights and was left out: calibrate anew.", stacklevel=5)
     elif calibration.cohort is not None and calibration.cohort != needed:
-        warnings.warn("The calibration needs its cohort, which is missing, and was left out.", stacklevel=4)
+        warnings.warn("The calibration needs its cohort, which is missing, and was left out.", stacklevel=5)
     else:
         shutil.copy(str(calibration_file), folder / CALIBRATION_NAME)
         if calibration.cohort is not None:
@@ -144,7 +157,7 @@ def _add_speech_network(folder: Path) -> None:
     model = sequence_model()
     if model is None:
         warnings.warn(
-            f"silero-vad is not installed, so verify.py finds speech by its level: {VAD_EXTRA}.", stacklevel=4
+            f"silero-vad is not installed, so verify.py finds speech by its level: {VAD_EXTRA}.", stacklevel=5
         )
         return
     shutil.copy(model, folder / SEQUENCE_MODEL)

@@ -37,7 +37,7 @@ class Export:
 
     Args:
         folder: path of the folder that was written.
-        precision: "float32" or "int8".
+        precision: "float32", "int8", or "int8 weights", see `int8_weights`.
         opset: ONNX operator set of the graph; None for other formats.
         bytes: size of the graph.
         cosine: the lowest cosine to the PyTorch verifier, on noise, or on the calibration audio of an int8 export.
@@ -91,7 +91,7 @@ def export_onnx(
             holds anything but an export, and for calibration audio that is missing or silent.
         OSError: as `SpeakerVerifier.from_pretrained`.
     """
-    _check_packages()
+    check_packages()
     _check_options(opset, int8, calibration, split)
     check_place(Path(out))
     name = str(name_or_path)
@@ -109,13 +109,23 @@ def export_onnx(
         cosine, size = lowest_cosine(source, OnnxEmbedder(graph), recordings), graph.stat().st_size
     if quantised is None:
         return Export(str(out), "float32", opset, size, cosine)
+    warn_of_int8(cosine, "the calibration audio")
+    return Export(str(out), "int8", opset, size, cosine, quantised.int8, quantised.two_parts, quantised.float32)
+
+
+def warn_of_int8(cosine: float, audio: str) -> None:
+    """Warn where the embeddings of an int8 graph are far from those of the verifier.
+
+    Args:
+        cosine: the lowest cosine between them.
+        audio: what was embedded.
+    """
     if cosine < INT8_COSINE:
         warnings.warn(
-            f"In int8 an embedding of the calibration audio falls to a cosine of {cosine:.3f}: expect other "
-            "decisions, or export float32.",
-            stacklevel=2,
+            f"In int8 an embedding of {audio} falls to a cosine of {cosine:.3f}: expect other decisions, or export "
+            "float32.",
+            stacklevel=3,
         )
-    return Export(str(out), "int8", opset, size, cosine, quantised.int8, quantised.two_parts, quantised.float32)
 
 
 # ---- the graph ------------------------------------------------------------------------------------------------------
@@ -186,7 +196,12 @@ def _quantise_in_place(graph: Path, recordings: Sequence[Waveform]) -> Quantised
     return quantised
 
 
-def _check_packages() -> None:
+def check_packages() -> None:
+    """Check that the packages of the extra `export` are there.
+
+    Raises:
+        ImportError: naming the first one that is not.
+    """
     try:
         for name in ("onnx", "onnxruntime", "onnxscript"):
             import_module(name)

@@ -1,0 +1,117 @@
+import { decode, type Decoded } from "../audio/decoding";
+import { record, type Recording } from "../audio/microphone";
+import { Refusal, saidBy, type Message } from "../messages";
+import { make } from "./elements";
+import { inEveryLanguage, text, textOf } from "./texts";
+import type { Key } from "./words";
+
+/** A card on which the visitor chooses, drops or records one recording. */
+export class RecordingInput {
+  readonly element: HTMLFieldSetElement;
+  /** Called when another recording is there. */
+  onChange = () => {};
+  private decoded: Promise<Decoded> | null = null;
+  private recording: Recording | null = null;
+  private said: Message | null = null;
+  private readonly file: HTMLInputElement;
+  private readonly recordButton = make("button", { type: "button", class: "record" });
+  private readonly player = make("audio", { controls: true, hidden: true });
+  private readonly status = make("p", { class: "status", role: "status" });
+
+  constructor(
+    id: string,
+    private readonly title: Key,
+  ) {
+    this.file = make("input", { type: "file", id, accept: "audio/*,video/*,.flac,.m4a,.opus", class: "hidden-input" });
+    const choose = make("label", { for: id, class: "button" });
+    const drop = make("span", { class: "drop" });
+    const legend = make("legend");
+    const row = make("div", { class: "row" }, this.file, choose, this.recordButton, drop);
+    this.element = make("fieldset", { class: "recording" }, legend, row, this.player, this.status);
+    inEveryLanguage(() => {
+      legend.textContent = text(title);
+      choose.textContent = text("choose");
+      drop.textContent = text("drop");
+      this.file.setAttribute("aria-label", `${text(title)}: ${text("choose")}`);
+      this.player.setAttribute("aria-label", text("play", text(title)));
+      this.showButton(0);
+      this.status.textContent = this.said ? textOf(this.said) : "";
+    });
+    this.file.onchange = () => this.file.files?.[0] && this.take(this.file.files[0]);
+    this.recordButton.onclick = () => void this.startOrStop();
+    this.listenForDrops();
+  }
+
+  /**
+   * Return the recording.
+   *
+   * @throws Refusal where there is none, or it cannot be read
+   */
+  async waveform(): Promise<Decoded> {
+    this.recording?.stop();
+    if (!this.decoded) throw new Refusal("missing", text(this.title));
+    return this.decoded;
+  }
+
+  private take(file: Blob): void {
+    URL.revokeObjectURL(this.player.src);
+    this.player.src = URL.createObjectURL(file);
+    this.player.hidden = false;
+    this.say({ key: "reading", values: [] });
+    const decoded = decode(file);
+    this.decoded = decoded;
+    this.onChange();
+    decoded.then(
+      () => this.decoded === decoded && this.say(null),
+      (error: unknown) => this.decoded === decoded && this.say(saidBy(error)),
+    );
+  }
+
+  private async startOrStop(): Promise<void> {
+    if (this.recording) return this.recording.stop();
+    this.recordButton.disabled = true;
+    try {
+      this.recording = await record();
+    } catch (error) {
+      return this.say(saidBy(error));
+    } finally {
+      this.recordButton.disabled = false;
+    }
+    this.say(null);
+    const start = performance.now();
+    const timer = setInterval(() => this.showButton(Math.round((performance.now() - start) / 1000)), 250);
+    this.showButton(0);
+    const file = await this.recording.file;
+    clearInterval(timer);
+    this.recording = null;
+    this.showButton(0);
+    this.file.value = "";
+    this.take(file);
+  }
+
+  private showButton(seconds: number): void {
+    this.recordButton.textContent = this.recording ? text("stop", seconds) : text("record");
+    this.recordButton.classList.toggle("on", this.recording !== null);
+    this.recordButton.setAttribute("aria-label", `${text(this.title)}: ${this.recordButton.textContent}`);
+  }
+
+  private say(said: Message | null): void {
+    this.said = said;
+    this.status.textContent = said ? textOf(said) : "";
+    this.status.classList.toggle("wrong", said !== null && said.key !== "reading");
+  }
+
+  private listenForDrops(): void {
+    const over = (event: DragEvent, isOver: boolean) => {
+      event.preventDefault();
+      this.element.classList.toggle("over", isOver);
+    };
+    this.element.ondragover = (event) => over(event, true);
+    this.element.ondragleave = (event) => over(event, false);
+    this.element.ondrop = (event) => {
+      over(event, false);
+      const file = event.dataTransfer?.files[0];
+      if (file) this.take(file);
+    };
+  }
+}

@@ -1,0 +1,99 @@
+/** Decide on a score: modeling_oskdft/verification/decision.py in this language. */
+import { message, type Message } from "../messages";
+import { cosine, lineOf } from "./cohort";
+import type { Calibration, Thresholds, VerifierPackage } from "./package";
+
+export const OPERATING_POINTS = ["eer", "far_1_percent", "far_0.1_percent"] as const;
+export type OperatingPoint = (typeof OPERATING_POINTS)[number];
+const ENOUGH_SPEAKERS = 20; // a threshold of fewer depends on who they are
+const LEAST_SECONDS = 0.1; // of speech, whose logarithm is taken
+
+/** One side of a comparison: its embedding of unit length, and the seconds of speech behind it. */
+export interface Side {
+  embedding: Float32Array;
+  speech: number;
+}
+
+/** The answer to the question whether two sides are of one speaker; null where the model cannot tell. */
+export interface Answer {
+  score: number;
+  threshold: number | null;
+  isSame: boolean | null;
+  llr: number | null;
+  probability: number | null;
+  warnings: Message[];
+}
+
+/** Compare two sides. `prior` is the probability of one speaker before anything is heard. */
+export function compare(verifier: VerifierPackage, sides: [Side, Side], point: OperatingPoint, prior = 0.5): Answer {
+  const [first, second] = sides;
+  const score = cosine(first.embedding, second.embedding);
+  const { calibration, thresholds } = verifier;
+  const warnings: Message[] = [];
+  let [llr, probability]: [number | null, number | null] = [null, null];
+  if (calibration) {
+    const [gain, shift] = normalisation(verifier, first, second);
+    const speech = Math.min(first.speech, second.speech);
+    llr = llrOf(calibration, gain * score - shift, speech);
+    probability = probabilityOf(llr, prior);
+    warnings.push(...doubtsAbout(calibration, speech));
+    const wanted = calibration.operating_points[point]?.llr;
+    if (wanted !== undefined) {
+      const [low, high] = calibration.bounds;
+      if (!(low < wanted && wanted <= high)) {
+        warnings.push(message("no_decision_here"));
+        return { score, threshold: null, isSame: null, llr, probability, warnings };
+      }
+      const [slope, offset] = slopeAndOffset(calibration, speech);
+      const threshold = ((wanted - offset) / slope + shift) / gain;
+      return { score, threshold, isSame: llr >= wanted, llr, probability, warnings };
+    }
+  }
+  const threshold = thresholds?.values[point] ?? null;
+  if (threshold === null) warnings.push(message("no_threshold"));
+  else warnings.push(...fewSpeakers(thresholds!));
+  return { score, threshold, isSame: threshold === null ? null : score >= threshold, llr, probability, warnings };
+}
+
+/** Return the natural logarithm of how many times likelier a score is for one speaker than for two. */
+export function llrOf(calibration: Calibration, score: number, speech: number): number {
+  const [slope, offset] = slopeAndOffset(calibration, speech);
+  return Math.min(Math.max(slope * score + offset, calibration.bounds[0]), calibration.bounds[1]);
+}
+
+/** Return the gain and the shift with which a score is normalised: 1 and 0 where the calibration is of cosines. */
+export function normalisation(verifier: VerifierPackage, first: Side, second: Side): [number, number] {
+  return lineOf(verifier.calibration?.cohort ? verifier.cohort : null, first.embedding, second.embedding);
+}
+
+export function probabilityOf(llr: number, prior: number): number {
+  return 1 / (1 + Math.exp(-llr - Math.log(prior) + Math.log1p(-prior)));
+}
+
+/** Return the log-likelihood ratio that a share of the same-speaker trials stays below. */
+export function targetQuantile(calibration: Calibration, share: number): number {
+  const { llr, false_rejects: rates } = calibration.curve as { llr: number[]; false_rejects: number[] };
+  const above = rates.findIndex((rate) => rate > share);
+  if (above <= 0) return above === 0 ? llr[0]! : llr[llr.length - 1]!;
+  const part = (share - rates[above - 1]!) / (rates[above]! - rates[above - 1]!);
+  return llr[above - 1]! + part * (llr[above]! - llr[above - 1]!);
+}
+
+function slopeAndOffset({ score, duration, speech: seen }: Calibration, speech: number): [number, number] {
+  if (!duration) return score;
+  const [a, b, c, e] = duration;
+  const logarithm = Math.log(Math.min(Math.max(speech, LEAST_SECONDS, seen[0]), seen[1]));
+  return [a + e * logarithm, b + c * logarithm];
+}
+
+function doubtsAbout(calibration: Calibration, speech: number): Message[] {
+  const doubts = fewSpeakers(calibration);
+  if (calibration.duration && speech < 0.9 * calibration.speech[0]) {
+    doubts.push(message("short_for_calibration", speech.toFixed(1), calibration.speech[0].toFixed(1)));
+  }
+  return doubts;
+}
+
+function fewSpeakers({ speakers }: Thresholds | Calibration): Message[] {
+  return speakers < ENOUGH_SPEAKERS ? [message("few_speakers", speakers)] : [];
+}

@@ -1,0 +1,107 @@
+/** Run the two networks in onnxruntime, in a worker, so that the page answers while they run. */
+import * as ort from "onnxruntime-web/wasm";
+import glue from "onnxruntime-web/ort-wasm-simd-threaded.mjs?url";
+import binary from "onnxruntime-web/ort-wasm-simd-threaded.wasm?url";
+import { inspect, SAMPLING_RATE, type SpeechNetwork } from "../audio/speech";
+import { weightsOf, windowsOver } from "../audio/windows";
+import { Refusal, type Message } from "../messages";
+import { threadsHere } from "./threads";
+
+const WARM_SECONDS = 1;
+
+/** What a recording gives. */
+export interface Heard {
+  embedding: Float32Array;
+  speech: number;
+  isClipped: boolean;
+  flaws: Message[];
+}
+
+/** Hold the verifier's graph and the network that finds speech, in onnxruntime. */
+export class Engine {
+  private constructor(
+    private readonly graph: ort.InferenceSession,
+    private readonly speechNetwork: SpeechNetwork,
+    private readonly shortestInput: number,
+  ) {}
+
+  /**
+   * Open both networks, and run them once: WebAssembly is compiled while it runs for the first time.
+   *
+   * @throws Refusal where they cannot be opened
+   */
+  static async open(graph: Uint8Array, speechNetwork: Uint8Array, shortestInput: number): Promise<Engine> {
+    ort.env.wasm.wasmPaths = { mjs: new URL(glue, import.meta.url).href, wasm: new URL(binary, import.meta.url).href };
+    ort.env.wasm.numThreads = threadsHere();
+    ort.env.logLevel = "error";
+    if (typeof WebAssembly === "undefined") throw new Refusal("no_webassembly");
+    const opened = await Promise.all([session(graph, "model.onnx"), session(speechNetwork, "silero_vad_16k_sequence.onnx")]);
+    const engine = new Engine(opened[0], new Silero(opened[1]), shortestInput);
+    await engine.embed(new Float32Array(WARM_SECONDS * SAMPLING_RATE).map((_, n) => 0.1 * Math.sin(n / 20)));
+    return engine;
+  }
+
+  /**
+   * Inspect and embed a recording.
+   *
+   * @param waveform samples at 16 kHz
+   * @throws Refusal for a recording that is silent or too short
+   */
+  async hear(waveform: Float32Array): Promise<Heard> {
+    if (waveform.length < this.shortestInput) throw new Refusal("too_short", (waveform.length / SAMPLING_RATE).toFixed(2));
+    const { speech, isClipped, flaws } = await inspect(waveform, this.speechNetwork);
+    const windows = windowsOver(speech);
+    const weights = weightsOf(windows);
+    let mean: Float32Array | undefined;
+    for (const [index, { start, stop }] of windows.entries()) {
+      const embedding = unit(await this.embed(waveform.subarray(start, stop)));
+      mean ??= new Float32Array(embedding.length);
+      for (let n = 0; n < mean.length; n++) mean[n]! += weights[index]! * embedding[n]!;
+    }
+    return { embedding: unit(mean!), speech: speech.seconds, isClipped, flaws };
+  }
+
+  private async embed(waveform: Float32Array): Promise<Float32Array> {
+    const shape = [1, waveform.length];
+    const mask = new BigInt64Array(waveform.length).fill(1n);
+    const inputs = {
+      input_values: new ort.Tensor("float32", waveform, shape),
+      attention_mask: new ort.Tensor("int64", mask, shape),
+    };
+    const { embeddings } = await this.graph.run(inputs);
+    return Float32Array.from(embeddings!.data as Float32Array);
+  }
+}
+
+class Silero implements SpeechNetwork {
+  readonly name = "silero";
+
+  constructor(private readonly network: ort.InferenceSession) {}
+
+  async probabilities(frames: Float32Array, count: number, state: unknown) {
+    const [h, c] = (state as [ort.Tensor, ort.Tensor] | undefined) ?? [zeros(), zeros()];
+    const input = new ort.Tensor("float32", frames, [count, frames.length / count]);
+    const answers = await this.network.run({ input, h, c });
+    const [values, hidden, cell] = this.network.outputNames.map((name) => answers[name]!);
+    return { values: values!.data as Float32Array, state: [hidden, cell] };
+  }
+}
+
+async function session(content: Uint8Array, name: string): Promise<ort.InferenceSession> {
+  try {
+    return await ort.InferenceSession.create(content, { executionProviders: ["wasm"], enableMemPattern: false });
+  } catch (error) {
+    const why = error instanceof Error ? error.message.split("\n")[0]! : String(error);
+    throw /wasm|WebAssembly|backend/i.test(why) ? new Refusal("no_webassembly") : new Refusal("cannot_open", name);
+  }
+}
+
+function zeros(): ort.Tensor {
+  return new ort.Tensor("float32", new Float32Array(128), [1, 1, 128]);
+}
+
+function unit(vector: Float32Array): Float32Array {
+  const length = Math.hypot(...vector);
+  if (!(length > 0 && Number.isFinite(length))) throw new Refusal("not_sound");
+  return vector.map((value) => value / length);
+}
