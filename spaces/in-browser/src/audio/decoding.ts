@@ -1,6 +1,6 @@
-/** Decode a file by Web Audio: one channel at 16 kHz. */
+/** Decode a file by Web Audio: one channel, at the rate of the file where its header says it. */
 import { message, Refusal, type Message } from "../messages";
-import { SAMPLING_RATE } from "./speech";
+import { rateOf } from "./rates";
 
 const MOST_MEGABYTES = 200;
 export const MOST_SECONDS = 600; // Web Audio holds a recording as a whole
@@ -9,6 +9,7 @@ const CANCELLED = 0.03; // as in modeling_oskdft/audio/decoding.py
 /** A decoded recording, and what the visitor should know about it. */
 export interface Decoded {
   waveform: Float32Array;
+  rate: number;
   notes: Message[];
 }
 
@@ -23,17 +24,18 @@ export async function decode(file: Blob): Promise<Decoded> {
   if (file.size > MOST_MEGABYTES * 1e6) throw new Refusal("too_large", Math.round(file.size / 1e6), MOST_MEGABYTES);
   const { seconds, isVideo } = await look(file);
   if (seconds > MOST_SECONDS) throw new Refusal("too_long", Math.round(seconds / 60), MOST_SECONDS / 60);
-  const context = new OfflineAudioContext(1, 1, SAMPLING_RATE); // it resamples what it decodes to its own rate
   let buffer: AudioBuffer;
   try {
-    buffer = await context.decodeAudioData(await file.arrayBuffer());
+    const content = await file.arrayBuffer();
+    const context = new OfflineAudioContext(1, 1, rateOf(content)); // what it decodes gets its own rate
+    buffer = await context.decodeAudioData(content);
   } catch {
     throw new Refusal("unreadable");
   }
   if (buffer.duration > MOST_SECONDS) throw new Refusal("too_long", Math.round(buffer.duration / 60), MOST_SECONDS / 60);
   const waveform = mixed(Array.from({ length: buffer.numberOfChannels }, (_, n) => buffer.getChannelData(n)));
   if (!waveform.every(Number.isFinite)) throw new Refusal("not_finite");
-  return { waveform, notes: isVideo ? [message("video")] : [] };
+  return { waveform, rate: buffer.sampleRate, notes: isVideo ? [message("video")] : [] };
 }
 
 /** Read the length and the kind of a file without decoding it; a length that the file does not state is 0. */

@@ -4,7 +4,7 @@ import type { VerifierPackage } from "./package";
 
 export type Asked =
   | { number: number; kind: "open"; graph: Uint8Array; speechNetwork: Uint8Array; shortestInput: number }
-  | { number: number; kind: "hear"; waveform: Float32Array };
+  | { number: number; kind: "hear"; waveform: Float32Array; rate: number };
 export type Answered = { number: number; heard: Heard | null } | { number: number; refused: Message };
 type Question = Asked extends infer One ? (One extends Asked ? Omit<One, "number"> : never) : never;
 
@@ -33,9 +33,9 @@ export class EngineClient {
     await this.ask({ kind: "open", graph, speechNetwork, shortestInput });
   }
 
-  /** Inspect and embed a recording, samples at 16 kHz. */
-  async hear(waveform: Float32Array): Promise<Heard> {
-    return (await this.ask({ kind: "hear", waveform }))!;
+  /** Inspect and embed a recording: samples, and how many of them are a second. */
+  async hear(waveform: Float32Array, rate: number): Promise<Heard> {
+    return (await this.ask({ kind: "hear", waveform, rate }))!;
   }
 
   private ask(question: Question): Promise<Heard | null> {

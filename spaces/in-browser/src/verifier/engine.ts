@@ -2,6 +2,7 @@
 import * as ort from "onnxruntime-web/wasm";
 import glue from "onnxruntime-web/ort-wasm-simd-threaded.mjs?url";
 import binary from "onnxruntime-web/ort-wasm-simd-threaded.wasm?url";
+import { resample } from "../audio/resampling";
 import { inspect, SAMPLING_RATE, type SpeechNetwork } from "../audio/speech";
 import { weightsOf, windowsOver } from "../audio/windows";
 import { Refusal, type Message } from "../messages";
@@ -44,10 +45,12 @@ export class Engine {
   /**
    * Inspect and embed a recording.
    *
-   * @param waveform samples at 16 kHz
+   * @param samples one channel
+   * @param rate samples a second
    * @throws Refusal for a recording that is silent or too short
    */
-  async hear(waveform: Float32Array): Promise<Heard> {
+  async hear(samples: Float32Array, rate: number): Promise<Heard> {
+    const waveform = resample(samples, rate, SAMPLING_RATE);
     if (waveform.length < this.shortestInput) throw new Refusal("too_short", (waveform.length / SAMPLING_RATE).toFixed(2));
     const { speech, isClipped, flaws } = await inspect(waveform, this.speechNetwork);
     const windows = windowsOver(speech);

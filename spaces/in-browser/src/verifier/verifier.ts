@@ -12,8 +12,8 @@ export class Verifier {
 
   /** Inspect and embed what an input of the page holds. */
   async hear(input: { waveform(): Promise<Decoded> }): Promise<Heard> {
-    const { waveform, notes } = await input.waveform();
-    const heard = await this.engine.hear(waveform);
+    const { waveform, rate, notes } = await input.waveform();
+    const heard = await this.engine.hear(waveform, rate);
     return { ...heard, flaws: [...notes, ...heard.flaws] };
   }
 }

@@ -17,7 +17,7 @@ async function answer(asked: Asked): Promise<void> {
       engine = Engine.open(asked.graph, asked.speechNetwork, asked.shortestInput);
       await engine;
       answered = { number: asked.number, heard: null };
-    } else answered = { number: asked.number, heard: await (await engine!).hear(asked.waveform) };
+    } else answered = { number: asked.number, heard: await (await engine!).hear(asked.waveform, asked.rate) };
   } catch (error) {
     answered = { number: asked.number, refused: saidBy(error) };
   }
