@@ -4,13 +4,14 @@ import { join, relative } from "node:path";
 import { defineConfig, type Plugin } from "vite";
 
 const OUT = "dist";
+const ON_DEMAND = /asyncify|webgpu/; // the part for graphics processors, large and not for everybody
 
 /** Write into the service worker which files the page consists of, and a version that changes with any of them. */
 function listFiles(): Plugin {
   return {
     name: "list-files",
     closeBundle() {
-      const files = walk(OUT).filter((file) => file !== "sw.js").sort();
+      const files = walk(OUT).filter((file) => file !== "sw.js" && !ON_DEMAND.test(file)).sort();
       const hash = createHash("sha256");
       for (const file of files) hash.update(file).update(readFileSync(join(OUT, file)));
       const path = join(OUT, "sw.js");

@@ -20,10 +20,9 @@ from tests.tiny import tiny_verifier
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = ROOT / "spaces" / "speaker-verification"
 PICTURES = ROOT / "runs" / "screenshots"
-# The browser requests nothing but the page, uses no GPU, and has a microphone that plays a file.
+# The browser requests nothing but the page, and has a microphone that plays a file.
 CHROMIUM = [
     "--no-sandbox",
-    "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
@@ -68,21 +67,25 @@ def _folders_of(process: subprocess.Popen) -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def chromium(voices, tmp_path_factory):
-    """A browser whose microphone plays a made-up voice; its tests are skipped where there is no browser."""
+def chromium_type():
+    """A function that starts Chromium: `chromium_type(*flags)`; tests are skipped where there is none."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         pytest.skip("no Chromium was found: install it (Debian: apt-get install chromium)")
+    with playwright.sync_playwright() as driver:
+        yield lambda *flags: driver.chromium.launch(executable_path=path, args=[*CHROMIUM, *flags])
+
+
+@pytest.fixture(scope="session")
+def chromium(chromium_type, voices, tmp_path_factory):
+    """A browser whose microphone plays a made-up voice, without a graphics processor."""
     voice = tmp_path_factory.mktemp("microphone") / "voice.wav"
     samples, rate = soundfile.read(sorted(voices.rglob("*.flac"))[0])
     soundfile.write(voice, np.tile(samples, 4), rate, subtype="PCM_16")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=path, args=[*CHROMIUM, f"--use-file-for-fake-audio-capture={voice}"]
-        )
-        yield browser
-        browser.close()
+    browser = chromium_type("--disable-gpu", f"--use-file-for-fake-audio-capture={voice}")
+    yield browser
+    browser.close()
 
 
 @dataclass

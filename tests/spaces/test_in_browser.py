@@ -288,7 +288,7 @@ def test_a_stranger_is_not_added_to_a_voice(open_page, page_folder, files, tmp_p
         visitor.press("enrol", "people-answer")
         visitor.page.set_input_files("#enrolment", str(files[-1]))
         assert visitor.press("enrol", "people-answer") == {"refused": "disagrees"}
-        assert "1 recording(s)" in visitor.page.locator("li[data-voice=Ada]").inner_text()
+        assert "Recordings: 1," in visitor.page.locator("li[data-voice=Ada]").inner_text()
 
 
 def test_recordings_that_say_nothing(open_page, address, files, tmp_path):
@@ -446,6 +446,23 @@ def test_the_keyboard_and_screen_readers(open_page, address, files):
         visitor.page.keyboard.press("Tab")
         reached.append(visitor.page.evaluate("document.activeElement.id"))
     assert {"enrolment", "name", "enrol", "probe", "identify"} <= set(reached)
+
+
+def test_a_graphics_processor_is_used_where_it_is_faster_and_agrees(chromium_type, address, files):
+    # One that the processor emulates.
+    browser = chromium_type("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
+    page = browser.new_page()
+    page.goto(address)
+    page.wait_for_selector("main[data-ready=true]", timeout=60_000)
+    if not page.locator("#graphics").count():
+        pytest.skip("this Chromium gives no WebGPU")
+    visitor = Visitor(page, [])
+    before = visitor.compare(files[0], files[-1])
+    page.click("#graphics")
+    page.wait_for_selector("#graphics", state="detached", timeout=120_000)
+    assert "3 s of audio take" in page.locator("#state").inner_text()
+    assert visitor.compare(files[0], files[-1])["score"] == before["score"]  # the emulated one is slower: not used
+    browser.close()
 
 
 def test_memory_stays_flat(open_page, address, files, chromium):

@@ -4,11 +4,11 @@ import { refusal } from "./page/answers";
 import { compareSection } from "./page/compare_section";
 import { make } from "./page/elements";
 import { peopleSection } from "./page/people_section";
-import { currentLanguage, inEveryLanguage, label, switchLanguage, text } from "./page/texts";
+import { currentLanguage, inEveryLanguage, label, switchLanguage, text, textOf } from "./page/texts";
 import "./style.css";
 import { EngineClient } from "./verifier/client";
 import { threadsHere } from "./verifier/threads";
-import { download } from "./verifier/package";
+import { download, type VerifierPackage } from "./verifier/package";
 import { Verifier } from "./verifier/verifier";
 import { openVoices } from "./voices/store";
 
@@ -69,7 +69,8 @@ async function start(main: HTMLElement): Promise<void> {
     main.append(compareSection(verifier), peopleSection(verifier, await openVoices()), privacy);
     const threads = threadsHere();
     say(() => text("ready", verifierPackage.name, threads > 1 ? text("threads", threads) : text("one_thread")));
-    if (!crossOriginIsolated) main.insertBefore(slower(), status.nextSibling);
+    if (!crossOriginIsolated) status.after(slower());
+    if (await hasGraphics()) status.after(graphicsButton(engine, verifierPackage, say));
     main.dataset.ready = "true";
   } catch (error) {
     const said = saidBy(error);
@@ -77,6 +78,31 @@ async function start(main: HTMLElement): Promise<void> {
     main.append(refusal(said));
     main.dataset.ready = "refused";
   }
+}
+
+/** Return whether the browser gives a graphics processor; some say yes and have none. */
+async function hasGraphics(): Promise<boolean> {
+  const gpu = (navigator as { gpu?: { requestAdapter(): Promise<unknown> } }).gpu;
+  return gpu !== undefined && (await gpu.requestAdapter().catch(() => null)) !== null;
+}
+
+function graphicsButton(engine: EngineClient, model: VerifierPackage, say: (next: () => string) => void): HTMLElement {
+  const button = make("button", { type: "button", id: "graphics" });
+  label(button, "try_graphics");
+  button.onclick = async () => {
+    button.disabled = true;
+    say(() => text("trying"));
+    try {
+      const { graphics, processor, isUsed } = await engine.tryGraphics(model);
+      const key = isUsed ? "graphics_used" : "graphics_unused";
+      say(() => text(key, Math.round(graphics), Math.round(processor)));
+    } catch (error) {
+      const said = saidBy(error);
+      say(() => textOf(said));
+    }
+    button.remove();
+  };
+  return button;
 }
 
 function slower(): HTMLElement {

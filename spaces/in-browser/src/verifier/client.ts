@@ -1,17 +1,18 @@
 import { Refusal, type Message } from "../messages";
-import type { Heard } from "./engine";
+import type { Heard, Trial } from "./engine";
 import type { VerifierPackage } from "./package";
 
-export type Asked =
-  | { number: number; kind: "open"; graph: Uint8Array; speechNetwork: Uint8Array; shortestInput: number }
-  | { number: number; kind: "hear"; waveform: Float32Array; rate: number };
-export type Answered = { number: number; heard: Heard | null } | { number: number; refused: Message };
-type Question = Asked extends infer One ? (One extends Asked ? Omit<One, "number"> : never) : never;
+type Question =
+  | { kind: "open"; graph: Uint8Array; speechNetwork: Uint8Array; shortestInput: number }
+  | { kind: "hear"; waveform: Float32Array; rate: number }
+  | { kind: "tryGraphics"; graph: Uint8Array };
+export type Asked = Question & { number: number };
+export type Answered = { number: number; value: unknown } | { number: number; refused: Message };
 
 /** Ask the worker that runs the networks. */
 export class EngineClient {
   private readonly worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
-  private readonly waiting = new Map<number, { resolve: (heard: Heard | null) => void; reject: (error: Error) => void }>();
+  private readonly waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
   private asked = 0;
 
   constructor() {
@@ -19,7 +20,7 @@ export class EngineClient {
       const { resolve, reject } = this.waiting.get(data.number)!;
       this.waiting.delete(data.number);
       if ("refused" in data) reject(new Refusal(data.refused.key, ...data.refused.values));
-      else resolve(data.heard);
+      else resolve(data.value);
     };
     this.worker.onerror = (event) => {
       event.preventDefault();
@@ -35,10 +36,15 @@ export class EngineClient {
 
   /** Inspect and embed a recording: samples, and how many of them are a second. */
   async hear(waveform: Float32Array, rate: number): Promise<Heard> {
-    return (await this.ask({ kind: "hear", waveform, rate }))!;
+    return (await this.ask({ kind: "hear", waveform, rate })) as Heard;
   }
 
-  private ask(question: Question): Promise<Heard | null> {
+  /** Try the graphics processor, see `Engine.tryGraphics`. */
+  async tryGraphics({ graph }: VerifierPackage): Promise<Trial> {
+    return (await this.ask({ kind: "tryGraphics", graph })) as Trial;
+  }
+
+  private ask(question: Question): Promise<unknown> {
     const number = ++this.asked;
     return new Promise((resolve, reject) => {
       this.waiting.set(number, { resolve, reject });

@@ -7,19 +7,24 @@ let engine: Promise<Engine> | undefined;
 let queue: Promise<void> = Promise.resolve();
 
 self.onmessage = ({ data }: MessageEvent<Asked>) => {
-  queue = queue.then(() => answer(data));
+  queue = queue.then(async () => {
+    const answered: Answered = await answer(data).then(
+      (value) => ({ number: data.number, value }),
+      (error: unknown) => ({ number: data.number, refused: saidBy(error) }),
+    );
+    self.postMessage(answered);
+  });
 };
 
-async function answer(asked: Asked): Promise<void> {
-  let answered: Answered;
-  try {
-    if (asked.kind === "open") {
+async function answer(asked: Asked): Promise<unknown> {
+  switch (asked.kind) {
+    case "open":
       engine = Engine.open(asked.graph, asked.speechNetwork, asked.shortestInput);
       await engine;
-      answered = { number: asked.number, heard: null };
-    } else answered = { number: asked.number, heard: await (await engine!).hear(asked.waveform, asked.rate) };
-  } catch (error) {
-    answered = { number: asked.number, refused: saidBy(error) };
+      return null;
+    case "hear":
+      return (await engine!).hear(asked.waveform, asked.rate);
+    case "tryGraphics":
+      return (await engine!).tryGraphics(asked.graph);
   }
-  self.postMessage(answered);
 }
