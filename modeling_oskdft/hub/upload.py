@@ -39,6 +39,9 @@ SENT_OF_MODEL = (
 )
 REQUIRED_OF_SPACE = ("app.py", "README.md", "requirements.txt")
 SENT_OF_SPACE = (*REQUIRED_OF_SPACE, "packages.txt", "LICENSE", "style.css")
+# A page that `oskdft export --format browser` wrote, by patterns: what else lies there stays.
+REQUIRED_OF_PAGE = ("index.html", "README.md", "sw.js", "verifier/verifier.json")
+SENT_OF_PAGE = (*REQUIRED_OF_PAGE, "icon.svg", "licences.txt", "assets/*", "verifier/*")
 SENT_OF_PACKAGE = ("*.py", "py.typed", "*card_template.md")  # patterns at any depth
 
 
@@ -111,6 +114,32 @@ def push_space(folder: str | Path, repository: str, private: bool | None = None,
         return _upload(copy, repository, "space", ["*"], "The Space", private=private, revision=revision)
 
 
+def push_page(folder: str | Path, repository: str, private: bool | None = None, revision: str | None = None) -> str:
+    """Upload a page that `oskdft export --format browser` wrote, as a static Space.
+
+    Args:
+        folder: folder of the page.
+        repository: org/name; made when it is not there.
+        private: visibility of a new repository; None leaves it to the account.
+        revision: a branch, made when it is not there; None: the main branch.
+
+    Returns:
+        The address of the repository.
+
+    Raises:
+        FileNotFoundError: for a folder that holds no page.
+        ValueError, PermissionError, OSError: as `push_model`.
+    """
+    for name in REQUIRED_OF_PAGE:
+        if not Path(folder, name).is_file():
+            raise FileNotFoundError(
+                f"There is no {name} in '{folder}': give a folder that `oskdft export --format browser` wrote."
+            )
+    stale = ["assets/*", "verifier/*"]
+    options: dict[str, Any] = {"private": private, "revision": revision, "stale": stale}
+    return _upload(folder, repository, "space", files_of_page(folder), "The page", **options, sdk="static")
+
+
 def push_dataset(
     manifest: "Manifest",
     repository: str,
@@ -176,7 +205,11 @@ def push_trials(folder: str | Path, repository: str, tasks: Sequence[str], priva
 
 
 def create_repository(
-    repository: str, kind: str = "model", private: bool | None = None, token: str | None = None
+    repository: str,
+    kind: str = "model",
+    private: bool | None = None,
+    token: str | None = None,
+    sdk: str = "gradio",
 ) -> RepoUrl:
     """Create a repository where it is not there yet.
 
@@ -185,6 +218,7 @@ def create_repository(
         kind: "model", "dataset" or "space".
         private: visibility of a new repository; None leaves it to the account.
         token: access token; None: the one of `hf auth login` or HF_TOKEN.
+        sdk: what runs a new Space.
 
     Returns:
         Its address.
@@ -193,10 +227,13 @@ def create_repository(
         ValueError: for a name that no repository can have.
         PermissionError, OSError: as `push_model`.
     """
-    sdk = "gradio" if kind == "space" else None
     with _hub_errors_as_sentences(repository):
         return HfApi(token=token).create_repo(
-            repository, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk
+            repository,
+            repo_type=kind,
+            private=private,
+            exist_ok=True,
+            space_sdk=sdk if kind == "space" else None,
         )
 
 
@@ -261,9 +298,21 @@ def files_of_space(folder: str | Path) -> list[str]:
     return sorted(names)
 
 
-def left_behind(folder: str | Path, is_a_space: bool = False) -> list[str]:
-    """List the entries of the folder of a model or of a Space that are not sent."""
-    sent = {Path(name).parts[0] for name in (files_of_space if is_a_space else files_of_model)(folder)}
+def files_of_page(folder: str | Path) -> list[str]:
+    """List the files of a page for browsers that are sent."""
+    place = Path(folder)
+    files = {file for pattern in SENT_OF_PAGE for file in place.glob(pattern) if file.is_file()}
+    return sorted(file.relative_to(place).as_posix() for file in files)
+
+
+def left_behind(folder: str | Path, files: Sequence[str]) -> list[str]:
+    """List the entries of a folder that are not sent.
+
+    Args:
+        folder: the folder.
+        files: the files that are sent.
+    """
+    sent = {Path(name).parts[0] for name in files}
     return sorted({entry.name for entry in Path(folder).iterdir()} - sent)
 
 
@@ -289,13 +338,14 @@ def _upload(
     revision: str | None = None,
     token: str | None = None,
     stale: Sequence[str] = (),
+    sdk: str = "gradio",
 ) -> str:
     """Send the files of `folder` that match the patterns `files`; return the address of the repository.
 
     stale: patterns of files that are removed from the repository unless they are sent.
     """
     hub = HfApi(token=token)
-    address = create_repository(repository, kind, private, token)
+    address = create_repository(repository, kind, private, token, sdk)
     with _hub_errors_as_sentences(repository):
         if revision is not None:
             hub.create_branch(address.repo_id, branch=revision, repo_type=kind, exist_ok=True)

@@ -37,7 +37,9 @@ def test_a_second_run_replaces_the_first_and_another_task_stands_beside(model):
     write_eval_results(model, "org/trials:e", REPORT)
     values = [yaml.safe_load(path.read_text())[0]["value"] for path in sorted((model / ".eval_results").iterdir())]
     assert values == [0.98, 1.0]
-    assert ".eval_results/org--trials--o.yaml" in files_of_model(model) and ".eval_results" not in left_behind(model)
+    assert ".eval_results/org--trials--o.yaml" in files_of_model(model) and ".eval_results" not in left_behind(
+        model, files_of_model(model)
+    )
 
 
 @pytest.mark.parametrize("task", ["vox1_o", "org/name", "org/name:", "org/a/b:c", "../x:y z", "org/name:../../x"])

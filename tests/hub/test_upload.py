@@ -222,3 +222,16 @@ def other_thresholds(folder):
 def other_card(folder):
     page = write_card(folder)
     page.write_text(re.sub(r"weights [0-9a-f]{8}", "weights 00000000", page.read_text()))
+
+
+def test_the_folder_of_a_page_for_browsers(tmp_path, hub, oskdft):
+    place = tmp_path / "page"
+    sent = {"index.html", "README.md", "sw.js", "verifier/verifier.json", "verifier/model.onnx", "assets/page.js"}
+    for name in (*sent, "notes.txt"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(name)
+    done = oskdft("push", place, "org/page")
+    assert done.returncode == 0 and "not sent: notes.txt" in done.stderr
+    assert sent <= set(hub.files("org/page", "space"))
+    (place / "sw.js").unlink()
+    assert "There is no sw.js" in oskdft("push", place, "org/page").stderr
