@@ -1,30 +1,46 @@
-"""Train and measure on real speech: the teacher with a trained head, and the student that OS-KDFT makes of it.
+"""Train and measure on real speech: the teacher with a trained head, and the students that OS-KDFT makes of it.
 
-This runs those of the three recipes small_speech*.yaml that have no result yet. Then it opens the saved models and
-measures them in one process: error rates on trials of speakers that no system trained on, sizes, and encoder time on
-one thread. It writes docs/results/small_speech.json, the plots, the page, and the records of the cards.
+This runs those of the recipes of `SYSTEMS` that have no result yet. Then it opens the saved models and measures them
+in one process: error rates on trials of speakers that no system trained on, sizes, encoder time on one thread, and the
+exports for browsers with the page that runs them. It writes docs/results/small_speech.json, the plots, the page, and
+the records of the cards.
 
     python examples/small_speech.py
 
-It needs the folder of real speech and the small teacher beside the project, and takes about 45 minutes on two CPU
-cores.
+It needs the folder of real speech and the small teacher beside the project, Node.js and Chromium, and takes about two
+hours on two CPU cores.
 """
 
 import json
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoFeatureExtractor, AutoModel
 from transformers.utils import logging
 
+from modeling_oskdft.audio.loading import load_audio
+from modeling_oskdft.benchmark.browser import (
+    alternating,
+    chromium,
+    comparing_in_python,
+    comparing_on_page,
+    served,
+    write_recordings,
+)
 from modeling_oskdft.benchmark.plotting import curves_of, figure
+from modeling_oskdft.data.manifest import Manifest
 from modeling_oskdft.data.sources import load_manifest
-from modeling_oskdft.data.trials import read_trials
+from modeling_oskdft.data.trials import Trials, read_trials
 from modeling_oskdft.embedding.corpus import extract_embeddings
+from modeling_oskdft.embedding.runtimes import MODEL_NAME, OnnxEmbedder
 from modeling_oskdft.evaluation.cost import count_parameters, encoder_seconds, file_bytes
+from modeling_oskdft.evaluation.decision_report import one_thread
 from modeling_oskdft.evaluation.report import report_scores, reports_by, speakers_of
+from modeling_oskdft.export.browser import VERIFIER, export_browser
 from modeling_oskdft.files import whole_file, write_json
 from modeling_oskdft.hub.model_card import Statements, record
 from modeling_oskdft.provenance import machine, versions
@@ -42,12 +58,15 @@ STATEMENTS = Statements(
     "EmoDB: CC0 1.0",
     notes="A system of this project's own tables, on a tiny teacher and little speech: to learn from, not to use.",
 )
-RUN_KEYS = ("seed", "steps", "seconds", "selected_step", "selection_eer")
+RUN_KEYS = ("seed", "steps", "seconds", "resumed", "selected_step", "selection_eer")
 SYSTEMS = {
     "teacher_frozen": ("small_speech_teacher_frozen.yaml", "Teacher, frozen, trained head"),
     "teacher_finetuned": ("small_speech_teacher_finetuned.yaml", "Teacher, fine-tuned with its head"),
     "student": ("small_speech.yaml", "Student, OS-KDFT, one run"),
+    "thin_student": ("small_speech_thin.yaml", "Thin student, the same steps"),
+    "thin_student_long": ("small_speech_thin_long.yaml", "Thin student, three times the steps"),
 }
+COLOURS = ("#888888", "#3987e5", "#e5732a", "#2a9d8f", "#8a63d2")
 
 
 def main() -> None:
@@ -93,9 +112,44 @@ def measure() -> dict[str, Any]:
             "run": {key: run[key] for key in (*RUN_KEYS, "machine", "versions")},
             "curves": curves_of(run["history"]),
         }
+    for name, facts in deployed(manifest, trials).items():
+        systems[name] |= facts
     train = load_manifest(SPEECH / "manifest.csv", split="train")
     counts = {"train_speakers": len(train.speakers), "train_utterances": len(train)}
     return {"name": "small_speech", "systems": systems, **counts, "machine": machine(), "versions": versions()}
+
+
+def deployed(manifest: Manifest, trials: Trials) -> dict[str, dict[str, Any]]:
+    """Measure the exports for browsers: error rates and size of the graph, and the time of a comparison.
+
+    Args:
+        manifest: the utterances of the trials.
+        trials: scored with every graph.
+
+    Returns:
+        System to its facts: `int8_test`, `int8_bytes`, and `python_milliseconds` and `browser_milliseconds` of a
+        comparison of two recordings of 3 s, from the files to the answer.
+    """
+    facts: dict[str, dict[str, Any]] = {}
+    calls: dict[tuple[str, str], Callable[[], float]] = {}
+    with tempfile.TemporaryDirectory() as place, one_thread(), served(Path(place)) as address, chromium() as browser:
+        used = manifest.where("utterance_id", trials.utterances())
+        recordings = write_recordings([used.audio(row) for row in (0, 1)], Path(place))
+        for name in SYSTEMS:
+            folder = Path(place, name)
+            written = export_browser(RUNS / name, folder)
+            embedder = OnnxEmbedder(folder / VERIFIER / MODEL_NAME)
+            embeddings = {
+                utterance: embedder.embed([load_audio(used.audio(row))])[0]
+                for row, utterance in enumerate(used.column("utterance_id"))
+            }
+            test = report_scores(score_trials(trials, embeddings), trials, speakers_of(manifest)).as_dict()
+            facts[name] = {"int8_test": test, "int8_bytes": written.bytes}
+            calls[name, "python_milliseconds"] = comparing_in_python(folder, recordings)
+            calls[name, "browser_milliseconds"] = comparing_on_page(browser, f"{address}{name}/", recordings)
+        for (name, measured), milliseconds in alternating(calls).items():
+            facts[name][measured] = milliseconds
+    return facts
 
 
 def plot(results: dict[str, Any], theme: str) -> None:
@@ -105,7 +159,7 @@ def plot(results: dict[str, Any], theme: str) -> None:
         results: as `measure` returns them.
         theme: "light" or "dark".
     """
-    colours = dict(zip(SYSTEMS, ("#888888", "#3987e5", "#e5732a"), strict=True))
+    colours = dict(zip(SYSTEMS, COLOURS, strict=True))
     with figure(DOCS / f"small_speech_{theme}.png", theme, 10, 3.6, columns=2) as ((left, right), _):
         curves = results["systems"]["student"]["curves"]
         for name, label, colour in (("kd_loss", "kd_loss", "#8a63d2"), ("ft_loss", "ft_loss", colours["student"])):
@@ -132,8 +186,12 @@ def page(results: dict[str, Any]) -> str:
         "corpora": " | ".join(f"{corpus} ({student['by_corpus'][corpus]['trials']:,} trials)" for corpus in corpora),
         "rule": " | ".join("---:" for _ in corpora),
         "by_corpus": "\n".join(corpus_row(label, systems[name], corpora) for name, (_, label) in SYSTEMS.items()),
+        "deployed": "\n".join(deployed_row(label, systems[name]) for name, (_, label) in SYSTEMS.items()),
+        "steps": "; ".join(f"{label}: {systems[name]['run']['steps']:,}" for name, (_, label) in SYSTEMS.items()),
         "minutes": "; ".join(
-            f"{label}: {systems[name]['run']['seconds'] / 60:.0f}" for name, (_, label) in SYSTEMS.items()
+            f"{label}: {systems[name]['run']['seconds'] / 60:.0f}"
+            for name, (_, label) in SYSTEMS.items()
+            if not systems[name]["run"]["resumed"]  # what was before an interruption was not counted
         ),
     }
     compared = ("parameters", "encoder_parameters", "bytes", "encoder_milliseconds")
@@ -159,6 +217,13 @@ gender and age group; they chose nothing. Intervals are 95 %, by bootstrap over 
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
 {lines["systems"]}
 
+Exported for the browser, with weights in int8; the time of a whole comparison of two recordings of 3 s, from the files
+to the answer, by onnxruntime in Python on one thread and on the page in Chromium on two:
+
+| system | EER in int8, % | int8 file, MB | comparison in Python, ms | in the browser, ms |
+| --- | ---: | ---: | ---: | ---: |
+{lines["deployed"]}
+
 The student against the fine-tuned teacher: {change["parameters"]:+.0%} parameters
 ({change["encoder_parameters"]:+.0%} in the encoder), {change["bytes"]:+.0%} file size,
 {change["encoder_milliseconds"]:+.0%} encoder time, {gap:+.1f} points of EER, {where} the interval of the teacher.
@@ -173,7 +238,7 @@ The convolutional front end is common to both and does most of what is left.
   <img alt="Left: the two losses of the student. Right: EER on the speakers set aside." src="small_speech_light.png">
 </picture>
 
-Steps: {run["steps"]} each. The student's best was step {run["selected_step"]}, with
+Steps: {lines["steps"]}. The student's best was step {run["selected_step"]}, with
 {100 * run["selection_eer"]:.1f} % EER on the speakers set aside. Training in minutes, on two cores that did other
 work as well: {lines["minutes"]}.
 
@@ -191,6 +256,14 @@ def row(label: str, system: dict[str, Any]) -> str:
         f"| {label} | {eer_in_percent(test)} "
         f"| {test['min_dcf']:.2f} ({test['min_dcf_low']:.2f}–{test['min_dcf_high']:.2f}) | {system['parameters']:,} "
         f"| {system['encoder_parameters']:,} | {system['bytes'] / 1e6:.2f} | {system['encoder_milliseconds']:.1f} |"
+    )
+
+
+def deployed_row(label: str, system: dict[str, Any]) -> str:
+    """Write the row of a system's export."""
+    return (
+        f"| {label} | {eer_in_percent(system['int8_test'])} | {system['int8_bytes'] / 1e6:.2f} "
+        f"| {system['python_milliseconds']:.0f} | {system['browser_milliseconds']:.0f} |"
     )
 
 

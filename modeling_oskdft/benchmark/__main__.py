@@ -25,6 +25,7 @@ NAMES = {
     "long-recording": "an hour of audio with bounded memory",
     "service": "the service under load, with clients on the same machine; and its memory over 20,000 requests",
     "formats": "an exported student in PyTorch, ONNX, OpenVINO and ExecuTorch",
+    "browser": "an exported student in a browser beside onnxruntime in Python, and the page as a whole",
     "corpus": "100,000 short files embedded in shards: files a second, and whether memory grows",
     "space": "the demonstration page with 50 visitors at once",
 }

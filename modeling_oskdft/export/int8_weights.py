@@ -1,9 +1,8 @@
 """Store the weights of an exported graph in int8; the arithmetic stays in float32.
 
-This is the form for browsers. In WebAssembly a graph with int8 arithmetic is no faster than the float graph, so what
-counts is the size of the download (`benchmark browser` has the figures). The embeddings are nearer to those of the
-verifier than with int8 arithmetic, and no calibration audio is needed. Runtimes turn the weights into float32 once,
-when they open the graph.
+This is the form for browsers. int8 arithmetic gains little in WebAssembly (`benchmark browser` has the figures), so
+what counts there is the size of the download. The embeddings are nearer to those of the verifier than with int8
+arithmetic, and no calibration audio is needed. Runtimes turn the weights into float32 once, when they open the graph.
 """
 
 from pathlib import Path
