@@ -58,7 +58,7 @@ def render(text: str) -> str:
         "thin_students": thin_students,
         "teachers": partial(benchmark_table, "teachers"),
         "service": partial(benchmark_table, "service"),
-        "formats": partial(benchmark_table, "formats"),
+        "formats": partial(benchmark_table, "formats", ("torch", "onnxruntime", "openvino", "executorch")),
         "browser": partial(benchmark_table, "browser"),
         "corpus": corpus,
         "experiments": experiments,
@@ -208,14 +208,15 @@ def inference() -> str:
     return "\n".join([*grid(result["rows"]), "", measured_on(result, ("torch", "onnxruntime"))])
 
 
-def benchmark_table(name: str) -> str:
+def benchmark_table(name: str, packages: tuple[str, ...] = ("torch", "onnxruntime")) -> str:
     """Tabulate the rows of a benchmark.
 
     Args:
         name: its name.
+        packages: those whose versions are stated.
     """
     result = read_benchmarks()[name]
-    return "\n".join([*grid(result["rows"]), "", measured_on(result, ("torch", "onnxruntime"))])
+    return "\n".join([*grid(result["rows"]), "", measured_on(result, packages)])
 
 
 def augmentation() -> str:
