@@ -56,6 +56,7 @@ measure: $(VENV)/.ready  ## run what the README's tables are made of, and render
 	cp quickstart/card.json docs/results/cards/quickstart-student.json
 	$(RUN)/python -m pip install --quiet audiomentations fast-mp3-augment  # what one benchmark compares with
 	$(RUN)/python -m modeling_oskdft.benchmark all --json > quickstart/benchmarks.jsonl
+	$(RUN)/python -m modeling_oskdft.benchmark browser --json >> quickstart/benchmarks.jsonl
 	cp quickstart/benchmarks.jsonl docs/results/benchmarks.jsonl
 	$(RUN)/python docs/render.py
 

@@ -2,6 +2,7 @@ import asyncio
 import json
 import os
 import re
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from transformers import AutoModel, HubertConfig, HubertModel, SeamlessM4TFeatur
 
 from modeling_oskdft import OSKDFTConfig, OSKDFTModel
 from modeling_oskdft.benchmark import (
+    browser,
     compression,
     crop_loader,
     gpu,
@@ -172,6 +174,22 @@ def test_without_a_clone_the_page_s_benchmark_is_refused(tmp_path, monkeypatch, 
     assert capsys.readouterr().err == (
         f"oskdft: There is no page at '{tmp_path}/app.py': run this benchmark in a clone of the repository.\n"
     )
+
+
+def test_the_page_in_a_browser_wants_playwright_and_chromium(monkeypatch):
+    monkeypatch.setattr(browser.shutil, "which", lambda name: None)
+    pytest.importorskip("playwright", reason="playwright is not installed")
+    with pytest.raises(FileNotFoundError, match="Chromium was not found: install it"), browser.chromium():
+        pass
+    monkeypatch.setitem(sys.modules, "playwright.sync_api", None)
+    with pytest.raises(ImportError, match="pip install playwright"), browser.chromium():
+        pass
+
+
+def test_what_is_timed_in_turn_gives_medians():
+    answers = {("a", "x"): iter([99.0, *range(browser.ROUNDS)]), ("b", "x"): iter([1.0] * (browser.ROUNDS + 1))}
+    medians = browser.alternating({key: answers[key].__next__ for key in answers})
+    assert medians == {("a", "x"): (browser.ROUNDS - 1) / 2, ("b", "x"): 1.0}
 
 
 def test_thin_students_are_compared_with_their_teacher(monkeypatch):
