@@ -10,7 +10,7 @@ RUN := $(VENV)/bin
 export MALLOC_TRIM_THRESHOLD_ ?= -1
 export MALLOC_MMAP_MAX_ ?= 0
 
-.PHONY: help quickstart test lint browser space serve benchmark measure gpu upstream docs clean
+.PHONY: help quickstart test lint browser space serve page benchmark measure gpu upstream docs clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -38,6 +38,10 @@ space: $(VENV)/.ready  ## the demonstration page on this machine: OSKDFT_MODEL=a
 
 serve: $(VENV)/.ready  ## the service on the quickstart's student, at 127.0.0.1:8000
 	$(RUN)/oskdft serve quickstart/student --voices quickstart/voices.oskdft --scores quickstart/scores.jsonl
+
+page: $(VENV)/.ready  ## the page that decides in the browser, with the quickstart's student, at localhost:8080 (wants Node.js)
+	$(RUN)/oskdft export quickstart/student --format browser --out build/page
+	$(RUN)/python -m http.server --bind 127.0.0.1 --directory build/page 8080
 
 benchmark: $(VENV)/.ready  ## every benchmark but the GPU's, each a ratio measured in one run
 	$(RUN)/python -m modeling_oskdft.benchmark all

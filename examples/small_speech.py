@@ -128,7 +128,7 @@ def deployed(manifest: Manifest, trials: Trials) -> dict[str, dict[str, Any]]:
 
     Returns:
         System to its facts: `int8_test`, `int8_bytes`, and `python_milliseconds` and `browser_milliseconds` of a
-        comparison of two recordings of 3 s, from the files to the answer.
+        comparison of two decoded recordings of 3 s.
     """
     facts: dict[str, dict[str, Any]] = {}
     calls: dict[tuple[str, str], Callable[[], float]] = {}
@@ -217,8 +217,8 @@ gender and age group; they chose nothing. Intervals are 95 %, by bootstrap over 
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
 {lines["systems"]}
 
-Exported for the browser, with weights in int8; the time of a whole comparison of two recordings of 3 s, from the files
-to the answer, by onnxruntime in Python on one thread and on the page in Chromium on two:
+Exported for the browser, with weights in int8; the time of a whole comparison of two decoded recordings of 3 s
+(speech, embeddings, decision), by onnxruntime in Python on one thread and on the page in Chromium on two:
 
 | system | EER in int8, % | int8 file, MB | comparison in Python, ms | in the browser, ms |
 | --- | ---: | ---: | ---: | ---: |

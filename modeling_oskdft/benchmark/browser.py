@@ -1,9 +1,9 @@
 """Time an exported student in a browser beside onnxruntime in Python with one thread, on the same recordings.
 
 The student is the thin one of `thin_students` with random weights. Its graph is timed alone, in three forms, and the
-page of `spaces/in-browser` as a visitor sees it: two recordings are decoded, searched for speech, embedded and
-compared. For a slow phone, all processes of the page stand still three quarters of the time. Node.js, Chromium and
-playwright are needed.
+page of `spaces/in-browser` as a whole: two decoded recordings are searched for speech, embedded and compared. For a
+slow phone, all processes of the page stand still three quarters of the time. Node.js, Chromium and playwright are
+needed.
 """
 
 import functools
@@ -39,7 +39,8 @@ from .inference import THIN, model_of
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-SECONDS, ROUNDS, THREADS = 3, 15, 2
+SECONDS, ROUNDS = 3, 15
+THREADS = min(4, os.cpu_count() or 1)  # as many as the page takes
 WARM_ROUNDS = 10  # WebAssembly is compiled while it runs
 LONGEST_WAIT = 60_000  # milliseconds
 SLOWER = 4  # a phone against this machine
@@ -146,24 +147,25 @@ def _time_page(
 
 
 def comparing_in_python(page: Path, recordings: tuple[Path, Path]) -> Callable[[], float]:
-    """Return a function that compares two recordings with the verifier of a page, and returns the milliseconds.
+    """Return a function that compares two decoded recordings with the verifier of a page, and returns milliseconds.
 
     Args:
         page: folder of an export for browsers.
         recordings: two files.
     """
     verifier = SpeakerVerifier.from_pretrained(page / VERIFIER)
+    first, second = ((load_audio(recording), SAMPLING_RATE) for recording in recordings)
 
     def compare() -> float:
         start = time.perf_counter()
-        verifier.verify(str(recordings[0]), str(recordings[1]))
+        verifier.verify(first, second)
         return 1000 * (time.perf_counter() - start)
 
     return compare
 
 
 def comparing_on_page(browser: "Browser", address: str, recordings: tuple[Path, Path]) -> Callable[[], float]:
-    """Return a function that compares two recordings on a page, and returns the milliseconds that the page states.
+    """Return a function that compares two decoded recordings on a page, and returns the milliseconds that it states.
 
     Args:
         browser: the browser; a window of its own is opened.

@@ -1,18 +1,17 @@
 """Export a verifier as a page that decides in the visitor's browser: the page of `spaces/in-browser` with a model."""
 
 import shutil
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from ..audio.speech import SEQUENCE_MODEL
+from ..audio.speech import SEQUENCE_MODEL, sequence_model
 from ..embedding.opening import check_feature_extractor
 from ..embedding.runtimes import MODEL_NAME, OnnxEmbedder, TorchEmbedder
-from ..files import read_json, replaced_folder, sha256_of, write_json
+from ..files import replaced_folder, sha256_of, write_json
 from ..model.modeling_oskdft import shortest_input
 from ..scoring.calibration import CALIBRATION_NAME
 from ..scoring.normalization import COHORT_NAME
 from ..scoring.thresholds import THRESHOLDS_NAME
-from .folder import VAD_EXTRA, facts_of, fill_with_measurements
+from .folder import VAD_EXTRA, check_replaceable, facts_of, fill_with_measurements
 from .int8_weights import store_in_int8
 from .onnx_graph import OPSET, Export, check_packages, warn_of_int8, write_graph
 from .page_building import STATE_NAME, built_page
@@ -21,6 +20,7 @@ from .parity import check_parity, lowest_cosine, noise
 VERIFIER = "verifier"  # folder of the model, beside the page
 LISTING = "verifier.json"  # names the files of that folder, with sizes and digests
 SCHEMA = 1  # of the listing; `src/verifier/package.ts` reads it
+WRITTEN = {"README.md", "index.html", "sw.js", "icon.svg", "licences.txt", "assets", VERIFIER}
 LISTED = (MODEL_NAME, SEQUENCE_MODEL, THRESHOLDS_NAME, CALIBRATION_NAME, COHORT_NAME)
 
 
@@ -83,33 +83,13 @@ def write_listing(verifier: Path, facts: dict[str, str]) -> None:
     write_json({"schema": SCHEMA, "facts": facts, "files": files}, verifier / LISTING)
 
 
-def is_browser_export(folder: Path) -> bool:
-    """Return whether a folder holds an export for browsers."""
-    try:
-        return "schema" in read_json(folder / VERIFIER / LISTING)
-    except (OSError, ValueError):
-        return False
-
-
 def _check_silero() -> None:
-    try:
-        distribution("silero-vad")
-    except PackageNotFoundError:
-        raise ImportError(f"silero-vad is not installed, and the page finds speech by it: {VAD_EXTRA}.") from None
+    if sequence_model() is None:
+        raise ImportError(f"silero-vad is not installed, and the page finds speech by it: {VAD_EXTRA}.")
 
 
 def _check_place(out: Path) -> None:
     """Refuse a place that holds anything but an export for browsers: what lies there is replaced as a whole."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"'{out}' is a file: give a folder that is new, empty, or holds an export for browsers.")
-    if not out.exists() or not any(out.iterdir()):
-        return
-    if out.resolve() == Path.cwd() or out.is_mount():
-        raise ValueError(
-            f"'{out}' is the working directory or a mount, which cannot be replaced: give a folder in it."
-        )
-    if not is_browser_export(out):
-        first = sorted(file.name for file in out.iterdir())[0]
-        raise ValueError(
-            f"'{out}' holds {first}, and no export for browsers: give a folder that is new, empty, or holds one."
-        )
+    check_replaceable(out, WRITTEN)
+    if out.is_dir() and any(out.iterdir()) and not (out / VERIFIER / LISTING).is_file():
+        raise ValueError(f"'{out}' is no export for browsers: give a folder that is new, empty, or holds one.")

@@ -97,19 +97,7 @@ def check_place(out: Path) -> None:
     Raises:
         ValueError: naming what is there.
     """
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise ValueError(f"'{out}' is a file: give a folder that is new, empty, or holds an export.")
-    if out.resolve() == Path.cwd() or out.is_mount():
-        raise ValueError(
-            f"'{out}' is the working directory or a mount, which cannot be replaced: give a folder in it."
-        )
-    others = sorted({file.name for file in out.iterdir()} - WRITTEN - BESIDE)
-    if others:
-        raise ValueError(
-            f"'{out}' holds {others[0]}, which no export wrote: give a folder that is new, empty, or holds an export."
-        )
+    check_replaceable(out, WRITTEN | BESIDE)
     for runtime in exported_runtimes():
         graph = out / runtime.file
         if graph.exists():
@@ -119,6 +107,31 @@ def check_place(out: Path) -> None:
                 raise ValueError(
                     f"'{graph}' is no export of this package: give a folder that is new or empty."
                 ) from None
+
+
+def check_replaceable(out: Path, names: set[str]) -> None:
+    """Refuse a place that cannot be replaced, or that holds what no export wrote.
+
+    Args:
+        out: the place.
+        names: of what an export writes.
+
+    Raises:
+        ValueError: naming what is there.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise ValueError(f"'{out}' is a file: give a folder that is new, empty, or holds an export.")
+    if out.resolve() == Path.cwd() or out.is_mount():
+        raise ValueError(
+            f"'{out}' is the working directory or a mount, which cannot be replaced: give a folder in it."
+        )
+    others = sorted({file.name for file in out.iterdir()} - names)
+    if others:
+        raise ValueError(
+            f"'{out}' holds {others[0]}, which no export wrote: give a folder that is new, empty, or holds an export."
+        )
 
 
 def _add_thresholds(name: str, revision: str | None, fingerprint: str, folder: Path, graph: str) -> None:
@@ -156,9 +169,7 @@ def _add_speech_network(folder: Path) -> None:
     """Copy Silero's network and its licence, so that verify.py finds speech as this package does."""
     model = sequence_model()
     if model is None:
-        warnings.warn(
-            f"silero-vad is not installed, so verify.py finds speech by its level: {VAD_EXTRA}.", stacklevel=5
-        )
+        warnings.warn(f"silero-vad is not installed, so speech is found by its level: {VAD_EXTRA}.", stacklevel=5)
         return
     shutil.copy(model, folder / SEQUENCE_MODEL)
     licence = distribution("silero-vad").read_text("licenses/LICENSE") or "MIT, https://github.com/snakers4/silero-vad"

@@ -14,7 +14,7 @@ from huggingface_hub.errors import HFValidationError
 
 from ..embedding.opening import open_verifier
 from ..errors import first_line
-from ..files import read_json, whole_file
+from ..files import read_json, sha256_of, whole_file
 from ..model.companions_oskdft import CARD_NAME, FEATURE_EXTRACTOR_NAME
 from ..scoring.calibration import CALIBRATION_NAME, Calibration
 from ..scoring.normalization import COHORT_NAME, Cohort
@@ -127,17 +127,35 @@ def push_page(folder: str | Path, repository: str, private: bool | None = None, 
         The address of the repository.
 
     Raises:
-        FileNotFoundError: for a folder that holds no page.
-        ValueError, PermissionError, OSError: as `push_model`.
+        FileNotFoundError: for a folder that holds no whole page.
+        ValueError: for a file of the verifier that was changed; and as `push_model`.
+        PermissionError, OSError: as `push_model`.
     """
-    for name in REQUIRED_OF_PAGE:
-        if not Path(folder, name).is_file():
-            raise FileNotFoundError(
-                f"There is no {name} in '{folder}': give a folder that `oskdft export --format browser` wrote."
-            )
+    check_page(Path(folder))
     stale = ["assets/*", "verifier/*"]
     options: dict[str, Any] = {"private": private, "revision": revision, "stale": stale}
     return _upload(folder, repository, "space", files_of_page(folder), "The page", **options, sdk="static")
+
+
+def check_page(folder: Path) -> None:
+    """Check that a folder holds a whole page with its verifier.
+
+    Raises:
+        FileNotFoundError: for a missing file.
+        ValueError: for a file of the verifier that is not what the listing says.
+    """
+    listing = folder / "verifier" / "verifier.json"
+    files = read_json(listing).get("files", {}) if listing.is_file() else {}
+    for name in (*REQUIRED_OF_PAGE, *(f"verifier/{file}" for file in files)):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"There is no {name} in '{folder}': give a folder that `oskdft export --format browser` wrote."
+            )
+    if not any((folder / "assets").glob("*.wasm")):
+        raise FileNotFoundError(f"The assets are not in '{folder}': export the verifier again.")
+    for name, facts in files.items():
+        if sha256_of(folder / "verifier" / name) != facts.get("sha256"):
+            raise ValueError(f"'{folder}/verifier/{name}' was changed: export the verifier again.")
 
 
 def push_dataset(

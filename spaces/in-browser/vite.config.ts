@@ -1,24 +1,35 @@
 import { createHash } from "node:crypto";
-import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join, relative } from "node:path";
-import { defineConfig, type Plugin } from "vite";
+import { build, defineConfig, type Plugin } from "vite";
 
 const OUT = "dist";
-const ON_DEMAND = /asyncify|webgpu/; // the part for graphics processors, large and not for everybody
+const ON_DEMAND = /asyncify|webgpu/; // the part for GPUs, large and not for everybody
 
-/** Write into the service worker which files the page consists of, and a version that changes with any of them. */
-function listFiles(): Plugin {
+/** Build the service worker last, as one file that knows the files of the page, and a version that changes with them. */
+function serviceWorker(): Plugin {
   return {
-    name: "list-files",
-    closeBundle() {
-      const files = walk(OUT).filter((file) => file !== "sw.js" && !ON_DEMAND.test(file)).sort();
-      const hash = createHash("sha256");
+    name: "service-worker",
+    async closeBundle() {
+      const files = walk(OUT).sort();
+      const hash = createHash("sha256").update(readFileSync("src/service_worker.ts"));
       for (const file of files) hash.update(file).update(readFileSync(join(OUT, file)));
-      const path = join(OUT, "sw.js");
-      const code = readFileSync(path, "utf8")
-        .replace("__FILES__", JSON.stringify(files).replaceAll('"', "'"))
-        .replace("__VERSION__", hash.digest("hex").slice(0, 16));
-      writeFileSync(path, code);
+      await build({
+        configFile: false,
+        logLevel: "warn",
+        publicDir: false,
+        define: {
+          __FILES__: JSON.stringify(files.filter((file) => !ON_DEMAND.test(file))),
+          __ON_DEMAND__: JSON.stringify(files.filter((file) => ON_DEMAND.test(file))),
+          __VERSION__: JSON.stringify(hash.digest("hex").slice(0, 16)),
+        },
+        build: {
+          outDir: OUT,
+          emptyOutDir: false,
+          target: "es2022",
+          lib: { entry: "src/service_worker.ts", name: "sw", formats: ["iife"], fileName: () => "sw.js" },
+        },
+      });
     },
   };
 }
@@ -32,17 +43,8 @@ function walk(folder: string): string[] {
 
 export default defineConfig({
   base: "./", // the page works in any folder of any host
-  plugins: [listFiles()],
+  plugins: [serviceWorker()],
   resolve: { conditions: ["onnxruntime-web-use-extern-wasm", "module", "browser", "production"] },
   worker: { format: "es" },
-  build: {
-    outDir: OUT,
-    target: "es2022",
-    modulePreload: false,
-    chunkSizeWarningLimit: 1000,
-    rollupOptions: {
-      input: { page: "index.html", sw: "src/service_worker.ts" },
-      output: { entryFileNames: (chunk) => (chunk.name === "sw" ? "sw.js" : "assets/[name]-[hash].js") },
-    },
-  },
+  build: { outDir: OUT, target: "es2022", modulePreload: false, chunkSizeWarningLimit: 1000 },
 });

@@ -1,7 +1,5 @@
 """The folder of an export for browsers; tests/spaces/test_in_browser.py opens it in one."""
 
-import json
-
 import pytest
 
 for package in ("onnxruntime", "onnxscript", "silero_vad"):
@@ -52,12 +50,16 @@ def test_an_export_for_browsers_is_replaced_and_nothing_else_is(page, saved_veri
     (tmp_path / "out").unlink()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("all of it")
-    assert "holds thesis.tex, and no export for browsers" in refusal()
-    (tmp_path / "out" / "thesis.tex").unlink()
+    assert "holds thesis.tex, which no export wrote" in refusal()
+    (tmp_path / "out" / "thesis.tex").rename(tmp_path / "out" / "index.html")
+    assert "is no export for browsers" in refusal()
+    (tmp_path / "out" / "index.html").unlink()
     browser.export_browser(saved_verifier, tmp_path / "out")
     (tmp_path / "out" / "verifier" / "model.onnx").write_bytes(b"")
     browser.export_browser(saved_verifier, tmp_path / "out")
     assert (tmp_path / "out" / "verifier" / "model.onnx").stat().st_size > 1000
+    (tmp_path / "out" / ".git").mkdir()  # the clone of a Space
+    assert "holds .git, which no export wrote" in refusal()
 
 
 @pytest.mark.parametrize("words", ["--int8", "--opset 18", "--longest 3", "--split train"])
@@ -68,15 +70,6 @@ def test_options_of_another_format(words, saved_verifier, tmp_path, capsys):
 
 
 def test_without_the_network_that_finds_speech(page, saved_verifier, tmp_path, monkeypatch):
-    monkeypatch.setattr(browser, "distribution", lambda name: (_ for _ in ()).throw(browser.PackageNotFoundError))
+    monkeypatch.setattr(browser, "sequence_model", lambda: None)
     with pytest.raises(ImportError, match=r"silero-vad is not installed, .*modeling-oskdft\[vad\]"):
         browser.export_browser(saved_verifier, tmp_path / "out")
-
-
-def test_what_is_an_export_for_browsers(tmp_path):
-    assert not browser.is_browser_export(tmp_path)
-    (tmp_path / "verifier").mkdir()
-    (tmp_path / "verifier/verifier.json").write_text("{")
-    assert not browser.is_browser_export(tmp_path)
-    (tmp_path / "verifier/verifier.json").write_text(json.dumps({"schema": 1}))
-    assert browser.is_browser_export(tmp_path)

@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 
+from modeling_oskdft.files import sha256_of, write_json
 from modeling_oskdft.hub.model_card import Statements, write_card
 from modeling_oskdft.hub.upload import TRAVELLING, check_model
 from modeling_oskdft.scoring.thresholds import Thresholds
@@ -226,12 +227,17 @@ def other_card(folder):
 
 def test_the_folder_of_a_page_for_browsers(tmp_path, hub, oskdft):
     place = tmp_path / "page"
-    sent = {"index.html", "README.md", "sw.js", "verifier/verifier.json", "verifier/model.onnx", "assets/page.js"}
+    sent = {"index.html", "README.md", "sw.js", "verifier/model.onnx", "assets/runtime.wasm"}
     for name in (*sent, "notes.txt"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_text(name)
+    assert "There is no verifier/verifier.json" in oskdft("push", place, "org/page").stderr
+    digest = sha256_of(place / "verifier/model.onnx")
+    write_json({"files": {"model.onnx": {"sha256": digest}}}, place / "verifier/verifier.json")
     done = oskdft("push", place, "org/page")
     assert done.returncode == 0 and "not sent: notes.txt" in done.stderr
-    assert sent <= set(hub.files("org/page", "space"))
-    (place / "sw.js").unlink()
-    assert "There is no sw.js" in oskdft("push", place, "org/page").stderr
+    assert sent | {"verifier/verifier.json"} <= set(hub.files("org/page", "space"))
+    (place / "verifier/model.onnx").write_text("other")
+    assert "model.onnx' was changed: export the verifier again" in oskdft("push", place, "org/page").stderr
+    (place / "verifier/model.onnx").unlink()
+    assert "There is no verifier/model.onnx" in oskdft("push", place, "org/page").stderr

@@ -48,13 +48,38 @@ def files(voices):
     return sorted(voices.rglob("*.flac"))
 
 
+@dataclass
+class Server:
+    """A web server of a folder, whose answers a test can change: address by path, or None to break off."""
+
+    address: str
+    answers: dict
+
+
 @contextmanager
 def served(folder: Path, headers: dict[str, str] | None = None):
-    """The address of a folder that a web server serves."""
+    """A web server of a folder."""
+    answers: dict[str, tuple[int, str, bytes] | None] = {}
 
     class Handler(SimpleHTTPRequestHandler):
         def log_message(self, *_):
             pass
+
+        def do_GET(self):
+            path = self.path.split("?")[0]
+            if path not in answers:
+                return super().do_GET()
+            answer = answers[path]
+            if answer is None:  # the connection breaks in the middle
+                self.send_response(200)
+                self.send_header("Content-Length", "1000000")
+                self.end_headers()
+                self.wfile.write(b"1" * 1000)
+                return self.connection.close()
+            self.send_response(answer[0])
+            self.send_header("Content-Type", answer[1])
+            self.end_headers()
+            self.wfile.write(answer[2])
 
         def end_headers(self):
             for name, value in (headers or {}).items():
@@ -65,11 +90,27 @@ def served(folder: Path, headers: dict[str, str] | None = None):
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://localhost:{server.server_port}/"
+        yield Server(f"http://localhost:{server.server_port}/", answers)
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@pytest.fixture
+def own_page(page_folder, tmp_path) -> Path:
+    """A copy of the page that a test may change; `list_again` makes its listing fit."""
+    return shutil.copytree(page_folder, tmp_path / "page")
+
+
+def facts_of(page: Path) -> dict:
+    return read_json(page / "verifier/verifier.json")["facts"]
+
+
+def list_again(page: Path) -> None:
+    from modeling_oskdft.export.browser import write_listing
+
+    write_listing(page / "verifier", facts_of(page))
 
 
 @dataclass
@@ -126,8 +167,8 @@ def open_page(chromium):
 
 @pytest.fixture(scope="module")
 def address(page_folder):
-    with served(page_folder) as url:
-        yield url
+    with served(page_folder) as server:
+        yield server.address
 
 
 def numbers(answer: dict) -> dict:
@@ -166,37 +207,62 @@ def test_the_answers_of_the_package(open_page, address, page_folder, files, tmp_
         assert len(visitor.warnings()) == len(expected.warnings), (first, visitor.warnings(), expected.warnings)
 
 
-def test_the_answers_with_a_cohort_and_without_a_calibration(open_page, page_folder, files, tmp_path):
-    from modeling_oskdft.export.browser import write_listing
-
-    place = shutil.copytree(page_folder, tmp_path / "page")
-    facts = read_json(place / "verifier/verifier.json")["facts"]
+def with_cohort(page: Path, **fields) -> None:
+    """Give a page a cohort, and a calibration that needs it."""
+    facts = facts_of(page)
     rows = np.random.default_rng(0).normal(size=(30, int(facts["embedding_size"]))).astype(np.float32)
     cohort = Cohort(rows / np.linalg.norm(rows, axis=1, keepdims=True), facts["fingerprint"], 10)
-    cohort.save(place / "verifier")
+    cohort.save(page / "verifier")
     points = {"eer": OperatingPoint(0.5, 0, 1), "far_1_percent": None, "far_0.1_percent": None}
-    given = {"fingerprint": facts["fingerprint"], "operating_points": points, "duration": None}
-    calibration(**given, cohort=cohort.digest).save(place / "verifier")
-    write_listing(place / "verifier", facts)
-    with served(place) as url:
-        answer = open_page(url).compare(files[0], files[-1])
-        expected = SpeakerVerifier.from_pretrained(place / "verifier").verify(files[0], files[-1])
-        assert numbers(answer)["llr"] == pytest.approx(expected.llr, abs=2e-2)
-        assert numbers(answer)["threshold"] == pytest.approx(expected.threshold, abs=1e-2)
+    given = {
+        "fingerprint": facts["fingerprint"],
+        "operating_points": points,
+        "duration": None,
+        "cohort": cohort.digest,
+    }
+    calibration(**(given | fields)).save(page / "verifier")
+    list_again(page)
+
+
+def test_measurements_of_every_kind(open_page, own_page, files):
+    """A cohort; one that does not fit; speech that another network found; no calibration."""
+
+    def same_as_python(warning: str | None) -> None:
+        expected = SpeakerVerifier.from_pretrained(own_page / "verifier").verify(files[0], files[-1])
+        visitor = open_page(server.address)
+        answer = visitor.compare(files[0], files[-1])
+        assert answer["verdict"] == ("same" if expected.same_speaker else "different")
+        assert float(answer["threshold"]) == pytest.approx(expected.threshold, abs=1e-2)
+        if expected.llr is None:
+            assert answer["llr"] == "null"
+        else:
+            assert float(answer["llr"]) == pytest.approx(expected.llr, abs=2e-2)
+        warnings = visitor.warnings()
+        assert len(warnings) == len(expected.warnings) and (warning is None or warning in "".join(warnings))
+
+    with served(own_page) as server:
+        with_cohort(own_page)
+        same_as_python(None)
+        with_cohort(own_page, cohort="0" * 16)
+        same_as_python("does not fit the model")
+        with_cohort(own_page, cohort=None, duration=(8.0, -4.0, -1.0, 2.0), network=None)
+        same_as_python("counts speech in another way")
         for name in ("calibration.json", "cohort.safetensors"):
-            (place / "verifier" / name).unlink()
-        write_listing(place / "verifier", facts)
-        visitor = open_page(url)
-        answer = visitor.compare(files[0], files[1])
-        assert (answer["threshold"], answer["llr"], answer["verdict"]) == ("0.5", "null", "same")
+            (own_page / "verifier" / name).unlink()
+        list_again(own_page)
+        same_as_python(None)
+        visitor = open_page(server.address)
         assert visitor.compare(files[0], files[1], "far_0.1_percent")["verdict"] == "undecided"
-        assert visitor.warnings() == ["The model has no threshold here: the score is all that can be said."]
+        assert visitor.warnings() == ["The model has no threshold at this setting: the score is all that can be said."]
 
 
-def test_nothing_is_requested_after_the_page_is_loaded_and_it_works_offline(open_page, page_folder, files):
-    with served(page_folder) as url:
-        visitor = open_page(url)
-        assert visitor.page.evaluate("crossOriginIsolated"), "the service worker isolates the page"
+@pytest.mark.parametrize("headers", [{}, ISOLATING], ids=["the service worker isolates", "the host isolates"])
+def test_nothing_is_requested_after_the_page_is_loaded_and_it_works_offline(open_page, page_folder, files, headers):
+    with served(page_folder, headers) as server:
+        visitor = open_page(server.address)
+        assert visitor.page.evaluate("crossOriginIsolated")
+        kept = "navigator.serviceWorker.ready.then(() => caches.keys()).then(names => names.length)"
+        assert visitor.page.evaluate(kept) == 2
         visitor.requested.clear()
         first = visitor.compare(files[0], files[1])
         visitor.page.set_input_files("#enrolment", str(files[0]))
@@ -210,23 +276,61 @@ def test_nothing_is_requested_after_the_page_is_loaded_and_it_works_offline(open
     assert visitor.page.locator("li[data-voice=Ada]").count() == 1
 
 
-def test_a_new_verifier_replaces_the_kept_one(open_page, page_folder, files, tmp_path):
-    from modeling_oskdft.export.browser import write_listing
+def test_a_new_verifier_replaces_the_kept_one_when_it_is_whole(open_page, own_page, files):
+    with served(own_page) as server:
+        visitor = open_page(server.address)
 
-    place = shutil.copytree(page_folder, tmp_path / "page")
-    facts = read_json(place / "verifier/verifier.json")["facts"]
-    with served(place) as url:
-        visitor = open_page(url)
-        before = visitor.compare(files[0], files[1])
-        stored = read_json(place / "verifier/thresholds.json")
+        def threshold_after_reload() -> str:
+            visitor.page.reload()
+            visitor.page.wait_for_selector("main[data-ready=true]")
+            return visitor.compare(files[0], files[1])["threshold"]
+
+        before = visitor.compare(files[0], files[1])["threshold"]
+        for answer in ((503, "text/plain", b"busy"), (200, "text/html", b"<html></html>")):
+            server.answers["/verifier/verifier.json"] = answer
+            assert threshold_after_reload() == before
+        del server.answers["/verifier/verifier.json"]
+        stored = read_json(own_page / "verifier/thresholds.json")
         stored["values"]["eer"] = 0.25
-        (place / "verifier/thresholds.json").write_text(json.dumps(stored))
-        (place / "verifier/calibration.json").unlink()
-        write_listing(place / "verifier", facts)
+        (own_page / "verifier/thresholds.json").write_text(json.dumps(stored))
+        (own_page / "verifier/calibration.json").unlink()
+        list_again(own_page)
+        server.answers["/verifier/thresholds.json"] = None
+        assert threshold_after_reload() == before
+        del server.answers["/verifier/thresholds.json"]
+        assert threshold_after_reload() == "0.25"
+    assert threshold_after_reload() == "0.25"  # the server is gone
+
+
+def test_a_new_page_replaces_the_kept_one(open_page, own_page):
+    with served(own_page) as server:
+        visitor = open_page(server.address)
+        for file in ("index.html", "sw.js"):
+            code = (own_page / file).read_text()
+            (own_page / file).write_text(
+                code.replace("</title>", " 2</title>") if file == "index.html" else code + "//"
+            )
+        visitor.page.evaluate("navigator.serviceWorker.ready.then(registration => registration.update())")
+        visitor.page.wait_for_timeout(1500)
         visitor.page.reload()
         visitor.page.wait_for_selector("main[data-ready=true]")
-        after = visitor.compare(files[0], files[1])
-    assert (before["score"], "0.25") == (after["score"], after["threshold"])
+        assert "2</title>" in visitor.page.evaluate("fetch('index.html').then(answer => answer.text())")
+        assert visitor.page.evaluate("fetch('elsewhere.html').then(answer => answer.status)") == 404
+
+
+def test_pages_of_one_host_keep_to_themselves(open_page, own_page, files, tmp_path):
+    shutil.copytree(own_page, tmp_path / "host/a")
+    shutil.copytree(own_page, tmp_path / "host/b")
+    with served(tmp_path / "host") as server:
+        first = open_page(f"{server.address}a/")
+        first.page.set_input_files("#enrolment", str(files[0]))
+        first.page.fill("#name", "Ada")
+        first.press("enrol", "people-answer")
+        second = open_page(f"{server.address}b/", context=first.page.context)
+        assert second.page.locator("li[data-voice]").count() == 0
+    first.page.reload()
+    first.page.wait_for_selector("main[data-ready=true]")
+    assert first.page.locator("li[data-voice=Ada]").count() == 1
 
 
 def test_voices_are_enrolled_identified_and_forgotten(open_page, address, page_folder, files):
@@ -253,7 +357,7 @@ def test_voices_are_enrolled_identified_and_forgotten(open_page, address, page_f
     other.page.wait_for_selector("li[data-voice=Ada]", state="detached")  # the other tab sees it
     visitor.press("forget", "people-answer")
     assert visitor.page.evaluate("indexedDB.databases().then(all => all.length)") == 1
-    stored = """new Promise(done => { indexedDB.open("oskdft-voices").onsuccess = event => {
+    stored = """new Promise(done => { indexedDB.open("oskdft-voices /").onsuccess = event => {
         event.target.result.transaction("voices").objectStore("voices").count().onsuccess = e => done(e.target.result)
     }})"""
     assert visitor.page.evaluate(stored) == 0
@@ -270,25 +374,40 @@ def test_names_that_nobody_can_have(open_page, address, files, name, refused):
     assert visitor.press("enrol", "people-answer") == {"refused": refused}
 
 
-def test_a_stranger_is_not_added_to_a_voice(open_page, page_folder, files, tmp_path):
-    from modeling_oskdft.export.browser import write_listing
-
-    place = shutil.copytree(page_folder, tmp_path / "page")
-    facts = read_json(place / "verifier/verifier.json")["facts"]
+@pytest.mark.parametrize("judge", ["calibration", "thresholds"])
+def test_a_stranger_is_not_added_to_a_voice(open_page, own_page, files, judge):
     curve = {"llr": [3.0, 4.0], "false_rejects": [0.0, 1.0]}
     curve |= {name: [0.0, 1.0] for name in ("false_rejects_low", "false_rejects_high")}
     curve |= {name: [1.0, 0.0] for name in ("false_accepts", "false_accepts_low", "false_accepts_high")}
     given = {"duration": None, "score": (1e-3, 0.0), "curve": curve, "target_trials": 200}
-    calibration(fingerprint=facts["fingerprint"], **given).save(place / "verifier")
-    write_listing(place / "verifier", facts)
-    with served(place) as url:
-        visitor = open_page(url)
+    calibration(fingerprint=facts_of(own_page)["fingerprint"], **given).save(own_page / "verifier")
+    if judge == "thresholds":
+        (own_page / "verifier/calibration.json").unlink()
+        stored = read_json(own_page / "verifier/thresholds.json")
+        stored["quantiles"]["target"] = [0.99999, 1.0]
+        (own_page / "verifier/thresholds.json").write_text(json.dumps(stored))
+    list_again(own_page)
+    with served(own_page) as server:
+        visitor = open_page(server.address)
         visitor.page.fill("#name", "Ada")
         visitor.page.set_input_files("#enrolment", str(files[0]))
         visitor.press("enrol", "people-answer")
         visitor.page.set_input_files("#enrolment", str(files[-1]))
         assert visitor.press("enrol", "people-answer") == {"refused": "disagrees"}
         assert "Recordings: 1," in visitor.page.locator("li[data-voice=Ada]").inner_text()
+
+
+def test_voices_that_cannot_be_opened_or_are_taken_away(open_page, address, files):
+    newer = """new Promise(done => { const asked = indexedDB.open("oskdft-voices /", 2);
+        asked.onupgradeneeded = () => {}; asked.onsuccess = () => { asked.result.close(); done() } })"""
+    visitor = open_page(address)
+    visitor.page.evaluate(newer)  # closes the page's own connection
+    visitor.page.fill("#name", "Ada")
+    visitor.page.set_input_files("#enrolment", str(files[0]))
+    assert visitor.press("enrol", "people-answer") == {"refused": "voices_gone"}
+    visitor.page.reload()
+    visitor.page.wait_for_selector("main[data-ready=refused]")
+    assert visitor.page.locator(".refusal").get_attribute("data-refused") == "newer_voices"
 
 
 def test_recordings_that_say_nothing(open_page, address, files, tmp_path):
@@ -316,6 +435,7 @@ def test_recordings_that_say_nothing(open_page, address, files, tmp_path):
     visitor = open_page(address)
     for name, refused in said.items():
         assert visitor.compare(tmp_path / f"{name}.wav", files[0]) == {"refused": refused}, name
+        assert visitor.page.locator("#answer .verdict").inner_text().startswith("First recording: ")
     assert visitor.compare(files[0], files[1])["verdict"] == "same"
     rng = np.random.default_rng(0)
     soundfile.write(tmp_path / "noise.wav", 0.1 * rng.normal(size=48000), 16000)
@@ -352,6 +472,32 @@ def test_the_microphone(open_page, address, files):
     assert "score" in visitor.press("compare", "answer")
 
 
+def test_what_is_shown_is_of_the_recordings_that_are_there(open_page, address, files):
+    visitor = open_page(address)
+    page = visitor.page
+    visitor.compare(files[0], files[1])
+    page.get_by_label("First recording: Record").click()
+    page.wait_for_selector("#answer .verdict", state="detached")
+    page.wait_for_timeout(2500)
+    recorded = visitor.press("compare", "answer")  # ends the recording and takes it
+    assert page.get_by_label("First recording: Record").count() == 1
+    assert recorded["score"] == visitor.press("compare", "answer")["score"]
+    long = np.concatenate([load_audio(file) for file in files[:40]])
+    soundfile.write(files[0].parent / "long.wav", long, 16000)
+    page.set_input_files("#first", str(files[0].parent / "long.wav"))
+    page.click("#compare")
+    page.set_input_files("#first", str(files[2]))  # before the answer is there
+    page.wait_for_selector("#compare[aria-disabled=false]", timeout=60_000)
+    assert page.locator("#answer .verdict").count() == 0
+    page.get_by_label("First recording: Record").click()
+    page.wait_for_timeout(500)
+    page.set_input_files("#first", str(files[1]))  # drops what is being recorded
+    page.wait_for_timeout(500)
+    page.set_input_files("#second", str(files[1]))
+    assert float(visitor.press("compare", "answer")["score"]) == pytest.approx(1, abs=1e-5)
+    (files[0].parent / "long.wav").unlink()
+
+
 @pytest.mark.parametrize(
     ("before", "sentence"),
     [
@@ -370,7 +516,7 @@ def test_no_microphone(open_page, address, before, sentence):
 def test_without_threads_storage_and_webassembly(open_page, address, files):
     visitor = open_page(address, service_workers="block")
     assert "one thread" in visitor.page.locator("#state").inner_text()
-    assert "does not isolate" in visitor.page.locator("main > .warning").inner_text()
+    assert "not isolated" in visitor.page.locator("main > .warning").inner_text()
     one_thread = visitor.compare(files[0], files[1])
     denied = open_page(address, "Object.defineProperty(window, 'indexedDB', {get() { throw new DOMException() }})")
     assert "denies storage" in denied.page.locator("section .lead").inner_text()
@@ -379,6 +525,8 @@ def test_without_threads_storage_and_webassembly(open_page, address, files):
     denied.press("enrol", "people-answer")
     assert denied.page.locator("li[data-voice=Ada]").count() == 1
     assert float(one_thread["score"]) == pytest.approx(float(denied.compare(files[0], files[1])["score"]), abs=1e-5)
+    forbidden = "Object.defineProperty(window, 'sessionStorage', {get() { throw new DOMException() }})"
+    assert "one thread" in open_page(address, forbidden).page.locator("#state").inner_text()
     none = open_page(address, "delete window.WebAssembly")
     assert "cannot run WebAssembly" in none.page.locator(".refusal").inner_text()
 
@@ -387,8 +535,8 @@ def test_a_verifier_that_is_not_whole(open_page, page_folder, tmp_path):
     def refusal_of(damage) -> str:
         place = shutil.copytree(page_folder, tmp_path / "page", dirs_exist_ok=True)
         damage(place / "verifier")
-        with served(place) as url:
-            return open_page(url).page.locator(".refusal").get_attribute("data-refused")
+        with served(place) as server:
+            return open_page(server.address).page.locator(".refusal").get_attribute("data-refused")
 
     def cut(folder: Path) -> None:
         content = (folder / "model.onnx").read_bytes()
@@ -403,7 +551,11 @@ def test_a_verifier_that_is_not_whole(open_page, page_folder, tmp_path):
         listing = read_json(folder / "verifier.json")
         (folder / "verifier.json").write_text(json.dumps(listing | {"schema": 2}))
 
-    assert refusal_of(cut) == refusal_of(change) == "file_damaged"
+    def damaged_calibration(folder: Path) -> None:
+        (folder / "calibration.json").write_text("{}")
+        list_again(folder.parent)
+
+    assert refusal_of(cut) == refusal_of(change) == refusal_of(damaged_calibration) == "file_damaged"
     assert refusal_of(other_version) == "other_version"
     assert refusal_of(lambda folder: (folder / "model.onnx").unlink()) == "file_missing"
     assert refusal_of(lambda folder: (folder / "verifier.json").write_text("{")) == "file_damaged"
@@ -436,6 +588,9 @@ def test_the_keyboard_and_screen_readers(open_page, address, files):
     visitor.compare(files[0], files[1])
     assert visitor.page.evaluate(named) == []
     assert visitor.page.locator("[aria-live=polite]").count() == 2
+    visitor.page.focus("#compare")
+    visitor.press("compare", "answer")
+    assert visitor.page.evaluate("document.activeElement.id") == "compare"
     visitor.page.focus("#point")
     visitor.page.keyboard.press("Tab")
     assert visitor.page.evaluate("document.activeElement.id") == "compare"
@@ -448,18 +603,18 @@ def test_the_keyboard_and_screen_readers(open_page, address, files):
     assert {"enrolment", "name", "enrol", "probe", "identify"} <= set(reached)
 
 
-def test_a_graphics_processor_is_used_where_it_is_faster_and_agrees(chromium_type, address, files):
+def test_a_gpu_is_used_where_it_is_faster_and_agrees(chromium_type, address, files):
     # One that the processor emulates.
     browser = chromium_type("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
     page = browser.new_page()
     page.goto(address)
     page.wait_for_selector("main[data-ready=true]", timeout=60_000)
-    if not page.locator("#graphics").count():
+    if not page.locator("#gpu").count():
         pytest.skip("this Chromium gives no WebGPU")
     visitor = Visitor(page, [])
     before = visitor.compare(files[0], files[-1])
-    page.click("#graphics")
-    page.wait_for_selector("#graphics", state="detached", timeout=120_000)
+    page.click("#gpu")
+    page.wait_for_selector("#gpu", state="detached", timeout=120_000)
     assert "3 s of audio take" in page.locator("#state").inner_text()
     assert visitor.compare(files[0], files[-1])["score"] == before["score"]  # the emulated one is slower: not used
     browser.close()

@@ -1,21 +1,27 @@
 /**
- * Keep the page and its verifier in the browser, so that it works without a connection; and isolate the page from
- * others, which WebAssembly threads need, where the host does not send the two headers for that.
+ * Keep the page in the browser, so that it works without a connection, and answer for the verifier that the page has
+ * kept (`verifier/package.ts`). Isolate the page from others, which WebAssembly threads need, where the host does not
+ * send the two headers for that.
  */
-declare const self: ServiceWorkerGlobalScope;
-export {};
+import { LISTING, PAGE_CACHES, VERIFIER_CACHE, VERIFIER_FOLDER } from "./names";
 
-const FILES = "__FILES__"; // a list as JSON with single quotes: vite.config.ts writes it into the built file
-const CACHE = "oskdft-page-__VERSION__";
-const VERIFIER = "oskdft-verifier";
-const LISTING = "verifier/verifier.json";
+declare const self: ServiceWorkerGlobalScope;
+// vite.config.ts puts the lists and the version in their places when the page is built.
+declare const __FILES__: string[];
+declare const __ON_DEMAND__: string[];
+declare const __VERSION__: string;
+
+const PAGE = PAGE_CACHES + __VERSION__;
+const KEPT = new Set(["", ...__FILES__, ...__ON_DEMAND__]);
+const LONGEST_WAIT = 5000; // milliseconds for the host, where an answer is kept
 
 self.addEventListener("install", (event) => {
-  const files = JSON.parse(FILES.replaceAll("'", '"')) as string[];
+  // Each is asked for anew: what the browser has kept by itself may be of the version before.
+  const requests = ["./", ...__FILES__].map((file) => new Request(file, { cache: "no-cache" }));
   event.waitUntil(
     caches
-      .open(CACHE)
-      .then((cache) => cache.addAll(["./", ...files]))
+      .open(PAGE)
+      .then((cache) => cache.addAll(requests))
       .then(() => self.skipWaiting()),
   );
 });
@@ -28,51 +34,49 @@ self.addEventListener("fetch", (event) => {
   const { request } = event;
   const address = new URL(request.url);
   if (request.method !== "GET" || !address.href.startsWith(self.registration.scope)) return;
-  const path = address.href.slice(self.registration.scope.length);
-  if (path.split("?")[0] === LISTING) event.respondWith(newest(request));
-  else if (path.startsWith("verifier/")) event.respondWith(kept(request, VERIFIER));
-  else event.respondWith(kept(request, CACHE));
+  const path = (address.origin + address.pathname).slice(self.registration.scope.length);
+  if (path === VERIFIER_FOLDER + LISTING) event.respondWith(listing(request));
+  else if (path.startsWith(VERIFIER_FOLDER)) event.respondWith(fileOfVerifier(request));
+  else if (KEPT.has(path)) event.respondWith(fileOfPage(event, path));
 });
 
 async function removeOld(): Promise<void> {
   const names = await caches.keys();
-  const old = names.filter((name) => name.startsWith("oskdft-page-") && name !== CACHE);
+  const old = names.filter((name) => name.startsWith(PAGE_CACHES) && name !== PAGE);
   await Promise.all(old.map((name) => caches.delete(name)));
 }
 
-/** Answer from the cache; else ask the host, and keep its answer. The addresses change with the contents. */
-async function kept(request: Request, name: string): Promise<Response> {
-  const cache = await caches.open(name);
-  const found = await cache.match(request, { ignoreSearch: request.mode === "navigate" });
+async function fileOfPage(event: FetchEvent, path: string): Promise<Response> {
+  const cache = await caches.open(PAGE);
+  const name = path || "./";
+  const found = await cache.match(name);
   if (found) return isolated(found);
-  const response = await fetch(request);
-  if (response.ok) await cache.put(request, response.clone()).catch(() => {}); // storage may be full
+  const response = await fetch(event.request);
+  const isWhole = response.ok && !response.redirected;
+  if (isWhole) event.waitUntil(cache.put(name, response.clone()).catch(() => {})); // storage may be full
   return isolated(response);
 }
 
-/** Ask the host, for a new verifier; without a connection answer what was there last. */
-async function newest(request: Request): Promise<Response> {
-  const cache = await caches.open(VERIFIER);
-  try {
-    const response = await fetch(request, { cache: "no-cache" });
-    if (response.ok) await keepListing(cache, request, response.clone());
-    return isolated(response);
-  } catch {
-    return isolated((await cache.match(request)) ?? Response.error());
-  }
+async function fileOfVerifier(request: Request): Promise<Response> {
+  const found = await (await caches.open(VERIFIER_CACHE)).match(request);
+  return isolated(found ?? (await fetch(request)));
 }
 
-/** Keep a listing, and remove the files of the verifier before it. */
-async function keepListing(cache: Cache, request: Request, response: Response): Promise<void> {
-  const before = await cache.match(request);
-  if (before && (await before.text()) !== (await response.clone().text())) {
-    for (const key of await cache.keys()) await cache.delete(key);
+/** Ask the host, which may have a new verifier; where it has no good answer in time, give the kept one. */
+async function listing(request: Request): Promise<Response> {
+  const kept = await (await caches.open(VERIFIER_CACHE)).match(request, { ignoreSearch: true });
+  try {
+    const signal = kept ? AbortSignal.timeout(LONGEST_WAIT) : null;
+    const response = await fetch(new Request(request, { cache: "no-cache", signal }));
+    if (!kept || (response.ok && "schema" in (await response.clone().json()))) return isolated(response);
+  } catch (error) {
+    if (!kept) throw error;
   }
-  await cache.put(request, response).catch(() => {});
+  return isolated(kept);
 }
 
 function isolated(response: Response): Response {
-  if (response.type === "error" || response.type === "opaque") return response;
+  if (response.status === 0) return response; // an error, or a redirection that the browser follows
   const headers = new Headers(response.headers);
   headers.set("Cross-Origin-Embedder-Policy", "require-corp");
   headers.set("Cross-Origin-Opener-Policy", "same-origin");

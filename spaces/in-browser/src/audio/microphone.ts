@@ -25,18 +25,25 @@ export async function record(): Promise<Recording> {
     const name = error instanceof DOMException ? error.name : "";
     throw new Refusal(name === "NotAllowedError" || name === "SecurityError" ? "microphone_denied" : "no_microphone");
   }
-  const recorder = new MediaRecorder(stream, { audioBitsPerSecond: 128_000 });
+  const close = () => stream.getTracks().forEach((track) => track.stop());
+  let recorder: MediaRecorder;
+  try {
+    recorder = new MediaRecorder(stream, { audioBitsPerSecond: 128_000 });
+    recorder.start();
+  } catch {
+    close();
+    throw new Refusal("no_recorder");
+  }
   const parts: Blob[] = [];
   recorder.ondataavailable = (event) => parts.push(event.data);
   const file = new Promise<Blob>((resolve) => {
     recorder.onstop = () => {
-      for (const track of stream.getTracks()) track.stop();
+      close();
       resolve(new Blob(parts, { type: recorder.mimeType }));
     };
   });
   const stop = () => recorder.state === "recording" && recorder.stop();
   const timer = setTimeout(stop, MOST_MILLISECONDS);
   void file.then(() => clearTimeout(timer));
-  recorder.start();
   return { stop, file };
 }

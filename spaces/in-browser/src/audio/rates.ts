@@ -16,9 +16,11 @@ const readers = [rateOfWav, rateOfFlac, rateOfVorbis];
 
 function rateOfWav(view: DataView): number | null {
   if (tagAt(view, 0) !== "RIFF" || tagAt(view, 8) !== "WAVE") return null;
-  for (let place = 12; place + 16 <= view.byteLength; place += 8 + view.getUint32(place + 4, true)) {
+  let place = 12;
+  while (place + 16 <= view.byteLength) {
     if (tagAt(view, place) === "fmt ") return view.getUint32(place + 12, true);
-    if (view.getUint32(place + 4, true) % 2) place++; // chunks begin at even places
+    const size = view.getUint32(place + 4, true);
+    place += 8 + size + (size % 2); // chunks begin at even places
   }
   return null;
 }

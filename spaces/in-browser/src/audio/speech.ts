@@ -3,9 +3,11 @@
  * language, with the same numbers. Silero's network (MIT) finds the speech.
  */
 import { message, Refusal, type Message } from "../messages";
+import { quantile } from "./quantiles";
 import { powerSpectrum, FRAME } from "./spectrum";
 
 export const SAMPLING_RATE = 16000;
+export const SPEECH_NETWORK = "silero"; // as calibrations name it
 const CONTEXT = 64; // samples before each frame, which the network reads as well
 const SPEECH_PROBABILITY = 0.5; // Silero's own threshold
 const ENOUGH_SPEECH = 1.0; // seconds
@@ -22,7 +24,6 @@ const FRAMES_AT_ONCE = 1875; // a minute: the network takes memory for each fram
 
 /** Compute the probability of speech in frames that follow each other, each with the samples before it. */
 export interface SpeechNetwork {
-  name: string;
   probabilities(frames: Float32Array, count: number, state: unknown): Promise<{ values: Float32Array; state: unknown }>;
 }
 
@@ -104,11 +105,7 @@ function flawsOf(speech: Speech, bands: Float64Array, loudest: number, peak: num
 /** Return whether the speech has hardly any energy above 4.2 kHz, not even in its fricatives. */
 function isNarrowBand(bands: Float64Array, frames: boolean[]): boolean {
   const ratios = bands.filter((_, frame) => frames[frame]).sort();
-  if (ratios.length < ENOUGH_FRAMES) return false;
-  const place = 0.95 * (ratios.length - 1);
-  const below = Math.floor(place);
-  const above = Math.min(below + 1, ratios.length - 1);
-  return ratios[below]! + (place - below) * (ratios[above]! - ratios[below]!) < NARROW_BAND;
+  return ratios.length >= ENOUGH_FRAMES && quantile(ratios, 0.95) < NARROW_BAND;
 }
 
 async function probabilitiesOf(waveform: Float32Array, count: number, network: SpeechNetwork): Promise<Float32Array> {

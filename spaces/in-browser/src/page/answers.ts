@@ -1,7 +1,7 @@
 /** Show what came out: a verdict with its figures, warnings, and refusals. */
 import type { Message } from "../messages";
 import type { Answer } from "../verifier/decision";
-import type { Thresholds } from "../verifier/package";
+import type { Thresholds } from "../verifier/checks";
 import type { Match } from "../voices/enrolment";
 import { distributions } from "./drawing";
 import { make } from "./elements";
@@ -45,13 +45,16 @@ export function identification(matches: Match[], notes: Message[]): HTMLElement 
   return make("div", { class: "answer" }, box, ...warnings(notes), make("table", {}, head, make("tbody", {}, ...rows)));
 }
 
-export function note(sentence: string): HTMLElement {
-  return make("div", { class: "answer" }, make("div", { class: "verdict same" }, make("p", {}, sentence)));
+/** Show what was done, and what may spoil it. */
+export function note(said: Message, notes: Message[] = []): HTMLElement {
+  const box = make("div", { class: "verdict same" }, make("p", {}, textOf(said)));
+  return make("div", { class: "answer" }, box, ...warnings(notes));
 }
 
 export function refusal(said: Message): HTMLElement {
   const box = make("div", { class: "verdict refusal" }, make("p", {}, textOf(said)));
-  box.dataset.refused = said.key;
+  const inner = said.key === "named" ? (said.values[1] as Message) : said;
+  box.dataset.refused = inner.key;
   return make("div", { class: "answer" }, box);
 }
 
@@ -66,5 +69,5 @@ function figure(picture: SVGSVGElement): HTMLElement {
 function chance(probability: number): string {
   const percent = 100 * probability;
   if (percent < 1) return text("below_1");
-  return percent > 99 ? text("above_99") : text("of_100", Math.round(percent));
+  return percent > 99 ? text("above_99") : text("percent", Math.round(percent));
 }

@@ -1,10 +1,12 @@
-import { message, saidBy, type Message } from "../messages";
+import { message, Refusal, saidBy, type Message } from "../messages";
 import { compare, OPERATING_POINTS, type Answer, type OperatingPoint } from "../verifier/decision";
+import type { Heard } from "../verifier/engine";
 import type { Verifier } from "../verifier/verifier";
-import { refusal, verdict } from "./answers";
+import { verdict } from "./answers";
 import { make } from "./elements";
 import { RecordingInput } from "./recording_input";
-import { inEveryLanguage, label, text, textOf } from "./texts";
+import { Result } from "./result";
+import { label } from "./texts";
 import type { Key } from "./words";
 
 /** Show the part of the page that compares two recordings. */
@@ -14,7 +16,7 @@ export function compareSection(verifier: Verifier): HTMLElement {
   const point = make("select", { id: "point" });
   const pointLabel = make("label", { for: "point" });
   const button = make("button", { type: "button", class: "primary", id: "compare" });
-  const result = make("div", { id: "answer", "aria-live": "polite" });
+  const result = new Result("answer", [button]);
   label(title, "compare");
   label(pointLabel, "point");
   label(button, "compare_button");
@@ -23,38 +25,33 @@ export function compareSection(verifier: Verifier): HTMLElement {
     label(option, `point_${name}` as Key);
     point.append(option);
   }
-  let shown: (() => HTMLElement) | null = null;
-  const show = (render: (() => HTMLElement) | null) => {
-    shown = render;
-    result.replaceChildren(...(render ? [render()] : []));
-  };
-  inEveryLanguage(() => show(shown));
-  const run = async () => {
-    button.disabled = true;
-    show(() => make("p", { class: "status" }, text("working")));
-    try {
+  button.onclick = () =>
+    void result.run(async () => {
+      await Promise.all(inputs.map((input) => input.settled()));
       const start = performance.now();
-      const sides = await Promise.all([verifier.hear(inputs[0]), verifier.hear(inputs[1])]);
-      const answer = compare(verifier.model, sides, point.value as OperatingPoint);
+      const sides = [await hear(verifier, inputs[0]), await hear(verifier, inputs[1])] as const;
+      const answer = compare(verifier.model, [...sides], point.value as OperatingPoint);
       const milliseconds = performance.now() - start;
-      const flaws = (["first", "second"] as const).flatMap((key, n) => sides[n]!.flaws.map((flaw) => ({ key, flaw })));
-      show(() => verdict(withFlaws(answer, flaws), verifier.model.thresholds, milliseconds));
-    } catch (error) {
-      const said = saidBy(error);
-      show(() => refusal(said));
-    } finally {
-      button.disabled = false;
-    }
-  };
-  button.onclick = () => void run();
-  for (const input of inputs) input.onChange = () => show(null);
+      const flaws = inputs.flatMap(({ title }, n) => sides[n]!.flaws.map((flaw) => message("named", message(title), flaw)));
+      return () => verdict(withFlaws(answer, flaws), verifier.model.thresholds, milliseconds);
+    });
+  point.onchange = () => result.clear();
+  for (const input of inputs) input.onChange = () => result.clear();
   const cards = make("div", { class: "pair" }, inputs[0].element, inputs[1].element);
   const controls = make("div", { class: "controls" }, pointLabel, point, button);
-  return make("section", { "aria-labelledby": "compare-title" }, title, cards, controls, result);
+  return make("section", { "aria-labelledby": "compare-title" }, title, cards, controls, result.element);
 }
 
-/** Put the flaws of the recordings before the warnings of a decision, each with the name of its recording. */
-function withFlaws(answer: Answer, flaws: { key: Key; flaw: Message }[]): Answer {
-  const named = flaws.map(({ key, flaw }) => message("named", text(key), textOf(flaw)));
-  return { ...answer, warnings: [...named, ...answer.warnings] };
+/** Hear the recording of a card; a refusal names the card. */
+async function hear(verifier: Verifier, input: RecordingInput): Promise<Heard> {
+  try {
+    return await verifier.hear(input);
+  } catch (error) {
+    const said = saidBy(error);
+    throw said.key === "missing" ? error : new Refusal("named", message(input.title), said);
+  }
+}
+
+function withFlaws(answer: Answer, flaws: Message[]): Answer {
+  return { ...answer, warnings: [...flaws, ...answer.warnings] };
 }

@@ -1,6 +1,6 @@
 /** Draw both score distributions of the model's trials, and a score between them, as SVG in the page's own colours. */
 import type { Answer } from "../verifier/decision";
-import type { Thresholds } from "../verifier/package";
+import type { Thresholds } from "../verifier/checks";
 import { text } from "./texts";
 
 const WIDTH = 480;
@@ -9,11 +9,13 @@ const HEIGHT = 208;
 const BASE = 168;
 const REACH = 124;
 const BINS = 48;
+const MOST = 1.05; // of a cosine that is drawn
 
 export function distributions({ quantiles }: Thresholds, { score, threshold }: Answer): SVGSVGElement | null {
   const { target, non_target: nonTarget } = quantiles;
   if (!target?.length || !nonTarget?.length) return null;
-  const marks = threshold === null ? [score] : [score, threshold];
+  const place = threshold === null ? null : Math.min(Math.max(threshold, -MOST), MOST); // a score never goes beyond
+  const marks = place === null ? [score] : [score, place];
   const low = Math.min(target[0]!, nonTarget[0]!, ...marks, -0.2) - 0.05;
   const high = Math.max(target[target.length - 1]!, nonTarget[nonTarget.length - 1]!, ...marks, 0.8) + 0.05;
   const across = (value: number) => MARGIN + ((value - low) / (high - low)) * (WIDTH - 2 * MARGIN);
@@ -33,9 +35,9 @@ export function distributions({ quantiles }: Thresholds, { score, threshold }: A
   for (let tick = Math.ceil(low * 5); tick / 5 < high; tick++) {
     picture.append(words("tick", across(tick / 5), BASE + 16, (tick / 5).toFixed(1).replace("-0.0", "0.0")));
   }
-  key(picture, "target", MARGIN, text("target"));
-  key(picture, "non-target", MARGIN + 150, text("non_target"));
-  if (threshold !== null) mark(picture, "threshold", across(threshold), 34, `${text("threshold")} ${threshold.toFixed(2)}`);
+  legend(picture, "target", MARGIN, text("target"));
+  legend(picture, "non-target", MARGIN + 150, text("non_target"));
+  if (place !== null) mark(picture, "threshold", across(place), 34, `${text("threshold")} ${threshold!.toFixed(2)}`);
   mark(picture, "score", across(score), 14, `${text("score")} ${score.toFixed(2)}`);
   return picture;
 }
@@ -50,9 +52,9 @@ function shareOf(scores: number[], low: number, high: number): number[] {
   return counts.map((count, bin) => 0.25 * (counts[bin - 1] ?? 0) + 0.5 * count + 0.25 * (counts[bin + 1] ?? 0));
 }
 
-function key(picture: SVGSVGElement, kind: string, x: number, label: string): void {
+function legend(picture: SVGSVGElement, kind: string, x: number, label: string): void {
   picture.append(draw("rect", { class: `key ${kind}`, x, y: BASE + 26, width: 12, height: 12, rx: 3 }));
-  picture.append(words("keyword", x + 18, BASE + 36, label));
+  picture.append(words("", x + 18, BASE + 36, label));
 }
 
 function mark(picture: SVGSVGElement, kind: string, x: number, y: number, label: string): void {

@@ -1,10 +1,11 @@
-import { saidBy, Refusal } from "../messages";
+import { message } from "../messages";
 import type { Verifier } from "../verifier/verifier";
 import { enrol, identify, sideOf } from "../voices/enrolment";
-import type { VoiceStore } from "../voices/store";
-import { identification, note, refusal } from "./answers";
+import type { Voice, VoiceStore } from "../voices/store";
+import { identification, note } from "./answers";
 import { make } from "./elements";
 import { RecordingInput } from "./recording_input";
+import { Result } from "./result";
 import { inEveryLanguage, label, text } from "./texts";
 
 /** Show the part of the page that enrols voices, identifies recordings, and forgets. */
@@ -13,76 +14,80 @@ export function peopleSection(verifier: Verifier, store: VoiceStore): HTMLElemen
   const title = make("h2", { id: "people-title" });
   const lead = make("p", { class: "lead" });
   const nameLabel = make("label", { for: "name" });
-  const name = make("input", { type: "text", id: "name", autocomplete: "off", maxlength: "200" });
+  const nameField = make("input", { type: "text", id: "name", autocomplete: "off", maxlength: "200" });
   const [enrolButton, identifyButton, forgetButton] = ["enrol", "identify", "forget"].map((id) =>
     make("button", { type: "button", id, class: id === "forget" ? "danger" : "primary" }),
   ) as [HTMLButtonElement, HTMLButtonElement, HTMLButtonElement];
-  const list = make("ul", { class: "voices" });
-  const result = make("div", { id: "people-answer", "aria-live": "polite" });
+  const result = new Result("people-answer", [enrolButton, identifyButton, forgetButton]);
+  const list = new VoiceList(store, result, forgetButton);
   label(title, "people");
   label(lead, store.isLasting ? "people_lead" : "people_memory");
   label(nameLabel, "name");
   label(enrolButton, "enrol");
   label(identifyButton, "identify");
   label(forgetButton, "forget_everything");
-
-  let shown: (() => HTMLElement) | null = null;
-  const show = (render: (() => HTMLElement) | null) => {
-    shown = render;
-    result.replaceChildren(...(render ? [render()] : []));
-  };
-  const run = async (button: HTMLButtonElement, work: () => Promise<() => HTMLElement>) => {
-    button.disabled = true;
-    show(() => make("p", { class: "status" }, text("working")));
-    try {
-      show(await work());
-    } catch (error) {
-      const isFull = error instanceof DOMException && error.name === "QuotaExceededError";
-      const said = saidBy(isFull ? new Refusal("storage_full") : error);
-      show(() => refusal(said));
-    } finally {
-      button.disabled = false;
-      await refresh();
-    }
-  };
-  const refresh = async () => {
-    const voices = await store.all();
-    const items = voices.map((voice) => {
-      const speech = sideOf(voice).speech.toFixed(1);
-      const forget = make("button", { type: "button", "aria-label": text("forget", voice.name) }, text("forget_short"));
-      forget.onclick = () => void store.forget(voice.name).then(refresh);
-      const line = make("span", {}, text("voice", voice.name, voice.recordings.length, speech));
-      const item = make("li", {}, line, forget);
-      item.dataset.voice = voice.name;
-      return item;
-    });
-    list.replaceChildren(...(items.length ? items : [make("li", { class: "status" }, text("nobody_yet"))]));
-    forgetButton.disabled = items.length === 0;
-  };
   enrolButton.onclick = () =>
-    void run(enrolButton, async () => {
-      const voice = await enrol(store, verifier.model, name.value, await verifier.hear(toEnrol));
-      const { speech } = sideOf(voice);
-      return () => note(text("enrolled", voice.name, voice.recordings.length, speech.toFixed(1)));
+    void result.run(async () => {
+      await toEnrol.settled();
+      const heard = await verifier.hear(toEnrol);
+      const voice = await enrol(store, verifier.model, nameField.value, heard);
+      const said = message("enrolled", voice.name, voice.recordings.length, sideOf(voice).speech.toFixed(1));
+      await list.refresh();
+      return () => note(said, heard.flaws);
     });
   identifyButton.onclick = () =>
-    void run(identifyButton, async () => {
+    void result.run(async () => {
+      await toIdentify.settled();
       const heard = await verifier.hear(toIdentify);
       const matches = identify(await store.all(), verifier.model, heard);
       return () => identification(matches, heard.flaws);
     });
   forgetButton.onclick = () =>
-    void run(forgetButton, async () => {
+    void result.run(async () => {
       await store.forgetEverything();
-      return () => note(text("forgotten"));
+      await list.refresh();
+      return () => note(message("forgotten"));
     });
-  store.onChange(() => void refresh());
-  inEveryLanguage(() => {
-    show(shown);
-    void refresh();
-  });
-  const enrolment = make("div", { class: "card" }, toEnrol.element, nameLabel, name, enrolButton);
+  for (const input of [toEnrol, toIdentify]) input.onChange = () => result.clear();
+  const enrolment = make("div", { class: "card" }, toEnrol.element, nameLabel, nameField, enrolButton);
   const identifying = make("div", { class: "card" }, toIdentify.element, identifyButton);
   const cards = make("div", { class: "pair" }, enrolment, identifying);
-  return make("section", { "aria-labelledby": "people-title" }, title, lead, cards, result, list, forgetButton);
+  const attributes = { "aria-labelledby": "people-title" };
+  return make("section", attributes, title, lead, cards, result.element, list.element, forgetButton);
+}
+
+/** The enrolled voices, each with a button that removes it. */
+class VoiceList {
+  readonly element = make("ul", { class: "voices", tabindex: "-1" });
+
+  constructor(
+    private readonly store: VoiceStore,
+    private readonly result: Result,
+    private readonly forgetButton: HTMLButtonElement,
+  ) {
+    store.onChange(() => void this.refresh().catch(() => {})); // the next press of a button says what is wrong
+    inEveryLanguage(() => void this.refresh().catch(() => {}));
+  }
+
+  async refresh(): Promise<void> {
+    const voices = await this.store.all();
+    const items = voices.map((voice) => this.item(voice));
+    this.element.replaceChildren(...(items.length ? items : [make("li", { class: "status" }, text("nobody_yet"))]));
+    this.forgetButton.hidden = items.length === 0;
+  }
+
+  private item(voice: Voice): HTMLElement {
+    const speech = sideOf(voice).speech.toFixed(1);
+    const button = make("button", { type: "button", "aria-label": text("forget", voice.name) }, text("forget_short"));
+    button.onclick = () =>
+      void this.result.run(async () => {
+        await this.store.forget(voice.name);
+        await this.refresh();
+        this.element.focus();
+        return () => note(message("forgotten_one", voice.name));
+      });
+    const item = make("li", {}, make("span", {}, text("voice", voice.name, voice.recordings.length, speech)), button);
+    item.dataset.voice = voice.name;
+    return item;
+  }
 }

@@ -1,6 +1,6 @@
 import { decode, type Decoded } from "../audio/decoding";
 import { record, type Recording } from "../audio/microphone";
-import { Refusal, saidBy, type Message } from "../messages";
+import { message, Refusal, saidBy, type Message } from "../messages";
 import { make } from "./elements";
 import { inEveryLanguage, text, textOf } from "./texts";
 import type { Key } from "./words";
@@ -12,6 +12,7 @@ export class RecordingInput {
   onChange = () => {};
   private decoded: Promise<Decoded> | null = null;
   private recording: Recording | null = null;
+  private recorded: Promise<void> = Promise.resolve();
   private said: Message | null = null;
   private readonly file: HTMLInputElement;
   private readonly recordButton = make("button", { type: "button", class: "record" });
@@ -20,7 +21,7 @@ export class RecordingInput {
 
   constructor(
     id: string,
-    private readonly title: Key,
+    readonly title: Key,
   ) {
     this.file = make("input", { type: "file", id, accept: "audio/*,video/*,.flac,.m4a,.opus", class: "hidden-input" });
     const choose = make("label", { for: id, class: "button" });
@@ -37,9 +38,23 @@ export class RecordingInput {
       this.showButton(0);
       this.status.textContent = this.said ? textOf(this.said) : "";
     });
-    this.file.onchange = () => this.file.files?.[0] && this.take(this.file.files[0]);
-    this.recordButton.onclick = () => void this.startOrStop();
+    this.file.onchange = () => {
+      const file = this.file.files?.[0];
+      this.file.value = ""; // so that the same file can be chosen again
+      if (file) this.choose(file);
+    };
+    this.recordButton.onclick = () => {
+      if (this.recording) this.recording.stop();
+      else this.recorded = this.record();
+    };
     this.listenForDrops();
+  }
+
+  /** End a recording that goes on, and wait until what was recorded or chosen is decoded. */
+  async settled(): Promise<void> {
+    this.recording?.stop();
+    await this.recorded;
+    await this.decoded?.catch(() => {}); // `waveform` says what is wrong
   }
 
   /**
@@ -48,9 +63,16 @@ export class RecordingInput {
    * @throws Refusal where there is none, or it cannot be read
    */
   async waveform(): Promise<Decoded> {
-    this.recording?.stop();
-    if (!this.decoded) throw new Refusal("missing", text(this.title));
+    if (!this.decoded) throw new Refusal("missing", message(this.title));
     return this.decoded;
+  }
+
+  /** Take a file; a recording that goes on is dropped. */
+  private choose(file: Blob): void {
+    const { recording } = this;
+    this.recording = null;
+    recording?.stop();
+    this.take(file);
   }
 
   private take(file: Blob): void {
@@ -67,26 +89,28 @@ export class RecordingInput {
     );
   }
 
-  private async startOrStop(): Promise<void> {
-    if (this.recording) return this.recording.stop();
+  private async record(): Promise<void> {
     this.recordButton.disabled = true;
+    let recording: Recording;
     try {
-      this.recording = await record();
+      recording = await record();
     } catch (error) {
       return this.say(saidBy(error));
     } finally {
       this.recordButton.disabled = false;
     }
+    this.recording = recording;
     this.say(null);
+    this.onChange();
     const start = performance.now();
+    this.showButton(0);
     const timer = setInterval(() => this.showButton(Math.round((performance.now() - start) / 1000)), 250);
-    this.showButton(0);
-    const file = await this.recording.file;
+    const file = await recording.file;
     clearInterval(timer);
-    this.recording = null;
+    const isWanted = this.recording === recording; // no file was chosen meanwhile
+    if (isWanted) this.recording = null;
     this.showButton(0);
-    this.file.value = "";
-    this.take(file);
+    if (isWanted) this.take(file);
   }
 
   private showButton(seconds: number): void {
@@ -111,7 +135,10 @@ export class RecordingInput {
     this.element.ondrop = (event) => {
       over(event, false);
       const file = event.dataTransfer?.files[0];
-      if (file) this.take(file);
+      if (file) this.choose(file);
     };
   }
 }
+
+// A file that is dropped beside a card would open in the place of the page.
+for (const kind of ["dragover", "drop"]) window.addEventListener(kind, (event) => event.preventDefault());

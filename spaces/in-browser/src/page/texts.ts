@@ -13,8 +13,9 @@ export function text(key: Key, ...values: (string | number)[]): string {
   return LANGUAGES[language][key].replace(/\{(\d)\}/g, (_, place: string) => String(values[Number(place)]));
 }
 
+/** Return a sentence in the page's language, with the sentences inside it. */
 export function textOf(said: Message): string {
-  return text(said.key, ...said.values);
+  return text(said.key, ...said.values.map((value) => (typeof value === "object" ? textOf(value) : value)));
 }
 
 /** Show something now, and again whenever the language changes. */

@@ -5,7 +5,7 @@ import type { VerifierPackage } from "./package";
 type Question =
   | { kind: "open"; graph: Uint8Array; speechNetwork: Uint8Array; shortestInput: number }
   | { kind: "hear"; waveform: Float32Array; rate: number }
-  | { kind: "tryGraphics"; graph: Uint8Array };
+  | { kind: "tryGpu"; graph: Uint8Array };
 export type Asked = Question & { number: number };
 export type Answered = { number: number; value: unknown } | { number: number; refused: Message };
 
@@ -24,7 +24,7 @@ export class EngineClient {
     };
     this.worker.onerror = (event) => {
       event.preventDefault();
-      for (const { reject } of this.waiting.values()) reject(new Refusal("fault", event.message || "worker"));
+      for (const { reject } of this.waiting.values()) reject(event.message ? new Refusal("fault", event.message) : new Refusal("no_worker"));
       this.waiting.clear();
     };
   }
@@ -39,9 +39,9 @@ export class EngineClient {
     return (await this.ask({ kind: "hear", waveform, rate })) as Heard;
   }
 
-  /** Try the graphics processor, see `Engine.tryGraphics`. */
-  async tryGraphics({ graph }: VerifierPackage): Promise<Trial> {
-    return (await this.ask({ kind: "tryGraphics", graph })) as Trial;
+  /** Try the GPU, see `Engine.tryGpu`. */
+  async tryGpu({ graph }: VerifierPackage): Promise<Trial> {
+    return (await this.ask({ kind: "tryGpu", graph })) as Trial;
   }
 
   private ask(question: Question): Promise<unknown> {

@@ -1,10 +1,12 @@
 /** Normalise scores with a cohort: modeling_oskdft/scoring/normalization.py in this language. */
 import { Refusal } from "../messages";
+import { sha256Of } from "./digest";
 
 const LEAST_DEVIATION = 1e-6;
 
 /** Embeddings of other speakers, one after the other, and how many of the nearest count. */
 export interface Cohort {
+  fingerprint: string;
   embeddings: Float32Array;
   size: number;
   topN: number;
@@ -13,9 +15,9 @@ export interface Cohort {
 /**
  * Parse cohort.safetensors: the length of a header, the header as JSON, and numbers.
  *
- * @throws Refusal for a file that is damaged or of other weights
+ * @throws Refusal for a file that is damaged
  */
-export function parseCohort(content: Uint8Array, fingerprint: string): Cohort {
+export function parseCohort(content: Uint8Array): Cohort {
   try {
     const start = 8 + Number(new DataView(content.buffer, content.byteOffset).getBigUint64(0, true));
     const header = JSON.parse(new TextDecoder().decode(content.subarray(8, start)));
@@ -23,12 +25,21 @@ export function parseCohort(content: Uint8Array, fingerprint: string): Cohort {
     const { data_offsets: offsets, shape } = header.embeddings;
     const embeddings = new Float32Array(content.slice(start + offsets[0], start + offsets[1]).buffer);
     const topN = Number(facts.top_n);
-    const fits = facts.fingerprint === fingerprint && embeddings.length === shape[0] * shape[1];
-    if (!fits || !(topN >= 2 && topN <= shape[0])) throw new Error();
-    return { embeddings, size: shape[1], topN };
+    if (embeddings.length !== shape[0] * shape[1] || !(topN >= 2 && topN <= shape[0])) throw new Error("shape");
+    return { fingerprint: String(facts.fingerprint), embeddings, size: shape[1], topN };
   } catch {
     throw new Refusal("file_damaged", "cohort.safetensors");
   }
+}
+
+/** Return the digest by which a calibration names its cohort; null where the browser computes none. */
+export async function digestOf({ embeddings, topN }: Cohort): Promise<string | null> {
+  const numbers = new Uint8Array(embeddings.buffer, embeddings.byteOffset, embeddings.byteLength);
+  const count = new TextEncoder().encode(String(topN));
+  const content = new Uint8Array(numbers.length + count.length);
+  content.set(numbers);
+  content.set(count, numbers.length);
+  return (await sha256Of(content))?.slice(0, 16) ?? null;
 }
 
 /** Return gain and shift of a pair: gain * score - shift is its normalised score (symmetric, adaptive). */

@@ -1,7 +1,9 @@
 /** Decide on a score: modeling_oskdft/verification/decision.py in this language. */
 import { message, type Message } from "../messages";
 import { cosine, lineOf } from "./cohort";
-import type { Calibration, Thresholds, VerifierPackage } from "./package";
+import { SPEECH_NETWORK } from "../audio/speech";
+import type { Calibration, Thresholds } from "./checks";
+import type { VerifierPackage } from "./package";
 
 export const OPERATING_POINTS = ["eer", "far_1_percent", "far_0.1_percent"] as const;
 export type OperatingPoint = (typeof OPERATING_POINTS)[number];
@@ -24,18 +26,20 @@ export interface Answer {
   warnings: Message[];
 }
 
-/** Compare two sides. `prior` is the probability of one speaker before anything is heard. */
-export function compare(verifier: VerifierPackage, sides: [Side, Side], point: OperatingPoint, prior = 0.5): Answer {
+const PRIOR = 0.5; // probability of one speaker, before anything is heard
+
+/** Compare two sides. */
+export function compare(verifier: VerifierPackage, sides: [Side, Side], point: OperatingPoint): Answer {
   const [first, second] = sides;
   const score = cosine(first.embedding, second.embedding);
   const { calibration, thresholds } = verifier;
-  const warnings: Message[] = [];
+  const warnings: Message[] = [...verifier.doubts];
   let [llr, probability]: [number | null, number | null] = [null, null];
   if (calibration) {
     const [gain, shift] = normalisation(verifier, first, second);
     const speech = Math.min(first.speech, second.speech);
     llr = llrOf(calibration, gain * score - shift, speech);
-    probability = probabilityOf(llr, prior);
+    probability = probabilityOf(llr, PRIOR);
     warnings.push(...doubtsAbout(calibration, speech));
     const wanted = calibration.operating_points[point]?.llr;
     if (wanted !== undefined) {
@@ -72,15 +76,16 @@ export function probabilityOf(llr: number, prior: number): number {
 
 /** Return the log-likelihood ratio that a share of the same-speaker trials stays below. */
 export function targetQuantile(calibration: Calibration, share: number): number {
-  const { llr, false_rejects: rates } = calibration.curve as { llr: number[]; false_rejects: number[] };
+  const { llr, false_rejects: rates } = calibration.curve;
   const above = rates.findIndex((rate) => rate > share);
   if (above <= 0) return above === 0 ? llr[0]! : llr[llr.length - 1]!;
   const part = (share - rates[above - 1]!) / (rates[above]! - rates[above - 1]!);
   return llr[above - 1]! + part * (llr[above]! - llr[above - 1]!);
 }
 
-function slopeAndOffset({ score, duration, speech: seen }: Calibration, speech: number): [number, number] {
-  if (!duration) return score;
+/** Return the line over the score; seconds of speech count where the calibration counted them in the same way. */
+function slopeAndOffset({ score, duration, network, speech: seen }: Calibration, speech: number): [number, number] {
+  if (!duration || network !== SPEECH_NETWORK) return score;
   const [a, b, c, e] = duration;
   const logarithm = Math.log(Math.min(Math.max(speech, LEAST_SECONDS, seen[0]), seen[1]));
   return [a + e * logarithm, b + c * logarithm];
@@ -88,7 +93,8 @@ function slopeAndOffset({ score, duration, speech: seen }: Calibration, speech: 
 
 function doubtsAbout(calibration: Calibration, speech: number): Message[] {
   const doubts = fewSpeakers(calibration);
-  if (calibration.duration && speech < 0.9 * calibration.speech[0]) {
+  if (calibration.duration && calibration.network !== SPEECH_NETWORK) doubts.push(message("other_network"));
+  else if (calibration.duration && speech < 0.9 * calibration.speech[0]) {
     doubts.push(message("short_for_calibration", speech.toFixed(1), calibration.speech[0].toFixed(1)));
   }
   return doubts;

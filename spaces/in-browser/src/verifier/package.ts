@@ -2,12 +2,14 @@
  * Read the exported verifier that lies beside the page: `verifier/verifier.json`, and the files that it lists with
  * their sizes and digests. `modeling_oskdft/export/browser.py` writes them.
  */
-import { Refusal } from "../messages";
-import { parseCohort, type Cohort } from "./cohort";
+import { message, Refusal, type Message } from "../messages";
+import { LISTING, VERIFIER_CACHE, VERIFIER_FOLDER } from "../names";
+import { parseCalibration, parseThresholds, type Calibration, type Thresholds } from "./checks";
+import { sha256Of } from "./digest";
+import { digestOf, parseCohort, type Cohort } from "./cohort";
 
-const FOLDER = "verifier/";
-const KEPT = "oskdft-verifier"; // name of the service worker's cache
 const SCHEMA = 1;
+const LISTING_ADDRESS = VERIFIER_FOLDER + LISTING;
 
 interface Listing {
   schema: number;
@@ -15,33 +17,9 @@ interface Listing {
   files: Record<string, { bytes: number; sha256: string }>;
 }
 
-/** The thresholds of a model: fields of thresholds.json. */
-export interface Thresholds {
-  fingerprint: string;
-  values: Record<string, number | null>;
-  trials: number;
-  speakers: number;
-  data: string;
-  quantiles: Record<string, number[]>;
-}
+type Contents = Map<string, Uint8Array>;
 
-/** The calibration of a model: fields of calibration.json. */
-export interface Calibration {
-  fingerprint: string;
-  score: [number, number];
-  duration: [number, number, number, number] | null;
-  speech: [number, number];
-  network: string | null;
-  bounds: [number, number];
-  trials: number;
-  target_trials: number;
-  speakers: number;
-  operating_points: Record<string, { llr: number } | null>;
-  curve: Record<string, number[]>;
-  cohort: string | null;
-}
-
-/** A verifier as it was exported. */
+/** A verifier as it was exported, and what does not fit it. */
 export interface VerifierPackage {
   name: string;
   fingerprint: string;
@@ -51,63 +29,129 @@ export interface VerifierPackage {
   thresholds: Thresholds | null;
   calibration: Calibration | null;
   cohort: Cohort | null;
+  doubts: Message[];
 }
 
 /**
- * Download the verifier and check it.
+ * Download the verifier, check it, and keep it for the next time.
  *
  * @param onProgress called with the share that has arrived, from 0 to 1
  * @throws Refusal for a file that is missing, cut off, changed, or of another version of this page
  */
 export async function download(onProgress: (share: number) => void): Promise<VerifierPackage> {
-  const listing = await readListing();
-  const total = Object.values(listing.files).reduce((sum, file) => sum + file.bytes, 0);
-  let arrived = 0;
-  const contents = new Map<string, Uint8Array>();
-  for (const [name, { bytes, sha256 }] of Object.entries(listing.files)) {
-    const parts = await fetchParts(`${FOLDER}${name}?${sha256.slice(0, 16)}`, name, (length) => {
-      arrived += length;
-      onProgress(Math.min(arrived / total, 1));
-    });
-    const content = joined(parts);
-    if (content.length !== bytes || !(await hasDigest(content, sha256))) {
-      await globalThis.caches?.delete(KEPT).catch(() => {}); // so that the next load asks the host again
-      throw new Refusal("file_damaged", name);
-    }
-    contents.set(name, content);
+  const { listing, content } = await readListing();
+  try {
+    const contents = await downloadFiles(listing, onProgress);
+    const verifier = await opened(listing, contents);
+    await keep(listing, content, contents).catch(() => {}); // storage may be denied or full
+    return verifier;
+  } catch (error) {
+    const kept = await readKept().catch(() => null);
+    if (!kept) throw error;
+    return opened(kept.listing, kept.contents); // a new verifier that is not whole does not replace the one before
   }
-  const { name, fingerprint, shortest_input } = listing.facts;
-  const [graph, speechNetwork] = [contents.get("model.onnx"), contents.get("silero_vad_16k_sequence.onnx")];
-  if (!name || !fingerprint || !shortest_input || !graph || !speechNetwork) throw new Refusal("other_version");
-  const cohort = contents.get("cohort.safetensors");
-  return {
-    name,
-    fingerprint,
-    shortestInput: Number(shortest_input),
-    graph,
-    speechNetwork,
-    thresholds: ofFingerprint<Thresholds>(contents.get("thresholds.json"), fingerprint),
-    calibration: ofFingerprint<Calibration>(contents.get("calibration.json"), fingerprint),
-    cohort: cohort ? parseCohort(cohort, fingerprint) : null,
-  };
 }
 
-async function readListing(): Promise<Listing> {
-  const content = joined(await fetchParts(`${FOLDER}verifier.json`, "verifier.json", () => {}));
+async function readListing(): Promise<{ listing: Listing; content: Uint8Array }> {
+  const content = joined(await fetchParts(LISTING_ADDRESS, LISTING, "no-cache", () => {}));
+  return { listing: parseListing(content), content };
+}
+
+function parseListing(content: Uint8Array): Listing {
   let listing: Listing;
   try {
     listing = JSON.parse(new TextDecoder().decode(content)) as Listing;
   } catch {
-    throw new Refusal("file_damaged", "verifier.json");
+    throw new Refusal("file_damaged", LISTING);
   }
-  if (listing.schema !== SCHEMA || !listing.facts || !listing.files) throw new Refusal("other_version");
+  if (listing?.schema !== SCHEMA || !listing.facts || !listing.files) throw new Refusal("other_version");
   return listing;
 }
 
-async function fetchParts(address: string, name: string, onBytes: (length: number) => void): Promise<Uint8Array[]> {
+async function downloadFiles(listing: Listing, onProgress: (share: number) => void): Promise<Contents> {
+  const total = Object.values(listing.files).reduce((sum, file) => sum + file.bytes, 0);
+  let arrived = 0;
+  const contents: Contents = new Map();
+  for (const [name, facts] of Object.entries(listing.files)) {
+    const onBytes = (length: number) => {
+      arrived += length;
+      onProgress(Math.min(arrived / total, 1));
+    };
+    let content = joined(await fetchParts(addressOf(name, facts.sha256), name, "default", onBytes));
+    if (!(await isWhole(content, facts))) {
+      // The browser may have kept a damaged file by itself: once more from the host.
+      content = joined(await fetchParts(addressOf(name, facts.sha256), name, "reload", () => {}));
+      if (!(await isWhole(content, facts))) throw new Refusal("file_damaged", name);
+    }
+    contents.set(name, content);
+  }
+  return contents;
+}
+
+/** Keep a whole verifier in the place of the one before: the files first, then the listing, then nothing else. */
+async function keep(listing: Listing, content: Uint8Array, contents: Contents): Promise<void> {
+  const cache = await caches.open(VERIFIER_CACHE);
+  const addresses = Object.entries(listing.files).map(([name, { sha256 }]) => [name, addressOf(name, sha256)] as const);
+  for (const [name, address] of addresses) {
+    if (!(await cache.match(address))) await cache.put(address, new Response(contents.get(name) as BlobPart));
+  }
+  await cache.put(LISTING_ADDRESS, new Response(content as BlobPart, { headers: { "Content-Type": "application/json" } }));
+  const wanted = new Set([LISTING_ADDRESS, ...addresses.map(([, address]) => address)].map((at) => new URL(at, location.href).href));
+  for (const request of await cache.keys()) if (!wanted.has(request.url)) await cache.delete(request);
+}
+
+async function readKept(): Promise<{ listing: Listing; contents: Contents } | null> {
+  const cache = await caches.open(VERIFIER_CACHE);
+  const read = async (address: string) => new Uint8Array(await (await cache.match(address))!.arrayBuffer());
+  if (!(await cache.match(LISTING_ADDRESS))) return null;
+  const listing = parseListing(await read(LISTING_ADDRESS));
+  const contents: Contents = new Map();
+  for (const [name, { sha256 }] of Object.entries(listing.files)) contents.set(name, await read(addressOf(name, sha256)));
+  return { listing, contents };
+}
+
+/** Take the parts that belong together; a calibration that does not fit is left out, as in Python. */
+async function opened({ facts }: Listing, contents: Contents): Promise<VerifierPackage> {
+  const { name, fingerprint, shortest_input: shortest } = facts;
+  const [graph, speechNetwork] = [contents.get("model.onnx"), contents.get("silero_vad_16k_sequence.onnx")];
+  if (!name || !fingerprint || !Number(shortest) || !graph || !speechNetwork) throw new Refusal("other_version");
+  const stored = [contents.get("thresholds.json"), contents.get("calibration.json"), contents.get("cohort.safetensors")];
+  let thresholds = stored[0] ? parseThresholds(stored[0]) : null;
+  let calibration = stored[1] ? parseCalibration(stored[1]) : null;
+  let cohort = stored[2] ? parseCohort(stored[2]) : null;
+  const doubts: Message[] = [];
+  if (thresholds && thresholds.fingerprint !== fingerprint) {
+    thresholds = null;
+    doubts.push(message("other_thresholds"));
+  }
+  if (!calibration?.cohort || cohort?.fingerprint !== fingerprint) cohort = null;
+  const isOfCohort = !calibration?.cohort || (cohort !== null && (await isNamed(cohort, calibration.cohort)));
+  if (calibration && (calibration.fingerprint !== fingerprint || !isOfCohort)) {
+    calibration = cohort = null;
+    doubts.push(message("other_calibration"));
+  }
+  const parts = { graph, speechNetwork, thresholds, calibration, cohort, doubts };
+  return { name, fingerprint, shortestInput: Number(shortest), ...parts };
+}
+
+async function isNamed(cohort: Cohort, digest: string): Promise<boolean> {
+  const found = await digestOf(cohort);
+  return found === null || found === digest;
+}
+
+function addressOf(name: string, sha256: string): string {
+  return `${VERIFIER_FOLDER}${name}?${sha256.slice(0, 16)}`;
+}
+
+async function fetchParts(
+  address: string,
+  name: string,
+  cache: RequestCache,
+  onBytes: (length: number) => void,
+): Promise<Uint8Array[]> {
   const parts: Uint8Array[] = [];
   try {
-    const response = await fetch(address);
+    const response = await fetch(address, { cache });
     if (!response.ok || !response.body) throw new Refusal("file_missing", name);
     const reader = response.body.getReader();
     for (let part = await reader.read(); !part.done; part = await reader.read()) {
@@ -130,16 +174,9 @@ function joined(parts: Uint8Array[]): Uint8Array {
   return content;
 }
 
-/** Compare digests where the browser computes them: on https and on this machine. Elsewhere the size has to do. */
-async function hasDigest(content: Uint8Array, sha256: string): Promise<boolean> {
-  if (!globalThis.crypto?.subtle) return true;
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", content as Uint8Array<ArrayBuffer>));
-  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("") === sha256;
-}
-
-/** Parse a JSON file that belongs to particular weights; null where there is none, or one of other weights. */
-function ofFingerprint<T extends { fingerprint: string }>(content: Uint8Array | undefined, fingerprint: string): T | null {
-  if (!content) return null;
-  const stored = JSON.parse(new TextDecoder().decode(content)) as T;
-  return stored.fingerprint === fingerprint ? stored : null;
+/** Compare size and digest. Where the browser computes no digest, as on http, the size has to do. */
+async function isWhole(content: Uint8Array, { bytes, sha256 }: { bytes: number; sha256: string }): Promise<boolean> {
+  if (content.length !== bytes) return false;
+  const digest = await sha256Of(content);
+  return digest === null || digest === sha256;
 }

@@ -24,7 +24,7 @@ async function answer(asked: Asked): Promise<unknown> {
       return null;
     case "hear":
       return (await engine!).hear(asked.waveform, asked.rate);
-    case "tryGraphics":
-      return (await engine!).tryGraphics(asked.graph);
+    case "tryGpu":
+      return (await engine!).tryGpu(asked.graph);
   }
 }

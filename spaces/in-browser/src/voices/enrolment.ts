@@ -1,4 +1,5 @@
 /** Enrol and identify: modeling_oskdft/verification/enrolment.py in this language, for the voices of one browser. */
+import { quantile } from "../audio/quantiles";
 import { Refusal } from "../messages";
 import { cosine } from "../verifier/cohort";
 import { llrOf, normalisation, probabilityOf, targetQuantile, type Side } from "../verifier/decision";
@@ -11,7 +12,8 @@ const ENOUGH_TRIALS = 100; // same-speaker trials, of which one in a hundred is 
 const REJECTED_SHARE = 0.01; // of same-speaker trials, that may be refused wrongly
 const LONGEST_NAME = 100;
 const NEAREST = 5;
-const REFUSED_LETTERS = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}/\\]/u;
+// Control and hidden letters, halves of letters, separators of lines, slashes, and letters that are not seen.
+const REFUSED_LETTERS = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}/\\\u3164\u2800\u115f\u1160\uffa0]/u;
 
 /** A voice that is near to a recording. */
 export interface Match {
@@ -80,10 +82,14 @@ function compared(verifier: VerifierPackage, voice: Side, heard: Side): { score:
 
 /** Refuse a recording that agrees less with a voice than 99 of 100 recordings of one speaker do. */
 function checkSameSpeaker(verifier: VerifierPackage, known: Voice, heard: Heard): void {
-  const { calibration } = verifier;
-  if (!calibration || calibration.cohort || calibration.target_trials < ENOUGH_TRIALS) return;
-  const { llr } = compared(verifier, sideOf(known), heard);
-  if (llr! < targetQuantile(calibration, REJECTED_SHARE)) throw new Refusal("disagrees", known.name);
+  const { calibration, thresholds } = verifier;
+  const { score, llr } = compared(verifier, sideOf(known), heard);
+  const targets = thresholds?.quantiles.target;
+  let isBelow = false;
+  if (calibration && !calibration.cohort && calibration.target_trials >= ENOUGH_TRIALS) {
+    isBelow = llr! < targetQuantile(calibration, REJECTED_SHARE);
+  } else if (targets?.length) isBelow = score < quantile(targets, REJECTED_SHARE);
+  if (isBelow) throw new Refusal("disagrees", known.name);
 }
 
 function checkedName(name: string): string {

@@ -1,4 +1,6 @@
 /** Keep voices in the browser's database, or in memory where the browser denies storage. */
+import { Refusal } from "../messages";
+import { DATABASE } from "../names";
 
 /** A voice: its recordings as embeddings of unit length, the seconds of speech in each, and the model that made them. */
 export interface Voice {
@@ -19,14 +21,18 @@ export interface VoiceStore {
   onChange(listener: () => void): void;
 }
 
-const DATABASE = "oskdft-voices";
 const TABLE = "voices";
 
-/** Open the voices of this browser. */
+/**
+ * Open the voices of this browser.
+ *
+ * @throws Refusal where a newer version of the page has written them
+ */
 export async function openVoices(): Promise<VoiceStore> {
   try {
     return new StoredVoices(await openDatabase());
-  } catch {
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "VersionError") throw new Refusal("newer_voices");
     return new RememberedVoices();
   }
 }
@@ -90,17 +96,25 @@ class StoredVoices implements VoiceStore {
     return value;
   }
 
+  private begin(mode: IDBTransactionMode): IDBTransaction {
+    try {
+      return this.database.transaction(TABLE, mode, { durability: "strict" });
+    } catch {
+      throw new Refusal("voices_gone"); // the visitor, or another version of the page, has removed the database
+    }
+  }
+
   /** Run a transaction; its value comes when it is on disk, and nothing is written where it fails. */
   private inTransaction<T>(
     mode: IDBTransactionMode,
     run: (table: IDBObjectStore, done: (value: T) => void, fail: (error: unknown) => void) => void,
   ): Promise<T> {
     return new Promise((resolve, reject) => {
-      const transaction = this.database.transaction(TABLE, mode, { durability: "strict" });
+      const transaction = this.begin(mode);
       let value: T;
       let failure: unknown;
       transaction.oncomplete = () => resolve(value);
-      transaction.onabort = transaction.onerror = () => reject(failure ?? transaction.error);
+      transaction.onabort = () => reject(failure ?? transaction.error);
       const fail = (error: unknown) => {
         failure = error;
         transaction.abort();
