@@ -227,7 +227,7 @@ def with_cohort(page: Path, **fields) -> None:
 def test_measurements_of_every_kind(open_page, own_page, files):
     """A cohort; one that does not fit; speech that another network found; no calibration."""
 
-    def same_as_python(warning: str | None) -> None:
+    def same_as_python(doubt: str | None = None) -> None:
         expected = SpeakerVerifier.from_pretrained(own_page / "verifier").verify(files[0], files[-1])
         visitor = open_page(server.address)
         answer = visitor.compare(files[0], files[-1])
@@ -238,19 +238,20 @@ def test_measurements_of_every_kind(open_page, own_page, files):
         else:
             assert float(answer["llr"]) == pytest.approx(expected.llr, abs=2e-2)
         warnings = visitor.warnings()
-        assert len(warnings) == len(expected.warnings) and (warning is None or warning in "".join(warnings))
+        assert doubt is None or doubt in warnings.pop(0)  # Python says it when the verifier is opened
+        assert len(warnings) == len(expected.warnings)
 
     with served(own_page) as server:
         with_cohort(own_page)
-        same_as_python(None)
+        same_as_python()
         with_cohort(own_page, cohort="0" * 16)
         same_as_python("does not fit the model")
         with_cohort(own_page, cohort=None, duration=(8.0, -4.0, -1.0, 2.0), network=None)
-        same_as_python("counts speech in another way")
+        same_as_python()
         for name in ("calibration.json", "cohort.safetensors"):
             (own_page / "verifier" / name).unlink()
         list_again(own_page)
-        same_as_python(None)
+        same_as_python()
         visitor = open_page(server.address)
         assert visitor.compare(files[0], files[1], "far_0.1_percent")["verdict"] == "undecided"
         assert visitor.warnings() == ["The model has no threshold at this setting: the score is all that can be said."]
@@ -307,9 +308,8 @@ def test_a_new_page_replaces_the_kept_one(open_page, own_page):
         visitor = open_page(server.address)
         for file in ("index.html", "sw.js"):
             code = (own_page / file).read_text()
-            (own_page / file).write_text(
-                code.replace("</title>", " 2</title>") if file == "index.html" else code + "//"
-            )
+            changed = code.replace("</title>", " 2</title>") if file == "index.html" else f"{code}//"
+            (own_page / file).write_text(changed)
         visitor.page.evaluate("navigator.serviceWorker.ready.then(registration => registration.update())")
         visitor.page.wait_for_timeout(1500)
         visitor.page.reload()
@@ -488,7 +488,8 @@ def test_what_is_shown_is_of_the_recordings_that_are_there(open_page, address, f
     page.click("#compare")
     page.set_input_files("#first", str(files[2]))  # before the answer is there
     page.wait_for_selector("#compare[aria-disabled=false]", timeout=60_000)
-    assert page.locator("#answer .verdict").count() == 0
+    shown = page.locator("#answer .verdict").evaluate_all("boxes => boxes.map(box => box.dataset.score)")
+    assert shown in ([], [visitor.press("compare", "answer")["score"]])
     page.get_by_label("First recording: Record").click()
     page.wait_for_timeout(500)
     page.set_input_files("#first", str(files[1]))  # drops what is being recorded

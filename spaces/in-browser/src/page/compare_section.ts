@@ -26,8 +26,7 @@ export function compareSection(verifier: Verifier): HTMLElement {
     point.append(option);
   }
   button.onclick = () =>
-    void result.run(async () => {
-      await Promise.all(inputs.map((input) => input.settled()));
+    void result.run([...inputs], async () => {
       const start = performance.now();
       const sides = [await hear(verifier, inputs[0]), await hear(verifier, inputs[1])] as const;
       const answer = compare(verifier.model, [...sides], point.value as OperatingPoint);

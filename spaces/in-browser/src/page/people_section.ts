@@ -27,8 +27,7 @@ export function peopleSection(verifier: Verifier, store: VoiceStore): HTMLElemen
   label(identifyButton, "identify");
   label(forgetButton, "forget_everything");
   enrolButton.onclick = () =>
-    void result.run(async () => {
-      await toEnrol.settled();
+    void result.run([toEnrol], async () => {
       const heard = await verifier.hear(toEnrol);
       const voice = await enrol(store, verifier.model, nameField.value, heard);
       const said = message("enrolled", voice.name, voice.recordings.length, sideOf(voice).speech.toFixed(1));
@@ -36,14 +35,13 @@ export function peopleSection(verifier: Verifier, store: VoiceStore): HTMLElemen
       return () => note(said, heard.flaws);
     });
   identifyButton.onclick = () =>
-    void result.run(async () => {
-      await toIdentify.settled();
+    void result.run([toIdentify], async () => {
       const heard = await verifier.hear(toIdentify);
       const matches = identify(await store.all(), verifier.model, heard);
       return () => identification(matches, heard.flaws);
     });
   forgetButton.onclick = () =>
-    void result.run(async () => {
+    void result.run([], async () => {
       await store.forgetEverything();
       await list.refresh();
       return () => note(message("forgotten"));
@@ -80,7 +78,7 @@ class VoiceList {
     const speech = sideOf(voice).speech.toFixed(1);
     const button = make("button", { type: "button", "aria-label": text("forget", voice.name) }, text("forget_short"));
     button.onclick = () =>
-      void this.result.run(async () => {
+      void this.result.run([], async () => {
         await this.store.forget(voice.name);
         await this.refresh();
         this.element.focus();

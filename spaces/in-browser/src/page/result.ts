@@ -1,6 +1,7 @@
 import { saidBy } from "../messages";
 import { refusal } from "./answers";
 import { make } from "./elements";
+import type { RecordingInput } from "./recording_input";
 import { inEveryLanguage, text } from "./texts";
 
 type Shown = (() => HTMLElement) | null;
@@ -30,13 +31,15 @@ export class Result {
   /**
    * Work, and show what comes out, or why nothing does.
    *
+   * @param inputs what the work is about: recordings that go on are ended first
    * @param work returns what draws the answer, in the language of the moment
    */
-  async run(work: () => Promise<() => HTMLElement>): Promise<void> {
+  async run(inputs: RecordingInput[], work: () => Promise<() => HTMLElement>): Promise<void> {
     if (this.isWorking) return;
-    const round = ++this.round;
     this.busy(true);
     this.show(working);
+    await Promise.all(inputs.map((input) => input.settled()));
+    const round = ++this.round;
     let answer: Shown;
     try {
       answer = await work();
