@@ -54,8 +54,9 @@ def test_an_export_for_browsers_is_replaced_and_nothing_else_is(page, saved_veri
     (tmp_path / "out" / "thesis.tex").rename(tmp_path / "out" / "index.html")
     assert "is no export for browsers" in refusal()
     (tmp_path / "out" / "index.html").unlink()
-    browser.export_browser(saved_verifier, tmp_path / "out")
-    (tmp_path / "out" / "verifier" / "model.onnx").write_bytes(b"")
+    (tmp_path / "out" / "verifier").mkdir()
+    for name in ("verifier.json", "model.onnx"):  # an earlier export
+        (tmp_path / "out" / "verifier" / name).touch()
     browser.export_browser(saved_verifier, tmp_path / "out")
     assert (tmp_path / "out" / "verifier" / "model.onnx").stat().st_size > 1000
     (tmp_path / "out" / ".git").mkdir()  # the clone of a Space

@@ -7,7 +7,7 @@ import torch
 
 from modeling_oskdft.files import sha256_of, write_json
 from modeling_oskdft.hub.model_card import Statements, write_card
-from modeling_oskdft.hub.upload import TRAVELLING, check_model
+from modeling_oskdft.hub.upload import TRAVELLING, check_model, check_page
 from modeling_oskdft.scoring.thresholds import Thresholds
 from tests.bare import bare_site
 from tests.tiny import save_verifier, tiny_verifier, waves
@@ -231,13 +231,20 @@ def test_the_folder_of_a_page_for_browsers(tmp_path, hub, oskdft):
     for name in (*sent, "notes.txt"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_text(name)
-    assert "There is no verifier/verifier.json" in oskdft("push", place, "org/page").stderr
+    with pytest.raises(FileNotFoundError, match="There is no verifier/verifier.json"):
+        check_page(place)
     digest = sha256_of(place / "verifier/model.onnx")
     write_json({"files": {"model.onnx": {"sha256": digest}}}, place / "verifier/verifier.json")
     done = oskdft("push", place, "org/page")
     assert done.returncode == 0 and "not sent: notes.txt" in done.stderr
     assert sent | {"verifier/verifier.json"} <= set(hub.files("org/page", "space"))
     (place / "verifier/model.onnx").write_text("other")
-    assert "model.onnx' was changed: export the verifier again" in oskdft("push", place, "org/page").stderr
+    with pytest.raises(ValueError, match="model.onnx' was changed: export the verifier again"):
+        check_page(place)
     (place / "verifier/model.onnx").unlink()
-    assert "There is no verifier/model.onnx" in oskdft("push", place, "org/page").stderr
+    with pytest.raises(FileNotFoundError, match="There is no verifier/model.onnx"):
+        check_page(place)
+    (place / "verifier/model.onnx").write_text("verifier/model.onnx")
+    (place / "assets/runtime.wasm").unlink()
+    with pytest.raises(FileNotFoundError, match="The assets are not in"):
+        check_page(place)

@@ -625,7 +625,9 @@ def test_memory_stays_flat(open_page, address, files, chromium):
     visitor = open_page(address)
     used = []
     for number in range(101):
-        assert "score" in visitor.compare(files[number % 7], files[number % 5])
+        if number % 10 == 0:  # other recordings
+            visitor.compare(files[number % 7], files[number % 6])
+        assert "score" in visitor.press("compare", "answer")
         if number in (30, 100):
             used.append(_memory_of_renderers(chromium))
     assert used[1] < 1.15 * used[0], used
