@@ -219,7 +219,9 @@ def check_python(words):
 
     if words[0] == "-m" and words[1].startswith("examples."):
         words = [f"{words[1].replace('.', '/')}.py", *words[2:]]
-    if words[0] == "-m":
+    if words[:2] == ["-m", "http.server"]:
+        assert words[2] == "--directory" and words[4].isdecimal(), words
+    elif words[0] == "-m":
         assert words[1] == "modeling_oskdft.benchmark" and words[2] in {*NAMES, "all"}, words
     elif words[0] != "exported/verify.py":
         source = (ROOT / words[0]).read_text()
