@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -292,7 +292,8 @@ def slowed(browser: "Browser") -> Iterator[None]:
         while not stop.is_set():
             for kind, seconds in ((signal.SIGSTOP, (SLOWER - 1) * SLICE), (signal.SIGCONT, SLICE)):
                 for renderer in renderers:
-                    os.kill(renderer, kind)
+                    with suppress(ProcessLookupError):
+                        os.kill(renderer, kind)
                 time.sleep(seconds)
 
     thread = threading.Thread(target=hold)

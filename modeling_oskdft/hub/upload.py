@@ -41,7 +41,8 @@ REQUIRED_OF_SPACE = ("app.py", "README.md", "requirements.txt")
 SENT_OF_SPACE = (*REQUIRED_OF_SPACE, "packages.txt", "LICENSE", "style.css")
 # A page that `oskdft export --format browser` wrote, by patterns: what else lies there stays.
 REQUIRED_OF_PAGE = ("index.html", "README.md", "sw.js", "verifier/verifier.json")
-SENT_OF_PAGE = (*REQUIRED_OF_PAGE, "icon.svg", "licences.txt", "assets/*", "verifier/*")
+OF_VERIFIER = tuple(f"verifier/*.{ending}" for ending in ("json", "onnx", "safetensors", "LICENSE"))
+SENT_OF_PAGE = (*REQUIRED_OF_PAGE, "icon.svg", "licences.txt", "assets/*", *OF_VERIFIER)
 SENT_OF_PACKAGE = ("*.py", "py.typed", "*card_template.md")  # patterns at any depth
 
 
@@ -330,8 +331,12 @@ def left_behind(folder: str | Path, files: Sequence[str]) -> list[str]:
         folder: the folder.
         files: the files that are sent.
     """
-    sent = {Path(name).parts[0] for name in files}
-    return sorted({entry.name for entry in Path(folder).iterdir()} - sent)
+    place, whole = Path(folder), {Path(name).parts[0] for name in files}
+    inside = {
+        file for name in whole if (place / name).is_dir() for file in (place / name).rglob("*") if file.is_file()
+    }
+    stays = {entry.name for entry in place.iterdir()} - whole
+    return sorted(stays | ({file.relative_to(place).as_posix() for file in inside} - set(files)))
 
 
 def _imported_modules(file: Path) -> set[str]:

@@ -228,7 +228,7 @@ def other_card(folder):
 def test_the_folder_of_a_page_for_browsers(tmp_path, hub, oskdft):
     place = tmp_path / "page"
     sent = {"index.html", "README.md", "sw.js", "verifier/model.onnx", "assets/runtime.wasm"}
-    for name in (*sent, "notes.txt"):
+    for name in (*sent, "notes.txt", "verifier/somebody.flac"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_text(name)
     with pytest.raises(FileNotFoundError, match="There is no verifier/verifier.json"):
@@ -236,7 +236,7 @@ def test_the_folder_of_a_page_for_browsers(tmp_path, hub, oskdft):
     digest = sha256_of(place / "verifier/model.onnx")
     write_json({"files": {"model.onnx": {"sha256": digest}}}, place / "verifier/verifier.json")
     done = oskdft("push", place, "org/page")
-    assert done.returncode == 0 and "not sent: notes.txt" in done.stderr
+    assert done.returncode == 0 and "not sent: notes.txt, verifier/somebody.flac" in done.stderr
     assert sent | {"verifier/verifier.json"} <= set(hub.files("org/page", "space"))
     (place / "verifier/model.onnx").write_text("other")
     with pytest.raises(ValueError, match="model.onnx' was changed: export the verifier again"):

@@ -13,29 +13,33 @@ import { threadsHere } from "./verifier/threads";
 import { Verifier } from "./verifier/verifier";
 import { openVoices } from "./voices/store";
 
+const LONGEST_INSTALL = 30_000; // milliseconds
+
 /**
  * Keep the page in the browser by a service worker. Where the host does not isolate the page, wait for the service
- * worker, which does from the next load on, and load the page once more.
+ * worker, which isolates it from the next load on, and load the page once more.
  */
 async function keepForLater(): Promise<void> {
-  if (!import.meta.env.PROD) return;
   try {
     const registration = await navigator.serviceWorker.register("sw.js");
-    if (!crossOriginIsolated && (await isControlled(registration))) await reloadOnce();
+    const worker = registration.installing ?? registration.waiting ?? registration.active;
+    const canBeIsolated = window.top === window; // a frame is isolated by the page around it
+    if (!crossOriginIsolated && canBeIsolated && worker && (await isActivated(worker))) await reloadOnce();
   } catch {
     return; // storage is denied, or there are no service workers here: the page works without
   }
 }
 
-/** Wait as long as the service worker is being installed; return whether it answers for this page then. */
-async function isControlled(registration: ServiceWorkerRegistration): Promise<boolean> {
-  const worker = registration.installing ?? registration.waiting;
-  if (navigator.serviceWorker.controller || !worker) return navigator.serviceWorker.controller !== null;
-  await new Promise<void>((resolve) => {
-    navigator.serviceWorker.addEventListener("controllerchange", () => resolve(), { once: true });
-    worker.addEventListener("statechange", () => worker.state === "redundant" && resolve());
+/** Wait until a service worker answers for the pages that are loaded next; false where that fails or takes long. */
+function isActivated(worker: ServiceWorker): Promise<boolean> {
+  return new Promise((resolve) => {
+    const look = () => {
+      if (["activated", "redundant"].includes(worker.state)) resolve(worker.state === "activated");
+    };
+    worker.addEventListener("statechange", look);
+    setTimeout(() => resolve(false), LONGEST_INSTALL);
+    look();
   });
-  return navigator.serviceWorker.controller !== null;
 }
 
 /** Load the page again, if this was not done before. */
@@ -46,39 +50,32 @@ async function reloadOnce(): Promise<void> {
   await new Promise(() => {});
 }
 
-/** Look for a newer page, because the verifier is of another version; load it where there is one. */
-async function updatePage(): Promise<void> {
-  try {
-    const registration = await navigator.serviceWorker.getRegistration();
-    await registration?.update();
-    if (registration?.installing && (await isControlled(registration))) await reloadOnce();
-  } catch {
-    return;
-  }
-}
-
-async function start(main: HTMLElement): Promise<void> {
+/** Show the title, and the line below it that says what the page does; return what writes that line. */
+function frame(main: HTMLElement): { status: HTMLElement; say: (next: Message) => void } {
   const title = make("h1");
   const lead = make("p", { class: "lead" });
   const language = make("button", { type: "button", class: "language" });
-  const status = make("p", { class: "status", id: "state", role: "status" });
-  const privacy = make("footer");
+  const status = make("p", { class: "status", id: "state", role: "status", tabindex: "-1" });
   label(title, "title");
   label(lead, "lead");
   label(language, "language");
-  label(privacy, "privacy");
   language.onclick = switchLanguage;
   main.replaceChildren(make("header", {}, make("div", {}, title, lead), language), status);
-  inEveryLanguage(() => {
-    document.documentElement.lang = currentLanguage();
-    document.title = text("title");
-  });
   let state = message("preparing");
   const say = (next: Message) => {
     state = next;
     status.textContent = textOf(state);
   };
-  inEveryLanguage(() => say(state));
+  inEveryLanguage(() => {
+    document.documentElement.lang = currentLanguage();
+    document.title = text("title");
+    say(state);
+  });
+  return { status, say };
+}
+
+async function start(main: HTMLElement): Promise<void> {
+  const { status, say } = frame(main);
   try {
     if (typeof WebAssembly === "undefined") throw new Refusal("no_webassembly");
     await keepForLater();
@@ -87,19 +84,19 @@ async function start(main: HTMLElement): Promise<void> {
     const engine = new EngineClient();
     await engine.open(model);
     const verifier = new Verifier(model, engine);
+    const privacy = make("footer");
+    label(privacy, "privacy");
     main.append(compareSection(verifier), peopleSection(verifier, await openVoices()), privacy);
     const threads = threadsHere();
     say(message("ready", model.name, threads > 1 ? message("threads", threads) : message("one_thread")));
     if (!crossOriginIsolated) status.after(slower());
-    if (await hasGpu()) status.after(gpuButton(engine, model, say));
     main.dataset.ready = "true";
+    void hasGpu().then((found) => found && status.after(gpuButton(engine, model, status, say)));
   } catch (error) {
     const said = saidBy(error);
-    if (said.key === "other_version") await updatePage();
-    const place = make("div");
-    inEveryLanguage(() => place.replaceChildren(refusal(said)));
-    status.textContent = "";
+    const place = make("div", { role: "alert" });
     status.replaceWith(place);
+    inEveryLanguage(() => place.replaceChildren(refusal(said)));
     main.dataset.ready = "refused";
   }
 }
@@ -107,14 +104,24 @@ async function start(main: HTMLElement): Promise<void> {
 /** Return whether the browser gives a GPU; some say that they know WebGPU and have none. */
 async function hasGpu(): Promise<boolean> {
   const { gpu } = navigator as { gpu?: { requestAdapter(): Promise<unknown> } };
-  return gpu !== undefined && (await gpu.requestAdapter().catch(() => null)) !== null;
+  try {
+    return gpu !== undefined && (await gpu.requestAdapter()) !== null;
+  } catch {
+    return false;
+  }
 }
 
-function gpuButton(engine: EngineClient, model: VerifierPackage, say: (next: Message) => void): HTMLElement {
+function gpuButton(
+  engine: EngineClient,
+  model: VerifierPackage,
+  status: HTMLElement,
+  say: (next: Message) => void,
+): HTMLElement {
   const button = make("button", { type: "button", id: "gpu" });
   label(button, "try_gpu");
   button.onclick = async () => {
-    button.disabled = true;
+    status.focus(); // the button goes
+    button.remove();
     say(message("trying"));
     try {
       const { gpu, cpu, isUsed } = await engine.tryGpu(model);
@@ -122,7 +129,6 @@ function gpuButton(engine: EngineClient, model: VerifierPackage, say: (next: Mes
     } catch (error) {
       say(saidBy(error));
     }
-    button.remove();
   };
   return button;
 }

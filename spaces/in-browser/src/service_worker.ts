@@ -38,12 +38,13 @@ self.addEventListener("fetch", (event) => {
   if (path === VERIFIER_FOLDER + LISTING) event.respondWith(listing(request));
   else if (path.startsWith(VERIFIER_FOLDER)) event.respondWith(fileOfVerifier(request));
   else if (KEPT.has(path)) event.respondWith(fileOfPage(event, path));
+  else if (path.startsWith("assets/")) event.respondWith(fileOfOlderPage(request));
 });
 
 async function removeOld(): Promise<void> {
-  const names = await caches.keys();
+  const names = await caches.keys(); // in the order in which they were made
   const old = names.filter((name) => name.startsWith(PAGE_CACHES) && name !== PAGE);
-  await Promise.all(old.map((name) => caches.delete(name)));
+  await Promise.all(old.slice(0, -1).map((name) => caches.delete(name))); // an open page may be of the last one
 }
 
 async function fileOfPage(event: FetchEvent, path: string): Promise<Response> {
@@ -57,8 +58,14 @@ async function fileOfPage(event: FetchEvent, path: string): Promise<Response> {
   return isolated(response);
 }
 
+/** Answer a page that was opened before this version: the names of these files change with their contents. */
+async function fileOfOlderPage(request: Request): Promise<Response> {
+  return isolated((await caches.match(request)) ?? (await fetch(request)));
+}
+
 async function fileOfVerifier(request: Request): Promise<Response> {
-  const found = await (await caches.open(VERIFIER_CACHE)).match(request);
+  const asksTheHost = request.cache === "reload"; // because the kept file is damaged
+  const found = asksTheHost ? undefined : await (await caches.open(VERIFIER_CACHE)).match(request);
   return isolated(found ?? (await fetch(request)));
 }
 
@@ -80,6 +87,5 @@ function isolated(response: Response): Response {
   const headers = new Headers(response.headers);
   headers.set("Cross-Origin-Embedder-Policy", "require-corp");
   headers.set("Cross-Origin-Opener-Policy", "same-origin");
-  headers.set("Cross-Origin-Resource-Policy", "same-origin");
   return new Response(response.body, { status: response.status, statusText: response.statusText, headers });
 }

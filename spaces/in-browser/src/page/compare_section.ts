@@ -26,10 +26,10 @@ export function compareSection(verifier: Verifier): HTMLElement {
     point.append(option);
   }
   button.onclick = () =>
-    void result.run([...inputs], async () => {
+    void result.run(inputs, async () => {
       const start = performance.now();
-      const sides = [await hear(verifier, inputs[0]), await hear(verifier, inputs[1])] as const;
-      const answer = compare(verifier.model, [...sides], point.value as OperatingPoint);
+      const sides = [await hearCard(verifier, inputs[0]), await hearCard(verifier, inputs[1])] as const;
+      const answer = compare(verifier.model, sides, point.value as OperatingPoint);
       const milliseconds = performance.now() - start;
       const flaws = inputs.flatMap(({ title }, n) => sides[n]!.flaws.map((flaw) => message("named", message(title), flaw)));
       return () => verdict(withFlaws(answer, flaws), verifier.model.thresholds, milliseconds);
@@ -42,7 +42,7 @@ export function compareSection(verifier: Verifier): HTMLElement {
 }
 
 /** Hear the recording of a card; a refusal names the card. */
-async function hear(verifier: Verifier, input: RecordingInput): Promise<Heard> {
+async function hearCard(verifier: Verifier, input: RecordingInput): Promise<Heard> {
   try {
     return await verifier.hear(input);
   } catch (error) {

@@ -15,9 +15,9 @@ export function peopleSection(verifier: Verifier, store: VoiceStore): HTMLElemen
   const lead = make("p", { class: "lead" });
   const nameLabel = make("label", { for: "name" });
   const nameField = make("input", { type: "text", id: "name", autocomplete: "off", maxlength: "200" });
-  const [enrolButton, identifyButton, forgetButton] = ["enrol", "identify", "forget"].map((id) =>
-    make("button", { type: "button", id, class: id === "forget" ? "danger" : "primary" }),
-  ) as [HTMLButtonElement, HTMLButtonElement, HTMLButtonElement];
+  const enrolButton = make("button", { type: "button", id: "enrol", class: "primary" });
+  const identifyButton = make("button", { type: "button", id: "identify", class: "primary" });
+  const forgetButton = make("button", { type: "button", id: "forget", class: "danger" });
   const result = new Result("people-answer", [enrolButton, identifyButton, forgetButton]);
   const list = new VoiceList(store, result, forgetButton);
   label(title, "people");
@@ -26,14 +26,17 @@ export function peopleSection(verifier: Verifier, store: VoiceStore): HTMLElemen
   label(enrolButton, "enrol");
   label(identifyButton, "identify");
   label(forgetButton, "forget_everything");
-  enrolButton.onclick = () =>
-    void result.run([toEnrol], async () => {
+  enrolButton.onclick = () => {
+    const name = nameField.value; // as it is when the button is pressed
+    const work = async () => {
       const heard = await verifier.hear(toEnrol);
-      const voice = await enrol(store, verifier.model, nameField.value, heard);
+      const voice = await enrol(store, verifier.model, name, heard);
       const said = message("enrolled", voice.name, voice.recordings.length, sideOf(voice).speech.toFixed(1));
       await list.refresh();
       return () => note(said, heard.flaws);
-    });
+    };
+    void result.run([toEnrol], work, true);
+  };
   identifyButton.onclick = () =>
     void result.run([toIdentify], async () => {
       const heard = await verifier.hear(toIdentify);
@@ -45,7 +48,7 @@ export function peopleSection(verifier: Verifier, store: VoiceStore): HTMLElemen
       await store.forgetEverything();
       await list.refresh();
       return () => note(message("forgotten"));
-    });
+    }, true);
   for (const input of [toEnrol, toIdentify]) input.onChange = () => result.clear();
   const enrolment = make("div", { class: "card" }, toEnrol.element, nameLabel, nameField, enrolButton);
   const identifying = make("div", { class: "card" }, toIdentify.element, identifyButton);
@@ -83,7 +86,7 @@ class VoiceList {
         await this.refresh();
         this.element.focus();
         return () => note(message("forgotten_one", voice.name));
-      });
+      }, true);
     const item = make("li", {}, make("span", {}, text("voice", voice.name, voice.recordings.length, speech)), button);
     item.dataset.voice = voice.name;
     return item;

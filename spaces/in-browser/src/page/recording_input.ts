@@ -13,6 +13,7 @@ export class RecordingInput {
   private decoded: Promise<Decoded> | null = null;
   private recording: Recording | null = null;
   private recorded: Promise<void> = Promise.resolve();
+  private isAsking = false;
   private said: Message | null = null;
   private readonly file: HTMLInputElement;
   private readonly recordButton = make("button", { type: "button", class: "record" });
@@ -44,16 +45,20 @@ export class RecordingInput {
       if (file) this.choose(file);
     };
     this.recordButton.onclick = () => {
-      if (this.recording) this.recording.stop();
-      else this.recorded = this.record();
+      if (this.recording) return this.recording.stop();
+      if (this.isAsking) return; // for the permission
+      this.isAsking = true;
+      this.recorded = this.record();
     };
     this.listenForDrops();
   }
 
   /** End a recording that goes on, and wait until what was recorded or chosen is decoded. */
   async settled(): Promise<void> {
-    this.recording?.stop();
-    await this.recorded;
+    if (this.recording) {
+      this.recording.stop();
+      await this.recorded;
+    }
     await this.decoded?.catch(() => {}); // `waveform` says what is wrong
   }
 
@@ -79,7 +84,7 @@ export class RecordingInput {
     URL.revokeObjectURL(this.player.src);
     this.player.src = URL.createObjectURL(file);
     this.player.hidden = false;
-    this.say({ key: "reading", values: [] });
+    this.say(message("reading"));
     const decoded = decode(file);
     this.decoded = decoded;
     this.onChange();
@@ -90,15 +95,16 @@ export class RecordingInput {
   }
 
   private async record(): Promise<void> {
-    this.recordButton.disabled = true;
+    const before = this.decoded;
     let recording: Recording;
     try {
       recording = await record();
     } catch (error) {
       return this.say(saidBy(error));
     } finally {
-      this.recordButton.disabled = false;
+      this.isAsking = false;
     }
+    if (this.decoded !== before) return recording.stop(); // a file was chosen while the browser asked
     this.recording = recording;
     this.say(null);
     this.onChange();

@@ -33,8 +33,9 @@ export class Result {
    *
    * @param inputs what the work is about: recordings that go on are ended first
    * @param work returns what draws the answer, in the language of the moment
+   * @param isDeed whether the work changes something, which is said even if the recordings have changed meanwhile
    */
-  async run(inputs: RecordingInput[], work: () => Promise<() => HTMLElement>): Promise<void> {
+  async run(inputs: readonly RecordingInput[], work: () => Promise<() => HTMLElement>, isDeed = false): Promise<void> {
     if (this.isWorking) return;
     this.busy(true);
     this.show(working);
@@ -48,7 +49,7 @@ export class Result {
       answer = () => refusal(said);
     }
     this.busy(false);
-    this.show(round === this.round ? answer : null);
+    this.show(isDeed || round === this.round ? answer : null);
   }
 
   private show(render: Shown): void {

@@ -17,7 +17,9 @@ export class EngineClient {
 
   constructor() {
     this.worker.onmessage = ({ data }: MessageEvent<Answered>) => {
-      const { resolve, reject } = this.waiting.get(data.number)!;
+      const question = this.waiting.get(data.number);
+      if (!question) return; // it was given up
+      const { resolve, reject } = question;
       this.waiting.delete(data.number);
       if ("refused" in data) reject(new Refusal(data.refused.key, ...data.refused.values));
       else resolve(data.value);

@@ -9,6 +9,7 @@ export const OPERATING_POINTS = ["eer", "far_1_percent", "far_0.1_percent"] as c
 export type OperatingPoint = (typeof OPERATING_POINTS)[number];
 const ENOUGH_SPEAKERS = 20; // a threshold of fewer depends on who they are
 const LEAST_SECONDS = 0.1; // of speech, whose logarithm is taken
+const PRIOR = 0.5; // probability of one speaker, before anything is heard
 
 /** One side of a comparison: its embedding of unit length, and the seconds of speech behind it. */
 export interface Side {
@@ -26,10 +27,8 @@ export interface Answer {
   warnings: Message[];
 }
 
-const PRIOR = 0.5; // probability of one speaker, before anything is heard
-
 /** Compare two sides. */
-export function compare(verifier: VerifierPackage, sides: [Side, Side], point: OperatingPoint): Answer {
+export function compare(verifier: VerifierPackage, sides: readonly [Side, Side], point: OperatingPoint): Answer {
   const [first, second] = sides;
   const score = cosine(first.embedding, second.embedding);
   const { calibration, thresholds } = verifier;
@@ -38,7 +37,7 @@ export function compare(verifier: VerifierPackage, sides: [Side, Side], point: O
   if (calibration) {
     const [gain, shift] = normalisation(verifier, first, second);
     const speech = Math.min(first.speech, second.speech);
-    llr = llrOf(calibration, gain * score - shift, speech);
+    llr = llrOf(calibration, gain * score - shift, speech, SPEECH_NETWORK);
     probability = probabilityOf(llr, PRIOR);
     warnings.push(...doubtsAbout(calibration, speech));
     const wanted = calibration.operating_points[point]?.llr;
@@ -48,7 +47,7 @@ export function compare(verifier: VerifierPackage, sides: [Side, Side], point: O
         warnings.push(message("no_decision_here"));
         return { score, threshold: null, isSame: null, llr, probability, warnings };
       }
-      const [slope, offset] = slopeAndOffset(calibration, speech);
+      const [slope, offset] = slopeAndOffset(calibration, speech, SPEECH_NETWORK);
       const threshold = ((wanted - offset) / slope + shift) / gain;
       return { score, threshold, isSame: llr >= wanted, llr, probability, warnings };
     }
@@ -59,9 +58,13 @@ export function compare(verifier: VerifierPackage, sides: [Side, Side], point: O
   return { score, threshold, isSame: threshold === null ? null : score >= threshold, llr, probability, warnings };
 }
 
-/** Return the natural logarithm of how many times likelier a score is for one speaker than for two. */
-export function llrOf(calibration: Calibration, score: number, speech: number): number {
-  const [slope, offset] = slopeAndOffset(calibration, speech);
+/**
+ * Return the natural logarithm of how many times likelier a score is for one speaker than for two.
+ *
+ * @param network what found the speech
+ */
+export function llrOf(calibration: Calibration, score: number, speech: number, network: string | null): number {
+  const [slope, offset] = slopeAndOffset(calibration, speech, network);
   return Math.min(Math.max(slope * score + offset, calibration.bounds[0]), calibration.bounds[1]);
 }
 
@@ -84,8 +87,9 @@ export function targetQuantile(calibration: Calibration, share: number): number 
 }
 
 /** Return the line over the score; seconds of speech count where the calibration counted them in the same way. */
-function slopeAndOffset({ score, duration, network, speech: seen }: Calibration, speech: number): [number, number] {
-  if (!duration || network !== SPEECH_NETWORK) return score;
+function slopeAndOffset(calibration: Calibration, speech: number, network: string | null): [number, number] {
+  const { score, duration, speech: seen } = calibration;
+  if (!duration || network !== calibration.network) return score;
   const [a, b, c, e] = duration;
   const logarithm = Math.log(Math.min(Math.max(speech, LEAST_SECONDS, seen[0]), seen[1]));
   return [a + e * logarithm, b + c * logarithm];

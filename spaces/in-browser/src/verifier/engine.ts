@@ -50,7 +50,7 @@ export class Engine {
     ort.env.logLevel = "error";
     const opened = await Promise.all([session(graph, "model.onnx"), session(speechNetwork, "silero_vad_16k_sequence.onnx")]);
     const engine = new Engine(opened[0], new Silero(opened[1]), shortestInput);
-    await embed(engine.graph, trialSignal());
+    await engine.hear(trialSignal(), SAMPLING_RATE);
     return engine;
   }
 
@@ -161,6 +161,7 @@ async function session(content: Uint8Array, name: string): Promise<ort.Inference
   } catch (error) {
     if (isOfMemory(error)) throw new Refusal("no_memory");
     const why = firstLine(error);
+    if (why.includes("ERROR_CODE")) throw new Refusal("cannot_open", name); // onnxruntime runs, and refuses the graph
     if (/fetch|import|network|load|MIME/i.test(why)) throw new Refusal("no_connection", "WebAssembly");
     throw /no available backend|wasm|WebAssembly/i.test(why) ? new Refusal("no_webassembly") : new Refusal("cannot_open", name);
   }

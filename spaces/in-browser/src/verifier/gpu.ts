@@ -14,5 +14,5 @@ export async function openOnGpu(graph: Uint8Array): Promise<InferenceSession> {
   ort.env.wasm.wasmPaths = { mjs: new URL(glue, import.meta.url).href, wasm: new URL(binary, import.meta.url).href };
   ort.env.wasm.numThreads = 1;
   ort.env.logLevel = "error";
-  return ort.InferenceSession.create(graph, { executionProviders: ["webgpu", "wasm"] });
+  return ort.InferenceSession.create(graph, { executionProviders: ["webgpu"] });
 }

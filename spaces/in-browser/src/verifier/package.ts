@@ -39,16 +39,16 @@ export interface VerifierPackage {
  * @throws Refusal for a file that is missing, cut off, changed, or of another version of this page
  */
 export async function download(onProgress: (share: number) => void): Promise<VerifierPackage> {
-  const { listing, content } = await readListing();
   try {
+    const { listing, content } = await readListing();
     const contents = await downloadFiles(listing, onProgress);
-    const verifier = await opened(listing, contents);
+    const verifier = await assembled(listing, contents);
     await keep(listing, content, contents).catch(() => {}); // storage may be denied or full
     return verifier;
   } catch (error) {
     const kept = await readKept().catch(() => null);
     if (!kept) throw error;
-    return opened(kept.listing, kept.contents); // a new verifier that is not whole does not replace the one before
+    return assembled(kept.listing, kept.contents); // a new verifier that is not whole does not replace the one before
   }
 }
 
@@ -93,7 +93,7 @@ async function keep(listing: Listing, content: Uint8Array, contents: Contents): 
   const cache = await caches.open(VERIFIER_CACHE);
   const addresses = Object.entries(listing.files).map(([name, { sha256 }]) => [name, addressOf(name, sha256)] as const);
   for (const [name, address] of addresses) {
-    if (!(await cache.match(address))) await cache.put(address, new Response(contents.get(name) as BlobPart));
+    await cache.put(address, new Response(contents.get(name) as BlobPart));
   }
   await cache.put(LISTING_ADDRESS, new Response(content as BlobPart, { headers: { "Content-Type": "application/json" } }));
   const wanted = new Set([LISTING_ADDRESS, ...addresses.map(([, address]) => address)].map((at) => new URL(at, location.href).href));
@@ -106,15 +106,27 @@ async function readKept(): Promise<{ listing: Listing; contents: Contents } | nu
   if (!(await cache.match(LISTING_ADDRESS))) return null;
   const listing = parseListing(await read(LISTING_ADDRESS));
   const contents: Contents = new Map();
-  for (const [name, { sha256 }] of Object.entries(listing.files)) contents.set(name, await read(addressOf(name, sha256)));
+  for (const [name, facts] of Object.entries(listing.files)) {
+    const content = await read(addressOf(name, facts.sha256));
+    if (!(await isWhole(content, facts))) return null;
+    contents.set(name, content);
+  }
   return { listing, contents };
 }
 
-/** Take the parts that belong together; a calibration that does not fit is left out, as in Python. */
-async function opened({ facts }: Listing, contents: Contents): Promise<VerifierPackage> {
+async function assembled({ facts }: Listing, contents: Contents): Promise<VerifierPackage> {
   const { name, fingerprint, shortest_input: shortest } = facts;
   const [graph, speechNetwork] = [contents.get("model.onnx"), contents.get("silero_vad_16k_sequence.onnx")];
   if (!name || !fingerprint || !Number(shortest) || !graph || !speechNetwork) throw new Refusal("other_version");
+  const measured = await fitting(fingerprint, contents);
+  return { name, fingerprint, shortestInput: Number(shortest), graph, speechNetwork, ...measured };
+}
+
+/** Take thresholds, calibration and cohort; what is of other weights is left out with a doubt, as in Python. */
+async function fitting(
+  fingerprint: string,
+  contents: Contents,
+): Promise<Pick<VerifierPackage, "thresholds" | "calibration" | "cohort" | "doubts">> {
   const stored = [contents.get("thresholds.json"), contents.get("calibration.json"), contents.get("cohort.safetensors")];
   let thresholds = stored[0] ? parseThresholds(stored[0]) : null;
   let calibration = stored[1] ? parseCalibration(stored[1]) : null;
@@ -130,8 +142,7 @@ async function opened({ facts }: Listing, contents: Contents): Promise<VerifierP
     calibration = cohort = null;
     doubts.push(message("other_calibration"));
   }
-  const parts = { graph, speechNetwork, thresholds, calibration, cohort, doubts };
-  return { name, fingerprint, shortestInput: Number(shortest), ...parts };
+  return { thresholds, calibration, cohort, doubts };
 }
 
 async function isNamed(cohort: Cohort, digest: string): Promise<boolean> {

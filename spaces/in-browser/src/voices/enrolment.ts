@@ -1,4 +1,5 @@
 /** Enrol and identify: modeling_oskdft/verification/enrolment.py in this language, for the voices of one browser. */
+import { SPEECH_NETWORK } from "../audio/speech";
 import { quantile } from "../audio/quantiles";
 import { Refusal } from "../messages";
 import { cosine } from "../verifier/cohort";
@@ -77,17 +78,19 @@ function compared(verifier: VerifierPackage, voice: Side, heard: Side): { score:
   const { calibration } = verifier;
   if (!calibration) return { score, llr: null };
   const [gain, shift] = normalisation(verifier, voice, heard);
-  return { score, llr: llrOf(calibration, gain * score - shift, Math.min(voice.speech, heard.speech)) };
+  return { score, llr: llrOf(calibration, gain * score - shift, Math.min(voice.speech, heard.speech), SPEECH_NETWORK) };
 }
 
 /** Refuse a recording that agrees less with a voice than 99 of 100 recordings of one speaker do. */
 function checkSameSpeaker(verifier: VerifierPackage, known: Voice, heard: Heard): void {
   const { calibration, thresholds } = verifier;
-  const { score, llr } = compared(verifier, sideOf(known), heard);
+  const side = sideOf(known);
+  const score = cosine(side.embedding, heard.embedding);
   const targets = thresholds?.quantiles.target;
   let isBelow = false;
   if (calibration && !calibration.cohort && calibration.target_trials >= ENOUGH_TRIALS) {
-    isBelow = llr! < targetQuantile(calibration, REJECTED_SHARE);
+    const llr = llrOf(calibration, score, Math.min(side.speech, heard.speech), calibration.network);
+    isBelow = llr < targetQuantile(calibration, REJECTED_SHARE);
   } else if (targets?.length) isBelow = score < quantile(targets, REJECTED_SHARE);
   if (isBelow) throw new Refusal("disagrees", known.name);
 }
