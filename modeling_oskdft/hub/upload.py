@@ -331,12 +331,10 @@ def left_behind(folder: str | Path, files: Sequence[str]) -> list[str]:
         folder: the folder.
         files: the files that are sent.
     """
-    place, whole = Path(folder), {Path(name).parts[0] for name in files}
-    inside = {
-        file for name in whole if (place / name).is_dir() for file in (place / name).rglob("*") if file.is_file()
-    }
-    stays = {entry.name for entry in place.iterdir()} - whole
-    return sorted(stays | ({file.relative_to(place).as_posix() for file in inside} - set(files)))
+    place, roots = Path(folder), {Path(name).parts[0] for name in files}
+    folders = [place / name for name in roots if (place / name).is_dir()]
+    inside = {file.relative_to(place).as_posix() for root in folders for file in root.rglob("*") if file.is_file()}
+    return sorted(({entry.name for entry in place.iterdir()} - roots) | (inside - set(files)))
 
 
 def _imported_modules(file: Path) -> set[str]:
