@@ -123,7 +123,7 @@ def small_speech() -> str:
         f"{test['trials']:,} trials of {test['speakers']} speakers that nobody trained on, seed "
         f"{systems['student']['run']['seed']}; 95 % intervals by bootstrap over speakers. A tiny teacher, "
         "one seed: this shows that it works, not how it compares. Only the last row had more steps. The encoder runs "
-        "in PyTorch on one thread. A comparison is that of two decoded recordings of 3 s (speech, embeddings, decision), "
+        "in PyTorch on one thread. A comparison is that of two recordings of 3 s (speech, embeddings, decision), "
         "with weights in int8: by onnxruntime in Python on one thread, and [in the browser](docs/browser.md) on two.",
     ]
     return "\n".join(lines)
