@@ -31,8 +31,10 @@ from modeling_oskdft.commands.main import main as oskdft
 from modeling_oskdft.evaluation.cost import count_parameters
 from modeling_oskdft.training.objectives.distillation import LayerwiseHeads
 from modeling_oskdft.training.recipe import read_recipe
-from tests.tiny import SHORT, encoder_config
+from tests.tiny import SHORT, encoder_config, tiny_verifier
 from tests.training.test_speech_encoders import save as save_teacher
+
+SPENT = {"1": 2.0, "64": 4.0}  # seconds by size of batch
 
 
 def in_a_thread(function, *arguments):
@@ -138,6 +140,17 @@ def test_on_a_gpu_nothing_is_measured_twice(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="There is no GPU that torch can use"):
         gpu.measure()
+
+
+def test_the_audio_that_is_embedded_a_second(monkeypatch):
+    monkeypatch.setattr(gpu, "model_of", lambda system, kind: tiny_verifier(encoder=SHORT))
+    monkeypatch.setattr(
+        gpu, "alternating_medians", lambda calls, rounds: [call() for call in calls.values()] and SPENT
+    )
+    speeds = gpu.embedding_speed(torch.device("cpu"))
+    assert list(speeds.values()) == [10 / 3600 / 2, 640 / 3600 / 4] and all(
+        "hours of audio" in name for name in speeds
+    )
 
 
 def test_a_row_of_a_gpu_has_both_times_and_the_used_share(monkeypatch):
