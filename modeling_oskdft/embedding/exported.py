@@ -1,7 +1,5 @@
 """Be an exported verifier, whatever runs its graph: lengths, padding, masks, and the check of its file."""
 
-import hashlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..audio.loading import SAMPLING_RATE, Waveform
 from ..errors import first_line, printable
+from .graphs import digest_of_graph
 from .locations import Location, find, locate
 
 if TYPE_CHECKING:
@@ -155,26 +154,6 @@ class ExportedEmbedder(ABC):
         Returns:
             (batch, embedding_size).
         """
-
-
-def digest_of_graph(path: str | Path) -> str:
-    """Return the SHA-256 of a graph, with its weights where these lie in a file of their own.
-
-    Args:
-        path: the graph. The weights of a file .xml are in the file .bin of that name.
-    """
-    digest = hashlib.sha256()
-    weights = Path(path).with_suffix(".bin")
-    for part in (Path(path), *([weights] if Path(path).suffix == ".xml" and weights.is_file() else [])):
-        with open(part, "rb") as file:
-            hashlib.file_digest(file, lambda: digest)
-    return digest.hexdigest()
-
-
-def wanted_threads() -> int:
-    """Return the first field of OMP_NUM_THREADS, which may be a list such as "4,2"; 0 where it is no number."""
-    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(first) if first.isdecimal() else 0
 
 
 def check_waveforms(waveforms: Sequence[Waveform]) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import read_json
-from .exported import ExportedEmbedder, wanted_threads
+from .exported import ExportedEmbedder
+from .graphs import wanted_threads
 
 FACTS_NAME = "model.json"
 HOP = 320  # samples: a graph of ExecuTorch takes multiples of it

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from ..audio.loading import SAMPLING_RATE, Waveform
 from ..errors import check_choice, first_line, printable
-from .exported import ExportedEmbedder, check_finite_samples, check_waveforms, wanted_threads
+from .exported import ExportedEmbedder, check_finite_samples, check_waveforms
+from .graphs import wanted_threads
 from .locations import Location, find, locate
 from .other_runtimes import ExecuTorchEmbedder, OpenVinoEmbedder
 
@@ -31,7 +32,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 BATCH_SIZE = 32  # recordings in a batch, the default of sentence-transformers
 # Padded audio in a batch, for each recording that it may have: longer recordings come in smaller batches.
 SECONDS_PER_RECORDING = 10
-# For every session: here, in export/standalone/verify.py and where memory is measured. A memory plan for each length
+# For every session: here, in graphs.py and where memory is measured. A memory plan for each length
 # costs memory and saves no time where lengths are free: docs/deployment.md. Errors come as exceptions: none is logged.
 # Not `session.x64quantprecision`: where it takes effect, onnxruntime does not open a graph with two-part convolutions.
 SESSION_OPTIONS: dict[str, Any] = {"enable_mem_pattern": False, "log_severity_level": 4}

@@ -12,7 +12,7 @@ from pathlib import Path
 from .._version import __version__
 from ..audio.forms import SAMPLING_RATE
 from ..audio.speech import SEQUENCE_MODEL, sequence_model
-from ..embedding.exported import digest_of_graph
+from ..embedding.graphs import digest_of_graph
 from ..embedding.locations import GRAPHS, find
 from ..embedding.other_runtimes import FACTS_NAME
 from ..embedding.runtimes import TorchEmbedder, exported_runtimes
@@ -26,7 +26,7 @@ BESIDE_GRAPHS = ("model.bin", FACTS_NAME)
 PACKAGE = Path(__file__).parents[1]
 # Copied into every export: the program that decides, and the files that it imports.
 PAGES = (
-    *("export/standalone/verify.py", "export/standalone/graphs.py"),
+    *("export/standalone/verify.py", "embedding/graphs.py"),
     *("audio/decoding.py", "audio/speech.py", "audio/track.py"),
 )
 SILERO_LICENCE = "silero_vad.LICENSE"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from modeling_oskdft.embedding.exported import ExportedEmbedder, wanted_threads
+from modeling_oskdft.embedding.exported import ExportedEmbedder
 from modeling_oskdft.embedding.locations import GRAPHS
 from modeling_oskdft.embedding.runtimes import exported_runtimes
 
@@ -46,9 +46,3 @@ def test_each_runtime_has_a_graph_of_its_own():
     runtimes = exported_runtimes()
     assert {runtime.file for runtime in runtimes} == set(GRAPHS)
     assert len({runtime.backend for runtime in runtimes}) == len(GRAPHS)
-
-
-@pytest.mark.parametrize(("value", "threads"), [("", 0), ("3", 3), ("4,2", 4), ("many", 0)])
-def test_threads_of_the_environment(value, threads, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", value)
-    assert wanted_threads() == threads

@@ -2,19 +2,18 @@
 
 import pytest
 
-for package in ("onnxruntime", "onnxscript", "silero_vad"):
-    pytest.importorskip(package, reason=f"{package} is not installed: pip install 'modeling-oskdft[export,vad]'")
-
-from modeling_oskdft.commands.main import main  # noqa: E402
-from modeling_oskdft.embedding.runtimes import OnnxEmbedder, TorchEmbedder  # noqa: E402
-from modeling_oskdft.export import browser  # noqa: E402
-from modeling_oskdft.export.parity import lowest_cosine, noise  # noqa: E402
-from modeling_oskdft.files import read_json, sha256_of  # noqa: E402
+from modeling_oskdft.commands.main import main
+from modeling_oskdft.embedding.runtimes import OnnxEmbedder, TorchEmbedder
+from modeling_oskdft.export import browser
+from modeling_oskdft.export.parity import lowest_cosine, noise
+from modeling_oskdft.files import read_json, sha256_of
 
 
 @pytest.fixture
 def page(tmp_path, monkeypatch):
     """A page that needs no npm."""
+    for package in ("onnxruntime", "onnxscript", "silero_vad"):
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install 'modeling-oskdft[export,vad]'")
     built = tmp_path / "source" / "dist"
     (built / "assets").mkdir(parents=True)
     for file in (built / "index.html", built / "sw.js", built / "assets/page.js", built.parent / "README.md"):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from modeling_oskdft.embedding.exported import digest_of_graph
+from modeling_oskdft.embedding.graphs import digest_of_graph
 from modeling_oskdft.export.folder import PAGES, WRITTEN, check_place, fill_folder
 
 

@@ -5,11 +5,14 @@ import shutil
 import numpy as np
 import pytest
 
-onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'modeling-oskdft[export]'")
+from modeling_oskdft.embedding.runtimes import OnnxEmbedder
+from modeling_oskdft.export.int8_weights import quantised, store_in_int8
+from modeling_oskdft.export.parity import lowest_cosine, noise
 
-from modeling_oskdft.embedding.runtimes import OnnxEmbedder  # noqa: E402
-from modeling_oskdft.export.int8_weights import quantised, store_in_int8  # noqa: E402
-from modeling_oskdft.export.parity import lowest_cosine, noise  # noqa: E402
+
+@pytest.fixture
+def onnx():
+    return pytest.importorskip("onnx", reason="onnx is not installed: pip install 'modeling-oskdft[export]'")
 
 
 def test_each_output_channel_has_a_scale():
@@ -31,7 +34,7 @@ def test_the_graph_is_smaller_and_gives_nearly_the_same_embeddings(exported, tmp
     assert (after.fingerprint(), after.embedding_size) == (before.fingerprint(), before.embedding_size)
 
 
-def test_only_weights_are_changed(tmp_path):
+def test_only_weights_are_changed(onnx, tmp_path):
     from onnx import TensorProto, helper, numpy_helper
 
     generator = np.random.default_rng(0)

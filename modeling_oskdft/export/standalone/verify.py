@@ -290,7 +290,7 @@ def check_graph() -> None:
         return  # there is none, or `read_threshold` says what is wrong with it
     if isinstance(expected, str):  # earlier versions stored none
         graph = graphs.graph_in(HERE)
-        if graphs.digest_of(graph) != expected:
+        if graphs.digest_of_graph(graph) != expected:
             raise ValueError(f"{graph.name} is damaged or was changed: export the verifier again.")
 
 

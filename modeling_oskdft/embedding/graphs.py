@@ -1,7 +1,7 @@
 """Open the graph of an export in the runtime that is installed: onnxruntime, OpenVINO or ExecuTorch.
 
-This file belongs to verify.py beside it, and needs numpy and one of the runtimes. Their packages are imported when a
-graph is opened.
+This file stands alone: an exported folder has a copy beside verify.py. It needs numpy and one of the runtimes, whose
+packages are imported when a graph is opened.
 """
 
 from __future__ import annotations
@@ -58,22 +58,23 @@ def graph_in(folder: Path) -> Path:
     return graph
 
 
-def digest_of(graph: Path) -> str:
+def digest_of_graph(graph: str | Path) -> str:
     """Return the SHA-256 of a graph, with its weights where these lie in a file of their own.
 
     Args:
-        graph: the graph.
+        graph: the graph. The weights of a file .xml are in the file .bin of that name.
     """
     digest = hashlib.sha256()
-    weights = [graph.with_suffix(".bin")] if graph.suffix == ".xml" else []
-    for part in (graph, *weights):
+    path = Path(graph)
+    weights = path.with_suffix(".bin")
+    for part in (path, *([weights] if path.suffix == ".xml" and weights.is_file() else [])):
         with open(part, "rb") as file:
             hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 
 
-def threads() -> int:
-    """Return the first field of OMP_NUM_THREADS, which may be a list as "4,2"; 0, all, where it is no number."""
+def wanted_threads() -> int:
+    """Return the first field of OMP_NUM_THREADS, which may be a list such as "4,2"; 0, all, where it is no number."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(first) if first.isdecimal() else 0
 
@@ -83,7 +84,7 @@ def open_onnxruntime(graph: Path) -> tuple[Run, dict[str, str]]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads()
+    options.intra_op_num_threads = wanted_threads()
     options.enable_mem_pattern = False  # a plan of memory for each length, which costs more than it saves
     options.log_severity_level = 4  # errors come as exceptions
     session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
@@ -99,7 +100,9 @@ def open_openvino(graph: Path) -> tuple[Run, dict[str, str]]:
     import openvino
 
     # On processors with bf16 the default is bf16, in which the embeddings are others.
-    settings = {"INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads()} if threads() else {})
+    settings = {"INFERENCE_PRECISION_HINT": "f32"} | (
+        {"INFERENCE_NUM_THREADS": wanted_threads()} if wanted_threads() else {}
+    )
     model = openvino.Core().compile_model(str(graph), "CPU", settings)
 
     def run(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
