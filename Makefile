@@ -43,7 +43,7 @@ page: $(VENV)/.ready  ## the page that decides in the browser, with the quicksta
 	$(RUN)/oskdft export quickstart/student --format browser --out build/page
 	$(RUN)/python -m http.server --bind 127.0.0.1 --directory build/page 8080
 
-benchmark: $(VENV)/.ready  ## every benchmark but the GPU's, each a ratio measured in one run
+benchmark: $(VENV)/.ready  ## every benchmark but those of the GPU and the browser, each a ratio measured in one run
 	$(RUN)/python -m modeling_oskdft.benchmark all
 
 # torch first and alone, so that TORCH_ARGS can name an index of builds without CUDA, and nothing after it replaces it.
@@ -54,7 +54,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(RUN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
-measure: $(VENV)/.ready  ## run what the README's tables are made of, and render them (speech: examples/small_speech.py)
+measure: $(VENV)/.ready  ## run what the README's tables are made of, and render them (speech: examples/small_speech.py); wants Node.js and Chromium
 	$(RUN)/oskdft quickstart
 	cp quickstart/results.json docs/results/quickstart.json
 	cp quickstart/card.json docs/results/cards/quickstart-student.json

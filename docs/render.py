@@ -88,7 +88,8 @@ def quickstart() -> str:
 
 def small_speech() -> str:
     """Tabulate teacher and student on small real speech."""
-    systems = read("small_speech.json")["systems"]
+    result = read("small_speech.json")
+    systems = result["systems"]
     labels = {
         "teacher_frozen": "teacher, frozen, trained head",
         "teacher_finetuned": "teacher, fine-tuned",
@@ -124,7 +125,8 @@ def small_speech() -> str:
         f"{systems['student']['run']['seed']}; 95 % intervals by bootstrap over speakers. A tiny teacher, "
         "one seed: this shows that it works, not how it compares. Only the last row had more steps. The encoder runs "
         "in PyTorch on one thread. A comparison is that of two recordings of 3 s (speech, embeddings, decision), "
-        "with weights in int8: by onnxruntime in Python on one thread, and [in the browser](docs/browser.md) on two.",
+        "with weights in int8: by onnxruntime in Python on one thread, and [in the browser](docs/browser.md) on "
+        f"{result['browser_threads']}.",
     ]
     return "\n".join(lines)
 

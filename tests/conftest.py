@@ -37,7 +37,12 @@ LONGEST = (
     *("training/test_distributed.py", "test_wheel.py", "training/callbacks/test_signals.py", "hub/test_upload.py"),
     *("hub/test_datasets.py", "examples/test_one_step_or_two.py", "benchmark/test_benchmarks.py", "test_recipes.py"),
     *("evaluation/test_page.py", "examples/test_robustness.py", "test_security.py", "test_snippets.py"),
-    *("spaces/test_in_browser.py", "export/test_other_formats.py", "export/test_onnx_graph.py"),
+    *(
+        "spaces/in_browser/test_page_answers.py",
+        "spaces/in_browser/test_page_kept.py",
+        "export/test_other_formats.py",
+        "export/test_onnx_graph.py",
+    ),
 )
 
 

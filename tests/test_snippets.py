@@ -126,8 +126,8 @@ def test_the_program_of_cron_puts_a_calibration_into_use(saved_verifier, people_
     assert (tmp_path / "models/current").resolve() == current
     shutil.rmtree(current)
     adapting = tmp_path / "adapting"  # stands for a renewal that adapts the weights
-    adapting.write_text('#!/bin/bash\nmkdir -p "${@: -1}"\n')
-    adapting.write_text(adapting.read_text() + 'echo \'{"decision": "adapted"}\' > "${@: -1}/renewal.json"\n')
+    decision = 'echo \'{"decision": "adapted"}\' > "${@: -1}/renewal.json"\n'
+    adapting.write_text(f'#!/bin/bash\nmkdir -p "${{@: -1}}"\n{decision}')
     adapting.chmod(0o755)
     (tmp_path / "models/current").unlink()
     (tmp_path / "models/current").symlink_to("first")

@@ -10,7 +10,6 @@ import functools
 import os
 import shutil
 import signal
-import statistics
 import tempfile
 import threading
 import time
@@ -27,6 +26,7 @@ from transformers import Wav2Vec2FeatureExtractor
 from ..audio.loading import SAMPLING_RATE, AudioSource, load_audio
 from ..audio.synthetic_voices import write_voices
 from ..embedding.runtimes import Embedder, OnnxEmbedder
+from ..evaluation.cost import medians_in_turn
 from ..evaluation.decision_report import one_thread
 from ..export.browser import VERIFIER, export_browser
 from ..export.int8_weights import store_in_int8
@@ -117,13 +117,13 @@ def _time_graphs(folder: Path, address: str, browser: "Browser") -> dict[tuple[s
     for form in FORMS:
         embedder = OnnxEmbedder(folder / form / "model.onnx")
         runs[f"graph, {form}", PYTHON] = functools.partial(_milliseconds, embedder, noise)
-    for threads in (1, THREADS):
+    for threads in sorted({1, THREADS}):
         page = browser.new_page()
         page.goto(f"{address}harness.html?threads={threads}")
         page.wait_for_function("window.run !== undefined", timeout=LONGEST_WAIT)
         for form in FORMS:
             runs[f"graph, {form}", _threads(threads)] = functools.partial(page.evaluate, "form => run(form)", form)
-    return alternating(runs)
+    return medians_in_turn(runs, ROUNDS)
 
 
 def _time_page(
@@ -137,13 +137,12 @@ def _time_page(
             return on_the_page()
 
     what = f"two recordings of {SECONDS} s"
-    return alternating(
-        {
-            (what, PYTHON): comparing_in_python(folder / "page", recordings),
-            (what, _threads(THREADS)): on_the_page,
-            (what, f"{_threads(THREADS)}, slowed {SLOWER} times"): on_a_slow_phone,
-        }
-    )
+    runs = {
+        (what, PYTHON): comparing_in_python(folder / "page", recordings),
+        (what, _threads(THREADS)): on_the_page,
+        (what, f"{_threads(THREADS)}, slowed {SLOWER} times"): on_a_slow_phone,
+    }
+    return medians_in_turn(runs, ROUNDS)
 
 
 def comparing_in_python(page: Path, recordings: tuple[Path, Path]) -> Callable[[], float]:
@@ -188,21 +187,6 @@ def comparing_on_page(browser: "Browser", address: str, recordings: tuple[Path, 
     return compare
 
 
-def alternating(runs: dict[tuple[str, str], Callable[[], float]]) -> dict[tuple[str, str], float]:
-    """Call functions in turn, A B A B, and return the median of what each returns.
-
-    Args:
-        runs: the functions, each of which returns its milliseconds.
-    """
-    times: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
-    for number in range(ROUNDS + 1):
-        for key, run in runs.items():
-            milliseconds = run()
-            if number:
-                times[key].append(milliseconds)
-    return {key: statistics.median(values) for key, values in times.items()}
-
-
 def write_recordings(files: Iterable[AudioSource], folder: Path) -> tuple[Path, Path]:
     """Write two recordings of 3 s.
 
@@ -227,30 +211,42 @@ def _threads(number: int) -> str:
     return "1 thread" if number == 1 else f"{number} threads"
 
 
+class Isolating(SimpleHTTPRequestHandler):
+    """Serve files to pages that are isolated from other pages, and write no log."""
+
+    headers_of_all = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Write nothing: the benchmark prints one object of JSON."""
+
+    def end_headers(self) -> None:
+        """Add the headers of every answer."""
+        for name, value in self.headers_of_all.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Serve a folder on this machine, isolated from other pages, and give its address.
+def served(folder: Path, handler: type[SimpleHTTPRequestHandler] = Isolating) -> Iterator[str]:
+    """Serve a folder on this machine, and give its address.
 
     Args:
         folder: the folder.
+        handler: answers requests.
     """
-
-    class Handler(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            """Write nothing: the benchmark prints one object of JSON."""
-
-        def end_headers(self) -> None:
-            self.send_header("Cross-Origin-Opener-Policy", "same-origin")
-            self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
-            super().end_headers()
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://localhost:{server.server_port}/"
     finally:
         server.shutdown()
         server.server_close()
+
+
+def chromium_path() -> str | None:
+    """Find Chromium; None where there is none."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((found for name in names if (found := shutil.which(name))), None)
 
 
 @contextmanager
@@ -265,9 +261,7 @@ def chromium() -> Iterator["Browser"]:
         from playwright.sync_api import sync_playwright
     except ImportError:
         raise ImportError("playwright is not installed: pip install playwright.") from None
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next((found for name in names if (found := shutil.which(name))), None)
-    if path is None:
+    if (path := chromium_path()) is None:
         raise FileNotFoundError("Chromium was not found: install it.")
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=path, args=list(FLAGS))

@@ -11,8 +11,12 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import openvino
 
 Run = Callable[["np.ndarray", "np.ndarray"], "np.ndarray"]  # waveforms and mask to embeddings
 
@@ -97,18 +101,27 @@ def open_onnxruntime(graph: Path) -> tuple[Run, dict[str, str]]:
 
 def open_openvino(graph: Path) -> tuple[Run, dict[str, str]]:
     """Open model.xml or model.onnx in OpenVINO: see `open_graph`."""
-    import openvino
-
-    # On processors with bf16 the default is bf16, in which the embeddings are others.
-    settings = {"INFERENCE_PRECISION_HINT": "f32"} | (
-        {"INFERENCE_NUM_THREADS": wanted_threads()} if wanted_threads() else {}
-    )
-    model = openvino.Core().compile_model(str(graph), "CPU", settings)
+    model = compiled(graph)
 
     def run(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
         return model({"input_values": values, "attention_mask": mask})["embeddings"]
 
     return run, stored_facts(graph)
+
+
+def compiled(graph: str | Path) -> openvino.CompiledModel:
+    """Compile a graph by OpenVINO, for the CPU and the wanted threads.
+
+    Args:
+        graph: model.xml or model.onnx.
+    """
+    import openvino
+
+    # On processors with bf16 the default is bf16, in which the embeddings are others.
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+    if threads := wanted_threads():
+        settings["INFERENCE_NUM_THREADS"] = threads
+    return openvino.Core().compile_model(str(graph), "CPU", settings)
 
 
 def open_executorch(graph: Path) -> tuple[Run, dict[str, str]]:

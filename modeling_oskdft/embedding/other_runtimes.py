@@ -6,14 +6,13 @@ Facts about a graph lie in `model.json` beside it: neither format has a place fo
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..files import read_json
 from .exported import ExportedEmbedder
-from .graphs import wanted_threads
+from .graphs import compiled
 
 FACTS_NAME = "model.json"
 HOP = 320  # samples: a graph of ExecuTorch takes multiples of it
@@ -34,16 +33,11 @@ class OpenVinoEmbedder(ExportedEmbedder):
 
     def load(self, path: str | Path) -> tuple[Mapping[str, str], int]:
         """Open the graph: see `ExportedEmbedder.load`."""
+        facts = _facts_beside(path)
         try:
-            import openvino
+            self.model = compiled(path)
         except ImportError:
             raise ImportError(_missing(self.backend)) from None
-        facts = _facts_beside(path)
-        # On processors with bf16 the default is bf16, in which the embeddings are others.
-        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
-        if threads := wanted_threads():
-            settings["INFERENCE_NUM_THREADS"] = threads
-        self.model = openvino.Core().compile_model(str(path), "CPU", settings)
         return facts, int(self.model.output("embeddings").get_partial_shape()[1].get_length())
 
     def run(self, values: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:

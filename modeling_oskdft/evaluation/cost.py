@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from transformers import SequenceFeatureExtractor
 from ..audio.loading import SAMPLING_RATE
 from ..embedding.runtimes import Embedder, ExportedEmbedder, TorchEmbedder
 
+Name = TypeVar("Name")
 PEAK_PROGRAM = """
 import sys, warnings
 import numpy as np
@@ -59,14 +61,29 @@ def alternating_medians(functions: Mapping[str, Callable[[], object]], rounds: i
     Returns:
         The median time of each function in seconds, by name.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    return medians_in_turn({name: partial(_seconds, function) for name, function in functions.items()}, rounds)
+
+
+def medians_in_turn(measures: Mapping[Name, Callable[[], float]], rounds: int) -> dict[Name, float]:
+    """Call functions that measure something in turn, A B A B, and take the median of what each returns.
+
+    Args:
+        measures: the functions by name.
+        rounds: calls that count; one more of each comes before them.
+    """
+    values: dict[Name, list[float]] = {name: [] for name in measures}
     for round_number in range(rounds + 1):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
+        for name, measure in measures.items():
+            value = measure()
             if round_number:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+                values[name].append(value)
+    return {name: statistics.median(found) for name, found in values.items()}
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
 
 
 def encoder_seconds(

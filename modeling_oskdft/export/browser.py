@@ -12,7 +12,7 @@ from ..scoring.calibration import CALIBRATION_NAME
 from ..scoring.normalization import COHORT_NAME
 from ..scoring.thresholds import THRESHOLDS_NAME
 from .folder import VAD_EXTRA, check_replaceable, facts_of, fill_with_measurements
-from .int8_weights import store_in_int8
+from .int8_weights import PRECISION, store_in_int8
 from .onnx_graph import OPSET, Export, check_packages, warn_of_int8, write_graph
 from .page_building import STATE_NAME, built_page
 from .parity import check_parity, lowest_cosine, noise
@@ -20,7 +20,8 @@ from .parity import check_parity, lowest_cosine, noise
 VERIFIER = "verifier"  # folder of the model, beside the page
 LISTING = "verifier.json"  # names the files of that folder, with sizes and digests
 SCHEMA = 1  # of the listing; `src/verifier/package.ts` reads it
-WRITTEN = {"README.md", "index.html", "sw.js", "icon.svg", "licences.txt", "assets", VERIFIER}
+FILES = {"README.md", "index.html", "sw.js", "icon.svg", "licences.txt"}  # of the page, with `ASSETS` and `VERIFIER`
+ASSETS = "assets"
 LISTED = (MODEL_NAME, SEQUENCE_MODEL, THRESHOLDS_NAME, CALIBRATION_NAME, COHORT_NAME)
 
 
@@ -57,10 +58,10 @@ def export_browser(name_or_path: str | Path, out: str | Path, revision: str | No
         verifier = folder / VERIFIER
         verifier.mkdir()
         graph = verifier / MODEL_NAME
-        write_graph(source, graph, OPSET, Path(name).name)
+        write_graph(source, graph, OPSET, name)
         check_parity(source, OnnxEmbedder(graph), recordings)
         store_in_int8(graph)
-        facts = facts_of(source, name) | {"precision": "int8 weights"}
+        facts = facts_of(source, name) | {"precision": PRECISION}
         fill_with_measurements(name, revision, facts, verifier, MODEL_NAME)
         write_listing(verifier, facts)
         cosine, size = lowest_cosine(source, OnnxEmbedder(graph), recordings), graph.stat().st_size
@@ -90,6 +91,6 @@ def _check_silero() -> None:
 
 def _check_place(out: Path) -> None:
     """Refuse a place that holds anything but an export for browsers: what lies there is replaced as a whole."""
-    check_replaceable(out, WRITTEN)
+    check_replaceable(out, {*FILES, ASSETS, VERIFIER})
     if out.is_dir() and any(out.iterdir()) and not (out / VERIFIER / LISTING).is_file():
         raise ValueError(f"'{out}' is no export for browsers: give a folder that is new, empty, or holds one.")

@@ -13,7 +13,7 @@ from .._version import __version__
 from ..audio.forms import SAMPLING_RATE
 from ..audio.speech import SEQUENCE_MODEL, sequence_model
 from ..embedding.graphs import digest_of_graph
-from ..embedding.locations import GRAPHS, find
+from ..embedding.locations import GRAPHS, find, name_of_model
 from ..embedding.other_runtimes import FACTS_NAME
 from ..embedding.runtimes import TorchEmbedder, exported_runtimes
 from ..files import write_json
@@ -47,7 +47,7 @@ def facts_of(source: TorchEmbedder, name: str) -> dict[str, str]:
         name: its folder or repository.
     """
     return {
-        "name": Path(name).name,
+        "name": Path(name_of_model(name)).name,
         "fingerprint": source.fingerprint(),
         "embedding_size": str(source.embedding_size),
         "sampling_rate": str(SAMPLING_RATE),
@@ -57,8 +57,8 @@ def facts_of(source: TorchEmbedder, name: str) -> dict[str, str]:
     }
 
 
-def fill_folder(name: str, revision: str | None, facts: dict[str, str], folder: Path, graph: str) -> None:
-    """Write everything but the graph: its measurements, and the program that decides.
+def fill_with_measurements(name: str, revision: str | None, facts: dict[str, str], folder: Path, graph: str) -> None:
+    """Write what decides with the graph: facts, thresholds, calibration, and the network that finds speech.
 
     Args:
         name: folder or repository of the verifier.
@@ -67,25 +67,20 @@ def fill_folder(name: str, revision: str | None, facts: dict[str, str], folder: 
         folder: the folder of the export.
         graph: name of the graph in it.
     """
-    fill_with_measurements(name, revision, facts, folder, graph)
-    for page in PAGES:
-        shutil.copy(PACKAGE / page, folder / Path(page).name)
-
-
-def fill_with_measurements(name: str, revision: str | None, facts: dict[str, str], folder: Path, graph: str) -> None:
-    """Write what decides with the graph: facts, thresholds, calibration, and the network that finds speech.
-
-    Args:
-        name: as in `fill_folder`.
-        revision: as in `fill_folder`.
-        facts: as in `fill_folder`.
-        folder: as in `fill_folder`.
-        graph: as in `fill_folder`.
-    """
     write_json(facts, folder / FACTS_NAME)
     _add_thresholds(name, revision, facts["fingerprint"], folder, graph)
     _add_calibration(name, revision, facts["fingerprint"], folder)
     _add_speech_network(folder)
+
+
+def copy_programs(folder: Path) -> None:
+    """Copy the program that decides, and the files that it imports.
+
+    Args:
+        folder: the folder of the export.
+    """
+    for page in PAGES:
+        shutil.copy(PACKAGE / page, folder / Path(page).name)
 
 
 def check_place(out: Path) -> None:
@@ -138,11 +133,11 @@ def _add_thresholds(name: str, revision: str | None, fingerprint: str, folder: P
     """Write the verifier's thresholds beside the graph, with the digest of the graph; warn where there are none."""
     path = find(name, THRESHOLDS_NAME, revision)
     if path is None:
-        warnings.warn(f"'{name}' has no thresholds: the export gives scores and no decisions.", stacklevel=5)
+        warnings.warn(f"'{name}' has no thresholds: the export gives scores and no decisions.", stacklevel=4)
         return
     thresholds = Thresholds.load(path)
     if thresholds.fingerprint != fingerprint:
-        warnings.warn("The thresholds are of other weights and were left out: measure them anew.", stacklevel=5)
+        warnings.warn("The thresholds are of other weights and were left out: measure them anew.", stacklevel=4)
         return
     replace(thresholds, graph=digest_of_graph(folder / graph)).save(folder)
 
@@ -156,9 +151,9 @@ def _add_calibration(name: str, revision: str | None, fingerprint: str, folder: 
         return
     needed = None if cohort is None or cohort.fingerprint != fingerprint else cohort.digest
     if calibration.fingerprint != fingerprint:
-        warnings.warn("The calibration is of other weights and was left out: calibrate anew.", stacklevel=5)
+        warnings.warn("The calibration is of other weights and was left out: calibrate anew.", stacklevel=4)
     elif calibration.cohort is not None and calibration.cohort != needed:
-        warnings.warn("The calibration needs its cohort, which is missing, and was left out.", stacklevel=5)
+        warnings.warn("The calibration needs its cohort, which is missing, and was left out.", stacklevel=4)
     else:
         shutil.copy(str(calibration_file), folder / CALIBRATION_NAME)
         if calibration.cohort is not None:
@@ -169,7 +164,7 @@ def _add_speech_network(folder: Path) -> None:
     """Copy Silero's network and its licence, so that verify.py finds speech as this package does."""
     model = sequence_model()
     if model is None:
-        warnings.warn(f"silero-vad is not installed, so speech is found by its level: {VAD_EXTRA}.", stacklevel=5)
+        warnings.warn(f"silero-vad is not installed, so speech is found by its level: {VAD_EXTRA}.", stacklevel=4)
         return
     shutil.copy(model, folder / SEQUENCE_MODEL)
     licence = distribution("silero-vad").read_text("licenses/LICENSE") or "MIT, https://github.com/snakers4/silero-vad"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SMALLEST = 1024  # numbers; smaller tensors stay float32: the file hardly shrinks
 LARGEST_INT8 = 127
+PRECISION = "int8 weights"  # in the facts about a graph
 
 
 def store_in_int8(graph: Path) -> int:
@@ -49,7 +50,7 @@ def store_in_int8(graph: Path) -> int:
     for field, values in ((model.graph.initializer, kept + first), (model.graph.node, nodes)):
         del field[:]
         field.extend(values)
-    facts = {entry.key: entry.value for entry in model.metadata_props} | {"precision": "int8 weights"}
+    facts = {entry.key: entry.value for entry in model.metadata_props} | {"precision": PRECISION}
     helper.set_model_props(model, facts)
     onnx.checker.check_model(model)
     onnx.save(model, graph)

@@ -21,7 +21,7 @@ from ..embedding.runtimes import EXPORT_EXTRA, MODEL_NAME, OnnxEmbedder, TorchEm
 from ..errors import first_line
 from ..files import replaced_folder
 from ..model.modeling_oskdft import shortest_input
-from .folder import check_place, facts_of, fill_folder
+from .folder import check_place, copy_programs, facts_of, fill_with_measurements
 from .int8 import Quantised, calibration_recordings, quantise, quiet
 from .parity import check_parity, lowest_cosine, noise
 from .raw_verifier import INPUTS, OUTPUT, RawToEmbedding, plain_copy
@@ -101,11 +101,12 @@ def export_onnx(
     recordings = noise(shortest) if calibration is None else calibration_recordings(calibration, shortest, split)
     with replaced_folder(out) as folder:
         graph = folder / MODEL_NAME
-        write_graph(source, graph, opset, Path(name).name)
+        write_graph(source, graph, opset, name)
         check_parity(source, OnnxEmbedder(graph), noise(shortest))
         quantised = _quantise_in_place(graph, recordings) if int8 else None
         facts = facts_of(source, name) | {"precision": "int8" if int8 else "float32"}
-        fill_folder(name, revision, facts, folder, MODEL_NAME)
+        fill_with_measurements(name, revision, facts, folder, MODEL_NAME)
+        copy_programs(folder)
         cosine, size = lowest_cosine(source, OnnxEmbedder(graph), recordings), graph.stat().st_size
     if quantised is None:
         return Export(str(out), "float32", opset, size, cosine)

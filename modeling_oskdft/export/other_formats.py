@@ -19,7 +19,7 @@ from ..embedding.runtimes import ExportedEmbedder, TorchEmbedder
 from ..errors import check_choice, first_line
 from ..files import replaced_folder
 from ..model.modeling_oskdft import shortest_input
-from .folder import check_place, facts_of, fill_folder
+from .folder import check_place, copy_programs, facts_of, fill_with_measurements
 from .int8 import quiet
 from .onnx_graph import Export
 from .parity import check_parity, lowest_cosine, noise
@@ -88,7 +88,8 @@ def export_other(
                 raise ValueError(
                     f"{form} cannot hold this verifier ({first_line(error)}): export it as onnx."
                 ) from error
-        fill_folder(name, revision, facts, folder, runtime.file)
+        fill_with_measurements(name, revision, facts, folder, runtime.file)
+        copy_programs(folder)
         exported = runtime(graph)
         recordings = [waveform for waveform in noise(shortest) if len(waveform) <= samples]
         check_parity(source, exported, recordings)

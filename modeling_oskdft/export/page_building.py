@@ -1,7 +1,6 @@
 """Build the page of `spaces/in-browser` with npm, once for each state of its source."""
 
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -46,7 +45,7 @@ def built_page(source: Path = SOURCE) -> Path:
         if not (page / STATE_NAME).is_file() or (page / STATE_NAME).read_text(encoding="utf-8") != state:
             _check_node()
             print("oskdft: building the page with npm ...", file=sys.stderr)
-            _npm(source, "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+            _npm(source, "ci", "--ignore-scripts")
             _npm(source, "run", "build")
             (page / STATE_NAME).write_text(state, encoding="utf-8")
     return page
@@ -72,8 +71,7 @@ def _check_node() -> None:
 
 
 def _npm(source: Path, *arguments: str) -> None:
-    settings = os.environ | {"NO_UPDATE_NOTIFIER": "1", "npm_config_update_notifier": "false"}
-    done = subprocess.run(["npm", *arguments], cwd=source, capture_output=True, text=True, env=settings, check=False)
+    done = subprocess.run(["npm", *arguments], cwd=source, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if "rror" in line]
         why = lines[0] if lines else f"exit code {done.returncode}"

@@ -14,6 +14,7 @@ from huggingface_hub.errors import HFValidationError
 
 from ..embedding.opening import open_verifier
 from ..errors import first_line
+from ..export.browser import ASSETS, FILES, LISTING, VERIFIER
 from ..files import read_json, sha256_of, whole_file
 from ..model.companions_oskdft import CARD_NAME, FEATURE_EXTRACTOR_NAME
 from ..scoring.calibration import CALIBRATION_NAME, Calibration
@@ -40,9 +41,8 @@ SENT_OF_MODEL = (
 REQUIRED_OF_SPACE = ("app.py", "README.md", "requirements.txt")
 SENT_OF_SPACE = (*REQUIRED_OF_SPACE, "packages.txt", "LICENSE", "style.css")
 # A page that `oskdft export --format browser` wrote, by patterns: what else lies there stays.
-REQUIRED_OF_PAGE = ("index.html", "README.md", "sw.js", "verifier/verifier.json")
-OF_VERIFIER = tuple(f"verifier/*.{ending}" for ending in ("json", "onnx", "safetensors", "LICENSE"))
-SENT_OF_PAGE = (*REQUIRED_OF_PAGE, "icon.svg", "licences.txt", "assets/*", *OF_VERIFIER)
+OF_VERIFIER = tuple(f"{VERIFIER}/*.{ending}" for ending in ("json", "onnx", "safetensors", "LICENSE"))
+SENT_OF_PAGE = (*sorted(FILES), f"{ASSETS}/*", *OF_VERIFIER)
 SENT_OF_PACKAGE = ("*.py", "py.typed", "*card_template.md")  # patterns at any depth
 
 
@@ -112,7 +112,8 @@ def push_space(folder: str | Path, repository: str, private: bool | None = None,
                 target = Path(copy, PACKAGE.name, file.relative_to(PACKAGE))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(file, target)
-        return _upload(copy, repository, "space", ["*"], "The Space", private=private, revision=revision)
+        message = "The Space"
+        return _upload(copy, repository, "space", ["*"], message, private=private, revision=revision, sdk="gradio")
 
 
 def push_page(folder: str | Path, repository: str, private: bool | None = None, revision: str | None = None) -> str:
@@ -133,9 +134,18 @@ def push_page(folder: str | Path, repository: str, private: bool | None = None, 
         PermissionError, OSError: as `push_model`.
     """
     check_page(Path(folder))
-    stale = ["assets/*", "verifier/*"]
-    options: dict[str, Any] = {"private": private, "revision": revision, "stale": stale}
-    return _upload(folder, repository, "space", files_of_page(folder), "The page", **options, sdk="static")
+    files, stale = files_of_page(folder), [f"{ASSETS}/*", f"{VERIFIER}/*"]
+    return _upload(
+        folder,
+        repository,
+        "space",
+        files,
+        "The page",
+        private=private,
+        revision=revision,
+        stale=stale,
+        sdk="static",
+    )
 
 
 def check_page(folder: Path) -> None:
@@ -145,18 +155,18 @@ def check_page(folder: Path) -> None:
         FileNotFoundError: for a missing file.
         ValueError: for a file of the verifier that is not what the listing says.
     """
-    listing = folder / "verifier" / "verifier.json"
+    listing = folder / VERIFIER / LISTING
     files = read_json(listing).get("files", {}) if listing.is_file() else {}
-    for name in (*REQUIRED_OF_PAGE, *(f"verifier/{file}" for file in files)):
+    for name in (*sorted(FILES), f"{VERIFIER}/{LISTING}", *(f"{VERIFIER}/{file}" for file in files)):
         if not (folder / name).is_file():
             raise FileNotFoundError(
                 f"There is no {name} in '{folder}': give a folder that `oskdft export --format browser` wrote."
             )
-    if not any((folder / "assets").glob("*.wasm")):
+    if not any((folder / ASSETS).glob("*.wasm")):
         raise FileNotFoundError(f"The assets are not in '{folder}': export the verifier again.")
     for name, facts in files.items():
-        if sha256_of(folder / "verifier" / name) != facts.get("sha256"):
-            raise ValueError(f"'{folder}/verifier/{name}' was changed: export the verifier again.")
+        if sha256_of(folder / VERIFIER / name) != facts.get("sha256"):
+            raise ValueError(f"'{folder}/{VERIFIER}/{name}' was changed: export the verifier again.")
 
 
 def push_dataset(
@@ -228,7 +238,7 @@ def create_repository(
     kind: str = "model",
     private: bool | None = None,
     token: str | None = None,
-    sdk: str = "gradio",
+    sdk: str | None = None,
 ) -> RepoUrl:
     """Create a repository where it is not there yet.
 
@@ -237,7 +247,7 @@ def create_repository(
         kind: "model", "dataset" or "space".
         private: visibility of a new repository; None leaves it to the account.
         token: access token; None: the one of `hf auth login` or HF_TOKEN.
-        sdk: what runs a new Space.
+        sdk: what runs a new Space, "gradio" or "static".
 
     Returns:
         Its address.
@@ -252,7 +262,7 @@ def create_repository(
             repo_type=kind,
             private=private,
             exist_ok=True,
-            space_sdk=sdk if kind == "space" else None,
+            space_sdk=sdk,
         )
 
 
@@ -359,7 +369,7 @@ def _upload(
     revision: str | None = None,
     token: str | None = None,
     stale: Sequence[str] = (),
-    sdk: str = "gradio",
+    sdk: str | None = None,
 ) -> str:
     """Send the files of `folder` that match the patterns `files`; return the address of the repository.
 

@@ -202,14 +202,8 @@ def test_the_page_in_a_browser_wants_playwright_and_chromium(monkeypatch):
 def test_the_stored_times_of_the_browser_are_within_three_times_those_of_python():
     lines = (ROOT / "docs/results/benchmarks.jsonl").read_text().splitlines()
     (stored,) = (result for result in map(json.loads, lines) if result["name"] == "browser")
-    ratios = {label: ratio for label, ratio in stored["ratios"].items() if "2 threads /" in label}
+    ratios = {label: ratio for label, ratio in stored["ratios"].items() if re.search(r"[2-9] threads /", label)}
     assert len(ratios) == len(browser.FORMS) + 1 and max(ratios.values()) <= 3, ratios
-
-
-def test_what_is_timed_in_turn_gives_medians():
-    answers = {("a", "x"): iter([99.0, *range(browser.ROUNDS)]), ("b", "x"): iter([1.0] * (browser.ROUNDS + 1))}
-    medians = browser.alternating({key: answers[key].__next__ for key in answers})
-    assert medians == {("a", "x"): (browser.ROUNDS - 1) / 2, ("b", "x"): 1.0}
 
 
 def test_thin_students_are_compared_with_their_teacher(monkeypatch):

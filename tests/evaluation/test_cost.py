@@ -1,6 +1,6 @@
 from transformers import HubertConfig, HubertModel, WavLMConfig, WavLMModel
 
-from modeling_oskdft.evaluation.cost import alternating_medians, multiply_adds
+from modeling_oskdft.evaluation.cost import alternating_medians, medians_in_turn, multiply_adds
 
 
 def test_functions_take_turns():
@@ -22,3 +22,8 @@ def test_multiply_adds_by_hand():
     # WavLM gates its relative positions: a product of 64 and 8 for each head and frame.
     gate = last * 12 * 64 * 8
     assert multiply_adds(WavLMModel(WavLMConfig(num_hidden_layers=1))) == by_hand + gate
+
+
+def test_what_is_measured_in_turn_gives_medians():
+    answers = {"a": iter([99.0, 1.0, 2.0, 3.0]), "b": iter([7.0] * 4)}  # the first of each does not count
+    assert medians_in_turn({name: answers[name].__next__ for name in answers}, rounds=3) == {"a": 2.0, "b": 7.0}

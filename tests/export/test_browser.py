@@ -1,4 +1,4 @@
-"""The folder of an export for browsers; tests/spaces/test_in_browser.py opens it in one."""
+"""The folder of an export for browsers; tests/spaces/in_browser opens it in one."""
 
 import pytest
 

@@ -3,13 +3,14 @@ import json
 import pytest
 
 from modeling_oskdft.embedding.graphs import digest_of_graph
-from modeling_oskdft.export.folder import PAGES, WRITTEN, check_place, fill_folder
+from modeling_oskdft.export.folder import PAGES, WRITTEN, check_place, copy_programs, fill_with_measurements
 
 
 def test_everything_but_the_graph(saved_verifier, tmp_path):
     fingerprint = json.loads((saved_verifier / "thresholds.json").read_text())["fingerprint"]
     (tmp_path / "model.xml").write_text("graph")
-    fill_folder(str(saved_verifier), None, {"fingerprint": fingerprint}, tmp_path, "model.xml")
+    fill_with_measurements(str(saved_verifier), None, {"fingerprint": fingerprint}, tmp_path, "model.xml")
+    copy_programs(tmp_path)
     names = {file.name for file in tmp_path.iterdir()}
     assert {page.rpartition("/")[2] for page in PAGES} <= names <= WRITTEN
     assert json.loads((tmp_path / "thresholds.json").read_text())["graph"] == digest_of_graph(tmp_path / "model.xml")
@@ -18,7 +19,7 @@ def test_everything_but_the_graph(saved_verifier, tmp_path):
 def test_thresholds_of_other_weights_stay_behind(saved_verifier, tmp_path):
     (tmp_path / "model.xml").write_text("graph")
     with pytest.warns(UserWarning, match="of other weights"):
-        fill_folder(str(saved_verifier), None, {"fingerprint": "f" * 64}, tmp_path, "model.xml")
+        fill_with_measurements(str(saved_verifier), None, {"fingerprint": "f" * 64}, tmp_path, "model.xml")
     assert not (tmp_path / "thresholds.json").exists()
 
 

@@ -31,7 +31,7 @@ def source(tmp_path, monkeypatch):
 def test_once_for_each_state_of_the_source(source, capsys):
     for _ in range(2):
         assert (built_page(source) / "index.html").read_text() == "one"
-    assert (source / "calls").read_text().splitlines() == ["ci --ignore-scripts --no-audit --no-fund", "run build"]
+    assert (source / "calls").read_text().splitlines() == ["ci --ignore-scripts", "run build"]
     assert capsys.readouterr().err == "oskdft: building the page with npm ...\n"
     (source / "index.html").write_text("two")
     assert (built_page(source) / "index.html").read_text() == "two"

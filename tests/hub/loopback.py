@@ -28,6 +28,7 @@ class Repository:
     commits: list[tuple[str, dict[str, bytes]]] = field(default_factory=list)
 
     branches: dict[str, str] = field(default_factory=dict)
+    sdk: str | None = None  # what runs a Space
 
     def at(self, revision):
         revision = self.branches.get("main" if revision == "HEAD" else revision, revision)
@@ -159,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
         if (kind, name) in self.hub.repositories:
             return self._send({"error": "You already created this repo", "url": url}, 409)
         private = request.get("private", request.get("visibility") == "private")
-        self.hub.repositories[kind, name] = Repository(bool(private))
+        self.hub.repositories[kind, name] = Repository(bool(private), sdk=request.get("sdk"))
         self.hub.repositories[kind, name].commit({".gitattributes": b""})
         return self._send({"url": url, "name": name, "id": name})
 

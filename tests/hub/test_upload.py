@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 
+from modeling_oskdft.export.browser import FILES
 from modeling_oskdft.files import sha256_of, write_json
 from modeling_oskdft.hub.model_card import Statements, write_card
 from modeling_oskdft.hub.upload import TRAVELLING, check_model, check_page
@@ -167,6 +168,7 @@ def test_the_folder_of_a_space(tmp_path, hub, oskdft):
     assert not [name for name in sent if "__pycache__" in name]
     assert oskdft("push", tmp_path, "org/space", "--revision", "try").returncode == 0
     assert set(hub.repositories["space", "org/space"].branches) == {"main", "try"}
+    assert hub.repositories["space", "org/space"].sdk == "gradio"
     (tmp_path / "README.md").write_text("---\ntitle: T\n---\n")
     assert oskdft("push", tmp_path, "org/space").returncode == 2, "the Hub refuses such a page"
 
@@ -227,7 +229,7 @@ def other_card(folder):
 
 def test_the_folder_of_a_page_for_browsers(tmp_path, hub, oskdft):
     place = tmp_path / "page"
-    sent = {"index.html", "README.md", "sw.js", "verifier/model.onnx", "assets/runtime.wasm"}
+    sent = {*FILES, "verifier/model.onnx", "assets/runtime.wasm"}
     for name in (*sent, "notes.txt", "verifier/somebody.flac"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_text(name)
@@ -237,7 +239,8 @@ def test_the_folder_of_a_page_for_browsers(tmp_path, hub, oskdft):
     write_json({"files": {"model.onnx": {"sha256": digest}}}, place / "verifier/verifier.json")
     done = oskdft("push", place, "org/page")
     assert done.returncode == 0 and "not sent: notes.txt, verifier/somebody.flac" in done.stderr
-    assert sent | {"verifier/verifier.json"} <= set(hub.files("org/page", "space"))
+    assert set(hub.files("org/page", "space")) == sent | {"verifier/verifier.json", ".gitattributes"}
+    assert hub.repositories["space", "org/page"].sdk == "static"
     (place / "verifier/model.onnx").write_text("other")
     with pytest.raises(ValueError, match="model.onnx' was changed: export the verifier again"):
         check_page(place)

@@ -1,6 +1,5 @@
 """Run a Space for its visitors: the page in a process of its own, and a browser."""
 
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from modeling_oskdft.benchmark.browser import chromium_path
 from modeling_oskdft.benchmark.space import page
 from modeling_oskdft.scoring.thresholds import Thresholds, measure_thresholds
 from tests.tiny import tiny_verifier
@@ -70,7 +70,7 @@ def _folders_of(process: subprocess.Popen) -> list[Path]:
 def chromium_type():
     """A function that starts Chromium: `chromium_type(*flags)`; tests are skipped where there is none."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    path = chromium_path()
     if path is None:
         pytest.skip("no Chromium was found: install it (Debian: apt-get install chromium)")
     with playwright.sync_playwright() as driver:

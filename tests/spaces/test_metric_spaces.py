@@ -1,14 +1,11 @@
 """The three metric Spaces compute what `modeling_oskdft.scoring` computes, loaded by `evaluate.load`."""
 
-import functools
-import http.server
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
 import tomllib
 from pathlib import Path
 
@@ -17,6 +14,7 @@ import pytest
 import torch
 from huggingface_hub import metadata_load
 
+from modeling_oskdft.benchmark.browser import served
 from modeling_oskdft.data.trials import read_scores
 from modeling_oskdft.hub.upload import files_of_space
 from modeling_oskdft.scoring.likelihood_ratios import cllr, min_cllr
@@ -186,25 +184,17 @@ def test_the_example_of_the_page_prints_the_output_of_the_page(tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == ["hf"]
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *message):
-        pass
-
-
 def test_they_load_from_a_hub(tmp_path):
     """A Hub of this machine that has the files where the real one has them."""
     for name in NAMES:
         (tmp_path / "hub/spaces/org" / name / "resolve").mkdir(parents=True)
         (tmp_path / "hub/spaces/org" / name / "resolve/main").symlink_to(SPACES / name)
-    handler = functools.partial(Quiet, directory=str(tmp_path / "hub"))
     code = "import evaluate\nfor name in ('org/eer', 'org/min_dcf', 'org/cllr'):\n    metric = evaluate.load(name)\n"
     code += "    print(metric.compute(predictions=[0.9, 0.1], references=[1, 0]))\n"
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        place = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "NO_PROXY": "127.0.0.1"}
+    with served(tmp_path / "hub") as address:
+        place = {"HF_ENDPOINT": address.rstrip("/"), "NO_PROXY": "localhost"}
         # evaluate counts downloads at an address that is not the Hub's.
         output = run(code, tmp_path, tmp_path, HF_UPDATE_DOWNLOAD_COUNTS="0", **place)
-        server.shutdown()
     assert output.startswith("{'eer': 0.0, 'threshold': 0.9}\n{'min_dcf': 0.0}\n{'cllr': 0.")
 
 

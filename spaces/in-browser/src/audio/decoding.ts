@@ -3,7 +3,7 @@ import { message, Refusal, type Message } from "../messages";
 import { rateOf } from "./rates";
 
 const MOST_MEGABYTES = 200;
-export const MOST_SECONDS = 600; // Web Audio holds a recording as a whole
+const MOST_SECONDS = 600; // Web Audio holds a recording as a whole
 const CANCELLED = 0.03; // as in modeling_oskdft/audio/decoding.py
 
 /** A decoded recording, and what the visitor should know about it. */

@@ -1,6 +1,6 @@
 /**
  * Resample to 16 kHz. Browsers resample as well, but the filter of Chromium begins far below the highest frequency that
- * is kept: scores came out up to 0.05 off. The pass band here is that of soxr's high quality, which the package uses.
+ * is kept, which moves scores. The pass band here is that of soxr's high quality, which the package uses.
  */
 const PASS_BAND = 0.9125; // of the lower Nyquist frequency
 const ATTENUATION = 110; // dB, of what would fold back

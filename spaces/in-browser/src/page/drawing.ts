@@ -53,7 +53,7 @@ function shareOf(scores: number[], low: number, high: number): number[] {
 }
 
 function legend(picture: SVGSVGElement, kind: string, x: number, label: string): void {
-  picture.append(draw("rect", { class: `key ${kind}`, x, y: BASE + 26, width: 12, height: 12, rx: 3 }));
+  picture.append(draw("rect", { class: kind, x, y: BASE + 26, width: 12, height: 12, rx: 3 }));
   picture.append(words("", x + 18, BASE + 36, label));
 }
 

@@ -26,10 +26,10 @@ export class RecordingInput {
   ) {
     this.file = make("input", { type: "file", id, accept: "audio/*,video/*,.flac,.m4a,.opus", class: "hidden-input" });
     const choose = make("label", { for: id, class: "button" });
-    const drop = make("span", { class: "drop" });
+    const drop = make("span");
     const legend = make("legend");
     const row = make("div", { class: "row" }, this.file, choose, this.recordButton, drop);
-    this.element = make("fieldset", { class: "recording" }, legend, row, this.player, this.status);
+    this.element = make("fieldset", {}, legend, row, this.player, this.status);
     inEveryLanguage(() => {
       legend.textContent = text(title);
       choose.textContent = text("choose");

@@ -17,7 +17,6 @@ export interface Calibration {
   speech: [number, number];
   network: string | null;
   bounds: [number, number];
-  trials: number;
   target_trials: number;
   speakers: number;
   operating_points: Record<string, { llr: number } | null>;
@@ -27,7 +26,7 @@ export interface Calibration {
 
 /** @throws Refusal for a file that is damaged */
 export function parseThresholds(content: Uint8Array): Thresholds {
-  return parsed<Thresholds>(content, "thresholds.json", ({ values, speakers, quantiles = {} }) => [
+  return parsed<Thresholds>(content, "thresholds.json", ({ values, speakers, quantiles }) => [
     ...Object.values(values).filter((value) => value !== null),
     speakers,
     ...Object.values(quantiles).flat(),
@@ -41,7 +40,7 @@ export function parseCalibration(content: Uint8Array): Calibration {
     if (!(score[0] > 0 && bounds[0] < 0 && bounds[1] > 0)) throw new Error("out of range");
     if (curve.llr.length !== curve.false_rejects.length) throw new Error("lists of two lengths");
     const wanted = Object.values(points).flatMap((point) => (point ? [point.llr] : []));
-    const counts = [stored.trials, stored.target_trials, stored.speakers];
+    const counts = [stored.target_trials, stored.speakers];
     return [...score, ...bounds, ...speech, ...(duration ?? []), ...wanted, ...counts, ...curve.llr, ...curve.false_rejects];
   });
 }

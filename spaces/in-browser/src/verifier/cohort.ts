@@ -1,6 +1,7 @@
 /** Normalise scores with a cohort: modeling_oskdft/scoring/normalization.py in this language. */
 import { Refusal } from "../messages";
 import { sha256Of } from "./digest";
+import { cosine } from "./vectors";
 
 const LEAST_DEVIATION = 1e-6;
 
@@ -60,11 +61,4 @@ function statisticsOf(cohort: Cohort, embedding: Float32Array): [number, number]
   const deviation = Math.sqrt(nearest.reduce((sum, score) => sum + (score - mean) ** 2, 0) / (topN - 1));
   if (!(deviation > LEAST_DEVIATION)) throw new Refusal("flat_cohort");
   return [mean, deviation];
-}
-
-/** Return the cosine of two vectors of unit length; the second may be longer. */
-export function cosine(first: Float32Array, second: Float32Array): number {
-  let sum = 0;
-  for (let n = 0; n < first.length; n++) sum += first[n]! * second[n]!;
-  return sum;
 }

@@ -1,9 +1,10 @@
 /** Decide on a score: modeling_oskdft/verification/decision.py in this language. */
 import { message, type Message } from "../messages";
-import { cosine, lineOf } from "./cohort";
+import { lineOf } from "./cohort";
 import { SPEECH_NETWORK } from "../audio/speech";
 import type { Calibration, Thresholds } from "./checks";
 import type { VerifierPackage } from "./package";
+import { cosine } from "./vectors";
 
 export const OPERATING_POINTS = ["eer", "far_1_percent", "far_0.1_percent"] as const;
 export type OperatingPoint = (typeof OPERATING_POINTS)[number];
@@ -27,30 +28,40 @@ export interface Answer {
   warnings: Message[];
 }
 
+/** What two sides give: the cosine, its normalisation, the speech of the shorter side; null without a calibration. */
+interface Scored {
+  score: number;
+  gain: number;
+  shift: number;
+  speech: number;
+  llr: number | null;
+}
+
+/** Score two sides. */
+export function scored({ calibration, cohort }: VerifierPackage, first: Side, second: Side): Scored {
+  const score = cosine(first.embedding, second.embedding);
+  const speech = Math.min(first.speech, second.speech);
+  const [gain, shift] = lineOf(calibration?.cohort ? cohort : null, first.embedding, second.embedding);
+  const llr = calibration ? llrOf(calibration, gain * score - shift, speech, SPEECH_NETWORK) : null;
+  return { score, gain, shift, speech, llr };
+}
+
 /** Compare two sides. */
 export function compare(verifier: VerifierPackage, sides: readonly [Side, Side], point: OperatingPoint): Answer {
-  const [first, second] = sides;
-  const score = cosine(first.embedding, second.embedding);
   const { calibration, thresholds } = verifier;
-  const warnings: Message[] = [...verifier.doubts];
-  let [llr, probability]: [number | null, number | null] = [null, null];
-  if (calibration) {
-    const [gain, shift] = normalisation(verifier, first, second);
-    const speech = Math.min(first.speech, second.speech);
-    llr = llrOf(calibration, gain * score - shift, speech, SPEECH_NETWORK);
-    probability = probabilityOf(llr, PRIOR);
-    warnings.push(...doubtsAbout(calibration, speech));
-    const wanted = calibration.operating_points[point]?.llr;
-    if (wanted !== undefined) {
-      const [low, high] = calibration.bounds;
-      if (!(low < wanted && wanted <= high)) {
-        warnings.push(message("no_decision_here"));
-        return { score, threshold: null, isSame: null, llr, probability, warnings };
-      }
-      const [slope, offset] = slopeAndOffset(calibration, speech, SPEECH_NETWORK);
-      const threshold = ((wanted - offset) / slope + shift) / gain;
-      return { score, threshold, isSame: llr >= wanted, llr, probability, warnings };
+  const { score, gain, shift, speech, llr } = scored(verifier, ...sides);
+  const warnings = [...verifier.doubts, ...(calibration ? doubtsAbout(calibration, speech) : [])];
+  const probability = llr === null ? null : probabilityOf(llr, PRIOR);
+  const wanted = calibration?.operating_points[point]?.llr;
+  if (calibration && llr !== null && wanted !== undefined) {
+    const [low, high] = calibration.bounds;
+    if (!(low < wanted && wanted <= high)) {
+      warnings.push(message("no_decision_here"));
+      return { score, threshold: null, isSame: null, llr, probability, warnings };
     }
+    const [slope, offset] = slopeAndOffset(calibration, speech, SPEECH_NETWORK);
+    const threshold = ((wanted - offset) / slope + shift) / gain;
+    return { score, threshold, isSame: llr >= wanted, llr, probability, warnings };
   }
   const threshold = thresholds?.values[point] ?? null;
   if (threshold === null) warnings.push(message("no_threshold"));
@@ -66,11 +77,6 @@ export function compare(verifier: VerifierPackage, sides: readonly [Side, Side],
 export function llrOf(calibration: Calibration, score: number, speech: number, network: string | null): number {
   const [slope, offset] = slopeAndOffset(calibration, speech, network);
   return Math.min(Math.max(slope * score + offset, calibration.bounds[0]), calibration.bounds[1]);
-}
-
-/** Return the gain and the shift with which a score is normalised: 1 and 0 where the calibration is of cosines. */
-export function normalisation(verifier: VerifierPackage, first: Side, second: Side): [number, number] {
-  return lineOf(verifier.calibration?.cohort ? verifier.cohort : null, first.embedding, second.embedding);
 }
 
 export function probabilityOf(llr: number, prior: number): number {

@@ -6,9 +6,9 @@ import { resample } from "../audio/resampling";
 import { inspect, SAMPLING_RATE, type SpeechNetwork } from "../audio/speech";
 import { weightsOf, windowsOver } from "../audio/windows";
 import { firstLine, isOfMemory, Refusal, type Message } from "../messages";
-import { cosine } from "./cohort";
 import { openOnGpu } from "./gpu";
 import { threadsHere } from "./threads";
+import { cosine, unit } from "./vectors";
 
 const TRIAL_SECONDS = 3;
 const TRIAL_ROUNDS = 5;
@@ -169,10 +169,4 @@ async function session(content: Uint8Array, name: string): Promise<ort.Inference
 
 function zeros(): ort.Tensor {
   return new ort.Tensor("float32", new Float32Array(128), [1, 1, 128]);
-}
-
-function unit(vector: Float32Array): Float32Array {
-  const length = Math.hypot(...vector);
-  if (!(length > 0 && Number.isFinite(length))) throw new Refusal("not_sound");
-  return vector.map((value) => value / length);
 }

@@ -10,14 +10,26 @@ import { digestOf, parseCohort, type Cohort } from "./cohort";
 
 const SCHEMA = 1;
 const LISTING_ADDRESS = VERIFIER_FOLDER + LISTING;
+const LONGEST_WAIT = 5000; // milliseconds for the host's listing, where a verifier is kept
+
+interface FileFacts {
+  bytes: number;
+  sha256: string;
+}
 
 interface Listing {
   schema: number;
   facts: Record<string, string>;
-  files: Record<string, { bytes: number; sha256: string }>;
+  files: Record<string, FileFacts>;
 }
 
 type Contents = Map<string, Uint8Array>;
+
+/** The verifier that was kept the last time. */
+interface Kept {
+  listing: Listing;
+  contents: Contents;
+}
 
 /** A verifier as it was exported, and what does not fit it. */
 export interface VerifierPackage {
@@ -39,21 +51,23 @@ export interface VerifierPackage {
  * @throws Refusal for a file that is missing, cut off, changed, or of another version of this page
  */
 export async function download(onProgress: (share: number) => void): Promise<VerifierPackage> {
+  const kept = await readKept().catch(() => null);
   try {
-    const { listing, content } = await readListing();
-    const contents = await downloadFiles(listing, onProgress);
+    const { listing, content } = await readListing(kept !== null);
+    const contents = await downloadFiles(listing, kept, onProgress);
     const verifier = await assembled(listing, contents);
-    await keep(listing, content, contents).catch(() => {}); // storage may be denied or full
+    await keep(listing, content, contents, kept).catch(() => {}); // storage may be denied or full
     return verifier;
   } catch (error) {
-    const kept = await readKept().catch(() => null);
     if (!kept) throw error;
     return assembled(kept.listing, kept.contents); // a new verifier that is not whole does not replace the one before
   }
 }
 
-async function readListing(): Promise<{ listing: Listing; content: Uint8Array }> {
-  const content = joined(await fetchParts(LISTING_ADDRESS, LISTING, "no-cache", () => {}));
+/** Ask the host, which may have a new verifier; where one is kept, not for long. */
+async function readListing(isKept: boolean): Promise<{ listing: Listing; content: Uint8Array }> {
+  const signal = isKept ? AbortSignal.timeout(LONGEST_WAIT) : null;
+  const content = await fetched(LISTING_ADDRESS, LISTING, { cache: "no-cache", signal }, () => {});
   return { listing: parseListing(content), content };
 }
 
@@ -68,47 +82,64 @@ function parseListing(content: Uint8Array): Listing {
   return listing;
 }
 
-async function downloadFiles(listing: Listing, onProgress: (share: number) => void): Promise<Contents> {
+async function downloadFiles(
+  listing: Listing,
+  kept: Kept | null,
+  onProgress: (share: number) => void,
+): Promise<Contents> {
   const total = Object.values(listing.files).reduce((sum, file) => sum + file.bytes, 0);
   let arrived = 0;
   const contents: Contents = new Map();
   for (const [name, facts] of Object.entries(listing.files)) {
-    const onBytes = (length: number) => {
-      arrived += length;
-      onProgress(Math.min(arrived / total, 1));
-    };
-    let content = joined(await fetchParts(addressOf(name, facts.sha256), name, "default", onBytes));
-    if (!(await isWhole(content, facts))) {
-      // The browser may have kept a damaged file by itself: once more from the host.
-      content = joined(await fetchParts(addressOf(name, facts.sha256), name, "reload", () => {}));
+    let content = isKept(kept, name, facts) ? kept!.contents.get(name)! : null;
+    if (!content) {
+      const onBytes = (length: number) => onProgress(Math.min((arrived + length) / total, 1));
+      content = await fetched(addressOf(name, facts.sha256), name, { cache: "no-cache" }, onBytes);
       if (!(await isWhole(content, facts))) throw new Refusal("file_damaged", name);
     }
+    arrived += content.length;
     contents.set(name, content);
   }
   return contents;
 }
 
+function isKept(kept: Kept | null, name: string, { sha256 }: FileFacts): boolean {
+  return kept?.listing.files[name]?.sha256 === sha256;
+}
+
+/** Return what was kept under an address; null where nothing was, or storage is denied. */
+async function keptFile(address: string): Promise<Uint8Array | null> {
+  try {
+    const found = await (await caches.open(VERIFIER_CACHE)).match(address);
+    return found ? new Uint8Array(await found.arrayBuffer()) : null;
+  } catch {
+    return null;
+  }
+}
+
 /** Keep a whole verifier in the place of the one before: the files first, then the listing, then nothing else. */
-async function keep(listing: Listing, content: Uint8Array, contents: Contents): Promise<void> {
+async function keep(listing: Listing, content: Uint8Array, contents: Contents, kept: Kept | null): Promise<void> {
   const cache = await caches.open(VERIFIER_CACHE);
-  const addresses = Object.entries(listing.files).map(([name, { sha256 }]) => [name, addressOf(name, sha256)] as const);
-  for (const [name, address] of addresses) {
-    await cache.put(address, new Response(contents.get(name) as BlobPart));
+  const addresses: string[] = [];
+  for (const [name, facts] of Object.entries(listing.files)) {
+    const address = addressOf(name, facts.sha256);
+    addresses.push(address);
+    if (!isKept(kept, name, facts)) await cache.put(address, new Response(contents.get(name) as BlobPart));
   }
   await cache.put(LISTING_ADDRESS, new Response(content as BlobPart, { headers: { "Content-Type": "application/json" } }));
-  const wanted = new Set([LISTING_ADDRESS, ...addresses.map(([, address]) => address)].map((at) => new URL(at, location.href).href));
+  const wanted = new Set([LISTING_ADDRESS, ...addresses].map((address) => new URL(address, location.href).href));
   for (const request of await cache.keys()) if (!wanted.has(request.url)) await cache.delete(request);
 }
 
-async function readKept(): Promise<{ listing: Listing; contents: Contents } | null> {
-  const cache = await caches.open(VERIFIER_CACHE);
-  const read = async (address: string) => new Uint8Array(await (await cache.match(address))!.arrayBuffer());
-  if (!(await cache.match(LISTING_ADDRESS))) return null;
-  const listing = parseListing(await read(LISTING_ADDRESS));
+/** Return the verifier that was kept the last time; null where there is none, or it is not whole. */
+async function readKept(): Promise<Kept | null> {
+  const stored = await keptFile(LISTING_ADDRESS);
+  if (!stored) return null;
+  const listing = parseListing(stored);
   const contents: Contents = new Map();
   for (const [name, facts] of Object.entries(listing.files)) {
-    const content = await read(addressOf(name, facts.sha256));
-    if (!(await isWhole(content, facts))) return null;
+    const content = await keptFile(addressOf(name, facts.sha256));
+    if (!content || !(await isWhole(content, facts))) return null;
     contents.set(name, content);
   }
   return { listing, contents };
@@ -154,39 +185,37 @@ function addressOf(name: string, sha256: string): string {
   return `${VERIFIER_FOLDER}${name}?${sha256.slice(0, 16)}`;
 }
 
-async function fetchParts(
+/**
+ * Fetch a file.
+ *
+ * @param name of the file in refusals
+ * @param onBytes called with the bytes that have arrived so far
+ */
+async function fetched(
   address: string,
   name: string,
-  cache: RequestCache,
+  options: RequestInit,
   onBytes: (length: number) => void,
-): Promise<Uint8Array[]> {
+): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
+  let length = 0;
   try {
-    const response = await fetch(address, { cache });
+    const response = await fetch(address, options);
     if (!response.ok || !response.body) throw new Refusal("file_missing", name);
     const reader = response.body.getReader();
     for (let part = await reader.read(); !part.done; part = await reader.read()) {
       parts.push(part.value);
-      onBytes(part.value.length);
+      length += part.value.length;
+      onBytes(length);
     }
   } catch (error) {
     throw error instanceof Refusal ? error : new Refusal("no_connection", name);
   }
-  return parts;
-}
-
-function joined(parts: Uint8Array[]): Uint8Array {
-  const content = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let place = 0;
-  for (const part of parts) {
-    content.set(part, place);
-    place += part.length;
-  }
-  return content;
+  return new Uint8Array(await new Blob(parts as BlobPart[]).arrayBuffer());
 }
 
 /** Compare size and digest. Where the browser computes no digest, as on http, the size has to do. */
-async function isWhole(content: Uint8Array, { bytes, sha256 }: { bytes: number; sha256: string }): Promise<boolean> {
+async function isWhole(content: Uint8Array, { bytes, sha256 }: FileFacts): Promise<boolean> {
   if (content.length !== bytes) return false;
   const digest = await sha256Of(content);
   return digest === null || digest === sha256;

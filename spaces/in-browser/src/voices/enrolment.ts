@@ -1,11 +1,10 @@
 /** Enrol and identify: modeling_oskdft/verification/enrolment.py in this language, for the voices of one browser. */
-import { SPEECH_NETWORK } from "../audio/speech";
 import { quantile } from "../audio/quantiles";
 import { Refusal } from "../messages";
-import { cosine } from "../verifier/cohort";
-import { llrOf, normalisation, probabilityOf, targetQuantile, type Side } from "../verifier/decision";
+import { llrOf, probabilityOf, scored, targetQuantile, type Side } from "../verifier/decision";
 import type { Heard } from "../verifier/engine";
 import type { VerifierPackage } from "../verifier/package";
+import { cosine, unit } from "../verifier/vectors";
 import type { Voice, VoiceStore } from "./store";
 
 const ENOUGH_SPEECH = 1.0; // seconds in each recording
@@ -33,8 +32,7 @@ export function sideOf(voice: Voice): Side {
     speech += recording.speech;
     for (let n = 0; n < mean.length; n++) mean[n]! += weight * recording.embedding[n]!;
   }
-  const length = Math.hypot(...mean);
-  return { embedding: mean.map((value) => value / length), speech };
+  return { embedding: unit(mean), speech };
 }
 
 /**
@@ -46,7 +44,7 @@ export async function enrol(store: VoiceStore, verifier: VerifierPackage, name: 
   const clean = checkedName(name);
   if (heard.speech < ENOUGH_SPEECH) throw new Refusal("enrol_more_speech", heard.speech.toFixed(1));
   if (heard.isClipped) throw new Refusal("enrol_clipped");
-  const recording = { embedding: heard.embedding, speech: heard.speech, date: new Date().toISOString() };
+  const recording = { embedding: heard.embedding, speech: heard.speech };
   return store.update(clean, (known) => {
     if (!known) return { name: clean, fingerprint: verifier.fingerprint, recordings: [recording] };
     if (known.fingerprint !== verifier.fingerprint) throw new Refusal("other_model");
@@ -65,20 +63,12 @@ export function identify(voices: Voice[], verifier: VerifierPackage, heard: Hear
   if (voices.some((voice) => voice.fingerprint !== verifier.fingerprint)) throw new Refusal("other_model");
   const prior = 1 / Math.max(voices.length, 2);
   const matches = voices.map((voice): Match => {
-    const { score, llr } = compared(verifier, sideOf(voice), heard);
+    const { score, llr } = scored(verifier, sideOf(voice), heard);
     return { name: voice.name, score, llr, probability: llr === null ? null : probabilityOf(llr, prior) };
   });
   // Equal ratios, at their bound, are told apart by the score.
   matches.sort((a, b) => (b.llr ?? b.score) - (a.llr ?? a.score) || b.score - a.score || (a.name < b.name ? -1 : 1));
   return matches.slice(0, NEAREST);
-}
-
-function compared(verifier: VerifierPackage, voice: Side, heard: Side): { score: number; llr: number | null } {
-  const score = cosine(voice.embedding, heard.embedding);
-  const { calibration } = verifier;
-  if (!calibration) return { score, llr: null };
-  const [gain, shift] = normalisation(verifier, voice, heard);
-  return { score, llr: llrOf(calibration, gain * score - shift, Math.min(voice.speech, heard.speech), SPEECH_NETWORK) };
 }
 
 /** Refuse a recording that agrees less with a voice than 99 of 100 recordings of one speaker do. */

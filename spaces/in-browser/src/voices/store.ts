@@ -6,7 +6,7 @@ import { DATABASE } from "../names";
 export interface Voice {
   name: string;
   fingerprint: string;
-  recordings: { embedding: Float32Array; speech: number; date: string }[];
+  recordings: { embedding: Float32Array; speech: number }[];
 }
 
 export interface VoiceStore {
