@@ -84,7 +84,7 @@ def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
             whole = _time_page(folder, address, browser, recordings)
     rows = [{"what": what, "where": where, "ms": ms} for (what, where), ms in (graphs | whole).items()]
     ratios = {
-        f"browser, {where} / Python, {what}": ms / (graphs | whole)[what, PYTHON]
+        f"{where} / Python, {what}": ms / (graphs | whole)[what, PYTHON]
         for (what, where), ms in (graphs | whole).items()
         if where != PYTHON
     }
@@ -208,7 +208,7 @@ def _milliseconds(embedder: Embedder, noise: np.ndarray) -> float:
 
 
 def _threads(number: int) -> str:
-    return "1 thread" if number == 1 else f"{number} threads"
+    return "browser, 1 thread" if number == 1 else f"browser, {number} threads"
 
 
 class Isolating(SimpleHTTPRequestHandler):
