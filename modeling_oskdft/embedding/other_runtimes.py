@@ -33,11 +33,12 @@ class OpenVinoEmbedder(ExportedEmbedder):
 
     def load(self, path: str | Path) -> tuple[Mapping[str, str], int]:
         """Open the graph: see `ExportedEmbedder.load`."""
-        facts = _facts_beside(path)
         try:
-            self.model = compiled(path)
+            import openvino  # noqa: F401  what is missing is said before the file is judged
         except ImportError:
             raise ImportError(_missing(self.backend)) from None
+        facts = _facts_beside(path)
+        self.model = compiled(path)
         return facts, int(self.model.output("embeddings").get_partial_shape()[1].get_length())
 
     def run(self, values: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
