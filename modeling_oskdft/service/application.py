@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse
@@ -22,7 +23,7 @@ from .bodies import fields_of
 from .documentation import page
 from .engine import Engine
 from .limits import Limits
-from .metrics import CONTENT_TYPE, Gauges, Metrics
+from .metrics import CONTENT_TYPE, NO_ROUTE, Gauges, Metrics, Stage
 from .refusals import Refused, refusal_of
 from .schemas import (
     Embed,
@@ -62,6 +63,8 @@ FAILURES: dict[int | str, dict[str, Any]] = {
         507: "There is no room for another voice.",
     }.items()
 }
+# Of routes without a body.
+FAILURES_OF_WORK: dict[int | str, dict[str, Any]] = {status: FAILURES[status] for status in (401, 429, 500, 503)}
 
 
 class Application:
@@ -98,9 +101,12 @@ class Application:
         gauges = Gauges(lambda: engine.waiting, lambda: engine.taken - engine.waiting, lambda: self.voices.known)
         self.metrics = Metrics(name, model.fingerprint, model.backend, gauges)
         self.fastapi = self._routes(FastAPI(title="OS-KDFT", version=__version__, docs_url=None, redoc_url=None))
+        for route in self.fastapi.routes:
+            if isinstance(route, APIRoute):
+                self.metrics.expect(route.path, {route.status_code or 200, 405, *map(int, route.responses)})
         self.asgi = Guard(self.fastapi, token, self.limits, self._refused_at_the_door)
 
-    def _stage(self, stage: str, seconds: float) -> None:
+    def _stage(self, stage: Stage, seconds: float) -> None:
         self.metrics.seconds.labels(stage).observe(seconds)
 
     def _heard(self, seconds: float, warned: bool) -> None:
@@ -122,7 +128,7 @@ class Application:
 
     def _refused_at_the_door(self, refusal: Refused) -> None:
         self._refused(refusal)
-        self.metrics.requests.labels("none", str(refusal.status)).inc()
+        self.metrics.requests.labels(NO_ROUTE, str(refusal.status)).inc()
 
     def _routes(self, app: FastAPI) -> FastAPI:
         """Add every route."""
@@ -134,12 +140,12 @@ class Application:
         self._add(app, Identify, service.identify, response_model=Identified)
         self._add(app, Forget, service.forget, response_model=None, status_code=204)
 
-        @app.get("/v1/voice/voices", responses={401: FAILURES[401]})
+        @app.get("/v1/voice/voices", responses=FAILURES_OF_WORK)
         async def voices() -> Voices:
             """List the enrolled voices."""
             return Voices(voices=await self._work(service.voices))
 
-        @app.get("/v1/monitor", responses={401: FAILURES[401]})
+        @app.get("/v1/monitor", responses=FAILURES_OF_WORK)
         async def monitor() -> Judged:
             """Judge whether the service still decides as it did."""
             return await self._work(self._judged)
@@ -171,8 +177,8 @@ class Application:
 
         app.middleware("http")(self._count)
         app.add_exception_handler(Refused, self._answer_refusal)
-        app.add_exception_handler(HTTPException, _answer_other)
-        app.add_exception_handler(RequestValidationError, _answer_other)
+        app.add_exception_handler(HTTPException, self._answer_other)
+        app.add_exception_handler(RequestValidationError, self._answer_other)
         return app
 
     def _add(
@@ -207,6 +213,14 @@ class Application:
         self._refused(error)
         return error.response()
 
+    async def _answer_other(self, request: Request, error: Exception) -> JSONResponse:
+        """Answer what FastAPI itself refuses: another path, another method."""
+        status = error.status_code if isinstance(error, HTTPException) else 400
+        sentences = {404: "There is no such route: see /docs.", 405: "This route has another method: see /docs."}
+        headers = error.headers if isinstance(error, HTTPException) else None
+        sentence = sentences.get(status, "The request cannot be read: see /docs.")
+        return await self._answer_refusal(request, Refused(status, sentence, "route", headers))
+
     async def _count(self, request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
         """Count requests by route: by those that exist, because a client may ask for any."""
         begin = time.perf_counter()
@@ -216,7 +230,7 @@ class Application:
             refusal = self._told(error)
             self._refused(refusal)
             response = refusal.response()
-        route = getattr(request.scope.get("route"), "path", "none")
+        route = getattr(request.scope.get("route"), "path", NO_ROUTE)
         self.metrics.requests.labels(route, str(response.status_code)).inc()
         if route.startswith("/v1/voice/"):
             self._stage("answering", time.perf_counter() - begin)
@@ -258,13 +272,3 @@ def _inline(value: object, definitions: dict[str, Any]) -> object:
             return _inline(definitions[value["$ref"].rpartition("/")[2]], definitions)
         return {key: _inline(part, definitions) for key, part in value.items()}
     return [_inline(part, definitions) for part in value] if isinstance(value, list) else value
-
-
-async def _answer_other(request: Request, error: Exception) -> JSONResponse:
-    """Answer what FastAPI itself refuses: another path, another method."""
-    status = error.status_code if isinstance(error, HTTPException) else 400
-    sentences = {404: "There is no such route: see /docs.", 405: "This route has another method: see /docs."}
-    headers = error.headers if isinstance(error, HTTPException) else None
-    return Refused(
-        status, sentences.get(status, "The request cannot be read: see /docs."), "route", headers
-    ).response()

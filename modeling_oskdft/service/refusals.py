@@ -2,12 +2,20 @@
 
 import errno
 from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
 from ..errors import WRONG_INPUT, first_line, printable, sentence_of
 from ..verification.voice import AlreadyEnrolled, NotEnrolled, UnusableVoices
+
+# Why a request is refused, for the metrics: what it asks for, its audio, who asks and how, the state of the service.
+OfContent = Literal["fields", "model", "route", "taken", "unknown"]
+OfAudio = Literal["address", "base64", "content_type", "input", "path", "too_long"]
+OfClient = Literal["gone", "page", "slow", "token", "too_large"]
+OfService = Literal["busy", "fault", "files", "full", "late", "leaving", "locked", "memory", "voices"]
+Reason = Literal[OfContent, OfAudio, OfClient, OfService]
 
 
 class Refused(Exception):
@@ -16,11 +24,11 @@ class Refused(Exception):
     Args:
         status: of HTTP.
         sentence: for people.
-        reason: one word for the metrics.
+        reason: for the metrics.
         headers: further headers of the answer.
     """
 
-    def __init__(self, status: int, sentence: str, reason: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, status: int, sentence: str, reason: Reason, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(sentence)
         self.status, self.sentence, self.reason, self.headers = status, sentence, reason, dict(headers or {})
 

@@ -15,6 +15,7 @@ from .batching import BatchingEmbedder
 from .bodies import InFolder, Reader
 from .engine import check_still_wanted
 from .limits import Limits
+from .metrics import Stage
 from .refusals import Refused
 from .schemas import (
     Embed,
@@ -45,7 +46,7 @@ class Watch(NamedTuple):
         decided: is called with each decision, for the metrics, the log and the watcher.
     """
 
-    stage: Callable[[str, float], None]
+    stage: Callable[[Stage, float], None]
     heard: Callable[[float, bool], None]
     decided: Callable[[Decision], None]
 

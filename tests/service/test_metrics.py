@@ -23,3 +23,30 @@ def test_decisions_are_counted_and_kept_without_names(client_of, recordings, tmp
         "oskdft_waiting 0.0",
     ):
         assert line in text
+
+
+def test_no_series_begins_with_its_first_event(client_of, recordings):
+    """Prometheus counts what a series has gained since it was first seen: what comes with its first event is lost."""
+    client, sent = client_of(), files(audio1=recordings[0], audio2=recordings[1])
+    before = series(client)
+    assert 'oskdft_refusals_total{reason="fields"}' in before
+    client.post("/v1/voice/verify", files=sent)
+    client.post("/v1/voice/verify", json={"audio1": "!", "audio2": "!"})
+    client.post("/v1/voice/verify", content=b"x", headers={"Content-Type": "text/plain"})
+    client.post("/v1/voice/identify", files=files(audio=recordings[0]))
+    client.post("/v1/voice/register", data={"name": "Ana"}, files=files(audio=recordings[0]))
+    client.post("/v1/voice/forget", json={"name": "Ana"})
+    client.post("/v1/voice/verify", data={"name": "Ana"}, files=files(audio2=recordings[0]))
+    client.post("/v1/voice/verify", files=sent, headers={"Host": "elsewhere"})
+    for path in ("/nowhere", "/v1/voice/verify", "/v1/voice/voices", "/v1/models", "/health/ready", "/docs"):
+        client.get(path)
+    after = series(client)
+    assert after.keys() == before.keys()
+    changed = {name for name in after if name.startswith("oskdft_re") and after[name] > before[name]}
+    assert {line.partition("{")[0] for line in changed} == {"oskdft_requests_total", "oskdft_refusals_total"}
+    assert len(changed) > 15
+
+
+def series(client):
+    lines = [line for line in client.get("/metrics").text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines) if "_created" not in name}
