@@ -13,9 +13,9 @@ def test_each_teacher_reads_its_own_view_of_the_crops():
     targets = compute_targets(batch, Teacher(tiny_teacher(), [2]), verifiers)
     assert batch.keys() == {"input_values"}
     expected = Teacher(tiny_teacher(), [2])({"input_values": clean}).hidden_states
-    assert torch.equal(targets.hidden_states[0], expected[0])
+    torch.testing.assert_close(targets.hidden_states[0], expected[0])
     for received, heard in zip(targets.embeddings, (clean, other), strict=True):
-        assert torch.equal(received, VerifierTeacher(tiny_verifier())({"input_values": heard}))
+        torch.testing.assert_close(received, VerifierTeacher(tiny_verifier())({"input_values": heard}))
 
 
 def test_without_teachers_there_are_no_targets():
