@@ -7,6 +7,7 @@ import textwrap
 import pytest
 
 from modeling_oskdft.errors import OUR_FAULT, STOPPED, WRONG_INPUT, first_line, one_sentence_errors, sentence_of
+from tests.light import LIGHT
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_a_full_disk_behind_standard_output_is_an_error():
         sys.exit(one_sentence_errors(lambda _: print(1) or 0)([]))
     """)
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run([sys.executable, "-c", LIGHT + code], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == WRONG_INPUT and "cannot be used (no space left on device)" in done.stderr
 
 
@@ -64,7 +65,7 @@ def test_ctrl_c_before_a_command_has_taken_over_is_one_line():
         os.kill(os.getpid(), signal.SIGINT)
         import torch
     """)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", LIGHT + code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (STOPPED, "oskdft: stopped.\n")
 
 
@@ -84,7 +85,7 @@ sys.exit(one_sentence_errors(command)(sys.argv[1:]))
 def test_what_cannot_be_said_does_not_change_the_code(ending):
     for words, code in (("", 3), ("x", 2)):
         shell = f'{sys.executable} -c "$0" {words} {ending}'
-        assert subprocess.run(["bash", "-c", shell, COMMAND]).returncode == code
+        assert subprocess.run(["bash", "-c", shell, LIGHT + COMMAND]).returncode == code
 
 
 def test_a_sentence_is_one_line_whatever_it_quotes(capsys):

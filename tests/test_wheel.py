@@ -1,6 +1,7 @@
 """The wheel, outside of the checkout: without extras and with each, what it is for runs or says what it wants."""
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import zipfile
 from email.parser import Parser
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from packaging.requirements import Requirement
@@ -17,7 +19,25 @@ from tests.bare import bare_site
 from tests.tiny import tiny_teacher
 
 ROOT = Path(__file__).resolve().parents[1]
-START = "import sys; from modeling_oskdft.commands.main import main; sys.argv[0] = 'oskdft'; sys.exit(main())"
+# Several commands in one process: to begin one takes seconds.
+COMMANDS = """
+import io, json, sys
+from contextlib import redirect_stderr, redirect_stdout
+sys.argv[0] = "oskdft"
+from modeling_oskdft.commands.main import main
+for words in json.loads(sys.argv[1]):
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        code = main(words)
+    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
+"""
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +74,28 @@ def environment(wheel, tmp_path_factory):
             made[extra] = site
         return made[extra]
 
-    def run(extra, *words, start=START, folder=None):
+    def run(extra, code, *words):
         variables = {
             "PYTHONPATH": str(make(extra)),
             "PATH": os.environ["PATH"],
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
         }
-        command = [sys.executable, "-S", "-P", "-c", start, *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, env=variables, cwd=folder or make(extra).parent)
+        command = [sys.executable, "-S", "-P", "-c", code, *words]
+        done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=make(extra).parent)
+        assert done.returncode == 0, done.stderr[-1500:]
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def oskdft(environment):
+    """Runs commands in the environment of an extra, one after the other."""
+
+    def run(extra, *commands):
+        lines = environment(extra, COMMANDS, json.dumps([[*map(str, words)] for words in commands])).splitlines()
+        return [Done(*json.loads(line)) for line in lines]
 
     return run
 
@@ -84,65 +117,74 @@ def test_the_wheel_holds_what_travels(wheel):
     assert not [name for name in names if name.startswith(("tests", "spaces", "examples", "docs"))]
 
 
-def test_without_extras_a_verifier_decides_and_embeds_and_is_described(environment, saved_verifier, voices, tmp_path):
+def test_without_extras_a_verifier_decides_and_embeds_and_is_described(oskdft, saved_verifier, voices, tmp_path):
     recordings = sorted(voices.rglob("*.flac"))[:2]
     shutil.copytree(saved_verifier, tmp_path / "model")
     model = ["--model", tmp_path / "model"]
-    decides(environment("", "verify", *recordings, *model))
-    fine(environment("", "embed", voices / "voice000", *model, "--out", tmp_path / "e.csv"))
-    fine(environment("", "card", tmp_path / "model"))
-    for words, extra in (
-        (["prepare-folder", voices, "--out", tmp_path / "m.parquet"], "train"),
-        (["embed", recordings[0], *model, "--out", tmp_path / "e.parquet"], "train"),
-        (["export", tmp_path / "model", "--out", tmp_path / "x"], "export"),
-        (["train", "r.yaml"], "train"),
-    ):
-        done = environment("", *words)
+    decide_and_describe = [
+        ["verify", *recordings, *model],
+        ["embed", voices / "voice000", *model, "--out", tmp_path / "e.csv"],
+        ["card", tmp_path / "model"],
+    ]
+    wants = [
+        ("train", ["prepare-folder", voices, "--out", tmp_path / "m.parquet"]),
+        ("train", ["embed", recordings[0], *model, "--out", tmp_path / "e.parquet"]),
+        ("export", ["export", tmp_path / "model", "--out", tmp_path / "x"]),
+        ("train", ["train", "r.yaml"]),
+    ]
+    verified, embedded, described, *refused = oskdft("", *decide_and_describe, *(words for _, words in wants))
+    decides(verified)
+    fine(embedded)
+    fine(described)
+    for (extra, _), done in zip(wants, refused, strict=True):
         assert done.returncode == 2, done.stderr
         assert f"pip install 'modeling-oskdft[{extra}]'" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_with_export_a_verifier_leaves_python(environment, saved_verifier, voices, tmp_path):
-    fine(environment("export", "export", saved_verifier, "--out", tmp_path / "exported"))
+def test_with_export_a_verifier_leaves_python(oskdft, saved_verifier, voices, tmp_path):
     words = ["--int8", "--calibration", voices / "voice000", "--out", tmp_path / "int8"]
-    fine(environment("export", "export", saved_verifier, *words))
     recordings = sorted(voices.rglob("*.flac"))[:2]
-    decides(environment("export", "verify", *recordings, "--model", tmp_path / "int8"))
+    exported, quantised, verified = oskdft(
+        "export",
+        ["export", saved_verifier, "--out", tmp_path / "exported"],
+        ["export", saved_verifier, *words],
+        ["verify", *recordings, "--model", tmp_path / "int8"],
+    )
+    fine(exported)
+    fine(quantised)
+    decides(verified)
 
 
-def test_with_train_a_student_is_trained_and_evaluated(environment, voices, feature_extractor, tmp_path):
+def test_with_train_a_student_is_trained_and_evaluated(oskdft, voices, feature_extractor, tmp_path):
     tiny_teacher("hubert", True, "group").save_pretrained(tmp_path / "teacher")
     feature_extractor.save_pretrained(tmp_path / "teacher")
-    fine(environment("train", "prepare-folder", voices, "--out", tmp_path / "m.parquet"))
-    fine(environment("train", "split", tmp_path / "m.parquet", "--test", "3", "--out", tmp_path / "split"))
     words = ["--teacher", tmp_path / "teacher", "--train_data", tmp_path / "split/train.parquet", "--max_steps", "2"]
-    words += [
-        "--head_type",
-        "statistics_pooling",
-        "--per_device_train_batch_size",
-        "4",
-        "--validation_fraction",
-        "0.3",
+    words += ["--head_type", "statistics_pooling", "--per_device_train_batch_size", "4"]
+    words += ["--validation_fraction", "0.3", "--output_dir", tmp_path / "run", "--crop_seconds", "0.5"]
+    tested = ["--data", tmp_path / "split/test.parquet", "--trials", tmp_path / "split/trials.txt"]
+    commands = [
+        ["prepare-folder", voices, "--out", tmp_path / "m.parquet"],
+        ["split", tmp_path / "m.parquet", "--test", "3", "--out", tmp_path / "split"],
+        ["train", *words, "--use_cpu", "true"],
+        ["evaluate", tmp_path / "run", *tested],
+        ["augment", next(voices.rglob("*.flac")), "--out", tmp_path / "heard"],
+        ["benchmark", "space"],
     ]
-    words += ["--output_dir", tmp_path / "run", "--crop_seconds", "0.5", "--use_cpu", "true"]
-    done = fine(environment("train", "train", *words))
-    assert "2 steps of 4 crops" in done.stderr and "next: oskdft verify A.wav B.wav --model" in done.stderr
-    words = ["--data", tmp_path / "split/test.parquet", "--trials", tmp_path / "split/trials.txt"]
-    assert "EER" in fine(environment("train", "evaluate", tmp_path / "run", *words)).stdout
-    recording = next(voices.rglob("*.flac"))
-    fine(environment("train", "augment", recording, "--out", tmp_path / "heard"))
+    *all_done, needs_a_clone = oskdft("train", *commands)
+    for done in all_done:
+        fine(done)
+    _, _, trained, evaluated, _ = all_done
+    assert "2 steps of 4 crops" in trained.stderr and "next: oskdft verify A.wav B.wav --model" in trained.stderr
+    assert "EER" in evaluated.stdout
+    assert needs_a_clone.returncode == 2
+    assert "run this benchmark in a clone of the repository" in needs_a_clone.stderr
 
 
 @pytest.mark.parametrize(("extra", "module"), [("peft", "peft"), ("metrics", "evaluate"), ("space", "gradio")])
 def test_the_other_extras_bring_what_they_name(environment, extra, module):
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} is not installed beside the tests")
-    fine(environment(extra, start=f"import {module}, modeling_oskdft"))
-
-
-def test_the_benchmark_of_the_page_wants_a_clone(environment):
-    done = environment("train", "benchmark", "space")
-    assert done.returncode == 2 and "run this benchmark in a clone of the repository" in done.stderr
+    environment(extra, f"import {module}, modeling_oskdft")
 
 
 WATCHER = r"""

@@ -9,6 +9,7 @@ import soundfile
 
 from modeling_oskdft.audio.forms import ACCEPTED_SOURCES
 from modeling_oskdft.audio.loading import count_samples, load_audio, read_crop
+from tests.light import LIGHT
 
 
 def tone(seconds=1.0, rate=16000, frequency=440.0):
@@ -306,9 +307,7 @@ def test_names_that_are_not_utf_8_and_names_of_any_language(tmp_path, file):
         with open(place, "wb") as target:
             target.write(file.read_bytes())
         assert len(load_audio(os.fsdecode(place))) == 32000
-        code = (
-            "import os, sys; from modeling_oskdft.audio.loading import load_audio; print(len(load_audio(sys.argv[1])))"
-        )
+        code = LIGHT + "from modeling_oskdft.audio.loading import load_audio; print(len(load_audio(sys.argv[1])))"
         environment = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
         done = subprocess.run([sys.executable, "-c", code, place], capture_output=True, text=True, env=environment)
         assert done.stdout == "32000\n", done.stderr

@@ -12,6 +12,7 @@ import soundfile
 from modeling_oskdft.audio.loading import load_audio
 from modeling_oskdft.data.prepare_folder import prepare_folder
 from modeling_oskdft.data.sources import load_manifest
+from tests.light import LIGHT
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -130,9 +131,7 @@ def test_a_killed_transcoding_goes_on(tmp_path, ffmpeg):
         place = tmp_path / "tree" / "s" / f"v{number % 3}"
         place.mkdir(parents=True, exist_ok=True)
         shutil.copy(tone, place / f"{number}.m4a")
-    code = (
-        "from modeling_oskdft.data.prepare_folder import prepare_folder as p; import sys; p(*sys.argv[1:], workers=2)"
-    )
+    code = LIGHT + "from modeling_oskdft.data.prepare_folder import prepare_folder as p; p(*sys.argv[1:], workers=2)"
     command = [sys.executable, "-c", code, str(tmp_path / "tree"), str(tmp_path / "out" / "m.parquet")]
     killed = subprocess.Popen(command, start_new_session=True)
     while len(list(tmp_path.rglob("*.flac"))) < 10:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeling_oskdft.scoring.calibration import Calibration, OperatingPoint, Rates, restore_calibration
+from tests.light import LIGHT
 
 CURVE = {"llr": [-3.0, 0.0, 3.0]} | {name: [1.0, 0.5, 0.0] for name in Rates._fields[:3]}
 CURVE |= {name: [0.0, 0.25, 1.0] for name in Rates._fields[3:]}
@@ -163,5 +164,5 @@ print("whole")
 def test_a_hundred_killed_writers_leave_the_old_or_the_new(tmp_path):
     calibration(data="old").save(tmp_path)
     calibration(data="new").save(tmp_path)
-    done = subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", LIGHT + PROGRAM, str(tmp_path)], capture_output=True, text=True)
     assert done.stdout == "whole\n", done.stderr[-2000:]

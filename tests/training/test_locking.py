@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from modeling_oskdft.training.locking import locked_folder
+from tests.light import LIGHT
 
 HOLD = """
 import sys
@@ -16,7 +17,7 @@ with locked_folder(sys.argv[1]):
 
 def holder(folder):
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", LIGHT + HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "held\n"
     return process
@@ -41,5 +42,6 @@ def test_a_folder_is_held_within_a_process_too(tmp_path):
     with locked_folder(tmp_path):
         with pytest.raises(ValueError, match="is in use by"), locked_folder(tmp_path):
             pass
-        done = subprocess.run([sys.executable, "-c", HOLD, str(tmp_path)], input="", capture_output=True, text=True)
+        command = [sys.executable, "-c", LIGHT + HOLD, str(tmp_path)]
+        done = subprocess.run(command, input="", capture_output=True, text=True)
         assert done.returncode == 1 and "is in use by a run of process" in done.stderr  # the attempt gave nothing up

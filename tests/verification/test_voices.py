@@ -11,6 +11,7 @@ import pytest
 
 from modeling_oskdft.verification.voice import Fact, Voice
 from modeling_oskdft.verification.voices import VoiceStore, new_key
+from tests.light import LIGHT
 
 FACT = Fact("a" * 64, 4, "2026-11-26T10:00:00+00:00", 3.0, "signed form 12")
 
@@ -111,7 +112,7 @@ def forked(*arguments):
 def run(program, *arguments):
     """Run a program that forks writers; they begin without importing anything."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM + program, *map(str, arguments)], capture_output=True, text=True
+        [sys.executable, "-c", LIGHT + PROGRAM + program, *map(str, arguments)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
