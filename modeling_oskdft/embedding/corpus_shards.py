@@ -176,6 +176,7 @@ def _executor_of(name: str) -> Callable[..., Any]:
         elif name == "slurm":
             from datatrove.executor.slurm import SlurmPipelineExecutor as Executor
         else:
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports home otherwise
             import ray  # noqa: F401  # datatrove imports it without saying what is missing
             from datatrove.executor.ray import RayPipelineExecutor as Executor
     except ImportError as error:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,13 +117,28 @@ def compiled(graph: str | Path) -> openvino.CompiledModel:
     Args:
         graph: model.xml or model.onnx.
     """
-    import openvino
-
+    openvino = import_openvino()
     # On processors with bf16 the default is bf16, in which the embeddings are others.
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
     if threads := wanted_threads():
         settings["INFERENCE_NUM_THREADS"] = threads
     return openvino.Core().compile_model(str(graph), "CPU", settings)
+
+
+def import_openvino() -> ModuleType:
+    """Import OpenVINO without the package that sends usage data to its vendor, from the import on.
+
+    Returns:
+        The module `openvino`.
+
+    Raises:
+        ImportError: where it is not installed.
+    """
+    modules: dict[str, Any] = sys.modules
+    modules.setdefault("openvino_telemetry", None)  # it cannot be imported then, and OpenVINO does without it
+    import openvino
+
+    return openvino
 
 
 def open_executorch(graph: Path) -> tuple[Run, dict[str, str]]:

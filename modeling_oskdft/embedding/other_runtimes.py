@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..files import read_json
 from .exported import ExportedEmbedder
-from .graphs import compiled
+from .graphs import compiled, import_openvino
 
 FACTS_NAME = "model.json"
 HOP = 320  # samples: a graph of ExecuTorch takes multiples of it
@@ -34,7 +34,7 @@ class OpenVinoEmbedder(ExportedEmbedder):
     def load(self, path: str | Path) -> tuple[Mapping[str, str], int]:
         """Open the graph: see `ExportedEmbedder.load`."""
         try:
-            import openvino  # noqa: F401  what is missing is said before the file is judged
+            import_openvino()  # what is missing is said before the file is judged
         except ImportError:
             raise ImportError(_missing(self.backend)) from None
         facts = _facts_beside(path)

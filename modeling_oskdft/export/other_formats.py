@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..audio.forms import SAMPLING_RATE
+from ..embedding.graphs import import_openvino
 from ..embedding.opening import check_feature_extractor
 from ..embedding.other_runtimes import FACTS_NAME, HOP, ExecuTorchEmbedder, OpenVinoEmbedder
 from ..embedding.runtimes import ExportedEmbedder, TorchEmbedder
@@ -99,7 +100,7 @@ def export_other(
 
 
 def _write_openvino(verifier: RawVerifier, longest: int, path: Path) -> dict[str, str]:
-    import openvino
+    openvino = import_openvino()
     from transformers.exporters.exporter_openvino import OpenVINOConfig, OpenVINOExporter
 
     exported = OpenVINOExporter().export(verifier, _example(2, SAMPLING_RATE), config=OpenVINOConfig(dynamic=True))
