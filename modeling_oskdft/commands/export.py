@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=FORMATS[0],
         help="format of the graph, or a page that runs it in the browser (default: onnx)",
     )
-    parser.add_argument("--int8", action="store_true", help="quantise; wants --calibration (onnx)")
+    parser.add_argument("--int8", action="store_true", help="quantise; wants --calibration (not for browser)")
     parser.add_argument("--calibration", help="folder or manifest of speech, a few dozen recordings, for int8")
     parser.add_argument("--split", help="rows of that manifest whose split is this one")
     parser.add_argument("--opset", type=int, help="opset of ONNX, 18 to 23 (default: 20)")
@@ -31,19 +31,19 @@ def run(options: argparse.Namespace) -> int:
     from ..export.onnx_graph import OPSET, export_onnx
     from ..export.other_formats import LONGEST, export_other
 
+    quantising = (options.int8, options.calibration, options.split)
     if options.format == "onnx":
         _refuse(options, "longest")
         opset = OPSET if options.opset is None else options.opset
-        quantising = (options.int8, options.calibration, options.split)
         written = export_onnx(options.model, options.out, opset, options.revision, *quantising)
     elif options.format == "browser":
         _refuse(options, "int8", "calibration", "split", "opset", "longest")
         written = export_browser(options.model, options.out, options.revision)
     else:
         of_others = ("longest",) if options.format == "openvino" else ()
-        _refuse(options, "int8", "calibration", "split", "opset", *of_others)
+        _refuse(options, "opset", *of_others)
         longest = LONGEST if options.longest is None else options.longest
-        written = export_other(options.model, options.out, options.format, longest, options.revision)
+        written = export_other(options.model, options.out, options.format, longest, options.revision, *quantising)
     if options.json:
         print(json.dumps(written.as_dict()))
         return 0
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     if options.format == "browser":
         serve = f"python -m http.server --directory '{written.folder}' 8080"
         print(f"Try it: {serve}, and open http://localhost:8080/.")
-    if options.int8:
+    if options.int8 and options.format == "onnx":
         print(
             f"Convolutions: {len(written.int8_convolutions)} in int8, {len(written.two_part_convolutions)} in int8 in "
             f"two parts, {len(written.float_convolutions)} in float32."

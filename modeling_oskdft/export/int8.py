@@ -55,6 +55,27 @@ class Quantised:
     float32: tuple[str, ...]
 
 
+def check_calibration(int8: bool, calibration: str | Path | None, split: str | None) -> None:
+    """Check that int8 has the audio that it needs, and that nothing else has.
+
+    Args:
+        int8: whether int8 is asked for.
+        calibration: folder or manifest of speech.
+        split: of the manifest.
+
+    Raises:
+        ValueError: naming what is missing or has no effect.
+    """
+    if int8 and calibration is None:
+        raise ValueError(
+            "int8 was asked for without calibration: give a folder or a manifest of a few dozen recordings."
+        )
+    if calibration is not None and not int8:
+        raise ValueError(f"calibration is '{calibration}' for a float32 export: ask for int8, or leave it out.")
+    if split is not None and calibration is None:
+        raise ValueError(f"split is '{split}' without calibration: it is of a calibration manifest; leave it out.")
+
+
 def calibration_recordings(source: str | Path, shortest: int, split: str | None = None) -> list[Waveform]:
     """Load the beginnings of some recordings of a folder, at any depth, or of a manifest.
 

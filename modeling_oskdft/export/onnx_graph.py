@@ -22,7 +22,7 @@ from ..errors import first_line
 from ..files import replaced_folder
 from ..model.modeling_oskdft import shortest_input
 from .folder import check_place, copy_programs, facts_of, fill_with_measurements
-from .int8 import Quantised, calibration_recordings, quantise, quiet
+from .int8 import Quantised, calibration_recordings, check_calibration, quantise, quiet
 from .parity import check_parity, lowest_cosine, noise
 from .raw_verifier import INPUTS, OUTPUT, RawToEmbedding, plain_copy
 
@@ -92,7 +92,9 @@ def export_onnx(
         OSError: as `SpeakerVerifier.from_pretrained`.
     """
     check_packages()
-    _check_options(opset, int8, calibration, split)
+    if opset not in OPSETS:
+        raise ValueError(f"opset is {opset}: {OPSETS[0]} to {OPSETS[-1]} are supported, {OPSET} is the default.")
+    check_calibration(int8, calibration, split)
     check_place(Path(out))
     name = str(name_or_path)
     source = TorchEmbedder.from_pretrained(name, revision)
@@ -208,16 +210,3 @@ def check_packages() -> None:
             import_module(name)
     except ImportError as error:
         raise ImportError(f"{error.name} is not installed, and the export needs it: {EXPORT_EXTRA}.") from None
-
-
-def _check_options(opset: int, int8: bool, calibration: str | Path | None, split: str | None) -> None:
-    if opset not in OPSETS:
-        raise ValueError(f"opset is {opset}: {OPSETS[0]} to {OPSETS[-1]} are supported, {OPSET} is the default.")
-    if int8 and calibration is None:
-        raise ValueError(
-            "int8 was asked for without calibration: give a folder or a manifest of a few dozen recordings."
-        )
-    if calibration is not None and not int8:
-        raise ValueError(f"calibration is '{calibration}' for a float32 export: ask for int8, or leave it out.")
-    if split is not None and calibration is None:
-        raise ValueError(f"split is '{split}' without calibration: it is of a calibration manifest; leave it out.")

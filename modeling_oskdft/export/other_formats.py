@@ -6,13 +6,13 @@ has its memory planned for the longest recording that it takes, one at a time, i
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from ..audio.forms import SAMPLING_RATE
+from ..audio.forms import SAMPLING_RATE, Waveform
 from ..embedding.graphs import import_openvino
 from ..embedding.opening import check_feature_extractor
 from ..embedding.other_runtimes import FACTS_NAME, HOP, ExecuTorchEmbedder, OpenVinoEmbedder
@@ -21,10 +21,14 @@ from ..errors import check_choice, first_line
 from ..files import replaced_folder
 from ..model.modeling_oskdft import shortest_input
 from .folder import check_place, copy_programs, facts_of, fill_with_measurements
-from .int8 import quiet
-from .onnx_graph import Export
-from .parity import check_parity, lowest_cosine, noise
+from .int8 import calibration_recordings, check_calibration, quiet
+from .onnx_graph import Export, warn_of_int8
+from .parity import check_finite, check_parity, lowest_cosine, noise
+from .quantizers import executorch_quantizer, openvino_quantizer
 from .raw_verifier import INPUTS, RawVerifier
+
+if TYPE_CHECKING:
+    from transformers.exporters import ExportQuantizer
 
 LONGEST = 30.0  # seconds: longer recordings are embedded in windows
 
@@ -34,16 +38,25 @@ class Format(NamedTuple):
 
     Attributes:
         runtime: runs its graphs.
-        write: writes a graph: its arguments are the verifier, the longest input in samples, the file. It returns facts
-            about the lengths that the graph takes.
+        write: writes a graph: its arguments are the verifier, the longest input in samples, the file, and for int8 the
+            quantizer. It returns facts about the lengths that the graph takes.
+        quantizer: makes the quantizer from recordings of speech.
     """
 
     runtime: type[ExportedEmbedder]
-    write: Callable[[RawVerifier, int, Path], dict[str, str]]
+    write: "Callable[[RawVerifier, int, Path, ExportQuantizer | None], dict[str, str]]"
+    quantizer: "Callable[[Sequence[Waveform]], ExportQuantizer]"
 
 
 def export_other(
-    name_or_path: str | Path, out: str | Path, form: str, longest: float = LONGEST, revision: str | None = None
+    name_or_path: str | Path,
+    out: str | Path,
+    form: str,
+    longest: float = LONGEST,
+    revision: str | None = None,
+    int8: bool = False,
+    calibration: str | Path | None = None,
+    split: str | None = None,
 ) -> Export:
     """Export a verifier to a folder, as `export_onnx` does, in another format.
 
@@ -53,6 +66,9 @@ def export_other(
         form: "openvino" or "executorch".
         longest: seconds of the longest recording that a graph of ExecuTorch takes; others take any.
         revision: branch, tag or commit of the repository.
+        int8: quantise products of matrices, see `quantizers`.
+        calibration: folder or manifest of speech, which int8 needs.
+        split: take only the rows of the calibration manifest with this split.
 
     Returns:
         What was written.
@@ -64,7 +80,8 @@ def export_other(
         OSError: as `export_onnx` does.
     """
     check_choice("format", form, FORMATS)
-    runtime, write = FORMATS[form]
+    runtime, write, quantizer_of = FORMATS[form]
+    check_calibration(int8, calibration, split)
     check_place(Path(out))
     name = str(name_or_path)
     source = TorchEmbedder.from_pretrained(name, revision)
@@ -73,13 +90,17 @@ def export_other(
     if not (math.isfinite(longest) and longest * SAMPLING_RATE >= shortest):
         raise ValueError(f"longest is {longest}: seconds are needed, {shortest / SAMPLING_RATE:g} or more.")
     samples = math.ceil(longest * SAMPLING_RATE / HOP) * HOP
-    facts = facts_of(source, name) | {"format": form}
+    recordings = noise(shortest) if calibration is None else calibration_recordings(calibration, shortest, split)
+    recordings = [waveform[:samples] for waveform in recordings]
+    precision = "int8" if int8 else "float32"
+    facts = facts_of(source, name) | {"format": form, "precision": precision}
     with replaced_folder(out) as folder:
         graph = folder / runtime.file
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporters, about versions
             try:
-                facts |= write(RawVerifier.of(source), samples, graph)
+                quantizer = quantizer_of(recordings) if int8 else None
+                facts |= write(RawVerifier.of(source), samples, graph, quantizer)
             except ImportError as error:
                 raise ImportError(
                     f"{error.name or form} is not installed, and the export needs it: "
@@ -92,36 +113,47 @@ def export_other(
         fill_with_measurements(name, revision, facts, folder, runtime.file)
         copy_programs(folder)
         exported = runtime(graph)
-        recordings = [waveform for waveform in noise(shortest) if len(waveform) <= samples]
-        check_parity(source, exported, recordings)
+        if not int8:
+            check_parity(source, exported, recordings)
         cosine = lowest_cosine(source, exported, recordings)
+        check_finite(cosine)
         size = sum(file.stat().st_size for file in folder.glob("model.*") if file.name != FACTS_NAME)
-    return Export(str(out), "float32", None, size, cosine)
+    if int8:
+        warn_of_int8(cosine, "the calibration audio")
+    return Export(str(out), precision, None, size, cosine)
 
 
-def _write_openvino(verifier: RawVerifier, longest: int, path: Path) -> dict[str, str]:
+def _write_openvino(
+    verifier: RawVerifier, longest: int, path: Path, quantizer: "ExportQuantizer | None"
+) -> dict[str, str]:
     openvino = import_openvino()
     from transformers.exporters.exporter_openvino import OpenVINOConfig, OpenVINOExporter
 
-    exported = OpenVINOExporter().export(verifier, _example(2, SAMPLING_RATE), config=OpenVINOConfig(dynamic=True))
+    config = OpenVINOConfig(dynamic=True, quantizer=quantizer)
+    exported = OpenVINOExporter().export(verifier, _example(2, SAMPLING_RATE), config=config)
     openvino.save_model(exported.program, path, compress_to_fp16=False)
     return {}
 
 
-def _write_executorch(verifier: RawVerifier, longest: int, path: Path) -> dict[str, str]:
+def _write_executorch(
+    verifier: RawVerifier, longest: int, path: Path, quantizer: "ExportQuantizer | None"
+) -> dict[str, str]:
     """Write a graph for all lengths up to the longest; where the format cannot hold that, for the longest alone."""
     from transformers.exporters.exporter_executorch import ExecutorchConfig, ExecutorchExporter
 
     hops: Any = torch.export.Dim("hops", min=-(-shortest_input(verifier.config) // HOP), max=longest // HOP)
     # The example has the longest length: the memory of the graph is planned for it.
     of_any_length = ExecutorchConfig(
-        dynamic_shapes=dict.fromkeys(INPUTS, {1: HOP * hops}), prefer_deferred_runtime_asserts_over_guards=True
+        dynamic_shapes=dict.fromkeys(INPUTS, {1: HOP * hops}),
+        prefer_deferred_runtime_asserts_over_guards=True,
+        quantizer=quantizer,
     )
     try:
         exported = ExecutorchExporter().export(verifier, _example(1, longest), config=of_any_length)
         facts = {"longest_input": str(longest)}
     except AssertionError:  # of its verifier, for arithmetic with lengths, such as that of a time reduction
-        exported = ExecutorchExporter().export(verifier, _example(1, longest), config=ExecutorchConfig())
+        of_one_length = ExecutorchConfig(quantizer=quantizer)
+        exported = ExecutorchExporter().export(verifier, _example(1, longest), config=of_one_length)
         facts = {"longest_input": str(longest), "fixed_input": str(longest)}
     path.write_bytes(exported.program.buffer)
     return facts
@@ -134,6 +166,6 @@ def _example(rows: int, samples: int) -> dict[str, torch.Tensor]:
 
 
 FORMATS = {
-    "openvino": Format(OpenVinoEmbedder, _write_openvino),
-    "executorch": Format(ExecuTorchEmbedder, _write_executorch),
+    "openvino": Format(OpenVinoEmbedder, _write_openvino, openvino_quantizer),
+    "executorch": Format(ExecuTorchEmbedder, _write_executorch, executorch_quantizer),
 }

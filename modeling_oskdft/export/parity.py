@@ -41,12 +41,22 @@ def check_parity(source: TorchEmbedder, exported: Embedder, recordings: Sequence
         RuntimeError: for a cosine below 1 - 1e-4.
     """
     cosine = min(lowest_cosine(source, exported, batch) for batch in (recordings, recordings[-1:]))
-    if not math.isfinite(cosine):
-        raise ValueError(
-            "The verifier gives NaN or infinite embeddings for noise: export one whose weights are sound."
-        )
+    check_finite(cosine)
     if not cosine > 1 - PARITY:
         raise RuntimeError(f"The exported graph is not the verifier (cosine {cosine:.6f}): report this model's shape.")
+
+
+def check_finite(cosine: float) -> None:
+    """Refuse a verifier whose embeddings cannot be compared.
+
+    Args:
+        cosine: between its embeddings and those of the graph.
+
+    Raises:
+        ValueError: for one that is not finite.
+    """
+    if not math.isfinite(cosine):
+        raise ValueError("The verifier gives NaN or infinite embeddings: export one whose weights are sound.")
 
 
 def noise(shortest: int) -> list[Waveform]:

@@ -88,6 +88,23 @@ def test_facts_and_a_changed_graph(export, tmp_path):
         open_embedder(str(changed), form)
 
 
+def test_int8_is_smaller_and_near(export, saved_verifier, voices, tmp_path, capfd):
+    form, in_float = export
+    if form == "openvino":
+        pytest.importorskip("nncf", reason="nncf is not installed: pip install 'modeling-oskdft[openvino]'")
+    out = tmp_path / "out"
+    words = ["--format", form, "--int8", "--calibration", str(voices), "--out", str(out), "--json"]
+    assert main(["export", str(saved_verifier), *words, *(["--longest", "4"] if form == "executorch" else [])]) == 0
+    written = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert written["precision"] == "int8" and 0.99 < written["cosine"] < 1 - 1e-5
+    weights = {"openvino": "model.bin", "executorch": "model.pte"}[form]
+    assert (out / weights).stat().st_size < 0.9 * (in_float / weights).stat().st_size
+    recordings = sorted(voices.rglob("*.flac"))[:2]
+    opened, expected = SpeakerVerifier.from_pretrained(out), SpeakerVerifier.from_pretrained(saved_verifier)
+    assert opened.fingerprint() == expected.fingerprint() and opened.thresholds is not None
+    assert opened.verify(*recordings).score == pytest.approx(expected.verify(*recordings).score, abs=0.03)
+
+
 def test_too_short_and_too_long(export):
     form, out = export
     embedder = open_embedder(str(out), "auto")
@@ -101,11 +118,11 @@ def test_too_short_and_too_long(export):
         assert embedder.embed([noise]).shape == (1, embedder.embedding_size)
 
 
-# One of each family, with both norms and both orders among them: an export takes ten seconds.
-@pytest.mark.parametrize("shape", [SHAPES[1], SHAPES[3], SHAPES[6]])
-def test_one_shape_of_every_family(shape, tmp_path, feature_extractor):
+# The fixture is the third family. Both norms and both orders are among them; the second is thinner.
+@pytest.mark.parametrize(("shape", "time_reduction"), [(SHAPES[3], 1), (SHAPES[6], 2)])
+def test_one_shape_of_the_other_families(shape, time_reduction, tmp_path, feature_extractor):
     wanted("openvino")
-    tiny_verifier(*shape, encoder=SHORT).save_pretrained(tmp_path / "model")
+    tiny_verifier(*shape, encoder=SHORT, time_reduction=time_reduction).save_pretrained(tmp_path / "model")
     feature_extractor.save_pretrained(tmp_path / "model")
     assert export_other(tmp_path / "model", tmp_path / "out", "openvino").cosine > 1 - 1e-4
 
@@ -139,7 +156,9 @@ def test_an_export_replaces_an_export_and_nothing_else(saved_verifier, tmp_path,
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--format", "openvino", "--int8"], "int8 was given for openvino"),
+        (["--format", "openvino", "--int8"], "int8 was asked for without calibration"),
+        (["--format", "executorch", "--calibration", "voices"], "calibration is 'voices' for a float32 export"),
+        (["--format", "browser", "--int8"], "int8 was given for browser"),
         (["--format", "openvino", "--longest", "3"], "longest was given for openvino"),
         (["--longest", "3"], "longest was given for onnx"),
         (["--format", "executorch", "--opset", "20"], "opset was given for executorch"),
@@ -161,10 +180,17 @@ def test_a_missing_runtime_is_named(form, tmp_path, monkeypatch):
         runtime(tmp_path / runtime.file)
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_a_thinner_student(form, tmp_path, feature_extractor):
-    """Its arithmetic with lengths is more than ExecuTorch holds: the graph has one length there."""
-    wanted(form)
+def test_a_thinner_student_in_executorch(tmp_path, feature_extractor):
+    """Its arithmetic with lengths is more than the format holds: the graph has one length there."""
+    wanted("executorch")
     tiny_verifier(encoder=SHORT, time_reduction=2).save_pretrained(tmp_path / "model")
     feature_extractor.save_pretrained(tmp_path / "model")
-    assert export_other(tmp_path / "model", tmp_path / "out", form, longest=2.5).cosine > 1 - 1e-4
+    assert export_other(tmp_path / "model", tmp_path / "out", "executorch", longest=2.5).cosine > 1 - 1e-4
+
+
+def test_a_missing_quantizer_is_named(saved_verifier, voices, tmp_path, monkeypatch):
+    wanted("openvino")
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(ImportError, match=r"nncf is not installed, .*pip install 'modeling-oskdft\[openvino\]'"):
+        export_other(saved_verifier, tmp_path / "out", "openvino", int8=True, calibration=voices)
+    assert not (tmp_path / "out").exists()
