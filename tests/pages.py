@@ -4,9 +4,9 @@ import importlib.util
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.forked import run_python
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -44,8 +44,6 @@ def run_alone(code, folder, **variables):
     """A snippet in a process of its own: only what the page says is imported."""
     (folder / "snippet.py").write_text(code)
     environment = os.environ | {"HF_HUB_OFFLINE": "1"} | variables
-    done = subprocess.run(
-        [sys.executable, "snippet.py"], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
-    )
+    done = run_python("snippet.py", environment=environment, folder=folder, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -1,14 +1,14 @@
 """The names and places that programs import keep working."""
 
 import importlib
+import os
 import re
-import subprocess
-import sys
 import warnings
 
 import pytest
 
 import modeling_oskdft
+from tests.forked import run_python
 
 MOVED = [
     ("modeling_oskdft.audio", ("load_audio", "AUDIO_EXTENSIONS", "SAMPLING_RATE")),
@@ -26,7 +26,7 @@ def test_every_public_name_is_lazy_and_there():
 
 
 @pytest.mark.parametrize(("place", "names"), MOVED)
-def test_an_old_place_warns_once_and_gives_the_same_object(place, names):
+def test_an_old_place_warns_once_and_gives_the_same_object(place, names, tmp_path):
     lines = "\n".join(f"from {place} import {name}\nassert {name} is not None" for name in names)
     program = (
         "import warnings\nwith warnings.catch_warnings(record=True) as seen:\n    warnings.simplefilter('always')\n"
@@ -35,7 +35,7 @@ def test_an_old_place_warns_once_and_gives_the_same_object(place, names):
     program += "said = [str(warning.message) for warning in seen if 'has moved' in str(warning.message)]\n"
     program += "assert len(said) == 1, said\nprint(said[0])\n"
     program += f"import importlib.util\nassert importlib.util.find_spec({place!r}).name == {place!r}\n"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = run_python("-c", program, environment=os.environ, folder=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     new = re.search(r"import it from '(.*)'", done.stdout)[1]
     with warnings.catch_warnings():

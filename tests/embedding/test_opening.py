@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from modeling_oskdft.commands.main import main
 from modeling_oskdft.embedding import opening
 from modeling_oskdft.embedding.opening import open_verifier
 from modeling_oskdft.hub.card_facts import collect_facts
+from tests.forked import run_python
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -187,9 +186,9 @@ def test_the_loading_report_of_transformers_is_not_printed(folder, voices):
     weights.pop("head.projection.weight")
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     recordings = sorted(map(str, voices.rglob("*.flac")))[:2]
-    command = [sys.executable, "-m", "modeling_oskdft.commands", "verify", *recordings, "--model", str(folder)]
+    command = ["-m", "modeling_oskdft.commands", "verify", *recordings, "--model", folder]
     plain = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_PROGRESS_BARS"}
-    done = subprocess.run(command, env=plain, capture_output=True, text=True, cwd=ROOT)
+    done = run_python(*command, environment=plain, folder=ROOT)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert "lacks 1 of its weights, 'head.projection.weight' first" in done.stderr
 

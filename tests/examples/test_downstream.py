@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -17,6 +16,7 @@ from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.audio import speech
 from modeling_oskdft.audio.synthetic_voices import Session, draw_session, draw_voice, synthesise
 from modeling_oskdft.embedding.runtimes import TorchEmbedder
+from tests.forked import run_python
 from tests.tiny import randomise, tiny_verifier
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,9 +93,7 @@ def loudness_of_hums(windows):
 def as_a_user(tmp_path, *command):
     """The output of a new process, without a network."""
     environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
-    process = subprocess.run(
-        [sys.executable, *map(str, command)], capture_output=True, text=True, cwd=ROOT, env=environment
-    )
+    process = run_python(*command, environment=environment, folder=ROOT)
     assert process.returncode == 0, process.stderr[-2000:]
     return process.stdout
 

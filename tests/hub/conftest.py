@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked import run_python
 from tests.hub.loopback import TOKEN, Hub
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,14 +28,10 @@ def at_hub(hub, tmp_path):
             | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
             | variables
         )
-        return subprocess.run(
-            [sys.executable, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            env=environment,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-        )
+        if arguments[0] == "-S":
+            command = [sys.executable, *map(str, arguments)]
+            return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+        return run_python(*arguments, environment=environment, folder=ROOT)
 
     return run
 

@@ -1,8 +1,6 @@
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +22,7 @@ from modeling_oskdft.hub.model_card import (
 )
 from modeling_oskdft.hub.upload import check_model
 from modeling_oskdft.scoring.thresholds import measure_thresholds
+from tests.forked import run_python
 from tests.tiny import tiny_verifier
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,10 +123,7 @@ def test_the_examples_run_as_written(tmp_path, feature_extractor, name):
 def run(code, folder):
     """The output of a program that a reader starts in `folder`."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(
-        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
+    done = run_python("-c", code, environment=environment, folder=folder)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.strip()
 

@@ -4,7 +4,6 @@ import importlib.util
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -19,6 +18,7 @@ from modeling_oskdft.data.trials import read_scores
 from modeling_oskdft.hub.upload import files_of_space
 from modeling_oskdft.scoring.likelihood_ratios import cllr, min_cllr
 from modeling_oskdft.scoring.metrics import equal_error_rate, min_detection_cost
+from tests.forked import run_python
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACES = ROOT / "spaces"
@@ -169,9 +169,7 @@ def run(code, home, folder=ROOT, **environment):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     added = {"HF_HUB_OFFLINE": "1", "HF_HOME": home / "hf", "HOME": home, "PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1"}
     added = {name: str(value) for name, value in (added | environment).items()}
-    process = subprocess.run(
-        [sys.executable, "-c", ALONE + code], env=kept | added, cwd=folder, capture_output=True, text=True, timeout=300
-    )
+    process = run_python("-c", ALONE + code, environment=kept | added, folder=folder, timeout=300)
     assert process.returncode == 0, process.stderr
     return process.stdout
 

@@ -1,8 +1,6 @@
 """Folders and repositories are opened with the options that `from_pretrained` of transformers has."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ import torch
 
 from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.embedding.locations import locate
+from tests.forked import run_python
 from tests.hub.loopback import TOKEN, Hub, Repository
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,13 +71,7 @@ def opened(hub, tmp_path, voices):
         environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
         environment |= hub.environment(tmp_path / "home", token=None) | {"OMP_NUM_THREADS": "1"}
         arguments = [next(voices.rglob("*.flac")), tmp_path / "saved", TOKEN, name, json.dumps(options)]
-        done = subprocess.run(
-            [sys.executable, "-c", OPEN, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            env=environment,
-            cwd=ROOT,
-        )
+        done = run_python("-c", OPEN, *arguments, environment=environment, folder=ROOT)
         return done, json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
 
     return run
