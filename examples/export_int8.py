@@ -1,16 +1,18 @@
-"""Compare PyTorch and onnxruntime on real speech: EER, decisions, size and time of the same systems.
+"""Compare PyTorch and exports on real speech: EER, decisions, size and time of the same systems.
 
 This exports the student and the fine-tuned teacher of examples/small_speech.py as float32 and as int8, calibrated on
 recordings of the train split, and scores the same trials with each; also with every convolution in int8, whatever
-that changes. It writes docs/results/export_int8.json and the page that is rendered from it.
+that changes. Formats whose runtime is not installed have no row. It writes docs/results/export_int8.json and the page
+that is rendered from it.
 
     python examples/export_int8.py
 
 It needs the folder of real speech beside the project and the systems that examples/small_speech.py trained, and takes
-about 5 minutes on two CPU cores.
+about 10 minutes on two CPU cores.
 """
 
 import argparse
+import importlib.util
 import math
 import os
 import subprocess
@@ -30,11 +32,12 @@ from modeling_oskdft.audio.loading import SAMPLING_RATE, Waveform, load_audio
 from modeling_oskdft.data.manifest import Manifest
 from modeling_oskdft.data.sources import load_manifest
 from modeling_oskdft.data.trials import Trials, read_trials
-from modeling_oskdft.embedding.runtimes import MODEL_NAME, Embedder, OnnxEmbedder, TorchEmbedder
+from modeling_oskdft.embedding.runtimes import MODEL_NAME, Embedder, OnnxEmbedder, TorchEmbedder, open_embedder
 from modeling_oskdft.evaluation.cost import alternating_medians, noise
 from modeling_oskdft.evaluation.report import report_scores, speakers_of
 from modeling_oskdft.export.int8 import RECORDINGS, calibration_recordings, quantise
-from modeling_oskdft.export.onnx_graph import export_onnx
+from modeling_oskdft.export.onnx_graph import Export, export_onnx
+from modeling_oskdft.export.other_formats import FORMATS, export_other
 from modeling_oskdft.files import whole_file, write_json
 from modeling_oskdft.model.modeling_oskdft import shortest_input
 from modeling_oskdft.provenance import machine, measured_on, versions
@@ -50,6 +53,10 @@ RUNTIMES = {
     "float32": "ONNX float32",
     "int8": "ONNX int8",
     "int8_every": "ONNX int8, no convolution in two parts",
+    "openvino": "OpenVINO float32",
+    "openvino_int8": "OpenVINO int8",
+    "executorch": "ExecuTorch float32",
+    "executorch_int8": "ExecuTorch int8",
 }
 SECONDS, ROUNDS = 3, 21
 RUN_VERIFY = """
@@ -73,13 +80,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--runs", default=ROOT / "runs" / "small_speech", type=Path, help="folder that examples/small_speech.py wrote"
     )
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), help="(default: all)")
     parser.add_argument("--data", default=ROOT.parent / "shared" / "data" / "speech", type=Path)
     parser.add_argument("--out", default=DOCS, type=Path, help="folder for the results (default: docs/results)")
     options = parser.parse_args(arguments)
     logging.disable_progress_bar()
     os.environ["OMP_NUM_THREADS"] = "1"  # onnxruntime's sessions read it here
     torch.set_num_threads(1)
-    for place in (options.data, *(options.runs / name for name in SYSTEMS)):
+    for place in (options.data, *(options.runs / name for name in options.systems)):
         if not place.is_dir():
             sys.exit(f"There is no '{place}': nothing was run.")
     trials = read_trials(options.data / "trials_validation.txt")
@@ -88,10 +96,11 @@ def main(arguments: list[str] | None = None) -> None:
     results = {
         "name": "export_int8",
         "calibration": {"split": "train", "recordings": RECORDINGS},
-        "systems": {name: measure(options.runs / name, options.data, manifest, trials) for name in SYSTEMS},
+        "systems": {name: measure(options.runs / name, options.data, manifest, trials) for name in options.systems},
         "machine": machine(),
         "versions": versions(),
     }
+    options.out.mkdir(parents=True, exist_ok=True)
     write_json(results, options.out / "export_int8.json")
     with whole_file(options.out / "export_int8.md") as file:
         file.write_text(page(results), encoding="utf-8")
@@ -154,10 +163,19 @@ def open_all(model: Path, data: Path, place: Path) -> tuple[dict[str, Embedder],
     graph = place / "float32" / MODEL_NAME
     all_int8 = quantise(graph, place / "int8_every" / "plain.onnx", recordings, floor=-math.inf)
     with_facts(graph, place / "int8_every" / "plain.onnx", place / "int8_every" / MODEL_NAME)
-    files = {name: place / name / MODEL_NAME for name in RUNTIMES if name != "torch"}
+    files = {name: place / name / MODEL_NAME for name in ("float32", "int8", "int8_every")}
     embedders: dict[str, Embedder] = {"torch": source} | {name: OnnxEmbedder(file) for name, file in files.items()}
     facts: dict[str, dict[str, Any]] = {"torch": {"bytes": (model / "model.safetensors").stat().st_size}}
     facts |= {name: {"bytes": file.stat().st_size} for name, file in files.items()}
+    for form in FORMATS:
+        if importlib.util.find_spec(form) is None:
+            print(f"{form} is not installed: it has no row.", file=sys.stderr)
+            continue
+        speech = {"int8": True, "calibration": data / "manifest.csv", "split": "train"}
+        for name, quantising in ((form, {}), (f"{form}_int8", speech)):
+            export: Callable[..., Export] = partial(export_other, model, place / name, form)
+            facts[name] = {"bytes": export(**quantising).bytes}
+            embedders[name] = open_embedder(str(place / name), "auto")
     facts["int8"] |= run_verify(place / "int8", recordings[0])
     counts = {
         "int8": (len(written.int8_convolutions), len(written.two_part_convolutions)),
@@ -239,12 +257,11 @@ def page(results: dict[str, Any]) -> str:
         "| largest change of a score | other decisions |",
         f"| --- | --- |{' ---: |' * 8}",
     ]
-    for system, label in SYSTEMS.items():
-        for runtime, name in RUNTIMES.items():
-            facts = results["systems"][system][runtime]
+    for system, measured in results["systems"].items():
+        for runtime, facts in measured.items():
             cells = (
-                label,
-                name,
+                SYSTEMS[system],
+                RUNTIMES[runtime],
                 eer_in_percent(facts["test"]),
                 f"{facts['test']['min_dcf']:.3f}",
                 f"{facts['bytes'] / 1e6:.2f}",
@@ -256,13 +273,14 @@ def page(results: dict[str, Any]) -> str:
             )
             lines.append(f"| {' | '.join(cells)} |")
     int8 = results["systems"]["student"]["int8"]
+    packages = ("torch", "onnxruntime", *(form for form in FORMATS if form in results["systems"]["student"]))
     lines += [
         "",
         f"`verify.py` with the int8 student on two recordings of {SECONDS} s, a process of its own: its packages are "
         f"imported in {int8['import_seconds']:.2f} s (median of 5), and the process holds "
         f"{int8['peak_megabytes']:.0f} MB at the most.",
     ]
-    lines += ["", verdict(results["systems"]["student"]), "", measured_on(results, ("torch", "onnxruntime")), ""]
+    lines += ["", verdict(results["systems"]["student"]), "", measured_on(results, packages), ""]
     return "\n".join(lines)
 
 

@@ -1,6 +1,7 @@
 """Compare the formats of an export with PyTorch: size, time on one thread, and memory of a process.
 
-The student is the thin one of `thin_students` with random weights. Formats whose runtime is not installed have no row.
+The student is the thin one of `thin_students` with random weights, in float32 and in int8, calibrated on synthetic
+voices. Formats whose runtime is not installed have no row.
 ExecuTorch has no setting for its threads here: it uses those that it takes.
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 from transformers import Wav2Vec2FeatureExtractor
 
 from ..audio.loading import SAMPLING_RATE
+from ..audio.synthetic_voices import write_voices
 from ..embedding.runtimes import Embedder, open_embedder
 from ..evaluation.cost import alternating_medians, peak_memory_of
 from ..evaluation.decision_report import one_thread
@@ -27,6 +29,7 @@ from .inference import THIN, model_of
 LENGTHS = (1, 3, 10)  # seconds
 ROUNDS = 15
 TORCH, ONNX = "PyTorch", "ONNX"
+NAMES = {"openvino": "OpenVINO", "executorch": "ExecuTorch"}
 
 
 def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
@@ -55,7 +58,7 @@ def measure() -> tuple[list[dict[str, Any]], dict[str, float]]:
 
 
 def write_formats(folder: Path) -> dict[str, Path]:
-    """Write the thin student in every format whose runtime is installed; returns the folders by name.
+    """Write the thin student in every format whose runtime is installed, float32 and int8; returns folders by name.
 
     Args:
         folder: folder to write to.
@@ -63,14 +66,18 @@ def write_formats(folder: Path) -> dict[str, Path]:
     model = folder / "model"
     model_of(SYSTEMS["HuBERT-base, 12 to 2 layers"], THIN).save_pretrained(model)
     Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(model)
-    folders = {TORCH: model, ONNX: folder / "onnx"}
+    voices = write_voices(folder / "voices", speakers=10, sessions=2, utterances=2, seed=0)
+    folders = {TORCH: model, ONNX: folder / "onnx", f"{ONNX} int8": folder / "onnx-int8"}
     export_onnx(model, folders[ONNX])
+    export_onnx(model, folders[f"{ONNX} int8"], int8=True, calibration=voices)
     for form in FORMATS:
         if find_spec(form) is None:
             print(f"{form} is not installed: it has no row.", file=sys.stderr)
             continue
-        folders[form] = folder / form
-        export_other(model, folders[form], form, longest=max(LENGTHS))
+        name = NAMES[form]
+        folders |= {name: folder / form, f"{name} int8": folder / f"{form}-int8"}
+        export_other(model, folders[name], form, max(LENGTHS))
+        export_other(model, folders[f"{name} int8"], form, max(LENGTHS), int8=True, calibration=voices)
     return folders
 
 

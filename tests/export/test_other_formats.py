@@ -88,23 +88,6 @@ def test_facts_and_a_changed_graph(export, tmp_path):
         open_embedder(str(changed), form)
 
 
-def test_int8_is_smaller_and_near(export, saved_verifier, voices, tmp_path, capfd):
-    form, in_float = export
-    if form == "openvino":
-        pytest.importorskip("nncf", reason="nncf is not installed: pip install 'modeling-oskdft[openvino]'")
-    out = tmp_path / "out"
-    words = ["--format", form, "--int8", "--calibration", str(voices), "--out", str(out), "--json"]
-    assert main(["export", str(saved_verifier), *words, *(["--longest", "4"] if form == "executorch" else [])]) == 0
-    written = json.loads(capfd.readouterr().out.splitlines()[-1])
-    assert written["precision"] == "int8" and 0.99 < written["cosine"] < 1 - 1e-5
-    weights = {"openvino": "model.bin", "executorch": "model.pte"}[form]
-    assert (out / weights).stat().st_size < 0.9 * (in_float / weights).stat().st_size
-    recordings = sorted(voices.rglob("*.flac"))[:2]
-    opened, expected = SpeakerVerifier.from_pretrained(out), SpeakerVerifier.from_pretrained(saved_verifier)
-    assert opened.fingerprint() == expected.fingerprint() and opened.thresholds is not None
-    assert opened.verify(*recordings).score == pytest.approx(expected.verify(*recordings).score, abs=0.03)
-
-
 def test_too_short_and_too_long(export):
     form, out = export
     embedder = open_embedder(str(out), "auto")
@@ -186,11 +169,3 @@ def test_a_thinner_student_in_executorch(tmp_path, feature_extractor):
     tiny_verifier(encoder=SHORT, time_reduction=2).save_pretrained(tmp_path / "model")
     feature_extractor.save_pretrained(tmp_path / "model")
     assert export_other(tmp_path / "model", tmp_path / "out", "executorch", longest=2.5).cosine > 1 - 1e-4
-
-
-def test_a_missing_quantizer_is_named(saved_verifier, voices, tmp_path, monkeypatch):
-    wanted("openvino")
-    monkeypatch.setitem(sys.modules, "nncf", None)
-    with pytest.raises(ImportError, match=r"nncf is not installed, .*pip install 'modeling-oskdft\[openvino\]'"):
-        export_other(saved_verifier, tmp_path / "out", "openvino", int8=True, calibration=voices)
-    assert not (tmp_path / "out").exists()
