@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..audio.forms import Waveform
+from ..embedding.graphs import import_openvino
 from .raw_verifier import INPUTS
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ def openvino_quantizer(recordings: Sequence[Waveform]) -> "ExportQuantizer":
         recordings: speech, (samples,) at 16 kHz.
 
     Raises:
-        ImportError: without nncf.
+        ImportError: without openvino or nncf.
     """
+    import_openvino()  # without what sends usage data, which nncf would import as well
     import nncf
     from transformers.exporters import NNCFOpenVINOQuantizer, NNCFQuantizationConfig
 
