@@ -195,7 +195,16 @@ def gpu() -> str:
         "share of the card's arithmetic",
     )
     rows = [row for row in result["rows"] if not row["step"].endswith("bf16 teacher")]
-    return "\n".join([*grid(rows, columns), "", measured_on(result, ("torch", "transformers"))])
+    ratios = {label.partition(": ")[2]: value for label, value in result["ratios"].items() if "HuBERT" in label}
+    crops, waiting = (
+        ratios["crops of one worker / crops of the step (above 1)"],
+        ratios["share of time spent waiting for data"],
+    )
+    sentence = (
+        f"HuBERT-base: one worker makes {crops:.2f} of the crops that the step takes; with the workers that follow "
+        f"from it the step waits for data for {waiting:.2f} of its time."
+    )
+    return "\n".join([*grid(rows, columns), "", f"{sentence} {measured_on(result, ('torch', 'transformers'))}"])
 
 
 def compression() -> str:

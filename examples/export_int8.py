@@ -15,6 +15,7 @@ import argparse
 import importlib.util
 import math
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -95,6 +96,9 @@ def main(arguments: list[str] | None = None) -> None:
     manifest = manifest.where("utterance_id", trials.utterances())
     results = {
         "name": "export_int8",
+        "command": shlex.join(
+            ["python", "examples/export_int8.py", *(sys.argv[1:] if arguments is None else arguments)]
+        ),
         "calibration": {"split": "train", "recordings": RECORDINGS},
         "systems": {name: measure(options.runs / name, options.data, manifest, trials) for name in options.systems},
         "machine": machine(),
@@ -245,7 +249,7 @@ def page(results: dict[str, Any]) -> str:
         "",
         "<!-- Written by examples/export_int8.py from export_int8.json: change that, not this. -->",
         "",
-        "    python examples/export_int8.py",
+        f"    {results['command']}",
         "",
         f"{test['trials']:,} trials of {test['speakers']} speakers that nobody trained on, each recording by itself; "
         "95 % intervals by bootstrap over speakers. int8 was calibrated on "

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -41,9 +42,12 @@ def test_every_stored_benchmark_is_in_a_table(renderer):
         assert sum(text.count(f"\n| {next(iter(row.values()))} | ") > 0 for row in rows) == len(rows), name
 
 
-@pytest.mark.parametrize("name", ["small_speech", "speaker_objectives", "adapt_to_site", "export_int8", "other_tasks"])
+PAGES_OF_EXAMPLES = ["small_speech", "speaker_objectives", "adapt_to_site", "export_int8", "formats/export_int8"]
+
+
+@pytest.mark.parametrize("name", [*PAGES_OF_EXAMPLES, "other_tasks"])
 def test_a_page_of_results_is_rendered_from_them(name):
-    module = load(ROOT / "examples" / f"{name}.py")
+    module = load(ROOT / "examples" / f"{Path(name).name}.py")
     results = json.loads((ROOT / f"docs/results/{name}.json").read_text())
     assert module.page(results) == (ROOT / f"docs/results/{name}.md").read_text()
 

@@ -6,13 +6,15 @@ has its memory planned for the longest recording that it takes, one at a time, i
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from ..audio.forms import SAMPLING_RATE, Waveform
+from ..audio.forms import SAMPLING_RATE
 from ..embedding.graphs import import_openvino
 from ..embedding.opening import check_feature_extractor
 from ..embedding.other_runtimes import FACTS_NAME, HOP, ExecuTorchEmbedder, OpenVinoEmbedder
@@ -40,12 +42,12 @@ class Format(NamedTuple):
         runtime: runs its graphs.
         write: writes a graph: its arguments are the verifier, the longest input in samples, the file, and for int8 the
             quantizer. It returns facts about the lengths that the graph takes.
-        quantizer: makes the quantizer from recordings of speech.
+        quantizer: makes the quantizer of int8.
     """
 
     runtime: type[ExportedEmbedder]
     write: "Callable[[RawVerifier, int, Path, ExportQuantizer | None], dict[str, str]]"
-    quantizer: "Callable[[Sequence[Waveform]], ExportQuantizer]"
+    quantizer: "Callable[[], ExportQuantizer]"
 
 
 def export_other(
@@ -67,7 +69,7 @@ def export_other(
         longest: seconds of the longest recording that a graph of ExecuTorch takes; others take any.
         revision: branch, tag or commit of the repository.
         int8: quantise products of matrices, see `quantizers`.
-        calibration: folder or manifest of speech, which int8 needs.
+        calibration: folder or manifest of speech, on which int8 is judged.
         split: take only the rows of the calibration manifest with this split.
 
     Returns:
@@ -99,7 +101,7 @@ def export_other(
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporters, about versions
             try:
-                quantizer = quantizer_of(recordings) if int8 else None
+                quantizer = quantizer_of() if int8 else None
                 facts |= write(RawVerifier.of(source), samples, graph, quantizer)
             except ImportError as error:
                 raise ImportError(
@@ -130,7 +132,8 @@ def _write_openvino(
     from transformers.exporters.exporter_openvino import OpenVINOConfig, OpenVINOExporter
 
     config = OpenVINOConfig(dynamic=True, quantizer=quantizer)
-    exported = OpenVINOExporter().export(verifier, _example(2, SAMPLING_RATE), config=config)
+    with redirect_stdout(StringIO()):  # bars of progress of nncf
+        exported = OpenVINOExporter().export(verifier, _example(2, SAMPLING_RATE), config=config)
     openvino.save_model(exported.program, path, compress_to_fp16=False)
     return {}
 
