@@ -83,6 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), help="(default: all)")
     parser.add_argument("--data", default=ROOT.parent / "shared" / "data" / "speech", type=Path)
+    parser.add_argument("--name", default="export_int8", help="of the files that are written (default: export_int8)")
     parser.add_argument("--out", default=DOCS, type=Path, help="folder for the results (default: docs/results)")
     options = parser.parse_args(arguments)
     logging.disable_progress_bar()
@@ -95,7 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
     manifest = load_manifest(options.data / "manifest.csv", split="validation")
     manifest = manifest.where("utterance_id", trials.utterances())
     results = {
-        "name": "export_int8",
+        "name": options.name,
         "command": shlex.join(
             ["python", "examples/export_int8.py", *(sys.argv[1:] if arguments is None else arguments)]
         ),
@@ -104,9 +105,8 @@ def main(arguments: list[str] | None = None) -> None:
         "machine": machine(),
         "versions": versions(),
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_json(results, options.out / "export_int8.json")
-    with whole_file(options.out / "export_int8.md") as file:
+    write_json(results, options.out / f"{options.name}.json")
+    with whole_file(options.out / f"{options.name}.md") as file:
         file.write_text(page(results), encoding="utf-8")
 
 
@@ -247,7 +247,7 @@ def page(results: dict[str, Any]) -> str:
     lines = [
         "# Out of Python, on small real speech",
         "",
-        "<!-- Written by examples/export_int8.py from export_int8.json: change that, not this. -->",
+        f"<!-- Written by examples/export_int8.py from {results['name']}.json: change that, not this. -->",
         "",
         f"    {results['command']}",
         "",
