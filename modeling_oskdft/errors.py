@@ -38,6 +38,7 @@ EXTRAS = {
         "cryptography": "encryption",
         "qdrant_client": "qdrant",
         "openvino": "openvino",
+        "nncf": "openvino",
         "executorch": "executorch",
     },
 }

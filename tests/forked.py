@@ -1,7 +1,8 @@
 """Run Python programs in processes that are forked from one which has torch: its import is half of their time.
 
-Nothing is imported beforehand that reads the variables of the Hub, so a program has its own from the start. Programs
-that must begin with nothing imported, or with other paths, are run by `subprocess` itself.
+Nothing is imported beforehand that reads the variables of the Hub, so a program has its own from the start, and its
+PYTHONPATH; other variables that Python reads at its start have no effect. Programs that must begin with nothing
+imported are run by `subprocess` itself.
 """
 
 import json
@@ -30,6 +31,7 @@ else:
 os.environ.clear()
 os.environ.update(job["environment"])
 os.chdir(job["folder"])
+sys.path[1:1] = filter(None, job["environment"].get("PYTHONPATH", "").split(os.pathsep))
 for number, name in enumerate((os.devnull, job["out"], job["err"])):
     os.dup2(os.open(name, os.O_RDWR), number)
 sys.stdin, sys.stdout = open(0), open(1, "w")
@@ -82,13 +84,13 @@ class _Template:
         watch.start()
         try:
             print(json.dumps(job), file=self.process.stdin, flush=True)
-            answer = self.process.stdout.readline()
+            return int(self.process.stdout.readline())
+        except (OSError, ValueError) as error:  # the template has ended
+            _template.cache_clear()
+            ended = f"The process that {job['arguments']} is forked from has ended, with {self.process.wait()}"
+            raise RuntimeError(f"{ended}; the program had {timeout:g} s.") from error
         finally:
             watch.cancel()
-        if not answer:
-            _template.cache_clear()
-            raise TimeoutError(f"{job['arguments']} did not end within {timeout:g} s.")
-        return int(answer)
 
 
 @cache

@@ -1,7 +1,7 @@
 """Compare the formats of an export with PyTorch: size, time on one thread, and memory of a process.
 
-The student is the thin one of `thin_students` with random weights, in float32 and in int8, calibrated on synthetic
-voices. Formats whose runtime is not installed have no row.
+The student is the thin one of `thin_students` with random weights, in float32 and in int8, which ONNX calibrates on
+synthetic voices. Formats whose runtime is not installed have no row.
 ExecuTorch has no setting for its threads here: it uses those that it takes.
 """
 

@@ -87,6 +87,7 @@ def wanted_threads() -> int:
 
 def open_onnxruntime(graph: Path) -> tuple[Run, dict[str, str]]:
     """Open model.onnx in onnxruntime: see `open_graph`."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reports home from its import on
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

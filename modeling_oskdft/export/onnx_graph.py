@@ -23,7 +23,7 @@ from ..files import replaced_folder
 from ..model.modeling_oskdft import shortest_input
 from .folder import check_place, copy_programs, facts_of, fill_with_measurements
 from .int8 import Quantised, calibration_recordings, check_calibration, quantise, quiet
-from .parity import check_parity, lowest_cosine, noise
+from .parity import check_finite, check_parity, lowest_cosine, noise
 from .raw_verifier import INPUTS, OUTPUT, RawToEmbedding, plain_copy
 
 OPSETS = range(18, 24)
@@ -43,7 +43,7 @@ class Export:
         cosine: the lowest cosine to the PyTorch verifier, on noise, or on the calibration audio of an int8 export.
         int8_convolutions: names of the convolutions in int8.
         two_part_convolutions: names of the convolutions in int8 with activations of two parts.
-        float_convolutions: names of the convolutions that an int8 export leaves in float32.
+        float_convolutions: names of the convolutions that an int8 export to ONNX leaves in float32.
     """
 
     folder: str
@@ -110,6 +110,7 @@ def export_onnx(
         fill_with_measurements(name, revision, facts, folder, MODEL_NAME)
         copy_programs(folder)
         cosine, size = lowest_cosine(source, OnnxEmbedder(graph), recordings), graph.stat().st_size
+        check_finite(cosine)
     if quantised is None:
         return Export(str(out), "float32", opset, size, cosine)
     warn_of_int8(cosine, "the calibration audio")

@@ -25,7 +25,7 @@ from ..model.modeling_oskdft import shortest_input
 from .folder import check_place, copy_programs, facts_of, fill_with_measurements
 from .int8 import calibration_recordings, check_calibration, quiet
 from .onnx_graph import Export, warn_of_int8
-from .parity import check_finite, check_parity, lowest_cosine, noise
+from .parity import INT8_PARITY, PARITY, check_finite, check_parity, lowest_cosine, noise
 from .quantizers import executorch_quantizer, openvino_quantizer
 from .raw_verifier import INPUTS, RawVerifier
 
@@ -92,8 +92,10 @@ def export_other(
     if not (math.isfinite(longest) and longest * SAMPLING_RATE >= shortest):
         raise ValueError(f"longest is {longest}: seconds are needed, {shortest / SAMPLING_RATE:g} or more.")
     samples = math.ceil(longest * SAMPLING_RATE / HOP) * HOP
-    recordings = noise(shortest) if calibration is None else calibration_recordings(calibration, shortest, split)
-    recordings = [waveform[:samples] for waveform in recordings]
+    tried = [waveform[:samples] for waveform in noise(shortest)]
+    judges = tried
+    if calibration is not None:
+        judges = [waveform[:samples] for waveform in calibration_recordings(calibration, shortest, split)]
     precision = "int8" if int8 else "float32"
     facts = facts_of(source, name) | {"format": form, "precision": precision}
     with replaced_folder(out) as folder:
@@ -105,7 +107,7 @@ def export_other(
                 facts |= write(RawVerifier.of(source), samples, graph, quantizer)
             except ImportError as error:
                 raise ImportError(
-                    f"{error.name or form} is not installed, and the export needs it: "
+                    f"{error.name or form} is not installed or too old, and the export needs it: "
                     f"pip install 'modeling-oskdft[{form}]'."
                 ) from None
             except Exception as error:  # errors of torch and of the exporters have no common class
@@ -115,9 +117,8 @@ def export_other(
         fill_with_measurements(name, revision, facts, folder, runtime.file)
         copy_programs(folder)
         exported = runtime(graph)
-        if not int8:
-            check_parity(source, exported, recordings)
-        cosine = lowest_cosine(source, exported, recordings)
+        check_parity(source, exported, tried, INT8_PARITY if int8 else PARITY)
+        cosine = lowest_cosine(source, exported, judges)
         check_finite(cosine)
         size = sum(file.stat().st_size for file in folder.glob("model.*") if file.name != FACTS_NAME)
     if int8:

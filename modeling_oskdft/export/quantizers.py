@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 def openvino_quantizer() -> "ExportQuantizer":
     """Make a quantizer that stores all weights in int8; OpenVINO rounds the inputs of products itself.
 
+    Returns:
+        For the exporter of transformers.
+
     Raises:
         ImportError: without openvino or nncf.
     """
@@ -31,6 +34,9 @@ def openvino_quantizer() -> "ExportQuantizer":
 
 def executorch_quantizer() -> "ExportQuantizer":
     """Make a quantizer that stores the weights of products in int8, and writes the rounding of inputs into the graph.
+
+    Returns:
+        For the exporter of transformers.
 
     Raises:
         ImportError: without executorch.

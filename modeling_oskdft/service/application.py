@@ -103,7 +103,7 @@ class Application:
         self.fastapi = self._routes(FastAPI(title="OS-KDFT", version=__version__, docs_url=None, redoc_url=None))
         for route in self.fastapi.routes:
             if isinstance(route, APIRoute):
-                self.metrics.expect(route.path, {route.status_code or 200, 405, *map(int, route.responses)})
+                self.metrics.expect(route.path, {route.status_code or 200, 405, 500, *map(int, route.responses)})
         self.asgi = Guard(self.fastapi, token, self.limits, self._refused_at_the_door)
 
     def _stage(self, stage: Stage, seconds: float) -> None:

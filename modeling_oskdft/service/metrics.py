@@ -15,8 +15,8 @@ SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 Stage = Literal["waiting", "reading", "deciding", "answering"]
 Outcome = Literal["same", "different", "none"]
-NO_ROUTE = "none"  # of requests that reach no route
-NO_ROUTE_STATUSES = (400, 401, 403, 404, 405, 408, 413, 429)
+NO_ROUTE = "none"  # of requests that reach no route of ours
+NO_ROUTE_STATUSES = (200, 307, 400, 401, 403, 404, 405, 408, 413, 429)
 
 
 @dataclass(frozen=True)

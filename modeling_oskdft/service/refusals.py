@@ -24,7 +24,7 @@ class Refused(Exception):
     Args:
         status: of HTTP.
         sentence: for people.
-        reason: for the metrics.
+        reason: why, as the metrics count it.
         headers: further headers of the answer.
     """
 

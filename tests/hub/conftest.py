@@ -30,7 +30,8 @@ def at_hub(hub, tmp_path):
         )
         if arguments[0] == "-S":
             command = [sys.executable, *map(str, arguments)]
-            return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+            settings = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
+            return subprocess.run(command, env=environment, cwd=ROOT, **settings)
         return run_python(*arguments, environment=environment, folder=ROOT)
 
     return run

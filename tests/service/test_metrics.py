@@ -25,7 +25,7 @@ def test_decisions_are_counted_and_kept_without_names(client_of, recordings, tmp
         assert line in text
 
 
-def test_no_series_begins_with_its_first_event(client_of, recordings):
+def test_no_series_begins_with_its_first_event(client_of, recordings, monkeypatch):
     """Prometheus counts what a series has gained since it was first seen: what comes with its first event is lost."""
     client, sent = client_of(), files(audio1=recordings[0], audio2=recordings[1])
     before = series(client)
@@ -40,6 +40,10 @@ def test_no_series_begins_with_its_first_event(client_of, recordings):
     client.post("/v1/voice/verify", files=sent, headers={"Host": "elsewhere"})
     for path in ("/nowhere", "/v1/voice/verify", "/v1/voice/voices", "/v1/models", "/health/ready", "/docs"):
         client.get(path)
+    client.get("/openapi.json")
+    client.get("/v1/models/")
+    monkeypatch.setattr(client.application.voices, "model", lambda: {}["fault"])
+    assert client.get("/v1/models").status_code == 500
     after = series(client)
     assert after.keys() == before.keys()
     changed = {name for name in after if name.startswith("oskdft_re") and after[name] > before[name]}

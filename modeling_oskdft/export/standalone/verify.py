@@ -407,7 +407,6 @@ def report_error(error: Exception) -> int:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reports home from its import on
     # Python ends with 1 where an exception leaves a program, and 1 is a decision: so errors of imports are caught too.
     try:
         import numpy as np
