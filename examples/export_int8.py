@@ -305,11 +305,11 @@ def verdict(system: str, measured: dict[str, dict[str, Any]]) -> str:
     name = SYSTEMS[system].partition(",")[0]
     return (
         f"Against ONNX float32 the {name} in ONNX int8 has {size['int8']:.0%} of the size and takes "
-        f"{time['int8']:.0%} of the time, at {change['int8']:+z.2f} points of EER. With no convolution in two parts it has "
-        f"{size['int8_every']:.0%} of the size, takes {time['int8_every']:.0%} of the time and changes by "
-        f"{change['int8_every']:+z.2f} points: the front end's activations follow the loudness of the speech, and "
-        "eight bits do not span it. What becomes of each convolution is measured at every export "
-        "([how](../deployment.md))."
+        f"{time['int8']:.0%} of the time, at {change['int8']:+z.2f} points of EER. "
+        f"With no convolution in two parts it has {size['int8_every']:.0%} of the size, "
+        f"takes {time['int8_every']:.0%} of the time and changes by {change['int8_every']:+z.2f} points: "
+        "the front end's activations follow the loudness of the speech, and eight bits do not span it. "
+        "What becomes of each convolution is measured at every export ([how](../deployment.md))."
     )
 
 
