@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from transformers import Wav2Vec2FeatureExtractor
 
 from ..audio.synthetic_voices import write_voices
-from ..embedding.runtimes import SESSION_OPTIONS, TorchEmbedder, open_session
+from ..embedding import graphs
+from ..embedding.graphs import open_session
+from ..embedding.runtimes import TorchEmbedder
 from ..evaluation.cost import alternating_medians, noise
 from ..export.int8 import FLOOR, calibration_recordings, quantise
 from ..export.onnx_graph import OPSET, write_graph
@@ -51,16 +53,13 @@ RUNTIMES = {
     THIN: (EAGER, FLOAT, INT8),
     TEACHER: (EAGER, FLOAT),
 }
-# The same as `open_session`, which would import torch into the process.
+# By the file that stands alone: the package would import torch into the process.
 RUN_ONNX = f"""
 import sys
 import numpy
-import onnxruntime
-options = onnxruntime.SessionOptions()
-for option, value in {SESSION_OPTIONS}.items():
-    setattr(options, option, value)
-options.intra_op_num_threads = 1
-session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+sys.path.insert(0, {str(Path(graphs.__file__).parent)!r})
+from graphs import open_session
+session = open_session(sys.argv[1], 1)
 samples = 16000 * int(sys.argv[2])
 waveform = numpy.random.default_rng(0).standard_normal((1, samples), dtype=numpy.float32)
 session.run(None, {{"input_values": waveform, "attention_mask": numpy.ones((1, samples), numpy.int64)}})

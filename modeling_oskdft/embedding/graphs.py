@@ -18,7 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    import onnxruntime
     import openvino
+
+# onnxruntime >= 1.29 for Linux reports home from its import on: a device id, a database of events, a look-up.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 Run = Callable[["np.ndarray", "np.ndarray"], "np.ndarray"]  # waveforms and mask to embeddings
 
@@ -87,19 +91,34 @@ def wanted_threads() -> int:
 
 def open_onnxruntime(graph: Path) -> tuple[Run, dict[str, str]]:
     """Open model.onnx in onnxruntime: see `open_graph`."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reports home from its import on
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = wanted_threads()
-    options.enable_mem_pattern = False  # a plan of memory for each length, which costs more than it saves
-    options.log_severity_level = 4  # errors come as exceptions
-    session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    session = open_session(graph)
 
     def run(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
         return session.run(None, {"input_values": values, "attention_mask": mask})[0]
 
     return run, session.get_modelmeta().custom_metadata_map
+
+
+def open_session(graph: str | Path, threads: int | None = None) -> onnxruntime.InferenceSession:
+    """Open a graph in onnxruntime, on the CPU.
+
+    Args:
+        graph: model.onnx.
+        threads: threads that work on one graph; None: the number in OMP_NUM_THREADS, or all.
+
+    Raises:
+        ImportError: without onnxruntime. For a file that holds no graph, onnxruntime raises errors of its own.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # onnxruntime does not read OMP_NUM_THREADS; with 0 it takes all processors.
+    options.intra_op_num_threads = wanted_threads() if threads is None else threads
+    # A memory plan for each length costs memory and saves no time where lengths are free: docs/deployment.md.
+    options.enable_mem_pattern = False
+    options.log_severity_level = 4  # errors come as exceptions
+    # Not `session.x64quantprecision`: where it takes effect, no graph with two-part convolutions is opened.
+    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
 
 def open_openvino(graph: Path) -> tuple[Run, dict[str, str]]:

@@ -1,6 +1,5 @@
 """Compute embeddings for a verifier: with PyTorch from a saved model, or with onnxruntime from an exported one."""
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -11,19 +10,15 @@ from numpy.typing import NDArray
 from ..audio.loading import SAMPLING_RATE, Waveform
 from ..errors import check_choice, first_line, printable
 from .exported import ExportedEmbedder, check_finite_samples, check_waveforms
-from .graphs import wanted_threads
+from .graphs import open_session
 from .locations import Location, find, locate
 from .other_runtimes import ExecuTorchEmbedder, OpenVinoEmbedder
 
 if TYPE_CHECKING:
     import torch
-    from onnxruntime import InferenceSession
     from transformers import SequenceFeatureExtractor
 
     from ..model.modeling_oskdft import OSKDFTForXVector
-
-# onnxruntime >= 1.29 for Linux reports home from its import on: a device id, a database of events, a look-up.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 MODEL_NAME = "model.onnx"
 EXPORT_EXTRA = "pip install 'modeling-oskdft[export]'"
@@ -32,10 +27,6 @@ DTYPES = ("float32", "bfloat16", "float16")
 BATCH_SIZE = 32  # recordings in a batch, the default of sentence-transformers
 # Padded audio in a batch, for each recording that it may have: longer recordings come in smaller batches.
 SECONDS_PER_RECORDING = 10
-# For every session: here, in graphs.py and where memory is measured. A memory plan for each length
-# costs memory and saves no time where lengths are free: docs/deployment.md. Errors come as exceptions: none is logged.
-# Not `session.x64quantprecision`: where it takes effect, onnxruntime does not open a graph with two-part convolutions.
-SESSION_OPTIONS: dict[str, Any] = {"enable_mem_pattern": False, "log_severity_level": 4}
 
 
 class Embedder(Protocol):
@@ -193,34 +184,15 @@ class OnnxEmbedder(ExportedEmbedder):
 
     def load(self, path: str | Path) -> tuple[Mapping[str, str], int]:
         """Open the graph, whose metadata are the facts: see `ExportedEmbedder.load`."""
-        self.session = open_session(path, wanted_threads())
+        try:
+            self.session = open_session(path)
+        except ImportError:
+            raise ImportError(f"onnxruntime is not installed, and runs exported models: {EXPORT_EXTRA}.") from None
         return self.session.get_modelmeta().custom_metadata_map, int(self.session.get_outputs()[0].shape[1])
 
     def run(self, values: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """Run the graph on a padded batch: see `ExportedEmbedder.run`."""
         return self.session.run(None, {"input_values": values, "attention_mask": mask})[0]
-
-
-def open_session(path: str | Path, threads: int | None = None) -> "InferenceSession":
-    """Open a graph in onnxruntime, on the CPU.
-
-    Args:
-        path: the graph.
-        threads: threads that work on one graph; None: the number in OMP_NUM_THREADS, or all.
-
-    Raises:
-        ImportError: without onnxruntime. For a file that holds no graph, onnxruntime raises errors of its own.
-    """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise ImportError(f"onnxruntime is not installed, and runs exported models: {EXPORT_EXTRA}.") from None
-    options = onnxruntime.SessionOptions()
-    for option, value in SESSION_OPTIONS.items():
-        setattr(options, option, value)
-    # onnxruntime does not read OMP_NUM_THREADS; with 0 it takes all processors.
-    options.intra_op_num_threads = threads or wanted_threads()
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def open_embedder(

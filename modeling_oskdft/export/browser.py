@@ -4,14 +4,13 @@ import shutil
 from pathlib import Path
 
 from ..audio.speech import SEQUENCE_MODEL, sequence_model
-from ..embedding.opening import check_feature_extractor
-from ..embedding.runtimes import MODEL_NAME, OnnxEmbedder, TorchEmbedder
+from ..embedding.runtimes import MODEL_NAME, OnnxEmbedder
 from ..files import replaced_folder, sha256_of, write_json
 from ..model.modeling_oskdft import shortest_input
 from ..scoring.calibration import CALIBRATION_NAME
 from ..scoring.normalization import COHORT_NAME
 from ..scoring.thresholds import THRESHOLDS_NAME
-from .folder import VAD_EXTRA, check_replaceable, facts_of, fill_with_measurements
+from .folder import VAD_EXTRA, check_replaceable, facts_of, fill_with_measurements, open_source
 from .int8_weights import PRECISION, store_in_int8
 from .onnx_graph import OPSET, Export, check_packages, warn_of_int8, write_graph
 from .page_building import STATE_NAME, built_page
@@ -49,8 +48,7 @@ def export_browser(name_or_path: str | Path, out: str | Path, revision: str | No
     _check_place(Path(out))
     page = built_page()
     name = str(name_or_path)
-    source = TorchEmbedder.from_pretrained(name, revision)
-    check_feature_extractor(source.feature_extractor, name)
+    source = open_source(name, revision)
     recordings = noise(shortest_input(source.model.config))
     with replaced_folder(out) as folder:
         shutil.copytree(page, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(STATE_NAME))

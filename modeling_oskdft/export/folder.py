@@ -14,6 +14,7 @@ from ..audio.forms import SAMPLING_RATE
 from ..audio.speech import SEQUENCE_MODEL, sequence_model
 from ..embedding.graphs import digest_of_graph
 from ..embedding.locations import GRAPHS, find, name_of_model
+from ..embedding.opening import check_feature_extractor
 from ..embedding.other_runtimes import FACTS_NAME
 from ..embedding.runtimes import TorchEmbedder, exported_runtimes
 from ..files import write_json
@@ -37,6 +38,22 @@ WRITTEN = {
 VAD_EXTRA = "pip install 'modeling-oskdft[vad]'"
 # What may come into the folder later: by Python, by `oskdft calibrate`, by an exporter of torch.
 BESIDE = {"__pycache__", PREVIOUS_NAME, "model.onnx.data"}
+
+
+def open_source(name: str, revision: str | None) -> TorchEmbedder:
+    """Open the verifier that is exported.
+
+    Args:
+        name: its folder or repository.
+        revision: branch, tag or commit of the repository.
+
+    Raises:
+        ValueError: for a model that is no verifier, or whose feature extractor a graph cannot hold.
+        OSError: for a folder or repository that does not exist or may not be read.
+    """
+    source = TorchEmbedder.from_pretrained(name, revision)
+    check_feature_extractor(source.feature_extractor, name)
+    return source
 
 
 def facts_of(source: TorchEmbedder, name: str) -> dict[str, str]:

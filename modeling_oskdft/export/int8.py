@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from ..audio.folders import walk_audio
 from ..audio.loading import SAMPLING_RATE, AudioSource, Waveform, load_audio
-from ..embedding.runtimes import open_session
+from ..embedding.graphs import open_session
 from .two_part_convolutions import can_be_split, split
 
 if TYPE_CHECKING:

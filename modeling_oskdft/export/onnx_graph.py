@@ -16,14 +16,13 @@ from typing import Any
 import torch
 
 from ..audio.forms import Waveform
-from ..embedding.opening import check_feature_extractor
 from ..embedding.runtimes import EXPORT_EXTRA, MODEL_NAME, OnnxEmbedder, TorchEmbedder
 from ..errors import first_line
 from ..files import replaced_folder
 from ..model.modeling_oskdft import shortest_input
-from .folder import check_place, copy_programs, facts_of, fill_with_measurements
+from .folder import check_place, copy_programs, facts_of, fill_with_measurements, open_source
 from .int8 import Quantised, calibration_recordings, check_calibration, quantise, quiet
-from .parity import check_finite, check_parity, lowest_cosine, noise
+from .parity import check_parity, lowest_cosine, noise
 from .raw_verifier import INPUTS, OUTPUT, RawToEmbedding, plain_copy
 
 OPSETS = range(18, 24)
@@ -97,8 +96,7 @@ def export_onnx(
     check_calibration(int8, calibration, split)
     check_place(Path(out))
     name = str(name_or_path)
-    source = TorchEmbedder.from_pretrained(name, revision)
-    check_feature_extractor(source.feature_extractor, name)
+    source = open_source(name, revision)
     shortest = shortest_input(source.model.config)
     recordings = noise(shortest) if calibration is None else calibration_recordings(calibration, shortest, split)
     with replaced_folder(out) as folder:
@@ -110,7 +108,6 @@ def export_onnx(
         fill_with_measurements(name, revision, facts, folder, MODEL_NAME)
         copy_programs(folder)
         cosine, size = lowest_cosine(source, OnnxEmbedder(graph), recordings), graph.stat().st_size
-        check_finite(cosine)
     if quantised is None:
         return Export(str(out), "float32", opset, size, cosine)
     warn_of_int8(cosine, "the calibration audio")
@@ -164,7 +161,7 @@ def _traced(source: TorchEmbedder, opset: int) -> "torch.onnx.ONNXProgram":
     hop = math.prod(config.encoder_config.conv_stride) * config.time_reduction  # samples from frame to frame
     shortest = shortest_input(config)
     # Two rows and several frames: tracing takes a size of one for a constant. It would also take the shortest input
-    # for a case of its own and trace a second time; the graph is the same for one frame, which `_check_parity` tries.
+    # for a case of its own and trace a second time; the graph is the same for one frame, which `check_parity` tries.
     samples = shortest + 8 * hop
     example = (torch.zeros(2, samples), torch.ones(2, samples, dtype=torch.long))
     sizes = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("samples", min=shortest + hop)}

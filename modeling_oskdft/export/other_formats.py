@@ -16,16 +16,15 @@ import torch
 
 from ..audio.forms import SAMPLING_RATE
 from ..embedding.graphs import import_openvino
-from ..embedding.opening import check_feature_extractor
 from ..embedding.other_runtimes import FACTS_NAME, HOP, ExecuTorchEmbedder, OpenVinoEmbedder
-from ..embedding.runtimes import ExportedEmbedder, TorchEmbedder
+from ..embedding.runtimes import ExportedEmbedder
 from ..errors import check_choice, first_line
 from ..files import replaced_folder
 from ..model.modeling_oskdft import shortest_input
-from .folder import check_place, copy_programs, facts_of, fill_with_measurements
+from .folder import check_place, copy_programs, facts_of, fill_with_measurements, open_source
 from .int8 import calibration_recordings, check_calibration, quiet
 from .onnx_graph import Export, warn_of_int8
-from .parity import INT8_PARITY, PARITY, check_finite, check_parity, lowest_cosine, noise
+from .parity import INT8_PARITY, PARITY, check_parity, lowest_cosine, noise
 from .quantizers import executorch_quantizer, openvino_quantizer
 from .raw_verifier import INPUTS, RawVerifier
 
@@ -86,16 +85,13 @@ def export_other(
     check_calibration(int8, calibration, split)
     check_place(Path(out))
     name = str(name_or_path)
-    source = TorchEmbedder.from_pretrained(name, revision)
-    check_feature_extractor(source.feature_extractor, name)
+    source = open_source(name, revision)
     shortest = shortest_input(source.model.config)
     if not (math.isfinite(longest) and longest * SAMPLING_RATE >= shortest):
         raise ValueError(f"longest is {longest}: seconds are needed, {shortest / SAMPLING_RATE:g} or more.")
     samples = math.ceil(longest * SAMPLING_RATE / HOP) * HOP
-    tried = [waveform[:samples] for waveform in noise(shortest)]
-    judges = tried
-    if calibration is not None:
-        judges = [waveform[:samples] for waveform in calibration_recordings(calibration, shortest, split)]
+    judges = [] if calibration is None else calibration_recordings(calibration, shortest, split)
+    tried, judges = ([waveform[:samples] for waveform in part] for part in (noise(shortest), judges))
     precision = "int8" if int8 else "float32"
     facts = facts_of(source, name) | {"format": form, "precision": precision}
     with replaced_folder(out) as folder:
@@ -117,9 +113,9 @@ def export_other(
         fill_with_measurements(name, revision, facts, folder, runtime.file)
         copy_programs(folder)
         exported = runtime(graph)
-        check_parity(source, exported, tried, INT8_PARITY if int8 else PARITY)
-        cosine = lowest_cosine(source, exported, judges)
-        check_finite(cosine)
+        cosine = check_parity(source, exported, tried, INT8_PARITY if int8 else PARITY)
+        if int8:
+            cosine = lowest_cosine(source, exported, judges)
         size = sum(file.stat().st_size for file in folder.glob("model.*") if file.name != FACTS_NAME)
     if int8:
         warn_of_int8(cosine, "the calibration audio")

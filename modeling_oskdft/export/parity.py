@@ -21,17 +21,25 @@ def lowest_cosine(first: Embedder, second: Embedder, recordings: Sequence[Wavefo
         first: a runtime.
         second: another runtime.
         recordings: (samples,) at 16 kHz.
+
+    Raises:
+        ValueError: for embeddings that are not finite.
     """
     batches = [recordings[start : start + BATCH] for start in range(0, len(recordings), BATCH)]
     first_embeddings, second_embeddings = (
         torch.from_numpy(np.concatenate([embedder.embed(batch) for batch in batches])) for embedder in (first, second)
     )
-    return float(torch.cosine_similarity(first_embeddings, second_embeddings).min())
+    cosine = float(torch.cosine_similarity(first_embeddings, second_embeddings).min())
+    if not math.isfinite(cosine):
+        raise ValueError(
+            "The verifier or its graph gives NaN or infinite embeddings: export a verifier whose weights are sound."
+        )
+    return cosine
 
 
 def check_parity(
     source: TorchEmbedder, exported: Embedder, recordings: Sequence[Waveform], distance: float = PARITY
-) -> None:
+) -> float:
     """Refuse a graph that is not the verifier.
 
     Args:
@@ -40,29 +48,17 @@ def check_parity(
         recordings: (samples,) at 16 kHz, of several lengths.
         distance: largest distance in cosine.
 
+    Returns:
+        The lowest cosine between their embeddings.
+
     Raises:
         ValueError: for embeddings that are not finite.
         RuntimeError: for a larger distance.
     """
     cosine = min(lowest_cosine(source, exported, batch) for batch in (recordings, recordings[-1:]))
-    check_finite(cosine)
     if not cosine > 1 - distance:
         raise RuntimeError(f"The exported graph is not the verifier (cosine {cosine:.6f}): report this model's shape.")
-
-
-def check_finite(cosine: float) -> None:
-    """Refuse embeddings that cannot be compared.
-
-    Args:
-        cosine: between the embeddings of a verifier and those of its graph.
-
-    Raises:
-        ValueError: for one that is not finite.
-    """
-    if not math.isfinite(cosine):
-        raise ValueError(
-            "The verifier or its graph gives NaN or infinite embeddings: export a verifier whose weights are sound."
-        )
+    return cosine
 
 
 def noise(shortest: int) -> list[Waveform]:

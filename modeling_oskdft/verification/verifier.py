@@ -51,7 +51,7 @@ Measured = TypeVar("Measured", Thresholds, Calibration, Cohort)
 
 
 class SpeakerVerifier(SpeakerEmbedder):
-    """Verify speakers with a model, run by PyTorch or onnxruntime, and its thresholds.
+    """Verify speakers with a model, in PyTorch or as an export, and its thresholds.
 
     Flaws of recordings (little speech, clipping, no voice) are reported in two ways. `verify` returns them in its
     result, because they belong to a decision that may be stored. `embed`, `embed_many` and `encode` return bare

@@ -6,7 +6,7 @@ import pytest
 
 from modeling_oskdft import SpeakerVerifier
 from modeling_oskdft.commands.main import main
-from modeling_oskdft.embedding.runtimes import SESSION_OPTIONS, OnnxEmbedder
+from modeling_oskdft.embedding.runtimes import OnnxEmbedder
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'modeling-oskdft[export]'")
 
@@ -88,11 +88,9 @@ def test_a_session_has_the_threads_of_the_variable(exported, monkeypatch):
         assert session.get_session_options().intra_op_num_threads == threads
 
 
-def test_every_session_has_the_same_options(exported):
-    session_options = OnnxEmbedder(exported / "model.onnx").session.get_session_options()
-    program = (exported / "graphs.py").read_text()
-    for option, value in SESSION_OPTIONS.items():
-        assert getattr(session_options, option) == value and f"options.{option} = {value} " in program
+def test_a_session_keeps_no_plan_of_memory_for_each_length(exported):
+    options = OnnxEmbedder(exported / "model.onnx").session.get_session_options()
+    assert options.enable_mem_pattern is False and options.log_severity_level == 4
 
 
 def test_a_graph_of_another_program_is_refused(exported, tmp_path):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from modeling_oskdft.export.parity import check_parity, lowest_cosine, noise
+from modeling_oskdft.export.parity import INT8_PARITY, check_parity, lowest_cosine, noise
 
 
 class Turned:
@@ -21,8 +21,11 @@ def test_the_lowest_cosine():
 
 
 def test_another_graph_is_refused():
-    check_parity(Turned(0), Turned(0.001), noise(400))
+    assert check_parity(Turned(0), Turned(0.001), noise(400)) == pytest.approx(np.cos(0.001))
+    assert check_parity(Turned(0), Turned(0.1), noise(400), INT8_PARITY) == pytest.approx(np.cos(0.1), abs=1e-6)
+    with pytest.raises(RuntimeError, match="is not the verifier"):
+        check_parity(Turned(0), Turned(1), noise(400), INT8_PARITY)
     with pytest.raises(RuntimeError, match="is not the verifier"):
         check_parity(Turned(0), Turned(0.1), noise(400))
     with pytest.raises(ValueError, match="NaN or infinite"):
-        check_parity(Turned(0), Turned(np.nan), noise(400))
+        lowest_cosine(Turned(0), Turned(np.nan), noise(400))
